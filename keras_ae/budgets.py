@@ -1,0 +1,42 @@
+"""The ladder of epoch budgets: each budget continues the one before it."""
+
+from typing import NamedTuple
+
+from keras_ae.errors import ConfigurationError
+
+DEFAULT = (10, 100, 500, 1000, 2000)
+
+
+class Stage(NamedTuple):
+    """Epochs `start + 1` to `stop` of the ladder, both at least 0."""
+
+    start: int
+    stop: int
+
+
+def parse(text: str) -> tuple[int, ...]:
+    """Reads budgets as a user writes them.
+
+    Args:
+        text: increasing positive integers separated by commas, such as "10,100,500".
+
+    Returns:
+        The budgets, in epochs.
+
+    Raises:
+        ConfigurationError: if the text is anything else.
+    """
+    try:
+        budgets = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        budgets = ()
+    if not budgets or budgets[0] < 1 or any(a >= b for a, b in zip(budgets, budgets[1:])):
+        raise ConfigurationError(
+            f"budgets must be increasing positive integers such as 10,100,500; got {text!r}"
+        )
+    return budgets
+
+
+def stages(budgets: tuple[int, ...]) -> tuple[Stage, ...]:
+    """Cuts a ladder into its stages: (10, 100) becomes (0, 10), (10, 100)."""
+    return tuple(Stage(a, b) for a, b in zip((0, *budgets), budgets))

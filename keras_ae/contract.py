@@ -1,0 +1,45 @@
+"""Names that both sides of the wire agree on. Standard library only."""
+
+from typing import Final
+
+# tf.Example features
+IMAGE_ENCODED: Final = "image/encoded"
+IMAGE_FORMAT: Final = "image/format"
+IMAGE_HEIGHT: Final = "image/height"
+IMAGE_WIDTH: Final = "image/width"
+IMAGE_SOURCE: Final = "image/source"
+IMAGE_LABEL: Final = "image/label"
+
+# Splits
+TRAIN: Final = "train"
+VAL: Final = "val"
+TEST: Final = "test"
+SPLITS: Final = (TRAIN, VAL, TEST)
+
+# SavedModel signatures
+SERVING_DEFAULT: Final = "serving_default"
+RECONSTRUCT: Final = "reconstruct"
+ENCODE: Final = "encode"
+DECODE: Final = "decode"
+SCORE: Final = "score"
+
+# Tensors of the signatures
+IMAGE_BYTES: Final = "image_bytes"
+IMAGES: Final = "images"
+LATENTS: Final = "latents"
+EXAMPLES: Final = "examples"
+RECONSTRUCTION_PNG_BYTES: Final = "reconstruction_png_bytes"
+RECONSTRUCTIONS: Final = "reconstructions"
+MSE: Final = "mse"
+PSNR: Final = "psnr"
+SSIM: Final = "ssim"
+MS_SSIM: Final = "ms_ssim"
+FLOOR_PSNR: Final = "floor_psnr"
+PERCENTILE: Final = "percentile"
+STATUS: Final = "status"
+
+MAX_PSNR: Final = 100.0
+"""dB; what an exact reconstruction counts as."""
+
+MAX_PIXELS: Final = 64_000_000
+"""Height times width of the largest image that is decoded."""

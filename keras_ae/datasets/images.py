@@ -1,0 +1,91 @@
+"""Encoded images of any mode to plain grey or RGB."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from keras_ae.datasets.headers import Header, read_header
+from keras_ae.errors import DataError
+
+MODES = {1: "L", 3: "RGB"}
+_ORIENTATION = 0x0112
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+
+
+def decode(data: bytes, channels: int) -> np.ndarray:
+    """Decodes an image, its first frame if there are several, the way it is meant to be seen.
+
+    EXIF orientation is applied; alpha is dropped; of 16 bits the higher 8 are kept.
+
+    Args:
+        data: PNG, JPEG, BMP, GIF or WebP.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        uint8 array [H, W, channels].
+
+    Raises:
+        DataError: if the header is bad (see `read_header`) or the body cannot be decoded.
+    """
+    pixels = np.asarray(_open(data, channels))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def normalize(data: bytes, channels: int) -> tuple[bytes, Header]:
+    """Encodes an image so that any decoder gives the pixels of `decode`.
+
+    Returns:
+        The bytes, unchanged where they are a plain PNG or JPEG of that many channels, else a PNG;
+        and their header.
+
+    Raises:
+        DataError: as `decode` does.
+    """
+    header = read_header(data)
+    with _reading():
+        original = Image.open(io.BytesIO(data))
+        plain = header.format in ("png", "jpeg") and original.mode == MODES[channels]
+        if plain and original.getexif().get(_ORIENTATION, 1) == 1 and not _sixteen_bit_rgb(data):
+            original.load()
+            return data, header
+    image = _open(data, channels)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue(), Header("png", image.height, image.width)
+
+
+def _open(data: bytes, channels: int) -> Image.Image:
+    read_header(data)
+    with _reading():
+        image: Image.Image = Image.open(io.BytesIO(data))
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in _SIXTEEN_BIT:
+            high = np.asarray(image).astype(np.int64) >> 8
+            image = Image.fromarray(high.clip(0, 255).astype(np.uint8), "L")
+        if image.mode in ("P", "PA", "RGBA", "LA"):
+            image = image.convert("RGBA").convert("RGB")
+        return image.convert(MODES[channels])
+
+
+def _sixteen_bit_rgb(data: bytes) -> bool:
+    return data.startswith(b"\x89PNG") and data[24] == 16
+
+
+class _reading:  # noqa: N801
+    """Turns whatever Pillow raises on a bad image into a DataError."""
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        # The header's own limit is the one that counts.
+        warnings.simplefilter("ignore")
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._warnings.__exit__(None, None, None)
+        if isinstance(error, UnidentifiedImageError):
+            raise DataError("cannot be decoded: truncated or corrupt") from error
+        if isinstance(error, (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)):
+            raise DataError(f"cannot be decoded: {error}") from error

@@ -1,0 +1,227 @@
+"""One stage of the ladder: the state after `start` epochs in, the state after `stop` epochs out."""
+
+import importlib
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import keras
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from keras_ae import presets
+from keras_ae.errors import ConfigurationError, StorageError, TrainingError
+from keras_ae.models import ConvAutoencoder
+from keras_ae.tiles import Tiles
+
+WARM_UP_STEPS = 50
+MAX_DECAY = 0.999
+CHECKPOINT_SECONDS = 30.0
+
+
+@keras.saving.register_keras_serializable("keras_ae")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to `rate` over `steps` steps and stays there, wherever the ladder ends."""
+
+    def __init__(self, rate: float, steps: int = WARM_UP_STEPS):
+        self.rate, self.steps = rate, steps
+
+    def __call__(self, step):
+        return self.rate * ops.minimum(1.0, (ops.cast(step, "float32") + 1.0) / self.steps)
+
+    def get_config(self):
+        return {"rate": self.rate, "steps": self.steps}
+
+
+def average_decay(step):
+    """Decay of the moving average: it spans the last tenth of the steps, 1,000 at most."""
+    return ops.minimum(MAX_DECAY, (1.0 + step) / (10.0 + step))
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What a stage did.
+
+    Attributes:
+        start, stop: epochs before and after.
+        seconds: time in training steps, including those before an interruption.
+        tiles_per_second: tiles trained on in a second.
+        loss: mean squared error on pixels 0..1 over the tiles of the last epoch.
+    """
+
+    start: int
+    stop: int
+    seconds: float
+    tiles_per_second: float
+    loss: float
+
+
+class Ladder:
+    """A model, its optimizer and its moving average on their way up the budgets.
+
+    What an epoch does follows from the state before it and (seed, epoch) alone, so that any way of
+    cutting the epochs into stages gives the same weights on one machine and backend.
+
+    Args:
+        model: a built autoencoder; trained in place.
+        tiles: the training tiles.
+    """
+
+    def __init__(self, model: ConvAutoencoder, tiles: Tiles):
+        preset = presets.get(model.preset)
+        self.model, self.tiles = model, tiles
+        self.epoch, self.seconds, self.loss = 0, 0.0, math.nan
+        self.optimizer = keras.optimizers.Adam(
+            WarmUp(preset.learning_rate), global_clipnorm=preset.clipnorm
+        )
+        self.optimizer.build(model.trainable_variables)
+        self.average = [
+            keras.Variable(ops.copy(v.value), trainable=False, name=f"average_{i}")
+            for i, v in enumerate(model.trainable_variables)
+        ]
+        backend = importlib.import_module(f"keras_ae.backends.{keras.backend.backend()}")
+        self._run_epoch = backend.compile_epoch(
+            model, self.optimizer, self.average, average_decay, preset.jit_compile
+        )
+
+    def climb(
+        self,
+        stop: int,
+        *,
+        checkpoint: Path | None = None,
+        on_epoch: Callable[["Ladder"], None] | None = None,
+        progress: TextIO | None = None,
+    ) -> StageSummary:
+        """Trains up to `stop` epochs.
+
+        Args:
+            stop: epoch to end at, at least the present one.
+            checkpoint: file that keeps the state every half minute; if it is there already, the
+                stage goes on from it.
+            on_epoch: called after each epoch.
+            progress: where to show a progress bar, or None.
+
+        Raises:
+            ConfigurationError: if `stop` lies behind the present epoch.
+            TrainingError: if the loss is not finite; the checkpoint is of an epoch before.
+        """
+        if stop < self.epoch:
+            raise ConfigurationError(f"cannot train to epoch {stop}: already at {self.epoch}")
+        start, before = self.epoch, self.seconds
+        if checkpoint is not None and checkpoint.exists():
+            self.restore(checkpoint)
+        saved = time.monotonic()
+        with _bar(start, self.epoch, stop, progress) as bar:
+            while self.epoch < stop:
+                self._train_one()
+                if on_epoch is not None:
+                    on_epoch(self)
+                rate = len(self.tiles) * (self.epoch - start) / (self.seconds - before)
+                bar.set_postfix_str(f"loss {self.loss:.5f}, {rate:,.0f} tiles/s", refresh=False)
+                bar.update()
+                if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self.save(checkpoint)
+                    saved = time.monotonic()
+        seconds = self.seconds - before
+        rate = len(self.tiles) * (stop - start) / seconds if seconds else 0.0
+        return StageSummary(start, stop, seconds, rate, self.loss)
+
+    def _train_one(self) -> None:
+        began = time.perf_counter()
+        loss = self._run_epoch(self.tiles.epoch(self.epoch))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in epoch {self.epoch + 1}; the last checkpoint is kept. "
+                "Lower the learning rate of the preset, or look for broken images in the data"
+            )
+        self.seconds += time.perf_counter() - began
+        self.epoch, self.loss = self.epoch + 1, loss
+
+    @contextmanager
+    def averaged(self) -> Iterator[ConvAutoencoder]:
+        """The model with its averaged weights, which is what is compared and served."""
+        variables = self.model.trainable_variables
+        trunk = [ops.copy(v.value) for v in variables]
+        for variable, mean in zip(variables, self.average):
+            variable.assign(mean.value)
+        try:
+            yield self.model
+        finally:
+            for variable, value in zip(variables, trunk):
+                variable.assign(value)
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """By position: Keras numbers the names of layers by what the process made before."""
+        groups = {
+            "model": self.model.variables,
+            "optimizer": self.optimizer.variables,
+            "average": self.average,
+        }
+        return {f"{name}/{i}": v for name, group in groups.items() for i, v in enumerate(group)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The whole state: weights, optimizer, average and epoch, by name."""
+        arrays = {name: ops.convert_to_numpy(v.value) for name, v in self._variables().items()}
+        scalars = {"epoch": self.epoch, "seconds": self.seconds, "loss": self.loss}
+        return {**arrays, **{name: np.asarray(value) for name, value in scalars.items()}}
+
+    def save(self, path: Path) -> None:
+        """Writes the state; the file is the old one or the new one at any moment.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **self.arrays())
+        partial = path.with_name(path.name + ".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise StorageError(
+                f"cannot write the training state {path}: {error.strerror}"
+            ) from error
+
+    def restore(self, path: Path) -> None:
+        """Reads what `save` wrote.
+
+        Raises:
+            TrainingError: if the state is of another model.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        expected = {name: array.shape for name, array in self.arrays().items()}
+        if {name: array.shape for name, array in arrays.items()} != expected:
+            raise TrainingError(f"the training state {path} is of another model")
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
+        self.epoch = int(arrays["epoch"])
+        self.seconds, self.loss = float(arrays["seconds"]), float(arrays["loss"])
+
+
+def _bar(start: int, at: int, stop: int, stream: TextIO | None) -> tqdm:
+    lively = stream is not None and stream.isatty()
+    return tqdm(
+        desc=f"    epochs {start} to {stop}",
+        total=stop - start,
+        initial=at - start,
+        unit="epoch",
+        file=stream,
+        disable=stream is None,
+        mininterval=0.2 if lively else 20.0,
+        dynamic_ncols=lively,
+        ncols=None if lively else 100,
+    )

@@ -1,0 +1,73 @@
+"""BudgetComparison: every budget's model on every image, and the model that is worth it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfx.dsl.components.base import base_beam_component
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+from tfx.types import artifact, channel_utils, component_spec, standard_artifacts
+
+from pipeline.components.budget_comparison import executor
+
+
+class Comparison(artifact.Artifact):
+    """`comparison.json`, `images.jsonl` and `report.html`."""
+
+    TYPE_NAME = "keras_ae.Comparison"
+
+
+class BudgetComparison(base_beam_component.BaseBeamComponent):
+    """Scores all budgets on all splits, chooses one on val, and gives its model.
+
+    The outputs are `comparison` and `model`.
+
+    Args:
+        examples: channel of Examples with the splits train, val and test.
+        models: channel of the Model of each budget in epochs.
+        tolerance: dB of val PSNR within which a smaller budget is as good.
+        fingerprint: of the executor's source.
+    """
+
+    SPEC_CLASS = component_spec.ComponentSpec
+    EXECUTOR_SPEC = BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        examples: Any,
+        models: Mapping[int, Any],
+        tolerance: float = 0.1,
+        fingerprint: str = "",
+    ):
+        # A union of channels does not compile for Kubeflow: one input key per budget.
+        inputs = {executor.model_key(budget): model for budget, model in models.items()}
+        spec_class = _spec_for(tuple(inputs))
+        spec = spec_class(
+            examples=examples,
+            **inputs,
+            tolerance=tolerance,
+            fingerprint=fingerprint,
+            comparison=channel_utils.as_channel([Comparison()]),
+            model=channel_utils.as_channel([standard_artifacts.Model()]),
+        )
+        super().__init__(spec=spec)
+
+
+def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
+    class BudgetComparisonSpec(component_spec.ComponentSpec):
+        PARAMETERS = {  # noqa: RUF012
+            "tolerance": component_spec.ExecutionParameter(type=float),
+            "fingerprint": component_spec.ExecutionParameter(type=str),
+        }
+        INPUTS = {  # noqa: RUF012
+            "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+            **{
+                key: component_spec.ChannelParameter(type=standard_artifacts.Model)
+                for key in model_keys
+            },
+        }
+        OUTPUTS = {  # noqa: RUF012
+            "comparison": component_spec.ChannelParameter(type=Comparison),
+            "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        }
+
+    return BudgetComparisonSpec

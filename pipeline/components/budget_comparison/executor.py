@@ -1,0 +1,163 @@
+"""The work of BudgetComparison, on Beam: score, choose, report."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx import types
+from tfx.dsl.components.base import base_beam_executor
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
+
+from keras_ae import contract as c
+from keras_ae.comparison import Score, compare
+from keras_ae.errors import DataError
+from keras_ae.report.page import Picture, write_report
+
+COMPARISON = "comparison.json"
+IMAGES = "images.jsonl"
+REPORT = "report.html"
+SUMMARY = Path("training_state") / "summary.json"
+PICTURES = 6
+BATCH = 16
+
+_PREFIX = "model_"
+_loaded: dict[str, Any] = {}
+_loading = threading.Lock()
+
+
+def model_key(budget: int) -> str:
+    """The input that holds the model of a budget."""
+    return f"{_PREFIX}{budget}"
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Runs each budget's SavedModel over whole images, once."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes comparison, scores of each image and report, and copies the chosen model."""
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        models = {
+            int(key.removeprefix(_PREFIX)): artifact_utils.get_single_instance(value)
+            for key, value in input_dict.items()
+            if key.startswith(_PREFIX)
+        }
+        models = dict(sorted(models.items()))
+        stages = [json.loads((Path(m.uri) / SUMMARY).read_text()) for m in models.values()]
+        comparison_artifact = artifact_utils.get_single_instance(output_dict["comparison"])
+        place = Path(comparison_artifact.uri)
+        place.mkdir(parents=True, exist_ok=True)
+
+        paths = {budget: path_utils.serving_model_path(m.uri) for budget, m in models.items()}
+        scores = self._score(examples, paths, place / "scores")
+        _write_scores(scores, place / IMAGES)
+        comparison = compare(scores, stages, exec_properties["tolerance"])
+        (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
+        about = _facts(stages[-1], examples)
+        write_report(comparison, _pictures(examples, paths), about, place / REPORT)
+
+        chosen = comparison["chosen"]
+        comparison_artifact.set_int_custom_property("epochs", chosen["epochs"])
+        model = artifact_utils.get_single_instance(output_dict["model"])
+        shutil.copytree(models[chosen["epochs"]].uri, model.uri, dirs_exist_ok=True)
+        model.set_int_custom_property("epochs", chosen["epochs"])
+
+    def _score(self, examples: types.Artifact, models: dict[int, str], place: Path) -> list[Score]:
+        with self._make_beam_pipeline() as pipeline:
+            rows = []
+            for split in c.SPLITS:
+                rows.append(
+                    pipeline
+                    | f"Read {split}" >> beam.io.ReadFromTFRecord(_pattern(examples, split))
+                    | f"Batch {split}" >> beam.BatchElements(max_batch_size=BATCH)
+                    | f"Score {split}" >> beam.FlatMap(_score_batch, models, split)
+                )
+            _ = (
+                rows
+                | "All" >> beam.Flatten()
+                | "Encode" >> beam.Map(json.dumps)
+                | "Collect" >> beam.io.WriteToText(str(place))
+            )
+        files = sorted(place.parent.glob(f"{place.name}-*"))
+        scores = [Score(*json.loads(line)) for file in files for line in file.open()]
+        for file in files:
+            file.unlink()
+        return sorted(scores, key=lambda s: (c.SPLITS.index(s.split), s.source, s.budget))
+
+
+def _score_batch(
+    batch: list[bytes], models: dict[int, str], split: str
+) -> Iterator[tuple[Any, ...]]:
+    sources = [_features(record)[c.IMAGE_SOURCE].bytes_list.value[0].decode() for record in batch]
+    for budget, path in models.items():
+        answers = {
+            name: v.numpy() for name, v in _signature(path, c.SCORE)(tf.constant(batch)).items()
+        }
+        for i, source in enumerate(sources):
+            if answers[c.STATUS][i]:
+                raise DataError(f"{source}: {answers[c.STATUS][i].decode()}")
+            names = (c.MSE, c.PSNR, c.SSIM, c.MS_SSIM, c.FLOOR_PSNR)
+            yield Score(source, split, budget, *(float(answers[name][i]) for name in names))
+
+
+def _signature(path: str, name: str) -> Any:
+    """A signature of a SavedModel that each process loads once, called with its one input."""
+    with _loading:
+        if path not in _loaded:
+            _loaded[path] = tf.saved_model.load(path)
+    function = _loaded[path].signatures[name]
+    (argument,) = function.structured_input_signature[1]
+    return lambda value: function(**{argument: value})
+
+
+def _features(record: bytes) -> Any:
+    return tf.train.Example.FromString(record).features.feature
+
+
+def _pattern(examples: types.Artifact, split: str) -> str:
+    return str(Path(artifact_utils.get_split_uri([examples], split)) / "*.gz")
+
+
+def _write_scores(scores: list[Score], path: Path) -> None:
+    def strict(value: Any) -> Any:
+        return None if isinstance(value, float) and value != value else value
+
+    lines = [json.dumps({k: strict(v) for k, v in s._asdict().items()}) + "\n" for s in scores]
+    path.write_text("".join(lines))
+
+
+def _facts(stage: dict[str, Any], examples: types.Artifact) -> dict[str, Any]:
+    names = ["preset", "channels", "stride", "latent_channels", "parameters", "seed"]
+    names += ["tile", "tiles_per_epoch", "tiles_per_second"]
+    counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
+    facts = {name: stage[name] for name in names}
+    return {**facts, "images": counts, "data": examples.get_string_custom_property("data")}
+
+
+def _pictures(examples: types.Artifact, models: dict[int, str]) -> list[Picture]:
+    """Some test images beside their reconstructions at each budget."""
+    files = tf.io.gfile.glob(_pattern(examples, c.TEST))
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    found = [_features(record.numpy()) for record in records]
+    found.sort(key=lambda features: features[c.IMAGE_SOURCE].bytes_list.value[0])
+    pictures = []
+    for features in found[:PICTURES]:
+        encoded = features[c.IMAGE_ENCODED].bytes_list.value[0]
+        shown = {}
+        for budget, path in models.items():
+            answers = _signature(path, c.SERVING_DEFAULT)(tf.constant([encoded]))
+            png = answers[c.RECONSTRUCTION_PNG_BYTES][0].numpy()
+            shown[budget] = (png, float(answers[c.PSNR][0]))
+        name = features[c.IMAGE_SOURCE].bytes_list.value[0].decode()
+        pictures.append(Picture(name, encoded, shown))
+    return pictures

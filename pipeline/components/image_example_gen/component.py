@@ -1,0 +1,59 @@
+"""ImageExampleGen: images of any source to tf.Examples."""
+
+from typing import Any
+
+from tfx.dsl.components.base import base_beam_component
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+from tfx.types import channel_utils, component_spec, standard_artifacts
+
+from keras_ae import contract as c
+from pipeline.components.image_example_gen import executor
+
+
+class ImageExampleGenSpec(component_spec.ComponentSpec):
+    PARAMETERS = {  # noqa: RUF012
+        "data": component_spec.ExecutionParameter(type=str),
+        "fingerprint": component_spec.ExecutionParameter(type=str),
+        "channels": component_spec.ExecutionParameter(type=int),
+        "max_bad_share": component_spec.ExecutionParameter(type=float),
+        "code": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS: dict[str, Any] = {}  # noqa: RUF012
+    OUTPUTS = {  # noqa: RUF012
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)
+    }
+
+
+class ImageExampleGen(base_beam_component.BaseBeamComponent):
+    """Reads, checks and splits images, and writes them as GZIP TFRecords of tf.Examples.
+
+    Args:
+        data: what `keras_ae.datasets.sources.open_source` takes, or a runtime parameter.
+        fingerprint: of the data's content, or a runtime parameter; a change of it re-reads.
+        channels: 1 or 3.
+        max_bad_share: share of unreadable images, 0 to 1, above which the component fails.
+        code: fingerprint of the executor's source.
+    """
+
+    SPEC_CLASS = ImageExampleGenSpec
+    EXECUTOR_SPEC = BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        data: Any,
+        fingerprint: Any,
+        channels: int = 3,
+        max_bad_share: float = 0.1,
+        code: str = "",
+    ):
+        examples = standard_artifacts.Examples()
+        examples.splits = list(c.SPLITS)
+        spec = ImageExampleGenSpec(
+            data=data,
+            fingerprint=fingerprint,
+            channels=channels,
+            max_bad_share=max_bad_share,
+            code=code,
+            examples=channel_utils.as_channel([examples]),
+        )
+        super().__init__(spec=spec)

@@ -1,0 +1,191 @@
+"""The work of ImageExampleGen, on Beam: check all images, then write the good ones by split."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+
+from keras_ae import contract as c
+from keras_ae.datasets.images import decode, normalize
+from keras_ae.datasets.sources import Record, Shard, Source, open_source
+from keras_ae.errors import DataError
+
+QUARANTINE = "quarantine.jsonl"
+TEST_SHARE = 0.1
+VAL_SHARE = 0.1
+
+
+class Check(NamedTuple):
+    """What is known of an image after it was read once, small enough to be collected.
+
+    Attributes:
+        source: its key.
+        digest: SHA-256 of its bytes.
+        fault: why it cannot be used; empty for a good image.
+        split: where the source fixes it.
+    """
+
+    source: str
+    digest: str
+    fault: str
+    split: str | None
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Reads the images twice, so that only names and digests are ever shuffled or collected."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes examples by split, and the list of images that were set aside."""
+        artifact = artifact_utils.get_single_instance(output_dict["examples"])
+        artifact.split_names = artifact_utils.encode_split_names(list(c.SPLITS))
+        examples_utils.set_payload_format(artifact, example_gen_pb2.FORMAT_TF_EXAMPLE)
+        channels = exec_properties["channels"]
+        with tempfile.TemporaryDirectory() as workspace:
+            source = open_source(exec_properties["data"], Path(workspace))
+            checks = self._check_all(source, channels, Path(workspace) / "checks")
+            bad = sorted(check for check in checks if check.fault)
+            quarantine = Path(artifact.uri) / QUARANTINE
+            quarantine.parent.mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps({"source": k.source, "reason": k.fault}) + "\n" for k in bad]
+            quarantine.write_text("".join(lines))
+            _refuse_bad_data(len(checks), bad, exec_properties["max_bad_share"])
+            splits = assign_splits([check for check in checks if not check.fault])
+            self._write_all(source, channels, splits, artifact)
+        counts = {name: sum(split == name for split in splits.values()) for name in c.SPLITS}
+        for name, count in {**counts, "quarantined": len(bad)}.items():
+            artifact.set_int_custom_property(name, count)
+        artifact.set_string_custom_property("data", exec_properties["data"])
+
+    def _check_all(self, source: Source, channels: int, place: Path) -> list[Check]:
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "Shards" >> beam.Create(source.shards())
+                | "Spread" >> beam.Reshuffle()
+                | "Read" >> beam.FlatMap(_read_shard, source)
+                | "Check" >> beam.Map(_check, channels)
+                | "Encode" >> beam.Map(json.dumps)
+                | "Collect" >> beam.io.WriteToText(str(place))
+            )
+        lines = [line for path in place.parent.glob(f"{place.name}-*") for line in path.open()]
+        return [Check(*json.loads(line)) for line in lines]
+
+    def _write_all(
+        self, source: Source, channels: int, splits: dict[str, str], artifact: types.Artifact
+    ) -> None:
+        with self._make_beam_pipeline() as pipeline:
+            parts = (
+                pipeline
+                | "Shards" >> beam.Create(source.shards())
+                | "Spread" >> beam.Reshuffle()
+                | "Read" >> beam.FlatMap(_read_shard, source)
+                | "Good" >> beam.Filter(lambda record, keep: record.key in keep, splits)
+                | "Split"
+                >> beam.Partition(lambda record, n, to: c.SPLITS.index(to[record.key]), 3, splits)
+            )
+            for name, part in zip(c.SPLITS, parts):
+                _ = (
+                    part
+                    | f"Example {name}" >> beam.Map(to_example, channels)
+                    | f"Write {name}"
+                    >> beam.io.WriteToTFRecord(
+                        str(Path(artifact_utils.get_split_uri([artifact], name)) / "data_tfrecord"),
+                        file_name_suffix=".gz",
+                    )
+                )
+
+
+def assign_splits(checks: list[Check]) -> dict[str, str]:
+    """Splits good images by a hash of their content, whatever their order.
+
+    A tenth goes to test, a tenth to val, the rest to train; where there are three different images,
+    each split gets one: the lowest hash goes to test, the next to val. Where the source fixes the
+    splits, it is followed. Images with the same bytes share a split.
+
+    Returns:
+        The split of each source.
+    """
+    by_digest = {check.digest: check.split or _by_hash(check.digest) for check in sorted(checks)}
+    lowest = sorted(by_digest)
+    if len(lowest) >= len(c.SPLITS):
+        for split, digest in zip((c.TEST, c.VAL), lowest):
+            if split not in by_digest.values():
+                by_digest[digest] = split
+        if c.TRAIN not in by_digest.values():
+            by_digest[lowest[-1]] = c.TRAIN
+    return {check.source: by_digest[check.digest] for check in checks}
+
+
+def to_example(record: Record, channels: int) -> bytes:
+    """A record as a serialized tf.Example with the features named in the contract."""
+    data, header = normalize(record.data, channels)
+    features: dict[str, Any] = {
+        c.IMAGE_ENCODED: data,
+        c.IMAGE_FORMAT: header.format.encode(),
+        c.IMAGE_HEIGHT: header.height,
+        c.IMAGE_WIDTH: header.width,
+        c.IMAGE_SOURCE: record.key.encode("utf-8", "surrogateescape"),
+    }
+    if record.label is not None:
+        features[c.IMAGE_LABEL] = record.label.encode()
+    feature = {name: _feature(value) for name, value in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def _feature(value: bytes | int) -> tf.train.Feature:
+    if isinstance(value, int):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _read_shard(shard: Shard, source: Source) -> Iterator[Record]:
+    return source.read(shard)
+
+
+def _check(record: Record, channels: int) -> Check:
+    fault = record.fault
+    if not fault:
+        try:
+            decode(record.data, channels)
+        except DataError as error:
+            fault = str(error)
+    digest = hashlib.sha256(record.data).hexdigest()
+    return Check(record.key, digest, fault, record.split)
+
+
+def _by_hash(digest: str) -> str:
+    share = int(digest[:16], 16) / 2**64
+    if share < TEST_SHARE:
+        return c.TEST
+    return c.VAL if share < TEST_SHARE + VAL_SHARE else c.TRAIN
+
+
+def _refuse_bad_data(count: int, bad: list[Check], max_bad_share: float) -> None:
+    good = count - len(bad)
+    examples = "; ".join(f"{check.source}: {check.fault}" for check in bad[:3])
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    listed = f" ({examples}{more})" if bad else ""
+    if good < len(c.SPLITS):
+        raise DataError(
+            f"at least three good images are needed, one per split; got {good} of {count}{listed}"
+        )
+    if len(bad) > max_bad_share * count:
+        raise DataError(
+            f"{len(bad)} of {count} images cannot be used, more than the share of "
+            f"{max_bad_share:g} that is allowed{listed}; mend them or raise --max-bad-share"
+        )

@@ -1,0 +1,167 @@
+"""The pipeline itself: what runs, on what, in which order. Knows no runner and no path."""
+
+from typing import Any
+
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx import components
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.common.importer import Importer
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types import standard_artifacts
+
+from keras_ae import budgets as ladder
+from keras_ae import contract as c
+from keras_ae import presets
+from pipeline.components.budget_comparison.component import BudgetComparison
+from pipeline.components.image_example_gen.component import ImageExampleGen
+from pipeline.components.pusher import executor as pusher_executor
+from pipeline.evaluation import eval_config
+from pipeline.fingerprint import source_fingerprint
+
+
+def create_pipeline(
+    *,
+    pipeline_name: str,
+    pipeline_root: str,
+    data: Any,
+    data_fingerprint: Any,
+    push_destination: str,
+    checkpoints: str,
+    budgets: tuple[int, ...] = ladder.DEFAULT,
+    preset: str = presets.DEFAULT,
+    channels: int = 3,
+    seed: int = 0,
+    batch_size: int = 32,
+    max_bad_share: float = 0.1,
+    tolerance: float = 0.1,
+    in_service: str | None = None,
+    metadata_connection_config: Any = None,
+    beam_pipeline_args: list[str] | None = None,
+) -> Pipeline:
+    """Builds the pipeline from images to a pushed SavedModel.
+
+    Args:
+        pipeline_name: name under which results are cached; also the lineage of what is pushed.
+        pipeline_root: where artifacts go.
+        data: what `keras_ae.datasets.sources.open_source` takes, or a runtime parameter.
+        data_fingerprint: digest of the data's content, so that a change of it is noticed.
+        push_destination: folder of the version folders.
+        checkpoints: folder for the state of unfinished stages.
+        budgets: increasing numbers of epochs; one Trainer each.
+        preset: a name in `keras_ae.presets.PRESETS`.
+        channels: 1 (grey) or 3 (RGB).
+        seed: of initial weights, crops, flips and order.
+        batch_size: largest number of tiles in a training step.
+        max_bad_share: share of unreadable images, 0 to 1, above which the run stops.
+        tolerance: dB of PSNR that count as equal when a budget is chosen and a model is blessed.
+        in_service: SavedModel that a new one is measured against, if there is one.
+        metadata_connection_config: of ML Metadata, for runners that need it.
+        beam_pipeline_args: for the components that run on Beam.
+    """
+    images = ImageExampleGen(
+        data=data,
+        channels=channels,
+        fingerprint=data_fingerprint,
+        max_bad_share=max_bad_share,
+        code=source_fingerprint("pipeline.components.image_example_gen.executor"),
+    )
+    examples = images.outputs["examples"]
+    statistics = components.StatisticsGen(examples=examples, stats_options=_stats_options())
+    schema = components.SchemaGen(statistics=statistics.outputs["statistics"])
+    validator = components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    )
+    transform = components.Transform(
+        examples=examples,
+        schema=schema.outputs["schema"],
+        preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(analyze=[c.TRAIN]),
+        materialize=False,
+        disable_statistics=True,
+        custom_config={
+            "channels": channels,
+            "stride": presets.STRIDE,
+            "fingerprint": source_fingerprint("pipeline.preprocessing"),
+        },
+    )
+    settings = {
+        "preset": preset,
+        "channels": channels,
+        "stride": presets.STRIDE,
+        "latent_channels": presets.LATENT_CHANNELS,
+        "seed": seed,
+        "batch_size": batch_size,
+        "checkpoints": checkpoints,
+        "fingerprint": source_fingerprint("pipeline.trainer"),
+    }
+    trainers = _trainers(budgets, settings, examples, transform.outputs["transform_graph"])
+    comparison = BudgetComparison(
+        examples=examples,
+        models={stop: trainer.outputs["model"] for stop, trainer in trainers.items()},
+        tolerance=tolerance,
+        fingerprint=source_fingerprint("pipeline.components.budget_comparison.executor"),
+    )
+    baseline = _importer(in_service)
+    evaluator = components.Evaluator(
+        examples=examples,
+        model=comparison.outputs["model"],
+        baseline_model=baseline.outputs["result"] if baseline else None,
+        eval_config=eval_config(tolerance),
+        example_splits=[c.TEST],
+    )
+    pusher = components.Pusher(
+        model=comparison.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_destination)
+        ),
+        custom_config={"lineage": pipeline_name},
+        custom_executor_spec=ExecutorClassSpec(pusher_executor.Executor),
+    )
+    nodes = [images, statistics, schema, validator, transform, *trainers.values(), comparison]
+    return Pipeline(
+        pipeline_name=pipeline_name,
+        pipeline_root=pipeline_root,
+        components=[*nodes, *([baseline] if baseline else []), evaluator, pusher],
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=beam_pipeline_args,
+    )
+
+
+def _trainers(budgets, settings, examples, transform_graph) -> dict[int, Any]:
+    trainers: dict[int, Any] = {}
+    model = None
+    for stage in ladder.stages(budgets):
+        trainer = components.Trainer(
+            run_fn="pipeline.trainer.run_fn",
+            examples=examples,
+            transform_graph=transform_graph,
+            base_model=model,
+            train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
+            eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
+            custom_config={**settings, "start": stage.start, "stop": stage.stop},
+        ).with_id(f"Trainer_{stage.stop}")
+        trainers[stage.stop] = trainer
+        model = trainer.outputs["model"]
+    return trainers
+
+
+def _importer(in_service: str | None) -> Any:
+    if in_service is None:
+        return None
+    return Importer(source_uri=in_service, artifact_type=standard_artifacts.Model).with_id(
+        "ModelInService"
+    )
+
+
+def _stats_options() -> Any:
+    """Statistics of the images' bytes by their length only: their values do not fit in memory."""
+    # Importable only after tfx, which adds to tfx_bsl what it needs.
+    import tensorflow_data_validation as tfdv
+
+    feature = schema_pb2.Feature(
+        name=c.IMAGE_ENCODED, type=schema_pb2.BYTES, image_domain=schema_pb2.ImageDomain()
+    )
+    return tfdv.StatsOptions(schema=schema_pb2.Schema(feature=[feature]))

@@ -1,0 +1,234 @@
+"""The pipeline on LocalDagRunner: places, terminal, and what is told at the end."""
+
+import argparse
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from keras_ae.datasets import sources
+from keras_ae.errors import KerasAEError, StorageError
+from pipeline import console
+
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the pipeline and prints what came of it.
+
+    Args:
+        arguments: of `pipeline.run_local.parse_arguments`.
+
+    Raises:
+        KerasAEError: with one line that says what is wrong.
+    """
+    began = time.monotonic()
+    for place in (arguments.root, arguments.push_dir):
+        _check_writable(place)
+    log = arguments.root / "logs" / time.strftime("run-%Y%m%d-%H%M%S.log")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    console.say(
+        f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
+        f"budgets {', '.join(map(str, arguments.budgets))} epochs"
+    )
+    with nullcontext() if arguments.verbose else console.logs_to(log):
+        try:
+            _run(arguments)
+        except KerasAEError:
+            raise
+        except OSError as error:
+            if error.errno not in _STORAGE:
+                raise
+            raise _storage_error(error, arguments.root) from error
+        except Exception as error:
+            known = _cause(error)
+            if known is not None:
+                raise known from error
+            logging.exception("the run failed")
+            where = "above" if arguments.verbose else f"in {log}"
+            raise KerasAEError(
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}; "
+                f"the details are {where}"
+            ) from error
+    console.say(f"\ndone in {time.monotonic() - began:.0f} s")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.INFO)
+    absl_logging.use_absl_handler()
+    from tfx.dsl.compiler import compiler
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.orchestration.metadata import sqlite_metadata_connection_config
+
+    from pipeline.definition import create_pipeline
+
+    lineage = _lineage(arguments)
+    connection = sqlite_metadata_connection_config(str(arguments.root / "metadata.sqlite"))
+    pipeline = create_pipeline(
+        pipeline_name=lineage,
+        pipeline_root=str(arguments.root / "artifacts" / lineage),
+        data=_resolved(arguments.data),
+        data_fingerprint=sources.open_source(arguments.data).fingerprint(),
+        push_destination=str(arguments.push_dir),
+        checkpoints=str(arguments.root / "checkpoints"),
+        budgets=arguments.budgets,
+        preset=arguments.preset,
+        channels=arguments.channels,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        max_bad_share=arguments.max_bad_share,
+        tolerance=arguments.tolerance,
+        in_service=_in_service(arguments.push_dir, lineage),
+        metadata_connection_config=connection,
+        beam_pipeline_args=["--direct_running_mode=in_memory"],
+    )
+    compiled = compiler.Compiler().compile(pipeline)
+    for node in compiled.nodes:
+        # What is in service may have changed since a push was cached.
+        if node.pipeline_node.node_info.id == "Pusher":
+            node.pipeline_node.execution_options.caching_options.enable_cache = False
+    watch = _NodeWatch()
+    logging.getLogger().addHandler(watch)
+    try:
+        LocalDagRunner().run_with_ir(compiled)
+    finally:
+        logging.getLogger().removeHandler(watch)
+    shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
+    _tell(arguments, connection, lineage, watch)
+
+
+class _NodeWatch(logging.Handler):
+    """Prints a line per node, from what LocalDagRunner logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.cached: dict[str, bool] = {}
+        self._node, self._began = "", 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = str(record.msg)
+        if message.startswith("Component %s is running") and isinstance(record.args, tuple):
+            self._node, self._began = str(record.args[0]), time.monotonic()
+            self.cached[self._node] = False
+        elif message.startswith("A cached execution"):
+            self.cached[self._node] = True
+        elif message.startswith("Component %s is finished"):
+            took = (
+                "cached" if self.cached[self._node] else f"{time.monotonic() - self._began:.1f} s"
+            )
+            console.say(f"  {self._node:<20} {took:>8}")
+
+
+def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _NodeWatch) -> None:
+    from keras_ae.comparison import format_table
+    from pipeline import outputs
+    from pipeline.components.budget_comparison import executor as budget_comparison
+    from pipeline.components.image_example_gen.executor import QUARANTINE
+
+    found = outputs.artifacts_of_last_run(connection, lineage)
+    (examples,), (comparison_artifact,) = found["Examples"], found["keras_ae.Comparison"]
+    place = outputs.folder(comparison_artifact)
+    for name in (budget_comparison.COMPARISON, budget_comparison.REPORT):
+        _replace(place / name, arguments.root / name)
+    comparison = json.loads((place / budget_comparison.COMPARISON).read_text())
+    console.say(f"\n{format_table(comparison)}\n")
+    chosen = comparison["chosen"]
+    console.say(f"chosen: {chosen['reason']}")
+    if chosen["warning"]:
+        console.say(f"note: {chosen['warning']}")
+    if outputs.quarantined(examples):
+        console.say(
+            f"set aside: {outputs.quarantined(examples)} images, "
+            f"see {outputs.folder(examples) / QUARANTINE}"
+        )
+    if all(cached for node, cached in watch.cached.items() if node.startswith("Trainer")):
+        console.say("trained nothing: data, flags and code are those of an earlier run")
+    console.say(f"report: {arguments.root / budget_comparison.REPORT}")
+    _tell_push(arguments.push_dir, found, tolerance=arguments.tolerance)
+
+
+def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) -> None:
+    from pipeline import evaluation
+    from pipeline.components.pusher.executor import UNCHANGED
+
+    pushed = max(found["PushedModel"], key=lambda artifact: artifact.id).custom_properties
+    if pushed["pushed"].int_value:
+        console.say(f"pushed: {pushed['pushed_destination'].string_value}")
+    elif UNCHANGED in pushed:
+        console.say(f"pushed nothing: {pushed[UNCHANGED].string_value} is this model already")
+    else:
+        newest = max(found["ModelEvaluation"], key=lambda artifact: artifact.id)
+        reasons = evaluation.why_not_blessed(newest.uri, tolerance)
+        console.say(f"pushed nothing: the model is not blessed: {'; '.join(reasons)}")
+        return
+    console.say(
+        "serve: docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=keras_ae "
+        f"-v {push_dir}:/models/keras_ae tensorflow/serving"
+    )
+
+
+def _lineage(arguments: argparse.Namespace) -> str:
+    """Names runs whose models can stand in for each other: same place of data, same kind."""
+    text = json.dumps([_resolved(arguments.data), arguments.preset, arguments.channels])
+    return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _resolved(data: str) -> str:
+    if data == sources.SAMPLE or data.startswith(sources.TFDS_PREFIX):
+        return data
+    return str(Path(data).expanduser().resolve())
+
+
+def _shown(data: str) -> str:
+    return "the sample photographs" if data == sources.SAMPLE else data
+
+
+def _in_service(push_dir: Path, lineage: str) -> str | None:
+    """The Model artifact behind the newest version of this lineage, if it is still there."""
+    from pipeline.components.pusher.executor import newest_version, provenance
+
+    version = newest_version(push_dir, lineage)
+    artifact = provenance(version).get("artifact", "") if version else ""
+    return artifact if artifact and Path(artifact).is_dir() else None
+
+
+def _check_writable(place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        probe = place / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise StorageError(f"cannot write to {place}: {error.strerror}") from error
+
+
+def _replace(source: Path, target: Path) -> None:
+    partial = target.with_name(target.name + ".partial")
+    shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+def _cause(error: BaseException) -> KerasAEError | None:
+    """The project's own error behind one that a library wrapped around it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KerasAEError):
+            return seen
+        if isinstance(seen, OSError) and seen.errno in _STORAGE:
+            return StorageError(f"cannot write: {seen}")
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _storage_error(error: OSError, root: Path) -> StorageError:
+    return StorageError(
+        f"cannot write {error.filename or root}: {error.strerror}; what earlier runs made is kept"
+    )

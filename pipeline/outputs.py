@@ -1,0 +1,36 @@
+"""What a run left in ML Metadata."""
+
+from pathlib import Path
+from typing import Any
+
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+
+def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list[mlmd.Artifact]]:
+    """The artifacts of a pipeline's newest run, made or reused, by the name of their type."""
+    store = MetadataStore(connection)
+    runs = [
+        run
+        for run in store.get_contexts_by_type("pipeline_run")
+        if any(
+            parent.name == pipeline_name for parent in store.get_parent_contexts_by_context(run.id)
+        )
+        or pipeline_name in run.name
+    ]
+    newest = max(runs, key=lambda run: run.id)
+    types = {kind.id: kind.name for kind in store.get_artifact_types()}
+    found: dict[str, list[mlmd.Artifact]] = {}
+    for artifact in store.get_artifacts_by_context(newest.id):
+        found.setdefault(types[artifact.type_id], []).append(artifact)
+    return found
+
+
+def quarantined(examples: mlmd.Artifact) -> int:
+    """Images that ImageExampleGen set aside."""
+    return int(examples.custom_properties["quarantined"].int_value)
+
+
+def folder(artifact: mlmd.Artifact) -> Path:
+    """Where an artifact lies."""
+    return Path(artifact.uri)

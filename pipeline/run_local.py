@@ -1,0 +1,116 @@
+"""Runs the pipeline on this machine: `python pipeline/run_local.py --help`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+# As a script its own folder comes first on the path, where the packages are not.
+sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
+
+from keras_ae import budgets, presets
+from keras_ae.datasets import sources
+from keras_ae.errors import ConfigurationError, KerasAEError
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads and checks the command line, before anything heavy is imported."""
+    parser = argparse.ArgumentParser(
+        prog="run_local.py",
+        description="Train a convolutional autoencoder on images through a ladder of epoch "
+        "budgets, compare the budgets on held-out images, and push the model that is worth it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        default=sources.SAMPLE,
+        help="a folder (searched recursively), a .zip or .tar of images, tfds:NAME[:VERSION], or "
+        "'sample' for the photographs inside scikit-image and scikit-learn",
+    )
+    add("--root", type=Path, default=Path("runs/default"), help="folder of everything a run makes")
+    add(
+        "--push-dir",
+        type=Path,
+        default=None,
+        help="folder of the version folders that a server polls (default: ROOT/serving/keras_ae)",
+    )
+    add(
+        "--budgets",
+        type=_checked(budgets.parse),
+        default=",".join(map(str, budgets.DEFAULT)),
+        help="increasing numbers of epochs",
+    )
+    add(
+        "--preset",
+        type=_checked(lambda name: presets.get(name) and name),
+        default=presets.DEFAULT,
+        help=f"the model: {', '.join(presets.PRESETS)}",
+    )
+    add("--channels", type=int, choices=(1, 3), default=3, help="1 for grey, 3 for RGB")
+    add("--seed", type=_number(int, 0, 2**31), default=0, help="of weights, crops and order")
+    add("--batch-size", type=_number(int, 1, 2**16), default=32, help="most tiles in a step")
+    add(
+        "--tolerance",
+        type=_number(float, 0, 100),
+        default=0.1,
+        help="dB of PSNR that count as equal when a budget is chosen and a model is blessed",
+    )
+    add(
+        "--max-bad-share",
+        type=_number(float, 0, 1),
+        default=0.1,
+        help="share of unreadable images above which the run stops",
+    )
+    add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
+    arguments = parser.parse_args(argv)
+    arguments.root = arguments.root.expanduser().absolute()
+    push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
+    arguments.push_dir = push_dir.expanduser().absolute()
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, runs and reports; returns the exit status."""
+    arguments = parse_arguments(argv)
+    try:
+        sources.check(arguments.data)
+        from pipeline.local import run
+
+        run(arguments)
+    except KerasAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _checked(read):
+    """Makes an argument type of a function that raises ConfigurationError."""
+
+    def convert(text: str):
+        try:
+            return read(text)
+        except ConfigurationError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def _number(kind, low, high):
+    def convert(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {name} from {low} to {high}; got {text!r}")
+        return value
+
+    return convert
+
+
+if __name__ == "__main__":
+    sys.exit(main())

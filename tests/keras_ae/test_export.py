@@ -1,0 +1,180 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_ae import contract as c
+from keras_ae import linear, metrics
+from keras_ae.export import export
+from keras_ae.models import ConvAutoencoder
+
+VAL_MSE = [0.0001, 0.001, 0.01, 0.1]
+
+
+@pytest.fixture(scope="module", params=[3, 1])
+def exported(request, photographs, tmp_path_factory):
+    """A SavedModel, the model in it and its channels."""
+    channels = request.param
+    images = [photograph[..., :channels] for photograph in photographs]
+    model = ConvAutoencoder("linear-residual", channels)
+    pca = linear.fit(linear.patch_moments(images, 8), 8)
+    linear.set_linear_path(model, pca)
+    path = tmp_path_factory.mktemp("export") / "model"
+    export(model, path, floor=pca, val_mse=VAL_MSE)
+    return tf.saved_model.load(str(path)), model, channels
+
+
+def decoded(data: bytes) -> np.ndarray:
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def example(data: bytes) -> bytes:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
+    features = tf.train.Features(feature={c.IMAGE_ENCODED: feature})
+    return tf.train.Example(features=features).SerializeToString()
+
+
+def test_signatures_have_the_names_and_types_of_the_contract(exported):
+    loaded, _, channels = exported
+    quality = {c.MSE, c.PSNR, c.SSIM, c.PERCENTILE}
+    expected = {
+        c.SERVING_DEFAULT: ({c.IMAGE_BYTES}, {c.RECONSTRUCTION_PNG_BYTES, c.STATUS} | quality),
+        c.RECONSTRUCT: ({c.IMAGES}, {c.RECONSTRUCTIONS} | quality),
+        c.ENCODE: ({c.IMAGES}, {c.LATENTS}),
+        c.DECODE: ({c.LATENTS}, {c.IMAGES}),
+        c.SCORE: ({c.EXAMPLES}, {c.MS_SSIM, c.FLOOR_PSNR, c.STATUS} | quality),
+    }
+    assert set(loaded.signatures) == set(expected)
+    types = {
+        c.IMAGE_BYTES: tf.string,
+        c.EXAMPLES: tf.string,
+        c.STATUS: tf.string,
+        c.RECONSTRUCTION_PNG_BYTES: tf.string,
+        c.IMAGES: tf.uint8,
+        c.RECONSTRUCTIONS: tf.uint8,
+    }
+    for name, (inputs, outputs) in expected.items():
+        signature = loaded.signatures[name]
+        specs = {**signature.structured_input_signature[1], **signature.structured_outputs}
+        assert set(signature.structured_input_signature[1]) == inputs
+        assert set(signature.structured_outputs) == outputs
+        for tensor, spec in specs.items():
+            assert spec.dtype == types.get(tensor, tf.float32), tensor
+            assert spec.shape.rank == (4 if spec.shape.rank != 1 else 1)
+    assert loaded.signatures[c.ENCODE].structured_input_signature[1][c.IMAGES].shape[3] == channels
+
+
+def test_images_of_odd_sizes_come_back_at_their_sizes_with_true_scores(
+    exported, photographs, encode
+):
+    loaded, _, channels = exported
+    first, second = photographs[0][:101, :77, :channels], photographs[1][:33, :250, :channels]
+    request = [encode(first, "PNG"), encode(second, "JPEG", quality=95)]
+    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant(request))
+    assert answer[c.STATUS].numpy().tolist() == [b"", b""]
+    originals = [first, decoded(request[1])]
+    for i, original in enumerate(originals):
+        back = decoded(answer[c.RECONSTRUCTION_PNG_BYTES].numpy()[i])
+        assert back.shape == original.shape
+        # JPEG decoders may differ by a grey level.
+        tolerance = {"abs": 1e-9} if i == 0 else {"rel": 0.05}
+        mse = float(metrics.mse(original[None], back[None])[0])
+        assert float(answer[c.MSE][i]) == pytest.approx(mse, **tolerance)
+        assert float(answer[c.PSNR][i]) == pytest.approx(10 * np.log10(1 / mse), abs=0.2)
+        ssim = float(metrics.structural(original[None], back[None])[0][0])
+        assert float(answer[c.SSIM][i]) == pytest.approx(ssim, abs=5e-3)
+        below = np.mean(np.array(VAL_MSE) < float(answer[c.MSE][i]))
+        assert float(answer[c.PERCENTILE][i]) == pytest.approx(below)
+
+
+def test_a_bad_image_gets_a_status_and_the_others_their_answers(exported, photographs, encode):
+    loaded, _, channels = exported
+    good = encode(photographs[0][:40, :48, :channels], "PNG")
+    bad = {
+        b"": b"empty",
+        b"some text": b"not a PNG",
+        good[: len(good) // 2]: b"cannot be decoded",
+        good[:20]: b"gives no pixels",
+        good[:16] + bytes(8) + good[24:]: b"gives no pixels",
+        good[:16] + (23170).to_bytes(4, "big") * 2 + good[24:]: b"more than 64,000,000",
+        encode(photographs[0], "WEBP", save_all=True, append_images=[Image.new("RGB", (451, 300))]):
+            b"animated WebP",
+    }  # fmt: skip
+    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([good, *bad, good]))
+    statuses = answer[c.STATUS].numpy()
+    assert statuses[0] == statuses[-1] == b""
+    for status, expected in zip(statuses[1:-1], bad.values()):
+        assert expected in status
+    scores = answer[c.PSNR].numpy()
+    assert np.isnan(scores[1:-1]).all()
+    assert scores[0] == scores[-1]
+    pictures = answer[c.RECONSTRUCTION_PNG_BYTES].numpy()
+    assert all(picture == b"" for picture in pictures[1:-1])
+    assert pictures[0] == pictures[-1] != b""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "I;16"])
+def test_every_format_and_mode_is_answered(exported, photographs, encode, kind, mode):
+    allowed = {
+        "PNG": ("RGB", "L", "P", "RGBA", "I;16"),
+        "JPEG": ("RGB", "L", "CMYK"),
+        "BMP": ("RGB", "L", "P"),
+        "GIF": ("RGB", "L", "P"),
+        "WEBP": ("RGB", "L", "RGBA"),
+    }
+    if mode not in allowed[kind]:
+        return
+    loaded, _, channels = exported
+    rgb = Image.fromarray(photographs[0][:50, :70])
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = rgb.quantize(64) if mode == "P" else rgb.convert(mode)
+    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([encode(image, kind)]))
+    assert answer[c.STATUS].numpy()[0] == b""
+    back = decoded(answer[c.RECONSTRUCTION_PNG_BYTES].numpy()[0])
+    assert back.shape == (50, 70, channels)
+    shown = np.asarray(rgb.convert("L"), float)
+    seen = np.asarray(Image.fromarray(np.squeeze(back)).convert("L"), float)
+    assert np.abs(seen - shown).mean() < 12
+
+
+def test_images_of_one_size_together_score_as_one_by_one(exported, photographs, encode):
+    loaded, _, channels = exported
+    images = [p[:64, :80, :channels] for p in photographs]
+    records = [example(encode(image, "PNG")) for image in images]
+    together = loaded.signatures[c.SCORE](examples=tf.constant(records))
+    for i, record in enumerate(records):
+        alone = loaded.signatures[c.SCORE](examples=tf.constant([record]))
+        for name, values in alone.items():
+            if name != c.STATUS:
+                assert float(together[name][i]) == pytest.approx(float(values[0]), rel=1e-4)
+
+
+def test_before_training_the_model_scores_as_its_floor(exported, photographs, encode):
+    loaded, _, channels = exported
+    record = example(encode(photographs[1][..., :channels], "PNG"))
+    answer = loaded.signatures[c.SCORE](examples=tf.constant([record]))
+    assert float(answer[c.PSNR][0]) == pytest.approx(float(answer[c.FLOOR_PSNR][0]), abs=1e-2)
+
+
+def test_encode_and_decode_give_what_the_model_gives(exported, photographs):
+    loaded, model, channels = exported
+    images = photographs[0][None, :60, :90, :channels]
+    latents = loaded.signatures[c.ENCODE](images=tf.constant(images))[c.LATENTS]
+    assert latents.shape == (1, 8, 12, 8)
+    np.testing.assert_allclose(latents, model.encode(images.astype("float32") / 255), atol=1e-5)
+    back = loaded.signatures[c.DECODE](latents=latents)[c.IMAGES]
+    assert back.shape == (1, 64, 96, channels)
+    answer = loaded.signatures[c.RECONSTRUCT](images=tf.constant(images))
+    np.testing.assert_array_equal(back[:, :60, :90], answer[c.RECONSTRUCTIONS])
+
+
+def test_no_images_give_no_answers(exported):
+    loaded, _, _ = exported
+    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([], tf.string))
+    assert all(len(values) == 0 for values in answer.values())

@@ -1,0 +1,175 @@
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_ae import linear
+from keras_ae.errors import ConfigurationError, StorageError, TrainingError
+from keras_ae.models import ConvAutoencoder
+from keras_ae.tiles import Tiles
+from keras_ae.training import Ladder, average_decay
+
+BACKENDS = ["tensorflow", *(name for name in ("jax", "torch") if find_spec(name))]
+
+CLIMB = """
+import sys
+from pathlib import Path
+import keras
+import numpy as np
+from keras_ae import linear, presets
+from keras_ae.models import ConvAutoencoder
+from keras_ae.tiles import Tiles
+from keras_ae.training import Ladder
+
+backend, preset, stop, before, after = sys.argv[1:]
+assert keras.backend.backend() == backend
+keras.utils.set_random_seed(3)
+coarse = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
+images = [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
+model = ConvAutoencoder(preset)
+if preset == "linear-residual":
+    linear.set_linear_path(model, linear.fit(linear.patch_moments(images, 8), 8))
+ladder = Ladder(model, Tiles(images, stride=8, seed=3))
+if before:
+    ladder.restore(Path(before))
+ladder.climb(int(stop))
+ladder.save(Path(after))
+"""
+
+
+def climb(backend: str, preset: str, stop: int, before: Path | None, after: Path) -> None:
+    blocked = "import sys; sys.modules['tensorflow'] = None\n" if backend != "tensorflow" else ""
+    program = blocked + CLIMB
+    subprocess.run(
+        [sys.executable, "-c", program, backend, preset, str(stop), str(before or ""), str(after)],
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("preset", ["baseline", "linear-residual"])
+def test_a_ladder_in_two_processes_gives_the_same_bits_as_in_one(backend, preset, tmp_path):
+    climb(backend, preset, 4, None, tmp_path / "whole.npz")
+    climb(backend, preset, 2, None, tmp_path / "half.npz")
+    climb(backend, preset, 4, tmp_path / "half.npz", tmp_path / "rest.npz")
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "rest.npz") as rest:
+        assert set(whole.files) == set(rest.files)
+        for name in set(whole.files) - {"seconds"}:
+            np.testing.assert_array_equal(whole[name], rest[name], err_msg=name)
+    with np.load(tmp_path / "half.npz") as half, np.load(tmp_path / "rest.npz") as rest:
+        assert any(not np.array_equal(half[n], rest[n]) for n in half.files if "model/" in n)
+
+
+@pytest.fixture
+def images(photographs):
+    return [photograph[:160, :160] for photograph in photographs]
+
+
+def make_ladder(images, preset="linear-residual") -> Ladder:
+    model = ConvAutoencoder(preset)
+    if preset == "linear-residual":
+        linear.set_linear_path(model, linear.fit(linear.patch_moments(images, 8), 8))
+    return Ladder(model, Tiles(images, stride=8, batch_size=12))
+
+
+def error_of(ladder: Ladder, images) -> float:
+    with ladder.averaged() as model:
+        batch = np.stack(images).astype("float32") / 255
+        return float(np.mean((np.asarray(model(batch)) - batch) ** 2))
+
+
+def test_training_lowers_the_error_of_the_averaged_model(images):
+    ladder = make_ladder(images)
+    before = error_of(ladder, images)
+    summary = ladder.climb(80)
+    assert error_of(ladder, images) < before
+    assert (summary.start, summary.stop) == (0, 80)
+    assert summary.seconds > 0
+    assert summary.tiles_per_second == pytest.approx(24 * 80 / summary.seconds)
+
+
+def test_looking_at_the_average_leaves_the_trunk_as_it_was(images):
+    ladder = make_ladder(images)
+    ladder.climb(2)
+    before = ladder.arrays()
+    error_of(ladder, images)
+    for name, array in ladder.arrays().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def test_an_interrupted_stage_goes_on_from_its_checkpoint(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_ae.training.CHECKPOINT_SECONDS", 0.0)
+    checkpoint = tmp_path / "stage.npz"
+
+    def interrupt(ladder: Ladder) -> None:
+        if ladder.epoch == 3:
+            raise KeyboardInterrupt
+
+    first = make_ladder(images)
+    start = first.arrays()
+    with pytest.raises(KeyboardInterrupt):
+        first.climb(4, checkpoint=checkpoint, on_epoch=interrupt)
+    second = make_ladder(images)
+    for name, variable in second._variables().items():
+        variable.assign(start[name])
+    seen = []
+    second.climb(4, checkpoint=checkpoint, on_epoch=lambda ladder: seen.append(ladder.epoch))
+    assert seen == [3, 4]
+
+    whole = make_ladder(images)
+    for name, variable in whole._variables().items():
+        variable.assign(start[name])
+    whole.climb(4)
+    for name, array in whole.arrays().items():
+        if name != "seconds":
+            np.testing.assert_array_equal(array, second.arrays()[name], err_msg=name)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_checkpoint(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("keras_ae.training.CHECKPOINT_SECONDS", 0.0)
+    checkpoint = tmp_path / "stage.npz"
+
+    def poison(ladder: Ladder) -> None:
+        if ladder.epoch == 2:
+            variable = ladder.model.trainable_variables[0]
+            variable.assign(np.full(variable.shape, np.nan, "float32"))
+
+    ladder = make_ladder(images)
+    with pytest.raises(TrainingError, match="nan in epoch 3"):
+        ladder.climb(5, checkpoint=checkpoint, on_epoch=poison)
+    assert checkpoint.exists()
+
+
+def test_a_state_of_another_model_is_refused(images, tmp_path):
+    make_ladder(images).save(tmp_path / "state.npz")
+    with pytest.raises(TrainingError, match="another model"):
+        make_ladder(images, "baseline").restore(tmp_path / "state.npz")
+
+
+def test_a_ladder_does_not_go_down(images):
+    ladder = make_ladder(images)
+    ladder.climb(2)
+    with pytest.raises(ConfigurationError, match="already at 2"):
+        ladder.climb(1)
+
+
+def test_a_state_that_cannot_be_written_leaves_the_old_one(images, tmp_path):
+    ladder = make_ladder(images)
+    (tmp_path / "state.npz.partial").mkdir()
+    (tmp_path / "state.npz").write_text("old")
+    with pytest.raises(StorageError, match="cannot write the training state"):
+        ladder.save(tmp_path / "state.npz")
+    assert (tmp_path / "state.npz").read_text() == "old"
+
+
+def test_the_average_forgets_the_start_and_never_depends_on_the_end():
+    decays = [float(average_decay(np.float32(step))) for step in (0, 90, 1e6)]
+    assert decays == pytest.approx([0.1, 0.91, 0.999])
