@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ from keras_ae.tiles import Tiles
 
 WARM_UP_STEPS = 50
 MAX_DECAY = 0.999
-CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_SECONDS = 10.0
 
 
 @keras.saving.register_keras_serializable("keras_ae")
@@ -103,7 +103,7 @@ class Ladder:
 
         Args:
             stop: epoch to end at, at least the present one.
-            checkpoint: file that keeps the state every half minute; if it is there already, the
+            checkpoint: file that keeps the state every ten seconds; if it is there already, the
                 stage goes on from it.
             on_epoch: called after each epoch.
             progress: where to show a progress bar, or None.
@@ -212,16 +212,25 @@ class Ladder:
         self.seconds, self.loss = float(arrays["seconds"]), float(arrays["loss"])
 
 
+class _Lines:
+    """Gives each state of a progress bar a line of its own, where none can be overwritten."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self._stream.write("    " + text.strip() + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
 def _bar(start: int, at: int, stop: int, stream: TextIO | None) -> tqdm:
-    lively = stream is not None and stream.isatty()
-    return tqdm(
-        desc=f"    epochs {start} to {stop}",
-        total=stop - start,
-        initial=at - start,
-        unit="epoch",
-        file=stream,
-        disable=stream is None,
-        mininterval=0.2 if lively else 20.0,
-        dynamic_ncols=lively,
-        ncols=None if lively else 100,
-    )
+    span: dict[str, Any] = {"total": stop - start, "initial": at - start, "unit": "epoch"}
+    if stream is None or stream.isatty():
+        name = f"    epochs {start} to {stop}"
+        return tqdm(desc=name, **span, file=stream, disable=stream is None, dynamic_ncols=True)
+    line = "{desc}: {percentage:.0f} %, {elapsed} gone, {remaining} left{postfix}"
+    name = f"epochs {start} to {stop}"
+    return tqdm(desc=name, **span, file=_Lines(stream), bar_format=line, mininterval=20.0)

@@ -17,7 +17,10 @@ def source_fingerprint(module: str) -> str:
         module: dotted name, such as "pipeline.trainer".
     """
     digest = hashlib.sha256()
-    for path in sorted(_closure(module)):
+    code = _closure(module)
+    # Templates and the like lie beside the code that reads them.
+    data = {p for path in code for p in path.parent.iterdir() if p.is_file() and p.suffix != ".py"}
+    for path in sorted(code | data):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     for library in LIBRARIES:
         digest.update(f"{library}={metadata.version(library)}\0".encode())

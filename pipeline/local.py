@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from contextlib import nullcontext
@@ -40,8 +41,6 @@ def run(arguments: argparse.Namespace) -> None:
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
             _run(arguments)
-        except KerasAEError:
-            raise
         except OSError as error:
             if error.errno not in _STORAGE:
                 raise
@@ -88,6 +87,7 @@ def _run(arguments: argparse.Namespace) -> None:
         tolerance=arguments.tolerance,
         in_service=_in_service(arguments.push_dir, lineage),
         metadata_connection_config=connection,
+        # With threads of its own Beam was seen to wait for ever once a disk was full.
         beam_pipeline_args=["--direct_running_mode=in_memory"],
     )
     compiled = compiler.Compiler().compile(pipeline)
@@ -221,7 +221,8 @@ def _cause(error: BaseException) -> KerasAEError | None:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, KerasAEError):
-            return seen
+            # Beam raises an error anew and adds the name of its step.
+            return type(seen)(re.sub(r" \[while running .*\]$", "", str(seen), flags=re.DOTALL))
         if isinstance(seen, OSError) and seen.errno in _STORAGE:
             return StorageError(f"cannot write: {seen}")
         seen = seen.__cause__ or seen.__context__

@@ -1,7 +1,8 @@
 """Encoded images of any mode to plain grey or RGB."""
 
 import io
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -74,18 +75,12 @@ def _sixteen_bit_rgb(data: bytes) -> bool:
     return data.startswith(b"\x89PNG") and data[24] == 16
 
 
-class _reading:  # noqa: N801
+@contextmanager
+def _reading() -> Iterator[None]:
     """Turns whatever Pillow raises on a bad image into a DataError."""
-
-    def __enter__(self) -> None:
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        # The header's own limit is the one that counts.
-        warnings.simplefilter("ignore")
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._warnings.__exit__(None, None, None)
-        if isinstance(error, UnidentifiedImageError):
-            raise DataError("cannot be decoded: truncated or corrupt") from error
-        if isinstance(error, (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)):
-            raise DataError(f"cannot be decoded: {error}") from error
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise DataError("cannot be decoded: truncated or corrupt") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        raise DataError(f"cannot be decoded: {error}") from error

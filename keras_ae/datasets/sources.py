@@ -4,6 +4,7 @@ A source is small and can be pickled: it lists shards of names, and reads the im
 where it is asked to, so that bytes never travel between workers.
 """
 
+import functools
 import hashlib
 import tarfile
 import zipfile
@@ -21,7 +22,7 @@ TFDS_PREFIX = "tfds:"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz")
-SHARD_SIZE = 64
+MIN_SHARD, MAX_SHARDS = 64, 256
 
 Shard = tuple[str, ...]
 """Names of some images of a source."""
@@ -144,28 +145,22 @@ class ZipSource(Source):
         return _file_digest(self.path)
 
     def shards(self) -> list[Shard]:
-        with self._open() as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        archive = _open_zip(self.path, _stamp(self.path))
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
         return _image_shards(self.path, names)
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        with self._open() as archive:
-            for name in shard:
-                try:
-                    yield Record(name, archive.read(name))
-                except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-                    yield Record(name, b"", f"cannot be read from the archive: {error}")
-
-    def _open(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"cannot open {self.path} as a zip: {error}") from error
+        archive = _open_zip(self.path, _stamp(self.path))
+        for name in shard:
+            try:
+                yield Record(name, archive.read(name))
+            except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+                yield Record(name, b"", f"cannot be read from the archive: {error}")
 
 
 @dataclass(frozen=True)
 class TarSource(Source):
-    """The image files in a tar; a compressed one can only be read from its beginning, by one."""
+    """The image files in a tar; a compressed one is read from its beginning, by one worker."""
 
     path: Path
 
@@ -173,29 +168,41 @@ class TarSource(Source):
         return _file_digest(self.path)
 
     def shards(self) -> list[Shard]:
-        names = [member.name for _, member in self._members()]
-        shards = _image_shards(self.path, names)
-        return shards if self._plain() else [sum(shards, ())]
+        shards = _image_shards(self.path, list(_tar_index(self.path, _stamp(self.path))))
+        return shards if self.path.name.lower().endswith(".tar") else [sum(shards, ())]
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        wanted = set(shard)
-        for archive, member in self._members():
-            if member.name in wanted:
-                file = archive.extractfile(member)
-                yield Record(member.name, file.read() if file else b"")
-                wanted.discard(member.name)
+        index = _tar_index(self.path, _stamp(self.path))
+        with tarfile.open(self.path) as archive:
+            # In the order of the file: going back in a compressed one starts anew.
+            for name in sorted(shard, key=lambda name: index[name].offset_data):
+                file = archive.extractfile(index[name])
+                yield Record(name, file.read() if file else b"")
 
-    def _plain(self) -> bool:
-        return self.path.name.lower().endswith(".tar")
 
-    def _members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        try:
-            with tarfile.open(self.path) as archive:
-                for member in archive:
-                    if member.isfile():
-                        yield archive, member
-        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-            raise DataError(f"cannot read {self.path} as a tar: {error}") from error
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when a file does, for what is kept of one in memory."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=2)
+def _open_zip(path: Path, stamp: tuple[int, int]) -> zipfile.ZipFile:
+    """Opened once in a process: the directory of a large zip takes half a second to read."""
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot open {path} as a zip: {error}") from error
+
+
+@functools.lru_cache(maxsize=2)
+def _tar_index(path: Path, stamp: tuple[int, int]) -> dict[str, tarfile.TarInfo]:
+    """The files in a tar, which has no directory of its own; the last of a name counts."""
+    try:
+        with tarfile.open(path) as archive:
+            return {member.name: member for member in archive if member.isfile()}
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise DataError(f"cannot read {path} as a tar: {error}") from error
 
 
 def _names_in(folder: Path) -> Iterator[str]:
@@ -227,7 +234,13 @@ def _no_image(place: str, names: Iterable[str]) -> None:
 
 
 def _shards(names: list[str]) -> list[Shard]:
-    return [tuple(names[i : i + SHARD_SIZE]) for i in range(0, len(names), SHARD_SIZE)]
+    return [tuple(names[start:stop]) for start, stop in slices(len(names))]
+
+
+def slices(count: int) -> list[tuple[int, int]]:
+    """Cuts a number of images into shards: first and last plus one of each."""
+    size = max(MIN_SHARD, -(-count // MAX_SHARDS))
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _file_digest(path: Path) -> str:

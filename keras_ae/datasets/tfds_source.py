@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ae.contract import SPLITS
-from keras_ae.datasets.sources import SHARD_SIZE, TFDS_PREFIX, Record, Shard, Source
+from keras_ae.datasets.sources import TFDS_PREFIX, Record, Shard, Source, slices
 from keras_ae.errors import DataError
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -27,9 +27,9 @@ class _DatasetSource(Source):
         builder = self.builder()
         _image_feature(builder)
         return [
-            (split, str(at), str(min(at + SHARD_SIZE, info.num_examples)))
+            (split, str(start), str(stop))
             for split, info in builder.info.splits.items()
-            for at in range(0, info.num_examples, SHARD_SIZE)
+            for start, stop in slices(info.num_examples)
         ]
 
     def read(self, shard: Shard) -> Iterator[Record]:

@@ -89,7 +89,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "Collect" >> beam.io.WriteToText(str(place))
             )
         files = sorted(place.parent.glob(f"{place.name}-*"))
-        scores = [Score(*json.loads(line)) for file in files for line in file.open()]
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        scores = [Score(*json.loads(line)) for line in lines]
         for file in files:
             file.unlink()
         return sorted(scores, key=lambda s: (c.SPLITS.index(s.split), s.source, s.budget))

@@ -1,9 +1,13 @@
 """The work of ImageExampleGen, on Beam: check all images, then write the good ones by split."""
 
+import functools
 import hashlib
+import itertools
 import json
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,13 +81,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 pipeline
                 | "Shards" >> beam.Create(source.shards())
                 | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.FlatMap(_read_shard, source)
-                | "Check" >> beam.Map(_check, channels)
+                | "Check" >> beam.FlatMap(_check_shard, source, channels)
                 | "Encode" >> beam.Map(json.dumps)
                 | "Collect" >> beam.io.WriteToText(str(place))
             )
-        lines = [line for path in place.parent.glob(f"{place.name}-*") for line in path.open()]
-        return [Check(*json.loads(line)) for line in lines]
+        texts = [path.read_text() for path in place.parent.glob(f"{place.name}-*")]
+        return [Check(*json.loads(line)) for text in texts for line in text.splitlines()]
 
     def _write_all(
         self, source: Source, channels: int, splits: dict[str, str], artifact: types.Artifact
@@ -93,15 +96,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 pipeline
                 | "Shards" >> beam.Create(source.shards())
                 | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.FlatMap(_read_shard, source)
-                | "Good" >> beam.Filter(lambda record, keep: record.key in keep, splits)
-                | "Split"
-                >> beam.Partition(lambda record, n, to: c.SPLITS.index(to[record.key]), 3, splits)
+                | "Examples" >> beam.FlatMap(_examples_of_shard, source, channels, splits)
+                | "Split" >> beam.Partition(lambda example, n: c.SPLITS.index(example[0]), 3)
             )
             for name, part in zip(c.SPLITS, parts):
                 _ = (
                     part
-                    | f"Example {name}" >> beam.Map(to_example, channels)
+                    | f"Example {name}" >> beam.Values()
                     | f"Write {name}"
                     >> beam.io.WriteToTFRecord(
                         str(Path(artifact_utils.get_split_uri([artifact], name)) / "data_tfrecord"),
@@ -153,8 +154,23 @@ def _feature(value: bytes | int) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
 
-def _read_shard(shard: Shard, source: Source) -> Iterator[Record]:
-    return source.read(shard)
+def _check_shard(shard: Shard, source: Source, channels: int) -> Iterator[Check]:
+    return _in_threads(functools.partial(_check, channels=channels), source.read(shard))
+
+
+def _examples_of_shard(
+    shard: Shard, source: Source, channels: int, splits: dict[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    good = (record for record in source.read(shard) if record.key in splits)
+    return _in_threads(lambda record: (splits[record.key], to_example(record, channels)), good)
+
+
+def _in_threads(work: Callable[[Record], Any], records: Iterator[Record]) -> Iterator[Any]:
+    """Decodes on all cores of a worker, holding only a few images at a time."""
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        while some := list(itertools.islice(records, 4 * threads)):
+            yield from pool.map(work, some)
 
 
 def _check(record: Record, channels: int) -> Check:

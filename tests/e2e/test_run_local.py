@@ -1,0 +1,215 @@
+"""The whole job on a folder of small photographs, as a user runs it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_ae.datasets.sample_photos import SPLITS, path_of
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+class Run:
+    """What a run printed, and what each node took: "cached" or seconds."""
+
+    def __init__(self, place: Path, *flags: str):
+        command = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
+        done = subprocess.run(
+            [*command, "--data", str(place / "images"), "--root", str(place / "root")],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        self.status, self.out, self.errors = done.returncode, done.stdout, done.stderr
+        pattern = r"^  (\w+) +(cached|[\d.]+ s)$"
+        self.nodes = dict(re.findall(pattern, done.stdout, re.MULTILINE))
+
+    def cached(self, node: str) -> bool:
+        return self.nodes[node] == "cached"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a folder of images of several kinds in it."""
+    place = tmp_path_factory.mktemp("e2e")
+    (place / "images" / "more").mkdir(parents=True)
+    for name in (name for names in SPLITS.values() for name in names):
+        image = Image.open(path_of(name)).convert("RGB").resize((160, 120))
+        image.save(place / "images" / f"{Path(name).stem}.png")
+    images = place / "images"
+    Image.open(images / "coins.png").convert("RGBA").save(images / "more" / "coins.webp")
+    Image.open(images / "rocket.png").save(images / "more" / "rocket.jpg", quality=95)
+    (images / "coins.png").unlink()
+    (images / "rocket.png").unlink()
+    (images / "broken.png").write_bytes((images / "moon.png").read_bytes()[:2000])
+    return place
+
+
+@pytest.fixture(scope="module")
+def first(place) -> Run:
+    run = Run(place, "--budgets", "5,10")
+    assert run.status == 0, run.errors
+    return run
+
+
+def versions(place: Path) -> list[Path]:
+    return sorted((place / "root" / "serving" / "keras_ae").iterdir())
+
+
+def test_a_run_prints_its_own_lines_only(first, place):
+    nodes = ["ImageExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform"]
+    nodes += ["Trainer_5", "Trainer_10", "BudgetComparison", "Evaluator", "Pusher"]
+    assert list(first.nodes) == nodes
+    assert first.errors == ""
+    for text in ("floor", "<- chosen", "chosen: ", "report: ", "pushed: ", "docker run", "done in"):
+        assert text in first.out
+    assert not re.search(r"WARNING|absl|tensorflow/core|Traceback", first.out)
+    (log,) = (place / "root" / "logs").iterdir()
+    assert log.stat().st_size > 1000
+
+
+def test_a_broken_image_is_set_aside_and_listed(first):
+    found = re.search(r"set aside: 1 images, see (.*)", first.out)
+    assert found
+    (line,) = Path(found[1]).read_text().splitlines()
+    assert json.loads(line)["source"] == "broken.png"
+
+
+def test_the_comparison_and_the_report_lie_under_the_root(first, place):
+    comparison = json.loads((place / "root" / "comparison.json").read_text())
+    assert [entry["epochs"] for entry in comparison["budgets"]] == [5, 10]
+    images = [comparison["budgets"][0]["splits"][s]["images"] for s in ("train", "val", "test")]
+    assert sum(images) == 17
+    assert min(images) >= 1
+    for entry in comparison["budgets"]:
+        assert f"{entry['splits']['test']['psnr']['mean']:.2f}" in first.out
+    assert "data:image/png" in (place / "root" / "report.html").read_text()
+
+
+def test_plain_tensorflow_serves_images_of_odd_sizes_in_one_request(first, place, encode):
+    photograph = np.asarray(Image.open(path_of("skimage/coffee.png")))
+    (place / "one.png").write_bytes(encode(photograph[:77, :131], "PNG"))
+    (place / "two.jpg").write_bytes(encode(photograph[100:201, 50:99], "JPEG", quality=95))
+    program = """
+import io, sys
+import numpy as np, tensorflow as tf
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+version, *paths = sys.argv[1:]
+serve = tf.saved_model.load(version).signatures["serving_default"]
+requests = [open(path, "rb").read() for path in paths]
+answer = {name: value.numpy() for name, value in serve(image_bytes=tf.constant(requests)).items()}
+for i, request in enumerate(requests):
+    original = tf.io.decode_image(request).numpy()
+    if request[:2] == b"\\xff\\xd8":
+        original = tf.io.decode_jpeg(request, dct_method="INTEGER_ACCURATE").numpy()
+    back = np.asarray(Image.open(io.BytesIO(answer["reconstruction_png_bytes"][i])))
+    assert back.shape == original.shape, (back.shape, original.shape)
+    assert answer["status"][i] == b""
+    mse = np.mean((back / 255.0 - original / 255.0) ** 2)
+    np.testing.assert_allclose(answer["mse"][i], mse, rtol=1e-4)
+    psnr = peak_signal_noise_ratio(original, back)
+    np.testing.assert_allclose(answer["psnr"][i], psnr, atol=1e-3)
+    ssim = structural_similarity(original, back, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, channel_axis=-1, data_range=255)
+    np.testing.assert_allclose(answer["ssim"][i], ssim, atol=1e-4)
+    assert 0 <= answer["percentile"][i] <= 1
+assert not any(name.startswith(("keras_ae", "pipeline", "tfx")) for name in sys.modules)
+print("served", len(requests))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, versions(place)[-1], "one.png", "two.jpg"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "served 2\n", done.stderr
+
+
+def test_transform_counts_the_patches_of_the_training_images(first, place):
+    from keras_ae import linear
+    from pipeline.trainer import read_images, read_moments
+
+    (artifacts,) = (place / "root" / "artifacts").iterdir()
+    (train,) = artifacts.glob("ImageExampleGen/examples/*/Split-train")
+    (graph,) = artifacts.glob("Transform/transform_graph/*")
+    expected = linear.patch_moments(read_images([f"{train}/*.gz"], 3), 8)
+    assert np.array_equal(read_moments(str(graph)), expected)
+
+
+def test_a_second_run_trains_and_pushes_nothing_and_says_so(first, place):
+    before = versions(place)
+    again = Run(place, "--budgets", "5,10")
+    assert again.status == 0, again.errors
+    for node in ("ImageExampleGen", "Transform", "Trainer_5", "Trainer_10", "BudgetComparison"):
+        assert again.cached(node)
+    assert "trained nothing" in again.out
+    assert "pushed nothing" in again.out
+    assert versions(place) == before
+
+
+def test_a_longer_ladder_trains_the_new_stage_only(first, place):
+    longer = Run(place, "--budgets", "5,10,20")
+    assert longer.status == 0, longer.errors
+    assert longer.cached("Trainer_5")
+    assert longer.cached("Trainer_10")
+    assert not longer.cached("Trainer_20")
+    assert "epochs 10 to 20" in longer.out
+
+
+def test_grey_images_under_the_same_root_meet_no_unrelated_model(first, place):
+    before = versions(place)
+    grey = Run(place, "--budgets", "5", "--channels", "1")
+    assert grey.status == 0, grey.errors
+    assert "ModelInService" not in grey.nodes
+    assert "pushed: " in grey.out
+    assert len(versions(place)) == len(before) + 1
+
+
+def test_a_model_below_the_floor_is_not_pushed_and_the_run_says_why(first, place):
+    before = versions(place)
+    plain = Run(place, "--budgets", "1", "--preset", "baseline")
+    assert plain.status == 0, plain.errors
+    assert re.search(r"pushed nothing: the model is not blessed: .*-\d+\.\d+ dB .*floor", plain.out)
+    assert versions(place) == before
+
+
+def test_a_changed_image_is_noticed(first, place):
+    path = place / "images" / "chelsea.png"
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    changed = Run(place, "--budgets", "5")
+    assert changed.status == 0, changed.errors
+    assert not changed.cached("ImageExampleGen")
+    assert not changed.cached("Trainer_5")
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(place):
+    flags = ["--budgets", "250", "--seed", "1"]
+    root = place / "killed"
+    command = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
+    command += ["--data", str(place / "images"), "--root", str(root)]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(root.glob("checkpoints/*.npz")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    newest = max((root / "logs").iterdir(), key=lambda path: path.stat().st_mtime)
+    epochs = [int(epoch) for epoch in re.findall(r"epoch (\d+): loss", newest.read_text())]
+    assert epochs[0] > 1
+    assert epochs[-1] == 250
+    assert not list(root.glob("checkpoints/*"))

@@ -1,0 +1,172 @@
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from keras_ae.datasets import sources
+from keras_ae.errors import DataError
+
+NAMES = ("a.png", "cats/b.JPG", "cats/deep/c.webp", "d.gif", "e.bmp")
+
+
+@pytest.fixture
+def folder(tmp_path, photographs, encode):
+    """Five images in three folders, and files that are none."""
+    place = tmp_path / "images"
+    for i, name in enumerate(NAMES):
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = {"JPG": "JPEG"}.get(name.split(".")[-1], name.split(".")[-1].upper())
+        path.write_bytes(encode(photographs[0][i : i + 16, :24], kind))
+    (place / "readme.txt").write_text("text")
+    (place / ".hidden.png").write_bytes(b"x")
+    (place / ".thumbnails").mkdir()
+    (place / ".thumbnails" / "a.png").write_bytes(b"x")
+    return place
+
+
+@pytest.fixture(params=["folder", "zip", "tar", "tar.gz", "tar.xz"])
+def source_path(request, folder, tmp_path):
+    """The same images as a folder and in archives of each kind."""
+    if request.param == "folder":
+        return folder
+    path = tmp_path / f"images.{request.param}"
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    if request.param == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in files:
+                archive.write(file, file.relative_to(folder))
+    else:
+        with tarfile.open(path, f"w:{request.param.partition('.')[2]}") as archive:
+            for file in files:
+                archive.add(file, file.relative_to(folder))
+    return path
+
+
+def read_all(source: sources.Source) -> dict[str, sources.Record]:
+    records = [record for shard in source.shards() for record in source.read(shard)]
+    assert len({record.key for record in records}) == len(records)
+    return {record.key: record for record in records}
+
+
+def test_folder_and_archives_give_the_same_images(source_path, folder):
+    source = pickle.loads(pickle.dumps(sources.open_source(str(source_path))))
+    records = read_all(source)
+    assert set(records) == set(NAMES)
+    for name, record in records.items():
+        assert record.data == (folder / name).read_bytes()
+        assert not record.fault
+
+
+def test_many_images_come_in_shards_that_can_be_read_alone_and_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MIN_SHARD", 4)
+    path = tmp_path / "many.tar"
+    (tmp_path / "x.png").write_bytes(b"")
+    with tarfile.open(path, "w") as archive:
+        for i in range(11):
+            (tmp_path / "x.png").write_bytes(bytes([i]))
+            archive.add(tmp_path / "x.png", f"{i:02}.png")
+    source = sources.open_source(str(path))
+    shards = source.shards()
+    assert [len(shard) for shard in shards] == [4, 4, 3]
+    for shard in reversed(shards):
+        for record in source.read(shard):
+            assert record.data == bytes([int(record.key[:2])])
+
+
+def test_the_number_of_shards_is_limited():
+    cuts = sources.slices(50_000)
+    assert len(cuts) <= sources.MAX_SHARDS
+    assert cuts[0][0] == 0
+    assert cuts[-1][1] == 50_000
+    assert all(a[1] == b[0] for a, b in zip(cuts, cuts[1:]))
+
+
+def test_the_fingerprint_follows_names_and_contents(folder):
+    source = sources.open_source(str(folder))
+    first = source.fingerprint()
+    (folder / "readme.txt").write_text("other text")
+    assert source.fingerprint() == first
+    data = (folder / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(data + b"\0")
+    changed = source.fingerprint()
+    (folder / "a.png").rename(folder / "z.png")
+    assert len({first, changed, source.fingerprint()}) == 3
+
+
+def test_an_archive_that_changes_is_read_anew(tmp_path):
+    path = tmp_path / "images.zip"
+    for name in ("a.png", "bb.png"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, name)
+        source = sources.open_source(str(path))
+        assert set(read_all(source)) == {name}
+
+
+def test_a_file_that_cannot_be_read_is_a_record_with_a_fault(folder):
+    source = sources.open_source(str(folder))
+    shards = source.shards()
+    (folder / "a.png").unlink()
+    (record,) = (r for shard in shards for r in source.read(shard) if r.key == "a.png")
+    assert "No such file" in record.fault
+
+
+def test_a_damaged_member_of_a_zip_is_a_record_with_a_fault(tmp_path):
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"a" * 100)
+        archive.writestr("b.png", b"b" * 100)
+    path.write_bytes(path.read_bytes().replace(b"a" * 100, b"c" * 100))
+    records = read_all(sources.open_source(str(path)))
+    assert "CRC" in records["a.png"].fault
+    assert not records["b.png"].fault
+
+
+def _write(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda place: place / "missing", "no such folder or archive: .*missing"),
+        (lambda place: place, r"no image in .* found no other files"),
+        (lambda place: _write(place / "a.txt", "x").parent, "found 1 other file$"),
+        (lambda place: _write(place / "a.rar", "x"), "nor an archive whose name ends in .zip"),
+        (lambda place: _write(place / "a.zip", "x"), "cannot open .* as a zip"),
+        (lambda place: _write(place / "a.tar", "x"), "cannot read .* as a tar"),
+        (lambda place: _write(place / "a.tgz", "x"), "cannot read .* as a tar"),
+    ],
+)
+def test_what_is_no_source_is_told(tmp_path, make, text):
+    with pytest.raises(DataError, match=text):
+        sources.open_source(str(make(tmp_path))).shards()
+
+
+def test_a_cut_archive_is_told(source_path, tmp_path):
+    if source_path.is_dir():
+        return
+    data = source_path.read_bytes()
+    cut = tmp_path / f"cut{source_path.name.removeprefix('images')}"
+    cut.write_bytes(data[: len(data) // 3])
+    with pytest.raises(DataError, match=r"cannot (open|read)"):
+        sources.open_source(str(cut)).shards()
+
+
+def test_paths_in_an_archive_are_names_only(tmp_path):
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../outside.png", b"x")
+        archive.writestr("/absolute.png", b"y")
+    assert len(read_all(sources.open_source(str(path)))) == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pixels_of_records_are_those_of_the_photographs(folder, photographs):
+    from keras_ae.datasets.images import decode
+
+    record = read_all(sources.open_source(str(folder)))["a.png"]
+    assert np.array_equal(decode(record.data, 3), photographs[0][:16, :24])

@@ -1,0 +1,91 @@
+import re
+import xml.dom.minidom
+
+import numpy as np
+import pytest
+
+from keras_ae.comparison import Score, compare
+from keras_ae.report import figures
+from keras_ae.report.page import Picture, write_report
+
+ABOUT = {
+    "data": "photos & <more>",
+    "images": {"train": 10, "val": 3, "test": 9, "quarantined": 2},
+    "preset": "linear-residual",
+    "parameters": 123456,
+    "channels": 3,
+    "stride": 8,
+    "latent_channels": 8,
+    "tile": 64,
+    "tiles_per_epoch": 80,
+    "tiles_per_second": 1234.5,
+    "seed": 7,
+}
+
+
+def make_comparison(budgets=(10, 100, 2000)):
+    scores = [
+        Score(f"{i}.png", split, budget, 1e-3, 25.0 + at + i / 10, 0.9, 0.95, 24.0)
+        for at, budget in enumerate(budgets)
+        for split in ("train", "val", "test")
+        for i in range(9)
+    ]
+    return compare(scores, [{"stop": budget, "seconds": 1.0} for budget in budgets])
+
+
+@pytest.fixture
+def page(tmp_path, encode):
+    image = np.zeros((300, 500, 3), np.uint8)
+    pictures = [
+        Picture("a<b>.png", encode(image, "PNG"), {b: (encode(image, "PNG"), 25.0 + b / 1000)})
+        for b in (10,)
+    ]
+    write_report(make_comparison(), pictures, ABOUT, tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text()
+
+
+def test_the_page_needs_no_network_and_no_script(page):
+    assert "<script" not in page
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_the_page_shows_the_numbers_the_choice_and_the_run(page):
+    for text in ("2,000 epochs", "27.40", "+3.40", "123,456", "1/24 of the numbers"):
+        assert text in page
+    assert "2 set aside" in page
+    assert page.count("(chosen)") == 1
+    assert "still rising" in page
+
+
+def test_names_are_escaped(page):
+    assert "a&lt;b&gt;.png" in page
+    assert "photos &amp; &lt;more&gt;" in page
+
+
+def test_the_figure_is_well_formed_and_inside_its_box(page):
+    (svg,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    tree = xml.dom.minidom.parseString(svg)
+    circles = tree.getElementsByTagName("circle")
+    assert len(circles) == 9
+    for circle in circles:
+        assert figures.LEFT <= float(circle.getAttribute("cx")) <= figures.WIDTH - figures.RIGHT
+        assert figures.TOP <= float(circle.getAttribute("cy")) <= figures.HEIGHT - figures.BOTTOM
+
+
+def test_higher_psnr_lies_higher_and_epochs_grow_to_the_right():
+    curve = figures.psnr_curve(make_comparison())
+    for line in curve.lines:
+        xs, ys = [dot[0] for dot in line.dots], [dot[1] for dot in line.dots]
+        assert xs == sorted(xs)
+        assert ys == sorted(ys, reverse=True)
+        assert line.floor > ys[0]
+    assert curve.chosen == curve.lines[0].dots[-1][0]
+
+
+def test_one_budget_can_be_drawn():
+    curve = figures.psnr_curve(make_comparison((10,)))
+    assert len(curve.lines[0].dots) == 1
+    labels = sorted(line.label_y for line in curve.lines)
+    assert all(b - a >= 16 for a, b in zip(labels, labels[1:]))

@@ -1,0 +1,163 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tfx.types import artifact_utils, standard_artifacts
+
+from keras_ae import contract as c
+from keras_ae.datasets.images import decode
+from keras_ae.errors import DataError
+from pipeline.components.image_example_gen.executor import (
+    QUARANTINE,
+    Check,
+    Executor,
+    assign_splits,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, photographs, encode):
+    """Twenty different images, one of them with an EXIF orientation."""
+    place = tmp_path / "images"
+    place.mkdir()
+    for i in range(19):
+        (place / f"{i:02}.png").write_bytes(encode(photographs[0][i : i + 20, :30], "PNG"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (place / "19.jpg").write_bytes(encode(photographs[1][:20, :30], "JPEG", exif=exif.tobytes()))
+    return place
+
+
+def ingest(data, place: Path, *beam_arguments: str, channels=3, max_bad_share=0.1):
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(place)
+    context = Executor.Context(
+        beam_pipeline_args=list(beam_arguments or ["--direct_running_mode=in_memory"]),
+        tmp_dir=str(place.parent),
+        unique_id="1",
+    )
+    properties = {"data": str(data), "channels": channels, "max_bad_share": max_bad_share}
+    Executor(context).Do({}, {"examples": [artifact]}, properties)
+    return artifact
+
+
+def examples_of(artifact) -> dict[str, list[dict]]:
+    """By split, the features of each example, by source."""
+    found: dict[str, list[dict]] = {}
+    for split in c.SPLITS:
+        files = Path(artifact_utils.get_split_uri([artifact], split)).glob("*.gz")
+        records = tf.data.TFRecordDataset([str(f) for f in files], compression_type="GZIP")
+        examples = []
+        for record in records.as_numpy_iterator():
+            features = tf.train.Example.FromString(record).features.feature
+            examples.append(
+                {
+                    name: (list(f.bytes_list.value) or list(f.int64_list.value))[0]
+                    for name, f in features.items()
+                }
+            )
+        found[split] = sorted(examples, key=lambda example: example[c.IMAGE_SOURCE])
+    return found
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_examples_hold_what_the_images_hold(folder, tmp_path, channels):
+    found = examples_of(ingest(folder, tmp_path / "out", channels=channels))
+    examples = [example for split in found.values() for example in split]
+    assert {e[c.IMAGE_SOURCE].decode() for e in examples} == {p.name for p in folder.iterdir()}
+    for example in examples:
+        name = example[c.IMAGE_SOURCE].decode()
+        pixels = decode((folder / name).read_bytes(), channels)
+        assert np.array_equal(decode(example[c.IMAGE_ENCODED], channels), pixels)
+        assert (example[c.IMAGE_HEIGHT], example[c.IMAGE_WIDTH]) == pixels.shape[:2]
+        assert pixels.shape[:2] == ((30, 20) if name == "19.jpg" else (20, 30))
+        assert example[c.IMAGE_FORMAT] in (b"png", b"jpeg")
+    assert all(found.values())
+
+
+def test_any_number_of_workers_gives_the_same_examples(folder, tmp_path):
+    alone = examples_of(ingest(folder, tmp_path / "alone"))
+    workers = ("--direct_running_mode=multi_threading", "--direct_num_workers=3")
+    assert examples_of(ingest(folder, tmp_path / "many", *workers)) == alone
+
+
+def test_bad_images_are_set_aside_with_their_reasons_and_the_rest_goes_on(folder, tmp_path):
+    (folder / "bad.png").write_text("text")
+    cut = (folder / "00.png").read_bytes()[:100]
+    (folder / "cut.png").write_bytes(cut)
+    artifact = ingest(folder, tmp_path / "out")
+    lines = (tmp_path / "out" / QUARANTINE).read_text().splitlines()
+    reasons = {entry["source"]: entry["reason"] for entry in map(json.loads, lines)}
+    assert reasons["bad.png"] == "not a PNG, JPEG, BMP, GIF or WebP image"
+    assert reasons["cut.png"].startswith("cannot be decoded")
+    counts = {n: artifact.get_int_custom_property(n) for n in (*c.SPLITS, "quarantined")}
+    assert counts.pop("quarantined") == 2
+    assert {split: len(examples) for split, examples in examples_of(artifact).items()} == counts
+    assert sum(counts.values()) == 20
+
+
+def test_too_many_bad_images_stop_the_run(folder, tmp_path):
+    for i in range(3):
+        (folder / f"bad{i}.png").write_text("text")
+    with pytest.raises(DataError, match=r"3 of 23 images cannot be used.*bad0\.png: not a PNG"):
+        ingest(folder, tmp_path / "out")
+    ingest(folder, tmp_path / "more", max_bad_share=0.2)
+
+
+def test_fewer_than_three_good_images_stop_the_run(tmp_path, photographs, encode):
+    place = tmp_path / "few"
+    place.mkdir()
+    for i in range(2):
+        (place / f"{i}.png").write_bytes(encode(photographs[i], "PNG"))
+    (place / "bad.png").write_text("")
+    with pytest.raises(DataError, match=r"three good images .* got 2 of 3 \(bad.png: empty\)"):
+        ingest(place, tmp_path / "out", max_bad_share=1.0)
+
+
+def checks_of(digests, split=None) -> list[Check]:
+    return [Check(f"{i}", digest, "", split) for i, digest in enumerate(digests)]
+
+
+def digests(count: int) -> list[str]:
+    return [hashlib.sha256(str(i).encode()).hexdigest() for i in range(count)]
+
+
+def test_splits_are_tenths_and_do_not_depend_on_the_order():
+    checks = checks_of(digests(5000))
+    splits = assign_splits(checks)
+    shares = {split: sum(v == split for v in splits.values()) / 5000 for split in c.SPLITS}
+    assert shares == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.02)
+    assert assign_splits(checks[::-1]) == splits
+
+
+def test_an_image_keeps_its_split_when_others_come():
+    checks = checks_of(digests(500))
+    splits = assign_splits(checks)
+    before = assign_splits(checks[:400])
+    assert all(splits[source] == split for source, split in before.items())
+
+
+@pytest.mark.parametrize("count", range(3, 12))
+def test_each_split_gets_an_image_where_there_are_three(count):
+    for skip in range(20):
+        splits = assign_splits(checks_of(digests(count + skip)[skip:]))
+        assert set(splits.values()) == set(c.SPLITS)
+
+
+def test_the_same_bytes_under_two_names_stay_in_one_split():
+    splits = assign_splits(checks_of([d for d in digests(50) for _ in range(2)]))
+    assert all(splits[f"{2 * i}"] == splits[f"{2 * i + 1}"] for i in range(50))
+
+
+def test_splits_of_the_source_are_kept():
+    checks = checks_of(digests(30), c.TRAIN)
+    checks[3] = checks[3]._replace(split=c.VAL)
+    checks[4] = checks[4]._replace(split=c.TEST)
+    splits = assign_splits(checks)
+    assert splits["3"] == c.VAL
+    assert splits["4"] == c.TEST
+    assert sum(split == c.TRAIN for split in splits.values()) == 28

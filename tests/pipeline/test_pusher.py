@@ -1,0 +1,94 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from keras_ae.errors import StorageError
+from pipeline.components.pusher import executor
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    place = tmp_path / "model"
+    (place / "variables").mkdir(parents=True)
+    (place / "saved_model.pb").write_bytes(b"graph")
+    (place / "variables" / "variables.index").write_bytes(b"index")
+    return place
+
+
+def test_versions_never_collide_and_earlier_ones_stay(model, tmp_path):
+    base = tmp_path / "push" / "keras_ae"
+    versions = [executor.publish(model, base, {"digest": str(i)}) for i in range(3)]
+    numbers = [int(version.name) for version in versions]
+    assert numbers == sorted(set(numbers))
+    assert {path.name for path in base.iterdir()} == {version.name for version in versions}
+    assert executor.newest_version(base) == versions[-1]
+    for version in versions:
+        assert (version / "variables" / "variables.index").read_bytes() == b"index"
+    assert executor.provenance(versions[0]) == {"digest": "0"}
+
+
+def test_two_pushes_at_once_give_two_versions(model, tmp_path):
+    base = tmp_path / "push"
+    threads = [
+        threading.Thread(target=executor.publish, args=(model, base, {"n": n})) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = [executor.provenance(path)["n"] for path in base.iterdir()]
+    assert sorted(found) == list(range(8))
+
+
+def test_a_server_that_polls_never_sees_half_a_version(model, tmp_path):
+    for i in range(200):
+        (model / "variables" / f"part-{i}").write_bytes(b"x" * 1000)
+    expected = len(list(model.rglob("*"))) + 2
+    base = tmp_path / "push"
+    base.mkdir()
+    seen: list[int] = []
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.is_set():
+            versions = [path for path in base.iterdir() if path.name.isdigit()]
+            seen.extend(len(list(version.rglob("*"))) for version in versions)
+
+    watcher = threading.Thread(target=poll)
+    watcher.start()
+    for _ in range(5):
+        executor.publish(model, base, {})
+    done.set()
+    watcher.join()
+    assert set(seen) == {expected}
+
+
+def test_a_push_that_fails_leaves_nothing_behind(model, tmp_path):
+    base = tmp_path / "push"
+    first = executor.publish(model, base, {})
+    (model / "dangling").symlink_to(tmp_path / "missing")
+    with pytest.raises(StorageError, match="cannot push to"):
+        executor.publish(model, base, {})
+    assert list(base.iterdir()) == [first]
+
+
+def test_the_newest_version_is_the_largest_number_of_its_lineage(model, tmp_path):
+    base = tmp_path / "push"
+    for name, lineage in (("9", "grey"), ("10", "rgb"), ("not-a-version", "rgb")):
+        place = base / name / executor.PROVENANCE
+        place.parent.mkdir(parents=True)
+        place.write_text(f'{{"lineage": "{lineage}"}}')
+    assert executor.newest_version(base) == base / "10"
+    assert executor.newest_version(base, "grey") == base / "9"
+    assert executor.newest_version(base, "other") is None
+    assert executor.newest_version(tmp_path / "missing") is None
+
+
+def test_the_digest_follows_names_and_contents(model):
+    first = executor.model_digest(model)
+    assert executor.model_digest(model) == first
+    (model / "saved_model.pb").write_bytes(b"other")
+    changed = executor.model_digest(model)
+    (model / "saved_model.pb").rename(model / "renamed.pb")
+    assert len({first, changed, executor.model_digest(model)}) == 3

@@ -1,0 +1,130 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.run_local import main, parse_arguments
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_defaults_are_those_of_the_documentation():
+    arguments = parse_arguments([])
+    assert arguments.budgets == (10, 100, 500, 1000, 2000)
+    assert arguments.root == Path("runs/default").absolute()
+    assert arguments.push_dir == arguments.root / "serving" / "keras_ae"
+    assert parse_arguments(["--push-dir", "out"]).push_dir == Path("out").absolute()
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--budgets", "100,10"], "budgets must be increasing positive integers .* got '100,10'"),
+        (["--budgets", "ten"], "got 'ten'"),
+        (["--preset", "vgg"], "preset must be one of baseline, linear-residual; got 'vgg'"),
+        (["--channels", "2"], "invalid choice: 2"),
+        (["--seed", "-1"], "expected a whole number from 0"),
+        (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
+        (["--tolerance", "nan"], "expected a number from 0 to 100; got 'nan'"),
+        (["--epochs", "3"], "unrecognized arguments: --epochs"),
+    ],
+)
+def test_a_wrong_flag_is_told(flags, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(flags)
+    assert caught.value.code == 2
+    assert re.search(text, capsys.readouterr().err)
+
+
+def test_flags_are_checked_before_anything_heavy_is_imported():
+    program = (
+        "import sys\n"
+        "from pipeline.run_local import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'tensorflow', 'keras', 'tfx', 'apache_beam', 'jax', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for flag in ("--data", "--root", "--push-dir", "--budgets", "--preset", "--channels", "--seed"):
+        assert flag in done.stdout
+
+
+def make_text_files(place: Path) -> Path:
+    place.mkdir()
+    (place / "a.txt").write_text("text")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (lambda t: ["--data", f"{t}/missing"], "no such folder or archive"),
+        (lambda t: ["--data", f"{t}"], "no image in"),
+        (lambda t: ["--data", str(make_text_files(t / "texts"))], "found 1 other file"),
+        (lambda t: ["--root", f"{make_text_files(t / 'texts')}/a.txt/x"], "cannot write to"),
+        (lambda t: ["--push-dir", f"{make_text_files(t / 'texts')}/a.txt/x"], "cannot write to"),
+    ],
+)
+def test_bad_places_end_in_one_line(arguments, text, tmp_path, capsys):
+    flags = arguments(tmp_path)
+    roots = [] if "--root" in flags else ["--root", str(tmp_path / "root")]
+    assert main([*flags, *roots]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert text in lines[0]
+
+
+def test_an_unknown_tensorflow_dataset_ends_in_one_line(tmp_path):
+    done = run("--data", "tfds:cifar11", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: no TensorFlow dataset 'cifar11'")
+    assert "did you mean" in line
+
+
+def test_too_many_bad_images_end_in_one_line(tmp_path, photographs, encode):
+    data = tmp_path / "images"
+    data.mkdir()
+    for i in range(4):
+        (data / f"{i}.png").write_bytes(encode(photographs[0][i : i + 80], "PNG"))
+    (data / "bad.png").write_text("text")
+    done = run("--data", str(data), cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: 1 of 5 images cannot be used")
+    assert "bad.png: not a PNG" in line
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_ends_in_one_line_and_leaves_what_was_there(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)])
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        (disk / "comparison.json").write_text("earlier")
+        done = run("--root", str(disk), "--budgets", "1", cwd=tmp_path)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ")
+        assert "No space left on device" in line
+        assert (disk / "comparison.json").read_text() == "earlier"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
