@@ -1,0 +1,1 @@
+"""Convolutional autoencoders for images: data, training, comparison and export."""

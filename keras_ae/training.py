@@ -5,7 +5,9 @@ import io
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +137,7 @@ class Ladder:
 
     def _train_one(self) -> None:
         began = time.perf_counter()
-        loss = self._run_epoch(self.tiles.epoch(self.epoch))
+        loss = self._run_epoch(_ahead(self.tiles.epoch(self.epoch)))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss} in epoch {self.epoch + 1}; the last checkpoint is kept. "
@@ -212,6 +214,15 @@ class Ladder:
         self.seconds, self.loss = float(arrays["seconds"]), float(arrays["loss"])
 
 
+def _ahead(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Makes the next two batches in a thread while the model trains on one."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, batches, None) for _ in range(2))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, batches, None))
+            yield batch
+
+
 class _Lines:
     """Gives each state of a progress bar a line of its own, where none can be overwritten."""
 
@@ -233,4 +244,6 @@ def _bar(start: int, at: int, stop: int, stream: TextIO | None) -> tqdm:
         return tqdm(desc=name, **span, file=stream, disable=stream is None, dynamic_ncols=True)
     line = "{desc}: {percentage:.0f} %, {elapsed} gone, {remaining} left{postfix}"
     name = f"epochs {start} to {stop}"
-    return tqdm(desc=name, **span, file=_Lines(stream), bar_format=line, mininterval=20.0)
+    return tqdm(
+        desc=name, **span, file=_Lines(stream), bar_format=line, mininterval=20.0, miniters=1
+    )

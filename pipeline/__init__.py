@@ -1,0 +1,1 @@
+"""The TFX pipeline around keras_ae."""

@@ -41,19 +41,15 @@ def run(arguments: argparse.Namespace) -> None:
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
             _run(arguments)
-        except OSError as error:
-            if error.errno not in _STORAGE:
-                raise
-            raise _storage_error(error, arguments.root) from error
         except Exception as error:
             known = _cause(error)
             if known is not None:
                 raise known from error
             logging.exception("the run failed")
             where = "above" if arguments.verbose else f"in {log}"
+            first = (str(error).strip().splitlines() or [""])[0][:300]
             raise KerasAEError(
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}; "
-                f"the details are {where}"
+                f"{type(error).__name__}: {first}; the details are {where}"
             ) from error
     console.say(f"\ndone in {time.monotonic() - began:.0f} s")
 
@@ -224,12 +220,9 @@ def _cause(error: BaseException) -> KerasAEError | None:
             # Beam raises an error anew and adds the name of its step.
             return type(seen)(re.sub(r" \[while running .*\]$", "", str(seen), flags=re.DOTALL))
         if isinstance(seen, OSError) and seen.errno in _STORAGE:
-            return StorageError(f"cannot write: {seen}")
+            place = f" {seen.filename}" if seen.filename else ""
+            return StorageError(
+                f"cannot write{place}: {seen.strerror}; what earlier runs made is kept"
+            )
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def _storage_error(error: OSError, root: Path) -> StorageError:
-    return StorageError(
-        f"cannot write {error.filename or root}: {error.strerror}; what earlier runs made is kept"
-    )

@@ -66,6 +66,7 @@ class TfdsSource(_DatasetSource):
     data: str
 
     def builder(self) -> Any:
+        import requests
         import tensorflow_datasets as tfds
 
         name = self.data.removeprefix(TFDS_PREFIX)
@@ -78,7 +79,13 @@ class TfdsSource(_DatasetSource):
                 f"{_suggestion(name)}"
             ) from error
         _image_feature(builder)
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except (ImportError, AssertionError, requests.RequestException) as error:
+            raise DataError(
+                f"the TensorFlow dataset {name!r} cannot be downloaded and prepared: "
+                f"{str(error).strip().splitlines()[0]}"
+            ) from error
         return builder
 
     def fingerprint(self) -> str:

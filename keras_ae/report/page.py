@@ -11,7 +11,7 @@ from PIL import Image
 from keras_ae.contract import SPLITS
 from keras_ae.report import figures
 
-CROP = 224
+CROP = 176
 
 
 class Picture(NamedTuple):
