@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import hashlib
 import json
 import logging
@@ -121,6 +122,8 @@ class _NodeWatch(logging.Handler):
                 "cached" if self.cached[self._node] else f"{time.monotonic() - self._began:.1f} s"
             )
             console.say(f"  {self._node:<20} {took:>8}")
+            # Compiled functions hang in cycles: a hundred megabytes for each stage and model.
+            gc.collect()
 
 
 def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _NodeWatch) -> None:

@@ -167,6 +167,14 @@ def test_a_longer_ladder_trains_the_new_stage_only(first, place):
     assert "epochs 10 to 20" in longer.out
 
 
+def test_a_model_below_the_one_in_service_is_not_pushed_and_the_run_says_why(first, place):
+    before = versions(place)
+    worse = Run(place, "--budgets", "1", "--tolerance", "0")
+    assert worse.status == 0, worse.errors
+    assert re.search(r"pushed nothing: .* changed by -\d.* against the model in service", worse.out)
+    assert versions(place) == before
+
+
 def test_grey_images_under_the_same_root_meet_no_unrelated_model(first, place):
     before = versions(place)
     grey = Run(place, "--budgets", "5", "--channels", "1")

@@ -93,12 +93,16 @@ def test_images_of_odd_sizes_come_back_at_their_sizes_with_true_scores(
 def test_a_bad_image_gets_a_status_and_the_others_their_answers(exported, photographs, encode):
     loaded, _, channels = exported
     good = encode(photographs[0][:40, :48, :channels], "PNG")
+    jpeg = encode(photographs[0][:40, :48], "JPEG")
+    at = jpeg.index(b"\xff\xc0") + 5
     bad = {
         b"": b"empty",
         b"some text": b"not a PNG",
         good[: len(good) // 2]: b"cannot be decoded",
         good[:20]: b"gives no pixels",
         good[:16] + bytes(8) + good[24:]: b"gives no pixels",
+        jpeg[:at] + b"\xff\0\xff\0" + jpeg[at + 4 :]: b"more than 64,000,000",
+        jpeg[: at - 8]: b"cannot be decoded",
         good[:16] + (23170).to_bytes(4, "big") * 2 + good[24:]: b"more than 64,000,000",
         encode(photographs[0], "WEBP", save_all=True, append_images=[Image.new("RGB", (451, 300))]):
             b"animated WebP",
@@ -114,6 +118,22 @@ def test_a_bad_image_gets_a_status_and_the_others_their_answers(exported, photog
     pictures = answer[c.RECONSTRUCTION_PNG_BYTES].numpy()
     assert all(picture == b"" for picture in pictures[1:-1])
     assert pictures[0] == pictures[-1] != b""
+
+
+def test_whatever_bytes_change_the_request_is_answered(exported, photographs, encode):
+    loaded, _, channels = exported
+    rng = np.random.default_rng(channels)
+    request = []
+    for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP"):
+        good = np.frombuffer(encode(photographs[0][:24, :30], kind), np.uint8)
+        for _ in range(40):
+            bad = good[: rng.choice([len(good), rng.integers(1, len(good))])].copy()
+            bad[rng.integers(0, len(bad), 2)] = rng.integers(0, 256, 2)
+            request.append(bad.tobytes())
+    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant(request))
+    answered = answer[c.STATUS].numpy() == b""
+    assert 0 < answered.sum() < len(request)
+    assert np.array_equal(np.isfinite(answer[c.MSE].numpy()), answered)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP"])

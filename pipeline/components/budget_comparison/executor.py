@@ -17,6 +17,7 @@ from tfx.utils import path_utils
 from keras_ae import contract as c
 from keras_ae.comparison import Score, compare
 from keras_ae.errors import DataError
+from keras_ae.export import BATCH_PIXELS
 from keras_ae.report.page import Picture, write_report
 
 COMPARISON = "comparison.json"
@@ -24,7 +25,6 @@ IMAGES = "images.jsonl"
 REPORT = "report.html"
 SUMMARY = Path("training_state") / "summary.json"
 PICTURES = 6
-BATCH = 16
 
 _PREFIX = "model_"
 _loaded: dict[str, Any] = {}
@@ -71,6 +71,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         model = artifact_utils.get_single_instance(output_dict["model"])
         shutil.copytree(models[chosen["epochs"]].uri, model.uri, dirs_exist_ok=True)
         model.set_int_custom_property("epochs", chosen["epochs"])
+        _loaded.clear()
 
     def _score(self, examples: types.Artifact, models: dict[int, str], place: Path) -> list[Score]:
         with self._make_beam_pipeline() as pipeline:
@@ -79,7 +80,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 rows.append(
                     pipeline
                     | f"Read {split}" >> beam.io.ReadFromTFRecord(_pattern(examples, split))
-                    | f"Batch {split}" >> beam.BatchElements(max_batch_size=BATCH)
+                    | f"Batch {split}"
+                    >> beam.BatchElements(BATCH_PIXELS, BATCH_PIXELS, element_size_fn=_pixels)
                     | f"Score {split}" >> beam.FlatMap(_score_batch, models, split)
                 )
             _ = (
@@ -123,6 +125,13 @@ def _signature(path: str, name: str) -> Any:
 
 def _features(record: bytes) -> Any:
     return tf.train.Example.FromString(record).features.feature
+
+
+def _pixels(record: bytes) -> int:
+    features = _features(record)
+    return int(
+        features[c.IMAGE_HEIGHT].int64_list.value[0] * features[c.IMAGE_WIDTH].int64_list.value[0]
+    )
 
 
 def _pattern(examples: types.Artifact, split: str) -> str:
