@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-_streams: dict[str, TextIO] = {}
+_terminal: TextIO | None = None
 
 
 def terminal() -> TextIO:
     """Where the project's own lines go, whatever the standard output is redirected to."""
-    return _streams.get("stdout", sys.stdout)
+    return _terminal or sys.stdout
 
 
 def say(text: str = "") -> None:
@@ -20,29 +20,31 @@ def say(text: str = "") -> None:
     print(text, file=terminal(), flush=True)
 
 
-def complain(text: str) -> None:
-    """Prints a line on the terminal's standard error."""
-    print(text, file=_streams.get("stderr", sys.stderr), flush=True)
+def hint(text: str) -> None:
+    """Shows what is going on, on a screen only, until the next line takes its place."""
+    if terminal().isatty():
+        print(text, end="\r", file=terminal(), flush=True)
 
 
 @contextmanager
 def logs_to(path: Path) -> Iterator[None]:
     """Sends what the libraries print, from Python or C++, to a file, and keeps the terminal."""
+    global _terminal
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = {name: os.dup(fd) for name, fd in (("stdout", 1), ("stderr", 2))}
+    kept = os.dup(1), os.dup(2)
     with path.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _streams.update({name: os.fdopen(os.dup(fd), "w") for name, fd in kept.items()})
+    _terminal = os.fdopen(os.dup(kept[0]), "w")
     try:
         yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.dup2(kept["stdout"], 1)
-        os.dup2(kept["stderr"], 2)
-        for fd in kept.values():
-            os.close(fd)
-        _streams.clear()
+        for descriptor, place in zip(kept, (1, 2)):
+            os.dup2(descriptor, place)
+            os.close(descriptor)
+        _terminal.close()
+        _terminal = None
