@@ -114,11 +114,11 @@ class Ladder:
             ConfigurationError: if `stop` lies behind the present epoch.
             TrainingError: if the loss is not finite; the checkpoint is of an epoch before.
         """
-        if stop < self.epoch:
-            raise ConfigurationError(f"cannot train to epoch {stop}: already at {self.epoch}")
         start, before = self.epoch, self.seconds
         if checkpoint is not None and checkpoint.exists():
             self.restore(checkpoint)
+        if stop < self.epoch:
+            raise ConfigurationError(f"cannot train to epoch {stop}: already at {self.epoch}")
         saved = time.monotonic()
         with _bar(start, self.epoch, stop, progress) as bar:
             while self.epoch < stop:
@@ -181,7 +181,8 @@ class Ladder:
             StorageError: if it cannot be written.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **self.arrays())
+        arrays: dict[str, Any] = self.arrays()
+        np.savez(buffer, **arrays)
         partial = path.with_name(path.name + ".partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

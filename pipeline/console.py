@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -41,8 +41,10 @@ def logs_to(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            # A full disk has no room for the rest of the log; the terminal is given back anyway.
+            with suppress(OSError):
+                stream.flush()
         for descriptor, place in zip(kept, (1, 2)):
             os.dup2(descriptor, place)
             os.close(descriptor)

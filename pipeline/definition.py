@@ -107,7 +107,7 @@ def create_pipeline(
         examples=examples,
         model=comparison.outputs["model"],
         baseline_model=baseline.outputs["result"] if baseline else None,
-        eval_config=eval_config(tolerance),
+        eval_config=eval_config(tolerance, source_fingerprint("pipeline.evaluation")),
         example_splits=[c.TEST],
     )
     pusher = components.Pusher(

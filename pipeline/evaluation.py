@@ -1,5 +1,6 @@
 """Evaluator: mean quality of the test images, against the linear floor and the model in service."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +17,12 @@ MEAN_PSNR = "mean_psnr"
 GAIN = "gain_over_floor"
 
 
-def eval_config(tolerance: float) -> tfma.EvalConfig:
+def eval_config(tolerance: float, code: str) -> tfma.EvalConfig:
     """What the chosen model must reach to be blessed.
 
     Args:
         tolerance: dB of mean test PSNR that a model may lose against the one in service.
+        code: fingerprint of this module, so that a cached verdict does not outlive an edit.
     """
     above_floor = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": 0.0})
@@ -31,13 +33,15 @@ def eval_config(tolerance: float) -> tfma.EvalConfig:
         )
     )
     metrics = [
-        tfma.MetricConfig(class_name="MeanOutput", module=__name__, config=config, threshold=limit)
-        for config, limit in (
-            (f'{{"name": "{MEAN_PSNR}", "output": "{c.PSNR}"}}', not_below),
-            (
-                f'{{"name": "{GAIN}", "output": "{c.PSNR}", "minus": "{c.FLOOR_PSNR}"}}',
-                above_floor,
-            ),
+        tfma.MetricConfig(
+            class_name="MeanOutput",
+            module=__name__,
+            config=json.dumps({"name": name, "output": c.PSNR, "minus": minus, "code": code}),
+            threshold=limit,
+        )
+        for name, minus, limit in (
+            (MEAN_PSNR, "", not_below),
+            (GAIN, c.FLOOR_PSNR, above_floor),
         )
     ]
     return tfma.EvalConfig(
@@ -76,10 +80,11 @@ class MeanOutput(tfma.metrics.Metric):
         name: of the metric.
         output: name of the output.
         minus: name of the output that is subtracted, or empty.
+        code: fingerprint of this module.
     """
 
-    def __init__(self, name: str, output: str, minus: str = ""):
-        super().__init__(_computations, name=name, output=output, minus=minus)
+    def __init__(self, name: str, output: str, minus: str = "", code: str = ""):
+        super().__init__(_computations, name=name, output=output, minus=minus, code=code)
 
 
 def _computations(

@@ -31,9 +31,10 @@ def run(arguments: argparse.Namespace) -> None:
         KerasAEError: with one line that says what is wrong.
     """
     began = time.monotonic()
-    for place in (arguments.root, arguments.push_dir):
+    logs = arguments.root / "logs"
+    for place in (arguments.root, logs, arguments.push_dir):
         _check_writable(place)
-    log = arguments.root / "logs" / time.strftime("run-%Y%m%d-%H%M%S.log")
+    log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     console.say(
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
@@ -196,8 +197,13 @@ def _in_service(push_dir: Path, lineage: str) -> str | None:
     from pipeline.components.pusher.executor import newest_version, provenance
 
     version = newest_version(push_dir, lineage)
-    artifact = provenance(version).get("artifact", "") if version else ""
-    return artifact if artifact and Path(artifact).is_dir() else None
+    if version is None:
+        return None
+    artifact = provenance(version).get("artifact", "")
+    if artifact and Path(artifact).is_dir():
+        return str(artifact)
+    console.say(f"note: the artifact of {version} is gone; a new model meets the floor only")
+    return None
 
 
 def _check_writable(place: Path) -> None:

@@ -1,6 +1,7 @@
 """Runs the pipeline on this machine: `python pipeline/run_local.py --help`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         sources.check(arguments.data)
+        # The pipeline trains on TensorFlow, whatever the library is set to elsewhere.
+        os.environ["KERAS_BACKEND"] = "tensorflow"
         from pipeline.local import run
 
         run(arguments)

@@ -5,13 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from keras_ae.datasets.headers import Header, read_header
 from keras_ae.errors import DataError
 
 MODES = {1: "L", 3: "RGB"}
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
@@ -48,7 +57,7 @@ def normalize(data: bytes, channels: int) -> tuple[bytes, Header]:
     with _reading():
         original = Image.open(io.BytesIO(data))
         plain = header.format in ("png", "jpeg") and original.mode == MODES[channels]
-        if plain and original.getexif().get(_ORIENTATION, 1) == 1 and not _sixteen_bit_rgb(data):
+        if plain and _orientation(original) is None and not _sixteen_bit_rgb(data):
             original.load()
             return data, header
     image = _open(data, channels)
@@ -62,7 +71,8 @@ def _open(data: bytes, channels: int) -> Image.Image:
     with _reading():
         image: Image.Image = Image.open(io.BytesIO(data))
         image.load()
-        image = ImageOps.exif_transpose(image)
+        turn = _orientation(image)
+        image = image if turn is None else image.transpose(turn)
         if image.mode in _SIXTEEN_BIT:
             high = np.asarray(image).astype(np.int64) >> 8
             image = Image.fromarray(high.clip(0, 255).astype(np.uint8), "L")
@@ -82,5 +92,14 @@ def _reading() -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise DataError("cannot be decoded: truncated or corrupt") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+    except Exception as error:
+        # Its plugins raise whatever their parsing runs into.
         raise DataError(f"cannot be decoded: {error}") from error
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """How an image is to be turned; not at all if its EXIF cannot be read."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return None

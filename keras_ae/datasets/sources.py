@@ -6,11 +6,14 @@ where it is asked to, so that bytes never travel between workers.
 
 import functools
 import hashlib
+import lzma
+import os
 import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -23,6 +26,15 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz")
 MIN_SHARD, MAX_SHARDS = 64, 256
+
+_ARCHIVE_ERRORS = (
+    OSError,
+    EOFError,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Shard = tuple[str, ...]
 """Names of some images of a source."""
@@ -116,8 +128,9 @@ class FolderSource(Source):
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for name in self._names():
-            with (self.path / name).open("rb") as file:
-                digest.update(name.encode() + b"\0")
+            digest.update(os.fsencode(name) + b"\0")
+            # One that cannot be read is set aside when it is its turn.
+            with suppress(OSError), (self.path / name).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
@@ -127,9 +140,9 @@ class FolderSource(Source):
     def read(self, shard: Shard) -> Iterator[Record]:
         for name in shard:
             try:
-                yield Record(name, (self.path / name).read_bytes())
+                yield Record(_printable(name), (self.path / name).read_bytes())
             except OSError as error:
-                yield Record(name, b"", f"cannot be read: {error.strerror}")
+                yield Record(_printable(name), b"", f"cannot be read: {error.strerror}")
 
     def _names(self) -> list[str]:
         return sorted(name for name in _names_in(self.path) if _is_image(name))
@@ -154,7 +167,7 @@ class ZipSource(Source):
         for name in shard:
             try:
                 yield Record(name, archive.read(name))
-            except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            except (*_ARCHIVE_ERRORS, RuntimeError) as error:
                 yield Record(name, b"", f"cannot be read from the archive: {error}")
 
 
@@ -177,7 +190,7 @@ class TarSource(Source):
             # In the order of the file: going back in a compressed one starts anew.
             for name in sorted(shard, key=lambda name: index[name].offset_data):
                 file = archive.extractfile(index[name])
-                yield Record(name, file.read() if file else b"")
+                yield Record(_printable(name), file.read() if file else b"")
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -201,15 +214,26 @@ def _tar_index(path: Path, stamp: tuple[int, int]) -> dict[str, tarfile.TarInfo]
     try:
         with tarfile.open(path) as archive:
             return {member.name: member for member in archive if member.isfile()}
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except _ARCHIVE_ERRORS as error:
         raise DataError(f"cannot read {path} as a tar: {error}") from error
 
 
 def _names_in(folder: Path) -> Iterator[str]:
     """Relative names of the files below a folder."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix()
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        # Links may lead in circles.
+        real = Path(place).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name).relative_to(folder).as_posix() for name in files)
+
+
+def _printable(name: str) -> str:
+    """A file's name in UTF-8, whatever its bytes are."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_image(name: str) -> bool:

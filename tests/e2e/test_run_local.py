@@ -1,6 +1,7 @@
 """The whole job on a folder of small photographs, as a user runs it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -26,6 +27,7 @@ class Run:
         done = subprocess.run(
             [*command, "--data", str(place / "images"), "--root", str(place / "root")],
             cwd=place,
+            env={**os.environ, "KERAS_BACKEND": "jax"},
             capture_output=True,
             text=True,
             timeout=600,

@@ -100,6 +100,12 @@ def test_bad_images_are_set_aside_with_their_reasons_and_the_rest_goes_on(folder
     assert sum(counts.values()) == 20
 
 
+def test_an_image_that_only_pillow_accepts_is_set_aside(folder, tmp_path):
+    path = folder / "00.png"
+    path.write_bytes(path.read_bytes()[:-12])
+    assert ingest(folder, tmp_path / "out").get_int_custom_property("quarantined") == 1
+
+
 def test_too_many_bad_images_stop_the_run(folder, tmp_path):
     for i in range(3):
         (folder / f"bad{i}.png").write_text("text")
@@ -114,7 +120,8 @@ def test_fewer_than_three_good_images_stop_the_run(tmp_path, photographs, encode
     for i in range(2):
         (place / f"{i}.png").write_bytes(encode(photographs[i], "PNG"))
     (place / "bad.png").write_text("")
-    with pytest.raises(DataError, match=r"three good images .* got 2 of 3 \(bad.png: empty\)"):
+    (place / "copy.png").write_bytes((place / "0.png").read_bytes())
+    with pytest.raises(DataError, match=r"three different .* got 2 among 4 \(bad.png: empty\)"):
         ingest(place, tmp_path / "out", max_bad_share=1.0)
 
 
@@ -143,7 +150,7 @@ def test_an_image_keeps_its_split_when_others_come():
 
 @pytest.mark.parametrize("count", range(3, 12))
 def test_each_split_gets_an_image_where_there_are_three(count):
-    for skip in range(20):
+    for skip in range(200):
         splits = assign_splits(checks_of(digests(count + skip)[skip:]))
         assert set(splits.values()) == set(c.SPLITS)
 

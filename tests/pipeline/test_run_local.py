@@ -15,6 +15,8 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *arguments],
         cwd=cwd,
+        # Output that is held back meets a full disk late.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         capture_output=True,
         text=True,
         timeout=300,

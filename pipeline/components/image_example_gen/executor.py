@@ -4,8 +4,10 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +22,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from keras_ae import contract as c
-from keras_ae.datasets.images import decode, normalize
+from keras_ae.datasets.decoding import CORRUPT, decode_stored
+from keras_ae.datasets.images import normalize
 from keras_ae.datasets.sources import Record, Shard, Source, open_source
 from keras_ae.errors import DataError
 
@@ -67,7 +70,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             quarantine.parent.mkdir(parents=True, exist_ok=True)
             lines = [json.dumps({"source": k.source, "reason": k.fault}) + "\n" for k in bad]
             quarantine.write_text("".join(lines))
-            _refuse_bad_data(len(checks), bad, exec_properties["max_bad_share"])
+            for check in bad:
+                logging.warning("set aside %s: %s", check.source, check.fault)
+            _refuse_bad_data(checks, bad, exec_properties["max_bad_share"])
             splits = assign_splits([check for check in checks if not check.fault])
             self._write_all(source, channels, splits, artifact)
         counts = {name: sum(split == name for split in splits.values()) for name in c.SPLITS}
@@ -115,7 +120,7 @@ def assign_splits(checks: list[Check]) -> dict[str, str]:
     """Splits good images by a hash of their content, whatever their order.
 
     A tenth goes to test, a tenth to val, the rest to train; where there are three different images,
-    each split gets one: the lowest hash goes to test, the next to val. Where the source fixes the
+    each split gets one: low hashes go to test and val first. Where the source fixes the
     splits, it is followed. Images with the same bytes share a split.
 
     Returns:
@@ -124,11 +129,11 @@ def assign_splits(checks: list[Check]) -> dict[str, str]:
     by_digest = {check.digest: check.split or _by_hash(check.digest) for check in sorted(checks)}
     lowest = sorted(by_digest)
     if len(lowest) >= len(c.SPLITS):
-        for split, digest in zip((c.TEST, c.VAL), lowest):
-            if split not in by_digest.values():
-                by_digest[digest] = split
-        if c.TRAIN not in by_digest.values():
-            by_digest[lowest[-1]] = c.TRAIN
+        for split, order in ((c.TEST, lowest), (c.VAL, lowest), (c.TRAIN, lowest[::-1])):
+            held = Counter(by_digest.values())
+            if not held[split]:
+                # From a split that keeps another one.
+                by_digest[next(d for d in order if held[by_digest[d]] > 1)] = split
     return {check.source: by_digest[check.digest] for check in checks}
 
 
@@ -140,7 +145,7 @@ def to_example(record: Record, channels: int) -> bytes:
         c.IMAGE_FORMAT: header.format.encode(),
         c.IMAGE_HEIGHT: header.height,
         c.IMAGE_WIDTH: header.width,
-        c.IMAGE_SOURCE: record.key.encode("utf-8", "surrogateescape"),
+        c.IMAGE_SOURCE: record.key.encode(),
     }
     if record.label is not None:
         features[c.IMAGE_LABEL] = record.label.encode()
@@ -177,9 +182,13 @@ def _check(record: Record, channels: int) -> Check:
     fault = record.fault
     if not fault:
         try:
-            decode(record.data, channels)
+            stored, _ = normalize(record.data, channels)
+            # Every later step decodes with TensorFlow, which is stricter than Pillow.
+            decode_stored(tf.constant(stored), channels)
         except DataError as error:
             fault = str(error)
+        except tf.errors.InvalidArgumentError:
+            fault = CORRUPT
     digest = hashlib.sha256(record.data).hexdigest()
     return Check(record.key, digest, fault, record.split)
 
@@ -191,17 +200,20 @@ def _by_hash(digest: str) -> str:
     return c.VAL if share < TEST_SHARE + VAL_SHARE else c.TRAIN
 
 
-def _refuse_bad_data(count: int, bad: list[Check], max_bad_share: float) -> None:
-    good = count - len(bad)
+def _refuse_bad_data(checks: list[Check], bad: list[Check], max_bad_share: float) -> None:
+    count = len(checks)
+    good = len({check.digest for check in checks if not check.fault})
     examples = "; ".join(f"{check.source}: {check.fault}" for check in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     listed = f" ({examples}{more})" if bad else ""
     if good < len(c.SPLITS):
         raise DataError(
-            f"at least three good images are needed, one per split; got {good} of {count}{listed}"
+            "at least three different good images are needed, one per split; "
+            f"got {good} among {count}{listed}"
         )
     if len(bad) > max_bad_share * count:
         raise DataError(
             f"{len(bad)} of {count} images cannot be used, more than the share of "
-            f"{max_bad_share:g} that is allowed{listed}; mend them or raise --max-bad-share"
+            f"{max_bad_share:g} that is allowed{listed}; mend them (the log lists all) or raise "
+            "--max-bad-share"
         )

@@ -63,6 +63,20 @@ def test_exif_orientation_is_applied(photograph, encode, orientation):
     assert (header.height, header.width) == turned.shape[:2]
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+def test_pixels_count_though_the_exif_block_cannot_be_read(photograph, encode):
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\2" + b"\x01\x12\0\3\xff\xff\xff\xff" * 3
+    assert decode(encode(photograph, "JPEG", exif=exif), 3).shape == photograph.shape
+
+
+def test_a_gif_whose_frame_is_larger_than_its_canvas_is_refused(encode):
+    data = bytearray(encode(Image.new("L", (8, 8)), "GIF"))
+    at = data.index(b"\x2c")
+    data[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    with pytest.raises(DataError):
+        decode(bytes(data), 3)
+
+
 def test_an_animation_gives_its_first_frame(photograph, encode):
     frames = [Image.fromarray(photograph), Image.fromarray(255 - photograph)]
     data = encode(frames[0], "WEBP", lossless=True, save_all=True, append_images=frames[1:])

@@ -1,6 +1,8 @@
+import os
 import pickle
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +113,41 @@ def test_a_file_that_cannot_be_read_is_a_record_with_a_fault(folder):
     (folder / "a.png").unlink()
     (record,) = (r for shard in shards for r in source.read(shard) if r.key == "a.png")
     assert "No such file" in record.fault
+
+
+def test_names_in_any_encoding_and_linked_folders_are_read(folder, tmp_path):
+    data = (folder / "a.png").read_bytes()
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(data)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f.png").write_bytes(data)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "circle").symlink_to(folder)
+    source = sources.open_source(str(folder))
+    assert set(read_all(source)) == {*NAMES, "caf\\xe9.png", "link/f.png"}
+    source.fingerprint()
+
+
+def test_a_file_that_vanishes_does_not_stop_the_fingerprint(folder):
+    (folder / "dangling.png").symlink_to(folder / "missing.png")
+    source = sources.open_source(str(folder))
+    source.fingerprint()
+    assert "No such file" in read_all(source)["dangling.png"].fault
+
+
+@pytest.mark.parametrize("method", ["ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
+def test_whatever_bytes_change_in_a_zip_its_members_are_read_or_set_aside(tmp_path, method):
+    data = os.urandom(500)
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w", getattr(zipfile, method)) as archive:
+        archive.writestr("a.png", data)
+    good = path.read_bytes()
+    faults = 0
+    for at in range(40, 400, 9):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
+        (record,) = read_all(sources.open_source(str(path))).values()
+        faults += bool(record.fault)
+        assert record.fault or record.data == data
+    assert faults > 30
 
 
 def test_a_damaged_member_of_a_zip_is_a_record_with_a_fault(tmp_path):
