@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import time
 from contextlib import nullcontext
@@ -172,7 +173,7 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) ->
         return
     console.say(
         "serve: docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=keras_ae "
-        f"-v {push_dir}:/models/keras_ae tensorflow/serving"
+        f"-v {shlex.quote(str(push_dir))}:/models/keras_ae tensorflow/serving"
     )
 
 
