@@ -16,7 +16,6 @@ def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list
         if any(
             parent.name == pipeline_name for parent in store.get_parent_contexts_by_context(run.id)
         )
-        or pipeline_name in run.name
     ]
     newest = max(runs, key=lambda run: run.id)
     types = {kind.id: kind.name for kind in store.get_artifact_types()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ _SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "te
 class _DatasetSource(Source):
     """What both sources of TensorFlow datasets share: a shard is a slice of a split."""
 
+    @abstractmethod
     def builder(self) -> Any:
-        raise NotImplementedError
+        """The prepared tensorflow-datasets builder."""
 
     def key(self, split: str, index: int, example: dict[str, Any]) -> str:
         return f"{split}/{index}"
