@@ -1,6 +1,6 @@
 """Tiles per second of the project's training, of a bare TensorFlow loop and of Keras's `fit`.
 
-    python -m benchmarks.training --preset linear-residual
+    python -m benchmarks.training --preset medium
 
 All three train the same model on tiles of the sample photographs, in turns, in one process. The
 project's training crops and flips anew in each epoch, clips gradients and keeps a moving average;

@@ -88,8 +88,10 @@ class DepthToSpace(keras.layers.Layer):
         return {**super().get_config(), "stride": self.stride}
 
 
-def residual_block(x, width: int, name: str):
+def residual_block(x, width: int, name: str, dtype: str = "float32"):
     """Adds a 3x3 convolution, GELU and a 1x1 convolution to `x` [N, h, w, width]."""
-    y = keras.layers.Conv2D(width, 3, padding="same", activation="gelu", name=f"{name}_conv")(x)
-    y = keras.layers.Conv2D(width, 1, name=f"{name}_mix")(y)
-    return keras.layers.Add(name=f"{name}_add")([x, y])
+    conv = keras.layers.Conv2D(
+        width, 3, padding="same", activation="gelu", name=f"{name}_conv", dtype=dtype
+    )
+    mix = keras.layers.Conv2D(width, 1, name=f"{name}_mix", dtype=dtype)
+    return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, mix(conv(x))])

@@ -1,5 +1,8 @@
 """The convolutional autoencoder."""
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -9,16 +12,21 @@ from keras_ae import presets
 from keras_ae.errors import ConfigurationError
 from keras_ae.layers import DepthToSpace, SpaceToDepth, pad_to_multiple, residual_block
 
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+"""Keras's dtype policy for the blocks of each precision."""
+
 
 @keras.saving.register_keras_serializable("keras_ae")
 class ConvAutoencoder(keras.Model):
     """Convolutional autoencoder on pixels scaled to 0..1.
 
     Args:
-        preset: a name in `presets.PRESETS`.
+        preset: a name in `presets.PRESETS`, a `Preset`, or the fields of one.
         channels: 1 (grey) or 3 (RGB).
         stride: pixels per latent position along each side, a power of two.
         latent_channels: numbers per latent position.
+        precision: "float32", or "bfloat16" for the products of the residual blocks; weights, the
+            linear path and what comes out are float32 either way.
 
     Raises:
         ConfigurationError: for any other value.
@@ -33,10 +41,11 @@ class ConvAutoencoder(keras.Model):
 
     def __init__(
         self,
-        preset: str = presets.DEFAULT,
+        preset: str | presets.Preset | Mapping[str, Any] = presets.DEFAULT,
         channels: int = 3,
         stride: int = presets.STRIDE,
         latent_channels: int = presets.LATENT_CHANNELS,
+        precision: str = "float32",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -50,10 +59,16 @@ class ConvAutoencoder(keras.Model):
                 f"latent channels must be 1 to {stride * stride * channels}, the numbers in a "
                 f"{stride}x{stride} patch; got {latent_channels}"
             )
-        self.preset, self.channels = preset, channels
+        if precision not in PRECISIONS:
+            raise ConfigurationError(
+                f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}"
+            )
+        self.preset, self.channels, self.precision = spec, channels, precision
         self.stride, self.latent_channels = stride, latent_channels
         build = {"plain": _plain, "linear-residual": _linear_residual}[spec.architecture]
-        self.encoder, self.decoder = build(spec, channels, stride, latent_channels)
+        self.encoder, self.decoder = build(
+            spec, channels, stride, latent_channels, PRECISIONS[precision]
+        )
         self.built = True
 
     def encode(self, images):
@@ -73,51 +88,80 @@ class ConvAutoencoder(keras.Model):
     def get_config(self):
         return {
             **super().get_config(),
-            "preset": self.preset,
+            "preset": dataclasses.asdict(self.preset),
             "channels": self.channels,
             "stride": self.stride,
             "latent_channels": self.latent_channels,
+            "precision": self.precision,
         }
 
+    @property
+    def flops_per_pixel(self) -> float:
+        """Floating-point operations of the convolutions for a pixel of the image, there and back;
+        a multiplication and an addition are two."""
+        area, total = 1.0, 0.0
+        for part in (self.encoder, self.decoder):
+            for layer in part.layers:
+                if isinstance(layer, layers.MaxPooling2D):
+                    area /= 4
+                elif isinstance(layer, layers.UpSampling2D):
+                    area *= 4
+                elif isinstance(layer, SpaceToDepth):
+                    area /= layer.stride**2
+                elif isinstance(layer, DepthToSpace):
+                    area *= layer.stride**2
+                elif isinstance(layer, layers.Conv2D):
+                    total += 2 * area * math.prod(layer.kernel.shape)
+        return total
 
-def _plain(spec: presets.Preset, channels: int, stride: int, latent_channels: int):
+
+def _plain(spec: presets.Preset, channels: int, stride: int, latent_channels: int, policy: str):
     """Convolution, ReLU and max-pooling per octave, and the mirror with upsampling."""
     octaves = stride.bit_length() - 1
     widths = [spec.widths[min(i, len(spec.widths) - 1)] for i in range(octaves - 1)]
 
     def convolution(filters, activation="relu"):
-        return layers.Conv2D(filters, 3, padding="same", activation=activation)
+        return layers.Conv2D(filters, 3, padding="same", activation=activation, dtype=policy)
 
     x = image = keras.Input((None, None, channels), name="image")
     for width in (*widths, latent_channels):
-        x = layers.MaxPooling2D(2)(convolution(width)(x))
-    encoder = keras.Model(image, x, name="encoder")
+        x = layers.MaxPooling2D(2, dtype=policy)(convolution(width)(x))
+    encoder = keras.Model(image, _to_float32(x), name="encoder")
 
     x = latent = keras.Input((None, None, latent_channels), name="latent")
     for width in (latent_channels, *reversed(widths)):
-        x = layers.UpSampling2D(2)(convolution(width)(x))
-    decoder = keras.Model(latent, convolution(channels, "sigmoid")(x), name="decoder")
+        x = layers.UpSampling2D(2, dtype=policy)(convolution(width)(x))
+    decoder = keras.Model(latent, _to_float32(convolution(channels, "sigmoid")(x)), name="decoder")
     return encoder, decoder
 
 
-def _linear_residual(spec: presets.Preset, channels: int, stride: int, latent_channels: int):
+def _linear_residual(
+    spec: presets.Preset, channels: int, stride: int, latent_channels: int, policy: str
+):
     """A linear path beside a residual path whose last layers start at zero."""
     width, patch = spec.widths[0], stride * stride * channels
 
-    def path(x, filters, name):
-        y = layers.Conv2D(width, 1, name=f"{name}_in")(x)
-        for i in range(spec.blocks):
-            y = residual_block(y, width, f"{name}_{i}")
+    def path(x, filters, blocks, name):
+        y = layers.Conv2D(width, 1, name=f"{name}_in", dtype=policy)(x)
+        for i in range(blocks):
+            y = residual_block(y, width, f"{name}_{i}", policy)
+        y = _to_float32(y)
         y = layers.Conv2D(filters, 1, kernel_initializer="zeros", name=f"{name}_out")(y)
         linear = layers.Conv2D(filters, 1, name=f"linear_{name}")(x)
         return layers.Add(name=f"{name}_sum")([linear, y])
 
     image = keras.Input((None, None, channels), name="image")
     encoder = keras.Model(
-        image, path(SpaceToDepth(stride)(image), latent_channels, "encode"), name="encoder"
+        image,
+        path(SpaceToDepth(stride)(image), latent_channels, spec.blocks[0], "encode"),
+        name="encoder",
     )
     latent = keras.Input((None, None, latent_channels), name="latent")
     decoder = keras.Model(
-        latent, DepthToSpace(stride)(path(latent, patch, "decode")), name="decoder"
+        latent, DepthToSpace(stride)(path(latent, patch, spec.blocks[1], "decode")), name="decoder"
     )
     return encoder, decoder
+
+
+def _to_float32(x):
+    return layers.Identity(dtype="float32")(x)

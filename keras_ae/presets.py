@@ -1,12 +1,15 @@
 """What can be trained, by name. Standard library only, so that a wrong name is told at once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from keras_ae.errors import ConfigurationError
 
-DEFAULT = "linear-residual"
+DEFAULT = "medium"
 STRIDE = 8
 LATENT_CHANNELS = 8
+ARCHITECTURES = ("plain", "linear-residual")
 
 
 @dataclass(frozen=True)
@@ -14,34 +17,63 @@ class Preset:
     """How a model is built and trained.
 
     Attributes:
+        name: what it is called in reports.
         architecture: "plain" or "linear-residual".
         widths: channels of each convolution ("plain"), or the one width ("linear-residual").
-        blocks: residual blocks on each side; 0 for "plain".
+        blocks: residual blocks in encoder and decoder; none in "plain".
         learning_rate: Adam's, after the warm-up.
         clipnorm: limit of the gradient's global norm, or None.
         jit_compile: whether XLA was measured faster on the CPU.
+
+    Raises:
+        ConfigurationError: for values that make no model.
     """
 
+    name: str
     architecture: str
     widths: tuple[int, ...]
-    blocks: int
-    learning_rate: float
-    clipnorm: float | None
-    jit_compile: bool
+    blocks: tuple[int, int] = (0, 0)
+    learning_rate: float = 1e-3
+    clipnorm: float | None = None
+    jit_compile: bool = False
+
+    def __post_init__(self) -> None:
+        # As they come back from JSON.
+        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if self.architecture not in ARCHITECTURES:
+            raise ConfigurationError(
+                f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}"
+            )
+        if not self.widths or min(self.widths) < 1:
+            raise ConfigurationError(f"widths must be positive; got {list(self.widths)}")
+        if len(self.blocks) != 2 or min(self.blocks) < 0:
+            raise ConfigurationError(f"blocks must be two numbers from 0; got {list(self.blocks)}")
+        if not self.learning_rate > 0:
+            raise ConfigurationError(f"learning rate must be above 0; got {self.learning_rate}")
 
 
 PRESETS = {
-    "baseline": Preset("plain", (32, 32), 0, 1e-3, None, jit_compile=False),
-    "linear-residual": Preset("linear-residual", (96,), 2, 1e-3, 1.0, jit_compile=True),
+    preset.name: preset
+    for preset in (
+        Preset("baseline", "plain", (32, 32)),
+        Preset("small", "linear-residual", (64,), (2, 2), clipnorm=1.0, jit_compile=True),
+        Preset("medium", "linear-residual", (96,), (2, 2), clipnorm=1.0, jit_compile=True),
+        Preset("large", "linear-residual", (256,), (4, 4), clipnorm=1.0, jit_compile=True),
+    )
 }
 
 
-def get(name: str) -> Preset:
-    """Looks up a preset.
+def get(preset: str | Preset | Mapping[str, Any]) -> Preset:
+    """Looks up a preset by name, or builds the one whose fields are given.
 
     Raises:
         ConfigurationError: if there is none of that name.
     """
-    if name not in PRESETS:
-        raise ConfigurationError(f"preset must be one of {', '.join(PRESETS)}; got {name!r}")
-    return PRESETS[name]
+    if isinstance(preset, Preset):
+        return preset
+    if isinstance(preset, Mapping):
+        return Preset(**preset)
+    if preset not in PRESETS:
+        raise ConfigurationError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
+    return PRESETS[preset]

@@ -1,6 +1,9 @@
 """Decoded images to batches of tiles, and the only pixel scaling."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -24,7 +27,7 @@ def to_uint8(images):
 
 
 class Tiles:
-    """Random tiles of images: crops, flips, channels and order come from (seed, epoch) alone.
+    """Random tiles of images; crops, flips, turns, channels, order come from (seed, epoch) alone.
 
     An epoch holds `crops` random crops of each image that is larger than a tile, and each other
     image once. Images with a side shorter than a tile are continued by reflection.
@@ -40,6 +43,8 @@ class Tiles:
     Raises:
         DataError: if there is no image, or one that is not uint8 [H, W, C].
     """
+
+    placement = "in memory"
 
     def __init__(
         self,
@@ -61,45 +66,40 @@ class Tiles:
                 )
         short = int(np.median([min(image.shape[:2]) for image in images]))
         self.size = max(stride, min(size, short) // stride * stride)
-        self._images = [self._grow(image) for image in images]
-        larger = [max(image.shape[:2]) > self.size for image in self._images]
+        self.images = [self._grow(image) for image in images]
+        larger = [max(image.shape[:2]) > self.size for image in self.images]
         self._index = np.repeat(np.arange(len(images)), np.where(larger, crops, 1))
-        self._steps = _steps(len(self._index), batch_size)
-        self._seed = seed
+        self._batch_size, self._seed = batch_size, seed
 
     def __len__(self) -> int:
         """Tiles in an epoch."""
         return len(self._index)
 
     @property
-    def steps(self) -> int:
-        """Batches in an epoch: of one size if a size above half of the largest divides it evenly,
-        for each size is compiled anew; else their sizes differ by one tile."""
-        return self._steps
+    def batch_sizes(self) -> list[int]:
+        """Tiles in each batch of an epoch: all alike if a size above half of the largest divides
+        the epoch evenly, for each size is compiled anew; else they differ by one tile."""
+        return batch_sizes(len(self), self._batch_size)
 
     def epoch(self, epoch: int) -> Iterator[np.ndarray]:
         """Yields the batches of an epoch, uint8 [n, size, size, C]."""
-        rng = np.random.default_rng((self._seed, epoch))
-        order = rng.permutation(self._index)
-        places = rng.random((len(order), 2))
-        flips = rng.integers(0, 2, (len(order), 2)) * 2 - 1
-        channels = self._channel_orders(rng, len(order))
-        for part in np.array_split(np.arange(len(order)), self._steps):
+        draws = self.draw(epoch)
+        ends = np.cumsum(self.batch_sizes)
+        for start, end in zip([0, *ends], ends):
             yield np.stack(
-                [self._tile(order[i], places[i], flips[i])[..., channels[i]] for i in part]
+                [
+                    cut(self.images[self._index[i]], self.size, *(part[i] for part in draws[:-1]))
+                    for i in draws.order[start:end]
+                ]
             )
 
-    def _channel_orders(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        orders = np.tile(np.arange(self._images[0].shape[2]), (count, 1))
-        shuffled = rng.random(count) < PERMUTED
-        orders[shuffled] = rng.permuted(orders[shuffled], axis=1)
-        return orders
+    def image_of(self, tile: np.ndarray) -> np.ndarray:
+        """The position in `images` that each tile is cut from, by the tile's number."""
+        return self._index[tile]
 
-    def _tile(self, index: int, place: np.ndarray, flip: np.ndarray) -> np.ndarray:
-        image, size = self._images[index], self.size
-        top = int(place[0] * (image.shape[0] - size + 1))
-        left = int(place[1] * (image.shape[1] - size + 1))
-        return image[top : top + size, left : left + size][:: flip[0], :: flip[1]]
+    def draw(self, epoch: int) -> "Draws":
+        """What chance decides in an epoch."""
+        return draw(len(self), self.images[0].shape[2], self._seed, epoch)
 
     def _grow(self, image: np.ndarray) -> np.ndarray:
         missing = [max(0, self.size - side) for side in image.shape[:2]]
@@ -108,9 +108,61 @@ class Tiles:
         return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
 
 
-def _steps(tiles: int, batch_size: int) -> int:
-    """Batches of an epoch: of one size if a size from half to all of `batch_size` divides it."""
-    for size in range(batch_size, batch_size // 2, -1):
+class Draws(NamedTuple):
+    """What chance decides in an epoch of n tiles, by the tile's number but for `order`.
+
+    Attributes:
+        places: float64 [n, 2] in 0..1, from the first to the last possible row and column.
+        flips: bool [n, 2], upside down and left to right.
+        turns: bool [n], rows become columns, after the flips.
+        channels: int32 [n, C], which channel becomes which.
+        order: int64 [n], the numbers of the tiles as they come.
+    """
+
+    places: np.ndarray
+    flips: np.ndarray
+    turns: np.ndarray
+    channels: np.ndarray
+    order: np.ndarray
+
+
+def draw(tiles: int, channels: int, seed: int, epoch: int) -> Draws:
+    """Draws an epoch from (seed, epoch) alone."""
+    rng = np.random.default_rng((seed, epoch))
+    orders = np.tile(np.arange(channels, dtype=np.int32), (tiles, 1))
+    shuffled = rng.random(tiles) < PERMUTED
+    orders[shuffled] = rng.permuted(orders[shuffled], axis=1)
+    return Draws(
+        rng.random((tiles, 2)),
+        rng.random((tiles, 2)) < 0.5,
+        rng.random(tiles) < 0.5,
+        orders,
+        rng.permutation(tiles),
+    )
+
+
+def cut(image: np.ndarray, size: int, place, flip, turn, channels) -> np.ndarray:
+    """One tile of an image [H, W, C] with sides of at least `size`, as a view where it can be."""
+    top, left = (int(p * (side - size + 1)) for p, side in zip(place, image.shape))
+    tile = image[top : top + size, left : left + size]
+    tile = tile[:: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
+    return (tile.swapaxes(0, 1) if turn else tile)[..., channels]
+
+
+def batch_sizes(tiles: int, largest: int) -> list[int]:
+    """Cuts an epoch into batches of one size if a size from half to all of `largest` divides it,
+    else into the fewest whose sizes differ by one."""
+    for size in range(largest, largest // 2, -1):
         if tiles % size == 0:
-            return tiles // size
-    return -(-tiles // batch_size)
+            return [size] * (tiles // size)
+    count = -(-tiles // largest)
+    return [tiles // count + (i < tiles % count) for i in range(count)]
+
+
+def ahead(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Makes the next two batches in a thread while the model trains on one."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, batches, None) for _ in range(2))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, batches, None))
+            yield batch

@@ -5,9 +5,7 @@ import io
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from keras_ae import presets
 from keras_ae.errors import ConfigurationError, StorageError, TrainingError
 from keras_ae.models import ConvAutoencoder
 from keras_ae.tiles import Tiles
@@ -74,10 +71,13 @@ class Ladder:
     Args:
         model: a built autoencoder; trained in place.
         tiles: the training tiles.
+
+    Attributes:
+        placement: where the training images are: "on the device", "in memory" or "streamed".
     """
 
     def __init__(self, model: ConvAutoencoder, tiles: Tiles):
-        preset = presets.get(model.preset)
+        preset = model.preset
         self.model, self.tiles = model, tiles
         self.epoch, self.seconds, self.loss = 0, 0.0, math.nan
         self.optimizer = keras.optimizers.Adam(
@@ -89,8 +89,8 @@ class Ladder:
             for i, v in enumerate(model.trainable_variables)
         ]
         backend = importlib.import_module(f"keras_ae.backends.{keras.backend.backend()}")
-        self._run_epoch = backend.compile_epoch(
-            model, self.optimizer, self.average, average_decay, preset.jit_compile
+        self._run_epoch, self.placement = backend.compile_epochs(
+            model, self.optimizer, self.average, average_decay, tiles
         )
 
     def climb(
@@ -137,7 +137,7 @@ class Ladder:
 
     def _train_one(self) -> None:
         began = time.perf_counter()
-        loss = self._run_epoch(_ahead(self.tiles.epoch(self.epoch)))
+        loss = self._run_epoch(self.epoch)
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss} in epoch {self.epoch + 1}; the last checkpoint is kept. "
@@ -213,15 +213,6 @@ class Ladder:
             variable.assign(arrays[name])
         self.epoch = int(arrays["epoch"])
         self.seconds, self.loss = float(arrays["seconds"]), float(arrays["loss"])
-
-
-def _ahead(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Makes the next two batches in a thread while the model trains on one."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(next, batches, None) for _ in range(2))
-        while (batch := waiting.popleft().result()) is not None:
-            waiting.append(pool.submit(next, batches, None))
-            yield batch
 
 
 class _Lines:

@@ -1,49 +1,185 @@
 """The compiled inner loop on JAX."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_ae.tiles import to_float
+from keras_ae.tiles import Tiles, ahead, to_float
+
+DEVICE_SHARE = 0.5
+"""Share of a device's memory that the training images may take."""
 
 
-def compile_epoch(
-    model, optimizer, average: list, decay: Callable, jit_compile: bool
-) -> Callable[[Iterable[np.ndarray]], float]:
-    """Compiles one training step and returns a function that runs it over an epoch.
+def compile_epochs(
+    model, optimizer, average: list, decay: Callable, tiles
+) -> tuple[Callable[[int], float], str]:
+    """Compiles the training step, or on an accelerator a whole epoch.
 
-    Takes and gives what `keras_ae.backends.tensorflow.compile_epoch` does; JAX always compiles
-    with XLA, whatever `jit_compile` says.
+    Takes and gives what `keras_ae.backends.tensorflow.compile_epochs` does. Where the images fit on
+    an accelerator they stay there, uint8, and each epoch is one call: tiles are cut and the
+    steps are made on the device. With `keras.distribution.DataParallel` set, each device takes its
+    part of every batch whose size their number divides, and a whole one of any other.
     """
     import jax
 
-    variables = model.trainable_variables
+    held = [model.trainable_variables, optimizer.variables, average]
 
     def loss_of(weights: Any, frozen: Any, images: Any) -> Any:
         outputs, _ = model.stateless_call(weights, frozen, images, training=True)
         return ops.mean(ops.square(outputs - images))
 
-    @jax.jit
-    def step(weights: Any, state: Any, means: Any, frozen: Any, batch: Any, total: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(weights, frozen, to_float(batch))
-        weights, state = optimizer.stateless_apply(state, gradients, weights)
-        weight = 1.0 - decay(ops.cast(state[0], "float32"))
+    def step(state: Any, frozen: Any, batch: Any) -> Any:
+        weights, slots, means = state
+        images = to_float(_spread(batch))
+        loss, gradients = jax.value_and_grad(loss_of)(weights, frozen, images)
+        weights, slots = optimizer.stateless_apply(slots, gradients, weights)
+        weight = 1.0 - decay(ops.cast(slots[0], "float32"))
         means = [mean + weight * (value - mean) for mean, value in zip(means, weights)]
-        return weights, state, means, total + loss * len(batch)
+        return _replicate([weights, slots, means]), loss * len(batch)
 
-    def run(batches: Iterable[np.ndarray]) -> float:
-        held = [variables, optimizer.variables, average]
-        values = [[variable.value for variable in group] for group in held]
+    resident = isinstance(tiles, Tiles) and _fits(tiles)
+    make = _on_device if resident else _in_batches
+    train = make(step, tiles)
+
+    def run(epoch: int) -> float:
+        state = [[variable.value for variable in group] for group in held]
         frozen = [variable.value for variable in model.non_trainable_variables]
-        total, count = ops.zeros(()), 0
-        for batch in batches:
-            *values, total = step(*values, frozen, batch, total)
-            count += len(batch)
-        for group, results in zip(held, values):
-            for variable, value in zip(group, results):
+        state, total = train(state, frozen, epoch)
+        for group, values in zip(held, state):
+            for variable, value in zip(group, values):
                 variable.assign(value)
-        return float(total) / count
+        return float(total) / len(tiles)
 
-    return run
+    return run, "on the device" if resident else tiles.placement
+
+
+def _in_batches(step: Callable, tiles: Any) -> Callable:
+    """An epoch as a call for each batch that the host makes."""
+    import jax
+
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def train(state: Any, frozen: Any, epoch: int) -> Any:
+        total = 0.0
+        for batch in ahead(tiles.epoch(epoch)):
+            state, loss = compiled(state, frozen, batch)
+            total += loss
+        return state, total
+
+    return train
+
+
+class _Cuts(NamedTuple):
+    """Where each tile lies in the pixels of all images, [n] or [n, k], int32 or bool."""
+
+    first: Any
+    width: Any
+    flips: Any
+    turns: Any
+    channels: Any
+
+
+def _on_device(step: Callable, tiles: Tiles) -> Callable:
+    """An epoch as one call on images that stay on the device."""
+    import jax
+
+    pixels = _place(np.concatenate([image.reshape(-1, image.shape[2]) for image in tiles.images]))
+    sides = np.array([image.shape[:2] for image in tiles.images])
+    starts = np.concatenate([[0], np.cumsum(sides.prod(axis=1))[:-1]])
+    sizes = tiles.batch_sizes
+    large = sizes.count(sizes[0])
+
+    def cuts(epoch: int) -> list[_Cuts]:
+        """The tiles in the order of training, as [steps, batch, ...] for each batch size."""
+        draws = tiles.draw(epoch)
+        image = tiles.image_of(np.arange(len(tiles)))
+        corner = (draws.places * (sides[image] - tiles.size + 1)).astype(np.int64)
+        first = starts[image] + corner[:, 0] * sides[image, 1] + corner[:, 1]
+        every = _Cuts(
+            first.astype(np.int32),
+            sides[image, 1].astype(np.int32),
+            draws.flips,
+            draws.turns,
+            draws.channels,
+        )
+        bound = large * sizes[0]
+        parts = [(draws.order[:bound], large), (draws.order[bound:], len(sizes) - large)]
+        return [
+            _Cuts(*(v[order].reshape(steps, -1, *v.shape[1:]) for v in every))
+            for order, steps in parts
+            if steps
+        ]
+
+    def cut(pixels: Any, at: _Cuts) -> Any:
+        along = ops.arange(tiles.size, dtype="int32")
+        backwards = along[::-1]
+        rows, columns = (ops.where(at.flips[:, side, None], backwards, along) for side in (0, 1))
+        rows, columns = rows[:, :, None], columns[:, None, :]
+        turned = at.turns[:, None, None]
+        rows, columns = (
+            ops.where(turned, ops.transpose(rows, (0, 2, 1)), rows),
+            ops.where(turned, ops.transpose(columns, (0, 2, 1)), columns),
+        )
+        place = at.first[:, None, None] + rows * at.width[:, None, None] + columns
+        return ops.take_along_axis(pixels[place], at.channels[:, None, None, :], axis=-1)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_on(state: Any, frozen: Any, pixels: Any, parts: list[_Cuts]) -> Any:
+        total = 0.0
+        for part in parts:
+            state, losses = jax.lax.scan(
+                lambda state, at: step(state, frozen, cut(pixels, at)), state, part
+            )
+            total += ops.sum(losses)
+        return state, total
+
+    return lambda state, frozen, epoch: train_on(state, frozen, pixels, cuts(epoch))
+
+
+def _fits(tiles: Tiles) -> bool:
+    import jax
+
+    memory = jax.local_devices()[0].memory_stats() or {}
+    size = sum(image.nbytes for image in tiles.images)
+    pixels = size // tiles.images[0].shape[2]
+    return pixels < 2**31 and size <= DEVICE_SHARE * memory.get("bytes_limit", 0)
+
+
+def _mesh() -> Any:
+    distribution = keras.distribution.distribution()
+    return None if distribution is None else distribution.device_mesh.backend_mesh
+
+
+def _place(array: np.ndarray) -> Any:
+    """Puts an array on the device, or the same on each of them."""
+    import jax
+
+    mesh = _mesh()
+    if mesh is None:
+        return jax.device_put(array)
+    return jax.device_put(array, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def _spread(batch: Any) -> Any:
+    """Gives each device its part of a batch."""
+    import jax
+
+    mesh = _mesh()
+    if mesh is None or len(batch) % mesh.size:
+        return batch
+    spec = jax.sharding.PartitionSpec(mesh.axis_names[0])
+    return jax.lax.with_sharding_constraint(batch, jax.sharding.NamedSharding(mesh, spec))
+
+
+def _replicate(state: Any) -> Any:
+    import jax
+
+    mesh = _mesh()
+    if mesh is None:
+        return state
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.lax.with_sharding_constraint(state, everywhere)

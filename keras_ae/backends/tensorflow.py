@@ -1,34 +1,32 @@
 """The compiled inner loop on TensorFlow."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from keras_ae.tiles import to_float
+from keras_ae.tiles import ahead, to_float
 
 # A call costs a millisecond of its own; more steps in one were faster still, but slow to compile.
 STEPS_IN_A_CALL = 2
 
 
-def compile_epoch(
-    model, optimizer, average: list, decay: Callable, jit_compile: bool
-) -> Callable[[Iterable[np.ndarray]], float]:
-    """Compiles one training step and returns a function that runs it over an epoch.
+def compile_epochs(
+    model, optimizer, average: list, decay: Callable, tiles
+) -> tuple[Callable[[int], float], str]:
+    """Compiles the training step.
 
     TensorFlow places the work on a GPU where it sees one.
 
     Args:
-        model: a built Keras model on pixels 0..1.
+        model: a built `ConvAutoencoder`.
         optimizer: a built Keras optimizer for `model.trainable_variables`.
         average: variables like `model.trainable_variables`, their moving average.
         decay: maps the number of the step, float32, to the average's decay.
-        jit_compile: whether XLA compiles the step.
+        tiles: `keras_ae.tiles.Tiles` or what streams the like.
 
     Returns:
-        A function of uint8 batches [n, h, w, C] that trains on each, updates the average and gives
-        the mean loss over the tiles.
+        A function of the epoch's number that trains on its tiles, updates the average and gives
+        the mean loss over the tiles; and where the training images are.
     """
     import tensorflow as tf
 
@@ -44,16 +42,15 @@ def compile_epoch(
             mean.assign_add(weight * (variable.value - mean.value))
         return loss * tf.cast(tf.shape(batch)[0], tf.float32)
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=model.preset.jit_compile)
     def steps(batches: list[Any]) -> Any:
         return tf.add_n([step(batch) for batch in batches])
 
-    def run(batches: Iterable[np.ndarray]) -> float:
-        total, count = tf.zeros(()), 0
-        batches = iter(batches)
+    def run(epoch: int) -> float:
+        total = tf.zeros(())
+        batches = ahead(tiles.epoch(epoch))
         while some := list(itertools.islice(batches, STEPS_IN_A_CALL)):
             total += steps([tf.constant(batch) for batch in some])
-            count += sum(map(len, some))
-        return float(total) / count
+        return float(total) / len(tiles)
 
-    return run
+    return run, tiles.placement

@@ -1,28 +1,26 @@
 """The inner loop on PyTorch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import numpy as np
 from keras import ops
 
-from keras_ae.tiles import to_float
+from keras_ae.tiles import ahead, to_float
 
 
-def compile_epoch(
-    model, optimizer, average: list, decay: Callable, jit_compile: bool
-) -> Callable[[Iterable[np.ndarray]], float]:
-    """Returns a function that runs one training step for each batch of an epoch.
+def compile_epochs(
+    model, optimizer, average: list, decay: Callable, tiles
+) -> tuple[Callable[[int], float], str]:
+    """Makes the training step, which runs eagerly.
 
-    Takes and gives what `keras_ae.backends.tensorflow.compile_epoch` does; the step runs eagerly,
-    whatever `jit_compile` says.
+    Takes and gives what `keras_ae.backends.tensorflow.compile_epochs` does.
     """
     import torch
 
     variables = model.trainable_variables
 
-    def run(batches: Iterable[np.ndarray]) -> float:
-        total, count = ops.zeros(()), 0
-        for batch in batches:
+    def run(epoch: int) -> float:
+        total = ops.zeros(())
+        for batch in ahead(tiles.epoch(epoch)):
             images = to_float(ops.convert_to_tensor(batch))
             model.zero_grad()
             loss = ops.mean(ops.square(model(images, training=True) - images))
@@ -34,7 +32,6 @@ def compile_epoch(
                 for mean, variable in zip(average, variables):
                     mean.assign(mean.value + weight * (variable.value - mean.value))
                 total = total + loss.detach() * len(batch)
-            count += len(batch)
-        return float(total) / count
+        return float(total) / len(tiles)
 
-    return run
+    return run, tiles.placement

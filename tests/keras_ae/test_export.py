@@ -18,7 +18,7 @@ def exported(request, photographs, tmp_path_factory):
     """A SavedModel, the model in it and its channels."""
     channels = request.param
     images = [photograph[..., :channels] for photograph in photographs]
-    model = ConvAutoencoder("linear-residual", channels)
+    model = ConvAutoencoder("medium", channels)
     pca = linear.fit(linear.patch_moments(images, 8), 8)
     linear.set_linear_path(model, pca)
     path = tmp_path_factory.mktemp("export") / "model"

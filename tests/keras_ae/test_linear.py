@@ -31,7 +31,7 @@ def test_components_are_those_of_scikit_learn(photographs):
 
 def test_before_the_first_epoch_the_model_equals_pca(photographs):
     pca = linear.fit(linear.patch_moments(photographs, 8), 8)
-    model = ConvAutoencoder("linear-residual")
+    model = ConvAutoencoder("medium")
     linear.set_linear_path(model, pca)
     image = to_float(photographs[1][None, :101, :77])
     np.testing.assert_allclose(
@@ -42,7 +42,7 @@ def test_before_the_first_epoch_the_model_equals_pca(photographs):
 def test_a_constant_image_gives_finite_weights_and_itself_back():
     image = np.full((32, 32, 3), 77, np.uint8)
     pca = linear.fit(linear.patch_moments([image], 8), 8)
-    model = ConvAutoencoder("linear-residual")
+    model = ConvAutoencoder("medium")
     linear.set_linear_path(model, pca)
     np.testing.assert_allclose(np.asarray(model(to_float(image[None]))), 77 / 255, atol=1e-5)
 

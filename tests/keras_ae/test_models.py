@@ -31,7 +31,7 @@ def test_config_and_weights_survive_a_round_trip(preset, tmp_path):
 
 
 def test_the_residual_path_starts_at_zero():
-    model = ConvAutoencoder("linear-residual")
+    model = ConvAutoencoder("medium")
     for layer in (
         model.encoder.get_layer("encode_out"),
         model.decoder.get_layer("decode_out"),
@@ -48,7 +48,7 @@ def test_both_presets_have_the_same_number_of_latent_numbers():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"preset": "vgg"}, "preset must be one of baseline, linear-residual; got 'vgg'"),
+        ({"preset": "vgg"}, "preset must be one of baseline, small, medium, large; got 'vgg'"),
         ({"channels": 2}, "channels must be 1 or 3; got 2"),
         ({"stride": 6}, "power of two from 2; got 6"),
         ({"latent_channels": 193}, "1 to 192.*got 193"),

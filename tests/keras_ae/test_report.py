@@ -11,7 +11,7 @@ from keras_ae.report.page import Picture, write_report
 ABOUT = {
     "data": "photos & <more>",
     "images": {"train": 10, "val": 3, "test": 9, "quarantined": 2},
-    "preset": "linear-residual",
+    "preset": "medium",
     "parameters": 123456,
     "channels": 3,
     "stride": 8,

@@ -31,7 +31,7 @@ keras.utils.set_random_seed(3)
 coarse = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
 images = [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
 model = ConvAutoencoder(preset)
-if preset == "linear-residual":
+if preset == "medium":
     linear.set_linear_path(model, linear.fit(linear.patch_moments(images, 8), 8))
 ladder = Ladder(model, Tiles(images, stride=8, seed=3))
 if before:
@@ -53,7 +53,7 @@ def climb(backend: str, preset: str, stop: int, before: Path | None, after: Path
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("preset", ["baseline", "linear-residual"])
+@pytest.mark.parametrize("preset", ["baseline", "medium"])
 def test_a_ladder_in_two_processes_gives_the_same_bits_as_in_one(backend, preset, tmp_path):
     climb(backend, preset, 4, None, tmp_path / "whole.npz")
     climb(backend, preset, 2, None, tmp_path / "half.npz")
@@ -66,14 +66,45 @@ def test_a_ladder_in_two_processes_gives_the_same_bits_as_in_one(backend, preset
         assert any(not np.array_equal(half[n], rest[n]) for n in half.files if "model/" in n)
 
 
+ON_DEVICE = """
+import keras
+import numpy as np
+from keras_ae.backends import jax as backend
+from keras_ae.models import ConvAutoencoder
+from keras_ae.tiles import Tiles
+from keras_ae.training import Ladder
+
+rng = np.random.default_rng(0)
+images = [rng.integers(0, 256, size, np.uint8) for size in ((40, 24, 3), (24, 31, 3), (90, 33, 3))]
+losses = {}
+for fits in (False, True):
+    backend._fits = lambda tiles: fits
+    keras.utils.set_random_seed(3)
+    ladder = Ladder(ConvAutoencoder("small"), Tiles(images, stride=8, crops=7, batch_size=6, seed=3))
+    assert len(set(ladder.tiles.batch_sizes)) == 2
+    losses[ladder.placement] = [ladder.climb(epoch).loss for epoch in (1, 2)]
+np.testing.assert_allclose(losses["on the device"], losses["in memory"], rtol=1e-4)
+assert losses["in memory"][0] != losses["in memory"][1]
+"""
+
+
+def test_images_on_the_device_give_the_tiles_that_the_host_cuts():
+    subprocess.run(
+        [sys.executable, "-c", ON_DEVICE],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+
+
 @pytest.fixture
 def images(photographs):
     return [photograph[:160, :160] for photograph in photographs]
 
 
-def make_ladder(images, preset="linear-residual") -> Ladder:
+def make_ladder(images, preset="medium") -> Ladder:
     model = ConvAutoencoder(preset)
-    if preset == "linear-residual":
+    if preset == "medium":
         linear.set_linear_path(model, linear.fit(linear.patch_moments(images, 8), 8))
     return Ladder(model, Tiles(images, stride=8, batch_size=12))
 

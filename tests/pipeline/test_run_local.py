@@ -36,7 +36,7 @@ def test_defaults_are_those_of_the_documentation():
     [
         (["--budgets", "100,10"], "budgets must be increasing positive integers .* got '100,10'"),
         (["--budgets", "ten"], "got 'ten'"),
-        (["--preset", "vgg"], "preset must be one of baseline, linear-residual; got 'vgg'"),
+        (["--preset", "vgg"], "preset must be one of baseline, small, medium, large; got 'vgg'"),
         (["--channels", "2"], "invalid choice: 2"),
         (["--seed", "-1"], "expected a whole number from 0"),
         (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
