@@ -85,10 +85,16 @@ class Ladder:
         )
         self.optimizer.build(model.trainable_variables)
         self.average = [
-            keras.Variable(ops.copy(v.value), trainable=False, name=f"average_{i}")
+            keras.Variable(
+                ops.copy(v.value),
+                trainable=False,
+                name=f"average_{i}",
+                aggregation="only_first_replica",
+            )
             for i, v in enumerate(model.trainable_variables)
         ]
         backend = importlib.import_module(f"keras_ae.backends.{keras.backend.backend()}")
+        self._is_chief = backend.is_chief()
         self._run_epoch, self.placement = backend.compile_epochs(
             model, self.optimizer, self.average, average_decay, tiles
         )
@@ -177,9 +183,13 @@ class Ladder:
     def save(self, path: Path) -> None:
         """Writes the state; the file is the old one or the new one at any moment.
 
+        Of several processes that train together the first one writes.
+
         Raises:
             StorageError: if it cannot be written.
         """
+        if not self._is_chief:
+            return
         buffer = io.BytesIO()
         arrays: dict[str, Any] = self.arrays()
         np.savez(buffer, **arrays)

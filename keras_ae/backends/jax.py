@@ -140,6 +140,13 @@ def _on_device(step: Callable, tiles: Tiles) -> Callable:
     return lambda state, frozen, epoch: train_on(state, frozen, pixels, cuts(epoch))
 
 
+def is_chief() -> bool:
+    """Whether this process is the one that writes files."""
+    import jax
+
+    return jax.process_index() == 0
+
+
 def _fits(tiles: Tiles) -> bool:
     import jax
 

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keras_ae.tiles import ahead, to_float
 
 # A call costs a millisecond of its own; more steps in one were faster still, but slow to compile.
@@ -15,7 +17,9 @@ def compile_epochs(
 ) -> tuple[Callable[[int], float], str]:
     """Compiles the training step.
 
-    TensorFlow places the work on a GPU where it sees one.
+    TensorFlow places the work on a GPU where it sees one. In the scope of a
+    `tf.distribute.MirroredStrategy` each device takes its part of every batch whose size their
+    number divides, and a whole one of any other; XLA is then left out.
 
     Args:
         model: a built `ConvAutoencoder`.
@@ -31,26 +35,62 @@ def compile_epochs(
     import tensorflow as tf
 
     variables = model.trainable_variables
+    strategy = tf.distribute.get_strategy()
+    devices = strategy.num_replicas_in_sync
 
     def step(batch: Any) -> Any:
         images = to_float(batch)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.math.squared_difference(model(images, training=True), images))
-        optimizer.apply(tape.gradient(loss, variables), variables)
+        gradients = tape.gradient(loss, variables)
+        if devices > 1:
+            gradients = over_all_devices(gradients)
+        optimizer.apply(gradients, variables)
         weight = 1.0 - decay(tf.cast(optimizer.iterations.value, tf.float32))
         for mean, variable in zip(average, variables):
             mean.assign_add(weight * (variable.value - mean.value))
-        return loss * tf.cast(tf.shape(batch)[0], tf.float32)
+        return loss
 
-    @tf.function(jit_compile=model.preset.jit_compile)
-    def steps(batches: list[Any]) -> Any:
-        return tf.add_n([step(batch) for batch in batches])
+    def over_all_devices(gradients: list[Any]) -> list[Any]:
+        """The optimizer clips what it gets and then sums over the devices; this makes that sum
+        the clipped gradient of the whole batch."""
+        replica = tf.distribute.get_replica_context()
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        if optimizer.global_clipnorm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, optimizer.global_clipnorm)
+        return [gradient / devices for gradient in gradients]
+
+    @tf.function(jit_compile=model.preset.jit_compile and devices == 1)
+    def steps(batches: list[Any], counts: list[Any]) -> Any:
+        losses = (
+            [step(batch) for batch in batches]
+            if devices == 1
+            else [
+                strategy.reduce("MEAN", strategy.run(step, (batch,)), axis=None)
+                for batch in batches
+            ]
+        )
+        return tf.add_n([loss * count for loss, count in zip(losses, counts)])
+
+    def place(batch: np.ndarray) -> Any:
+        if devices == 1:
+            return tf.constant(batch)
+        parts = [batch] * devices if len(batch) % devices else np.split(batch, devices)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
 
     def run(epoch: int) -> float:
         total = tf.zeros(())
         batches = ahead(tiles.epoch(epoch))
         while some := list(itertools.islice(batches, STEPS_IN_A_CALL)):
-            total += steps([tf.constant(batch) for batch in some])
+            counts = [tf.constant(len(batch), tf.float32) for batch in some]
+            total += steps([place(batch) for batch in some], counts)
         return float(total) / len(tiles)
 
     return run, tiles.placement
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes files."""
+    return True

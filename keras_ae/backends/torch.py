@@ -35,3 +35,8 @@ def compile_epochs(
         return float(total) / len(tiles)
 
     return run, tiles.placement
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes files."""
+    return True
