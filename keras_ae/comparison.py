@@ -1,5 +1,6 @@
 """Which budget is worth it: quality per budget and split, paired differences, and the choice."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,10 +25,14 @@ class Score(NamedTuple):
     ssim: float
     ms_ssim: float
     floor_psnr: float
+    global_floor_psnr: float = math.nan
 
 
 def compare(
-    scores: Sequence[Score], stages: Sequence[dict[str, Any]], tolerance: float = 0.1
+    scores: Sequence[Score],
+    stages: Sequence[dict[str, Any]],
+    tolerance: float = 0.1,
+    no_global_floor: str | None = None,
 ) -> dict[str, Any]:
     """Sums up the scores of all budgets and chooses one.
 
@@ -38,6 +43,7 @@ def compare(
         scores: of each image at each budget.
         stages: of each budget, in order: `stop` (epochs) and `seconds` (of its training).
         tolerance: dB, at least 0.
+        no_global_floor: why the scores have no `global_floor_psnr`, where they have none.
 
     Returns:
         What can be written as JSON (no NaN: null):
@@ -46,7 +52,10 @@ def compare(
           split `images` and, of each metric, `mean`, `median`, `worst_decile` (the mean over the
           worst tenth of the images, at least one) and `skipped` (images where it is not defined);
           `psnr` also has `interval`; and `gain_over_floor`, dB.
-        - `floor`: mean PSNR of the linear floor by split.
+        - `floor`: mean PSNR of the linear floor, PCA of patches, by split.
+        - `global_floor`: of PCA of whole images, by split `mean` PSNR, `gain_over_floor` (dB, of
+          the same images) and `skipped` (images of another size), or null.
+        - `no_global_floor`: why there is none, or null where there is one.
         - `differences`: between consecutive budgets, `from`, `to`, and by split the `mean` and
           `interval` of the images' gain in PSNR.
         - `intervals`: by split, why there is none, or null where there is one.
@@ -80,6 +89,8 @@ def compare(
         "floor": {
             split: _mean([s.floor_psnr for s in table[budgets[0], split]]) for split in SPLITS
         },
+        "global_floor": None if no_global_floor else _global_floor(table, budgets[0]),
+        "no_global_floor": no_global_floor,
         "differences": [
             {
                 "from": before,
@@ -134,6 +145,22 @@ def _summary(rows: Sequence[Score]) -> dict[str, Any]:
     return summary
 
 
+def _global_floor(
+    table: dict[tuple[int, str], list[Score]], budget: int
+) -> dict[str, dict[str, Any]] | None:
+    floor = {}
+    for split in SPLITS:
+        values = [row.global_floor_psnr for row in table[budget, split]]
+        floor[split] = {
+            "mean": _mean(values),
+            "gain_over_floor": _mean(
+                [row.global_floor_psnr - row.floor_psnr for row in table[budget, split]]
+            ),
+            "skipped": len(values) - len(_finite(values)),
+        }
+    return floor if any(entry["mean"] is not None for entry in floor.values()) else None
+
+
 def _difference(before: Sequence[Score], after: Sequence[Score]) -> dict[str, Any]:
     earlier = {row.source: row.psnr for row in before}
     gains = [row.psnr - earlier[row.source] for row in after]
@@ -185,11 +212,15 @@ def _mean(values: Sequence[float] | np.ndarray) -> float | None:
 def format_table(comparison: dict[str, Any]) -> str:
     """The comparison as a table for the terminal, at most 100 columns wide."""
     head = (
-        f"{'epochs':>8} {'seconds':>8} {'PSNR train':>11} {'val':>7} {'test':>7} "
+        f"{'epochs':>10} {'seconds':>8} {'PSNR train':>11} {'val':>7} {'test':>7} "
         f"{'over floor':>11} {'SSIM test':>10} {'MS-SSIM test':>13}"
     )
     floor = comparison["floor"]
     lines = [head, _row("floor", "", [floor[split] for split in SPLITS], 0.0, None, None)]
+    whole = comparison["global_floor"]
+    if whole:
+        means = [whole[split]["mean"] for split in SPLITS]
+        lines.append(_row("global PCA", "", means, whole[TEST]["gain_over_floor"], None, None))
     for entry in comparison["budgets"]:
         splits = entry["splits"]
         test = splits[TEST]
@@ -219,6 +250,6 @@ def _row(
 
     train, val, test = psnr
     return (
-        f"{name:>8} {seconds:>8} {number(train, 11, 2)} {number(val, 7, 2)} {number(test, 7, 2)} "
+        f"{name:>10} {seconds:>8} {number(train, 11, 2)} {number(val, 7, 2)} {number(test, 7, 2)} "
         f"{number(gain, 11, 2, '+')} {number(ssim, 10, 4)} {number(ms_ssim, 13, 4)}"
     ).rstrip()

@@ -1,6 +1,8 @@
-"""The best linear autoencoder on patches, in closed form: PCA of the patch covariance."""
+"""The best linear autoencoders in closed form: PCA of patches, and of whole small images."""
 
-from collections.abc import Iterable
+import itertools
+import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +10,11 @@ from keras import ops
 
 from keras_ae.errors import ConfigurationError, DataError
 from keras_ae.layers import depth_to_space, pad_to_multiple, space_to_depth
+from keras_ae.tiles import TILE
+
+MAX_NUMBERS = 4096
+"""Numbers of the largest image whose global PCA is computed."""
+_BLOCK = 1024
 
 
 class PatchPCA(NamedTuple):
@@ -22,6 +29,18 @@ class PatchPCA(NamedTuple):
     mean: np.ndarray
     components: np.ndarray
     scales: np.ndarray
+
+
+class GlobalPCA(NamedTuple):
+    """Principal components of whole images.
+
+    Attributes:
+        shape: height, width and channels of the images.
+        pca: with an image as one patch, p = height * width * channels.
+    """
+
+    shape: tuple[int, int, int]
+    pca: PatchPCA
 
 
 def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
@@ -39,20 +58,32 @@ def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
     Raises:
         DataError: if no image holds a whole patch.
     """
-    total = np.zeros((1, 1))
-    for image in images:
-        h, w, channels = image.shape[0] // stride, image.shape[1] // stride, image.shape[2]
-        patches = image[: h * stride, : w * stride].reshape(h, stride, w, stride, channels)
-        patches = patches.transpose(0, 2, 1, 3, 4).reshape(h * w, stride * stride * channels)
-        rows = np.hstack([np.ones((h * w, 1)), patches.astype(np.float64)])
-        total = total + rows.T @ rows
-    if total[0, 0] == 0:
+    total = _sum_products(_patches(image, stride) for image in images)
+    if total is None or total[0, 0] == 0:
         raise DataError(f"no training image is at least {stride}x{stride} pixels")
     return total
 
 
+def image_moments(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Sums the products of all pixels of each image: `patch_moments` with an image as one patch.
+
+    Args:
+        images: uint8 arrays [H, W, C] of one shape; read once, some hundreds held at a time.
+
+    Returns:
+        float64 [1 + D, 1 + D] with D = H * W * C, laid out as by `patch_moments`.
+
+    Raises:
+        DataError: if there is no image, or if they differ in shape.
+    """
+    total = _sum_products(_vectors(images))
+    if total is None:
+        raise DataError("there is no training image")
+    return total
+
+
 def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
-    """Turns the sums of `patch_moments` into principal components.
+    """Turns the sums of `patch_moments` or `image_moments` into principal components.
 
     Args:
         moments: float64 [1 + p, 1 + p], of grey levels 0..255.
@@ -79,6 +110,53 @@ def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
     # A constant image has no variance; a scale of one grey level keeps the whitening finite.
     scales = np.sqrt(np.maximum(variances[top], 1.0))
     return PatchPCA(mean / 255.0, components, scales / 255.0)
+
+
+def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) -> GlobalPCA:
+    """PCA of whole images with as many components as their latent has numbers: the global floor.
+
+    It is defined where
+
+    - all images have one shape and are at most a tile high and wide: what a model sees at once;
+    - they have D = H * W * C <= 4096 numbers. The covariance, its vectors and the solver's space
+      take about 50 D^2 bytes, 0.8 GB at the limit, and D^3 operations, half a minute or so;
+    - there are at least D of them. The covariance of fewer is singular: its components would fit
+      the training images by heart and be no floor of held-out ones;
+    - the latent has fewer numbers than the image.
+
+    Args:
+        images: training images, uint8 arrays [H, W, C]; read once, and no further than they fit.
+        stride: of the model whose floor it is, in pixels.
+        latent_channels: of that model.
+
+    Returns:
+        PCA with ceil(H / stride) * ceil(W / stride) * latent_channels components.
+
+    Raises:
+        DataError: with the reason as a short sentence, where it is not defined.
+    """
+    waiting = iter(images)
+    first = next(waiting, None)
+    if first is None:
+        raise DataError("there is no training image")
+    height, width = first.shape[:2]
+    if max(height, width) > TILE:
+        raise DataError(
+            f"images of {height}x{width} pixels are larger than a tile of {TILE}x{TILE}"
+        )
+    if first.size > MAX_NUMBERS:
+        raise DataError(f"an image has {first.size} numbers; the limit is {MAX_NUMBERS}")
+    components = -(-height // stride) * -(-width // stride) * latent_channels
+    if components >= first.size:
+        raise DataError(
+            f"a latent of {components} numbers is not smaller than an image of {first.size}"
+        )
+    moments = image_moments(itertools.chain([first], waiting))
+    if moments[0, 0] < first.size:
+        raise DataError(
+            f"{moments[0, 0]:.0f} training images are fewer than the {first.size} numbers of each"
+        )
+    return GlobalPCA(first.shape, fit(moments, components))
 
 
 def set_linear_path(model, pca: PatchPCA) -> None:
@@ -108,8 +186,68 @@ def reconstruct(images, pca: PatchPCA, stride: int):
         float32 tensor [N, H, W, C], not clipped.
     """
     height, width = ops.shape(images)[1:3]
+    patches = _project(space_to_depth(pad_to_multiple(images, stride), stride), pca)
+    return depth_to_space(patches, stride)[:, :height, :width, :]
+
+
+def reconstruct_global(images, floor: GlobalPCA):
+    """The global floor: whole images through the principal components and back.
+
+    Args:
+        images: float32 tensor [N, H, W, C] in 0..1, of the shape that `floor` was fitted on.
+
+    Returns:
+        float32 tensor [N, H, W, C], not clipped.
+    """
+    vectors = ops.reshape(images, (-1, math.prod(floor.shape)))
+    return ops.reshape(_project(vectors, floor.pca), (-1, *floor.shape))
+
+
+def _project(vectors, pca: PatchPCA):
     mean = ops.convert_to_tensor(pca.mean.astype("float32"))
     components = ops.convert_to_tensor(pca.components.astype("float32"))
-    patches = space_to_depth(pad_to_multiple(images, stride), stride) - mean
-    patches = ops.matmul(ops.matmul(patches, components), ops.transpose(components)) + mean
-    return depth_to_space(patches, stride)[:, :height, :width, :]
+    return ops.matmul(ops.matmul(vectors - mean, components), ops.transpose(components)) + mean
+
+
+def _patches(image: np.ndarray, stride: int) -> np.ndarray:
+    """uint8 [H, W, C] -> uint8 [patches, stride * stride * C]."""
+    h, w, channels = image.shape[0] // stride, image.shape[1] // stride, image.shape[2]
+    patches = image[: h * stride, : w * stride].reshape(h, stride, w, stride, channels)
+    return patches.transpose(0, 2, 1, 3, 4).reshape(h * w, stride * stride * channels)
+
+
+def _vectors(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """uint8 [H, W, C] -> uint8 [1, H * W * C] each, as long as they have one shape."""
+    shape: tuple[int, ...] | None = None
+    for image in images:
+        shape = shape or image.shape
+        if image.shape != shape:
+            sizes = " and ".join(f"{s[0]}x{s[1]}" for s in (shape, image.shape))
+            raise DataError(f"the training images differ in size: {sizes}")
+        yield image.reshape(1, -1)
+
+
+def _sum_products(arrays: Iterable[np.ndarray]) -> np.ndarray | None:
+    """Sums the outer products of the rows [n, p], with a leading 1, of all arrays."""
+    total = None
+    for block in _blocks(arrays):
+        rows = np.ones((len(block), 1 + block.shape[1]))
+        rows[:, 1:] = block
+        products = rows.T @ rows
+        total = products if total is None else np.add(total, products, out=total)
+    return total
+
+
+def _blocks(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The rows of all arrays in blocks that a matrix product is fast on and that fit in memory."""
+    waiting: list[np.ndarray] = []
+    rows = 0
+    for array in arrays:
+        for start in range(0, len(array), _BLOCK):
+            waiting.append(array[start : start + _BLOCK])
+            rows += len(waiting[-1])
+            if rows >= _BLOCK:
+                yield np.concatenate(waiting)
+                waiting, rows = [], 0
+    if waiting:
+        yield np.concatenate(waiting)

@@ -10,12 +10,13 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 96, 16, 44
 
 
 class Line(NamedTuple):
-    """One split's curve: `points` for a polyline, `dots` of each budget, and its floor's y."""
+    """One split's curve: `points` for a polyline, `dots` of each budget, and its floors' y."""
 
     split: str
     points: str
     dots: list[tuple[float, float, str]]
     floor: float
+    global_floor: float | None
     label_y: float
 
 
@@ -36,7 +37,12 @@ def psnr_curve(comparison: dict[str, Any]) -> Curve:
         for split in SPLITS
     }
     floors = comparison["floor"]
+    whole: dict[str, Any] = comparison["global_floor"] or {}
+    global_floors = {
+        split: entry["mean"] for split, entry in whole.items() if entry["mean"] is not None
+    }
     values = [v for split in SPLITS for v in (*psnr[split], floors[split])]
+    values += global_floors.values()
     low, high, step = _nice_range(min(values), max(values))
     first, last = math.log10(budgets[0]), math.log10(budgets[-1])
 
@@ -54,7 +60,8 @@ def psnr_curve(comparison: dict[str, Any]) -> Curve:
             (x(b), y(v), f"{split}, {b} epochs: {v:.2f} dB") for b, v in zip(budgets, psnr[split])
         ]
         points = " ".join(f"{px},{py}" for px, py, _ in dots)
-        lines.append(Line(split, points, dots, y(floors[split]), labels[split]))
+        dotted = y(global_floors[split]) if split in global_floors else None
+        lines.append(Line(split, points, dots, y(floors[split]), dotted, labels[split]))
     ticks = [low + i * step for i in range(round((high - low) / step) + 1)]
     return Curve(
         lines,

@@ -93,6 +93,8 @@ def test_the_comparison_and_the_report_lie_under_the_root(first, place):
     images = [comparison["budgets"][0]["splits"][s]["images"] for s in ("train", "val", "test")]
     assert sum(images) == 17
     assert min(images) >= 1
+    assert comparison["global_floor"] is None
+    assert "larger than a tile" in comparison["no_global_floor"]
     for entry in comparison["budgets"]:
         assert f"{entry['splits']['test']['psnr']['mean']:.2f}" in first.out
     assert "data:image/png" in (place / "root" / "report.html").read_text()

@@ -128,3 +128,38 @@ def test_the_table_marks_the_chosen_budget_and_fits_a_terminal():
     assert lines[3].endswith("<- chosen")
     assert "chosen" not in lines[2]
     assert max(map(len, lines)) <= 100
+    assert not any("global" in line for line in lines)
+
+
+def with_global_floor(**of_split: list[float]) -> dict:
+    """A comparison of budgets 10 and 20 with the PSNR of the global floor of each image."""
+    psnr = {10: {split: [30.0] * len(values) for split, values in of_split.items()}}
+    psnr[20] = psnr[10]
+    scores = [
+        score._replace(global_floor_psnr=of_split[score.split][int(score.source.split("/")[1])])
+        for score in scores_of(psnr)
+    ]
+    return compare(scores, stages_of(10, 20))
+
+
+def test_the_global_floor_is_a_mean_by_split_over_the_images_of_its_size():
+    comparison = with_global_floor(train=[21.0, 23.0], val=[math.nan], test=[24.0, math.nan, 21.0])
+    assert comparison["global_floor"] == {
+        "train": {"mean": 22.0, "gain_over_floor": 2.0, "skipped": 0},
+        "val": {"mean": None, "gain_over_floor": None, "skipped": 1},
+        "test": {"mean": 22.5, "gain_over_floor": 2.5, "skipped": 1},
+    }
+    assert comparison["no_global_floor"] is None
+    assert comparison["floor"] == {"train": FLOOR, "val": FLOOR, "test": FLOOR}
+    json.dumps(comparison, allow_nan=False)
+    lines = format_table(comparison).splitlines()
+    assert lines[2].split() == ["global", "PCA", "22.00", "22.50", "+2.50"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_without_a_global_floor_the_comparison_says_why():
+    scores = scores_of({10: {"train": [1.0], "val": [1.0], "test": [1.0]}})
+    comparison = compare(scores, stages_of(10), no_global_floor="the images differ in size")
+    assert comparison["global_floor"] is None
+    assert comparison["no_global_floor"] == "the images differ in size"
+    assert compare(scores, stages_of(10))["global_floor"] is None

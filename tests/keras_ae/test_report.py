@@ -1,3 +1,4 @@
+import math
 import re
 import xml.dom.minidom
 
@@ -23,14 +24,15 @@ ABOUT = {
 }
 
 
-def make_comparison(budgets=(10, 100, 2000)):
+def make_comparison(budgets=(10, 100, 2000), global_floor=math.nan, **arguments):
     scores = [
-        Score(f"{i}.png", split, budget, 1e-3, 25.0 + at + i / 10, 0.9, 0.95, 24.0)
+        Score(f"{i}.png", split, budget, 1e-3, 25.0 + at + i / 10, 0.9, 0.95, 24.0, global_floor)
         for at, budget in enumerate(budgets)
         for split in ("train", "val", "test")
         for i in range(9)
     ]
-    return compare(scores, [{"stop": budget, "seconds": 1.0} for budget in budgets])
+    stages = [{"stop": budget, "seconds": 1.0} for budget in budgets]
+    return compare(scores, stages, **arguments)
 
 
 @pytest.fixture
@@ -89,3 +91,29 @@ def test_one_budget_can_be_drawn():
     assert len(curve.lines[0].dots) == 1
     labels = sorted(line.label_y for line in curve.lines)
     assert all(b - a >= 16 for a, b in zip(labels, labels[1:]))
+
+
+def test_the_global_floor_is_a_row_and_a_dotted_line_of_each_split(tmp_path):
+    comparison = make_comparison((10,), global_floor=24.7)
+    comparison["global_floor"]["val"].update(mean=None, gain_over_floor=None, skipped=9)
+    write_report(comparison, [], ABOUT, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>global PCA</td>" in page
+    assert "+0.70" in page
+    assert "9 val images of another size" in page
+    assert page.count(": global PCA</title>") == 2
+    for line in figures.psnr_curve(comparison).lines:
+        if line.split == "val":
+            assert line.global_floor is None
+        else:
+            assert line.dots[0][1] < line.global_floor < line.floor
+
+
+def test_without_a_global_floor_the_page_says_why(tmp_path):
+    comparison = make_comparison((10,), no_global_floor="the training images differ in size")
+    write_report(comparison, [], ABOUT, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "No PCA of whole images: the training images differ in size." in page
+    assert "global PCA" not in page
+    assert "Dotted" not in page
+    assert all(line.global_floor is None for line in figures.psnr_curve(comparison).lines)

@@ -19,6 +19,7 @@ from keras_ae.comparison import Score, compare
 from keras_ae.errors import DataError
 from keras_ae.export import BATCH_PIXELS
 from keras_ae.report.page import Picture, write_report
+from pipeline.components.budget_comparison.floors import score_global_floor
 
 COMPARISON = "comparison.json"
 IMAGES = "images.jsonl"
@@ -60,8 +61,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         paths = {budget: path_utils.serving_model_path(m.uri) for budget, m in models.items()}
         scores = self._score(examples, paths, place / "scores")
+        scores, no_global_floor = _with_global_floor(scores, examples, stages[-1])
         _write_scores(scores, place / IMAGES)
-        comparison = compare(scores, stages, exec_properties["tolerance"])
+        comparison = compare(scores, stages, exec_properties["tolerance"], no_global_floor)
         (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
         about = _facts(stages[-1], examples)
         write_report(comparison, _pictures(examples, paths), about, place / REPORT)
@@ -111,6 +113,18 @@ def _score_batch(
                 raise DataError(f"{source}: {answers[c.STATUS][i].decode()}")
             names = (c.MSE, c.PSNR, c.SSIM, c.MS_SSIM, c.FLOOR_PSNR)
             yield Score(source, split, budget, *(float(answers[name][i]) for name in names))
+
+
+def _with_global_floor(
+    scores: list[Score], examples: types.Artifact, stage: dict[str, Any]
+) -> tuple[list[Score], str | None]:
+    """The scores with PSNR of the global floor where it is defined; and why it is nowhere."""
+    patterns = {split: _pattern(examples, split) for split in c.SPLITS}
+    sizes = (stage[name] for name in ("stride", "latent_channels", "channels"))
+    psnr, reason = score_global_floor(patterns, *sizes)
+    nan = float("nan")
+    scored = [s._replace(global_floor_psnr=psnr.get((s.split, s.source), nan)) for s in scores]
+    return scored, reason
 
 
 def _signature(path: str, name: str) -> Any:
