@@ -1,13 +1,20 @@
 """A trained model as a SavedModel that takes encoded images and answers with scores."""
 
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_ae import contract as c
 from keras_ae import metrics
+from keras_ae.errors import StorageError
 from keras_ae.linear import PatchPCA, reconstruct
 from keras_ae.models import ConvAutoencoder
 from keras_ae.tiles import to_float, to_uint8
@@ -21,16 +28,66 @@ def export(
 ) -> None:
     """Writes the SavedModel with the signatures named in `keras_ae.contract`.
 
+    It computes in float32 on TensorFlow, whatever the model was trained on: a model of the JAX or
+    the PyTorch backend is written by another Python process on the TensorFlow backend.
+
     Args:
         model: the model to serve; its weights are copied.
         path: folder to write; must not exist or be empty.
         floor: PCA with as many latent numbers, for `floor_psnr`.
         val_mse: MSE of each val image, for `percentile`; NaN is answered where there is none.
+
+    Raises:
+        StorageError: if that process fails; its last words are in the message.
     """
-    import keras
+    if keras.backend.backend() != "tensorflow":
+        _export_elsewhere(model, path, floor, val_mse)
+        return
+    if model.precision != "float32":
+        weights = model.get_weights()
+        model = ConvAutoencoder.from_config({**model.get_config(), "precision": "float32"})
+        model.set_weights(weights)
+    _write(_Serving(model, floor, np.sort(np.asarray(val_mse, np.float32))), path)
+
+
+def _export_elsewhere(
+    model: ConvAutoencoder, path: Path, floor: PatchPCA, val_mse: Sequence[float]
+) -> None:
+    arrays = {f"weight_{i}": weight for i, weight in enumerate(model.get_weights())}
+    arrays |= {f"floor_{name}": array for name, array in floor._asdict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.npz"
+        config = json.dumps({**model.get_config(), "precision": "float32"})
+        np.savez(file, config=config, val_mse=np.asarray(val_mse, np.float32), **arrays)
+        done = subprocess.run(
+            [sys.executable, "-m", "keras_ae.export", str(file), str(path)],
+            env={
+                **os.environ,
+                "KERAS_BACKEND": "tensorflow",
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
+            },
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        words = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise StorageError(f"cannot export {path} through TensorFlow: {words[0]}")
+
+
+def _export_file(file: str, path: str) -> None:
+    """Exports what `_export_elsewhere` left for the TensorFlow backend."""
+    with np.load(file, allow_pickle=False) as arrays:
+        model = ConvAutoencoder.from_config(json.loads(str(arrays["config"])))
+        count = sum(name.startswith("weight_") for name in arrays.files)
+        model.set_weights([arrays[f"weight_{i}"] for i in range(count)])
+        floor = PatchPCA(*(arrays[f"floor_{name}"] for name in PatchPCA._fields))
+        export(model, Path(path), floor=floor, val_mse=arrays["val_mse"].tolist())
+
+
+def _write(serving: "_Serving", path: Path) -> None:
     import tensorflow as tf
 
-    serving = _Serving(model, floor, np.sort(np.asarray(val_mse, np.float32)))
+    model = serving.model
     pixels = tf.TensorSpec((None, None, None, model.channels), tf.uint8, name=c.IMAGES)
     latents = tf.TensorSpec((None, None, None, model.latent_channels), tf.float32, name=c.LATENTS)
     strings = [tf.TensorSpec((None,), tf.string, name=name) for name in (c.IMAGE_BYTES, c.EXAMPLES)]
@@ -51,13 +108,13 @@ class _Serving:
     """What each signature computes, in TensorFlow."""
 
     def __init__(self, model: ConvAutoencoder, floor: PatchPCA, val_mse: np.ndarray):
-        self._model, self._floor, self._val_mse = model, floor, val_mse
+        self.model, self._floor, self._val_mse = model, floor, val_mse
 
     def encode(self, images: Any) -> dict[str, Any]:
-        return {c.LATENTS: self._model.encode(to_float(images))}
+        return {c.LATENTS: self.model.encode(to_float(images))}
 
     def decode(self, latents: Any) -> dict[str, Any]:
-        return {c.IMAGES: to_uint8(self._model.decode(latents))}
+        return {c.IMAGES: to_uint8(self.model.decode(latents))}
 
     def reconstruct(self, images: Any) -> dict[str, Any]:
         reconstructions, mse = self._forward(images)
@@ -82,7 +139,7 @@ class _Serving:
         def answer(images: Any) -> dict[str, Any]:
             reconstructions, mse = self._forward(images)
             ssim, ms_ssim = metrics.structural(images, reconstructions)
-            linear = to_uint8(reconstruct(to_float(images), self._floor, self._model.stride))
+            linear = to_uint8(reconstruct(to_float(images), self._floor, self.model.stride))
             floor = metrics.psnr_from_mse(metrics.mse(images, linear))
             return {
                 **self._pixel_scores(mse),
@@ -97,7 +154,7 @@ class _Serving:
         return self._answer_each(encoded, answer, _nan(*names))
 
     def _forward(self, images: Any) -> tuple[Any, Any]:
-        reconstructions = to_uint8(self._model(to_float(images)))
+        reconstructions = to_uint8(self.model(to_float(images)))
         return reconstructions, metrics.mse(images, reconstructions)
 
     def _pixel_scores(self, mse: Any) -> dict[str, Any]:
@@ -118,7 +175,7 @@ class _Serving:
 
         # ExportArchive traces without autograph.
         decode = tf.autograph.to_graph(decode_each)
-        channels = self._model.channels
+        channels = self.model.channels
         pixels, sizes, status = decode(encoded, channels)
         count = tf.shape(encoded)[0]
         together = (
@@ -153,3 +210,7 @@ class _Serving:
 
 def _nan(*names: str) -> dict[str, float]:
     return dict.fromkeys(names, float("nan"))
+
+
+if __name__ == "__main__":
+    _export_file(*sys.argv[1:])

@@ -57,9 +57,9 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("baseline", "plain", (32, 32)),
-        Preset("small", "linear-residual", (64,), (2, 2), clipnorm=1.0, jit_compile=True),
-        Preset("medium", "linear-residual", (96,), (2, 2), clipnorm=1.0, jit_compile=True),
-        Preset("large", "linear-residual", (256,), (4, 4), clipnorm=1.0, jit_compile=True),
+        Preset("small", "linear-residual", (48,), (1, 3), clipnorm=1.0, jit_compile=True),
+        Preset("medium", "linear-residual", (64,), (1, 6), clipnorm=1.0, jit_compile=True),
+        Preset("large", "linear-residual", (256,), (2, 6), clipnorm=1.0, jit_compile=True),
     )
 }
 

@@ -176,7 +176,10 @@ class Ladder:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The whole state: weights, optimizer, average and epoch, by name."""
-        arrays = {name: ops.convert_to_numpy(v.value) for name, v in self._variables().items()}
+        # A copy: a mirrored variable of TensorFlow has no array of its own.
+        arrays = {
+            name: ops.convert_to_numpy(ops.copy(v.value)) for name, v in self._variables().items()
+        }
         scalars = {"epoch": self.epoch, "seconds": self.seconds, "loss": self.loss}
         return {**arrays, **{name: np.asarray(value) for name, value in scalars.items()}}
 

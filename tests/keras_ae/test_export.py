@@ -1,4 +1,9 @@
 import io
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,3 +203,55 @@ def test_no_images_give_no_answers(exported):
     loaded, _, _ = exported
     answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([], tf.string))
     assert all(len(values) == 0 for values in answer.values())
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+import numpy as np
+from keras_ae import linear
+from keras_ae.export import export
+from keras_ae.models import ConvAutoencoder
+from keras_ae.tiles import Tiles, to_float, to_uint8
+from keras_ae.training import Ladder
+
+folder = Path(sys.argv[1])
+images = list(np.load(folder / "images.npy"))
+floor = linear.fit(linear.patch_moments(images, 8), 8)
+for precision in ("float32", "bfloat16"):
+    model = ConvAutoencoder("small", precision=precision)
+    linear.set_linear_path(model, floor)
+    ladder = Ladder(model, Tiles(images, stride=8))
+    ladder.climb(3)
+    with ladder.averaged():
+        export(model, folder / precision, floor=floor, val_mse=[0.0, 1.0])
+        answers = np.asarray(to_uint8(model(to_float(np.stack(images)))).tolist(), np.uint8)
+    np.save(folder / f"{precision}.npy", answers)
+try:
+    export(model, folder / "images.npy" / "model", floor=floor)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("backend", [name for name in ("jax", "torch") if find_spec(name)])
+def test_a_model_of_another_backend_serves_what_it_was_trained_to(backend, photographs, tmp_path):
+    images = np.stack([photograph[:96, :64] for photograph in photographs])
+    np.save(tmp_path / "images.npy", images)
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(tmp_path)],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    for precision, levels in (("float32", 1), ("bfloat16", 3)):
+        loaded = tf.saved_model.load(str(tmp_path / precision))
+        answers = loaded.signatures[c.RECONSTRUCT](images=tf.constant(images))
+        ours = answers[c.RECONSTRUCTIONS].numpy().astype(int)
+        theirs = np.load(tmp_path / f"{precision}.npy").astype(int)
+        assert np.abs(ours - theirs).max() <= levels
+        assert set(answers[c.PERCENTILE].numpy()) == {0.5}
+        assert not np.array_equal(ours, images)
+    assert done.stdout.startswith("StorageError cannot export")
