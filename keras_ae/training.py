@@ -5,7 +5,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
+from keras_ae import linear, presets
 from keras_ae.errors import ConfigurationError, StorageError, TrainingError
 from keras_ae.models import ConvAutoencoder
+from keras_ae.presets import Preset
 from keras_ae.tiles import Tiles
 
 WARM_UP_STEPS = 50
@@ -226,6 +228,34 @@ class Ladder:
             variable.assign(arrays[name])
         self.epoch = int(arrays["epoch"])
         self.seconds, self.loss = float(arrays["seconds"]), float(arrays["loss"])
+
+
+def begin(
+    preset: str | Preset,
+    images: Sequence[np.ndarray],
+    floor: linear.PatchPCA,
+    *,
+    channels: int = 3,
+    stride: int = presets.STRIDE,
+    latent_channels: int = presets.LATENT_CHANNELS,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> Ladder:
+    """A ladder at its foot, which follows from the arguments alone.
+
+    Args:
+        preset: of the model.
+        images: training images, uint8 [H, W, channels].
+        floor: principal components of their patches, where a linear path starts.
+        channels, stride, latent_channels: of the model.
+        batch_size: largest number of tiles in a step.
+        seed: of the initial weights and of the tiles.
+    """
+    keras.utils.set_random_seed(seed)
+    model = ConvAutoencoder(preset, channels, stride, latent_channels)
+    if model.preset.architecture == "linear-residual":
+        linear.set_linear_path(model, floor)
+    return Ladder(model, Tiles(images, stride=stride, batch_size=batch_size, seed=seed))
 
 
 class _Lines:

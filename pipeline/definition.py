@@ -13,6 +13,7 @@ from tfx.types import standard_artifacts
 from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
+from keras_ae.search_space import SearchSpace
 from pipeline.components.budget_comparison.component import BudgetComparison
 from pipeline.components.image_example_gen.component import ImageExampleGen
 from pipeline.components.pusher import executor as pusher_executor
@@ -35,6 +36,9 @@ def create_pipeline(
     batch_size: int = 32,
     max_bad_share: float = 0.1,
     tolerance: float = 0.1,
+    tune: int = 0,
+    tune_epochs: int = 10,
+    tune_parameters: int = 0,
     in_service: str | None = None,
     metadata_connection_config: Any = None,
     beam_pipeline_args: list[str] | None = None,
@@ -55,9 +59,15 @@ def create_pipeline(
         batch_size: largest number of tiles in a training step.
         max_bad_share: share of unreadable images, 0 to 1, above which the run stops.
         tolerance: dB of PSNR that count as equal when a budget is chosen and a model is blessed.
+        tune: trials of a search for a better preset before the ladder, or 0 for none.
+        tune_epochs: of each trial.
+        tune_parameters: most trainable numbers of a trial's model, or 0 for those of the preset.
         in_service: SavedModel that a new one is measured against, if there is one.
         metadata_connection_config: of ML Metadata, for runners that need it.
         beam_pipeline_args: for the components that run on Beam.
+
+    Raises:
+        ConfigurationError: for a preset that cannot be tuned, or a budget that is too small.
     """
     images = ImageExampleGen(
         data=data,
@@ -93,12 +103,19 @@ def create_pipeline(
         "seed": seed,
         "batch_size": batch_size,
         "checkpoints": checkpoints,
-        "fingerprint": source_fingerprint("pipeline.trainer"),
     }
-    trainers = _trainers(budgets, settings, examples, transform.outputs["transform_graph"])
+    graph = transform.outputs["transform_graph"]
+    tuner, tuning = None, None
+    if tune:
+        space = SearchSpace(presets.get(preset), batch_size, tune_parameters, channels)
+        tuning = {"trials": tune, "epochs": tune_epochs, "parameters": space.parameters}
+        tuner = _tuner({**settings, **tuning}, examples, graph)
+    trainers = _trainers(budgets, settings, examples, graph, tuner)
     comparison = BudgetComparison(
         examples=examples,
         models={stop: trainer.outputs["model"] for stop, trainer in trainers.items()},
+        tuner_results=tuner.outputs["tuner_results"] if tuner else None,
+        tuning={**tuning, "preset": preset, "batch_size": batch_size} if tuning else None,
         tolerance=tolerance,
         fingerprint=source_fingerprint("pipeline.components.budget_comparison.executor"),
     )
@@ -119,7 +136,8 @@ def create_pipeline(
         custom_config={"lineage": pipeline_name},
         custom_executor_spec=ExecutorClassSpec(pusher_executor.Executor),
     )
-    nodes = [images, statistics, schema, validator, transform, *trainers.values(), comparison]
+    nodes = [images, statistics, schema, validator, transform, *([tuner] if tuner else [])]
+    nodes += [*trainers.values(), comparison]
     return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
@@ -130,7 +148,19 @@ def create_pipeline(
     )
 
 
-def _trainers(budgets, settings, examples, transform_graph) -> dict[int, Any]:
+def _tuner(settings, examples, transform_graph) -> Any:
+    return components.Tuner(
+        tuner_fn="pipeline.tuner.tuner_fn",
+        examples=examples,
+        transform_graph=transform_graph,
+        train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
+        eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
+        custom_config={**settings, "fingerprint": source_fingerprint("pipeline.tuner")},
+    )
+
+
+def _trainers(budgets, settings, examples, transform_graph, tuner) -> dict[int, Any]:
+    settings = {**settings, "fingerprint": source_fingerprint("pipeline.trainer")}
     trainers: dict[int, Any] = {}
     model = None
     for stage in ladder.stages(budgets):
@@ -139,6 +169,7 @@ def _trainers(budgets, settings, examples, transform_graph) -> dict[int, Any]:
             examples=examples,
             transform_graph=transform_graph,
             base_model=model,
+            hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
             train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
             eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
             custom_config={**settings, "start": stage.start, "stop": stage.stop},

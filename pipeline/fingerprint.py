@@ -7,7 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("keras_ae", "pipeline")
-LIBRARIES = ("apache-beam", "keras", "numpy", "pillow", "tensorflow", "tensorflow-transform", "tfx")
+LIBRARIES = (
+    "apache-beam",
+    "keras",
+    "keras-tuner",
+    "numpy",
+    "pillow",
+    "tensorflow",
+    "tensorflow-transform",
+    "tfx",
+)
 
 
 def source_fingerprint(module: str) -> str:

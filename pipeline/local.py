@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     console.say(
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
         f"budgets {', '.join(map(str, arguments.budgets))} epochs"
+        + (f", tuned by {arguments.tune} trials" if arguments.tune else "")
     )
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
@@ -84,6 +85,9 @@ def _run(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         max_bad_share=arguments.max_bad_share,
         tolerance=arguments.tolerance,
+        tune=arguments.tune,
+        tune_epochs=arguments.tune_epochs,
+        tune_parameters=arguments.tune_parameters,
         in_service=_in_service(arguments.push_dir, lineage),
         metadata_connection_config=connection,
         # With threads of its own Beam was seen to wait for ever once a disk was full.
@@ -130,6 +134,7 @@ class _NodeWatch(logging.Handler):
 
 
 def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _NodeWatch) -> None:
+    from keras_ae import search_space
     from keras_ae.comparison import format_table
     from pipeline import outputs
     from pipeline.components.budget_comparison import executor as budget_comparison
@@ -143,6 +148,8 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
     comparison = json.loads((place / budget_comparison.COMPARISON).read_text())
     console.say(f"\n{format_table(comparison)}\n")
     chosen = comparison["chosen"]
+    if comparison["trials"]:
+        console.say(f"tuned: {search_space.summary(comparison['trials'], comparison['tuning'])}")
     console.say(f"chosen: {chosen['reason']}")
     if chosen["warning"]:
         console.say(f"note: {chosen['warning']}")

@@ -11,6 +11,7 @@ sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 from keras_ae import budgets, presets
 from keras_ae.datasets import sources
 from keras_ae.errors import ConfigurationError, KerasAEError
+from keras_ae.search_space import SearchSpace
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +52,21 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=_number(int, 0, 2**31), default=0, help="of weights, crops and order")
     add("--batch-size", type=_number(int, 1, 2**16), default=32, help="most tiles in a step")
     add(
+        "--tune",
+        type=_number(int, 0, 10_000),
+        default=0,
+        metavar="N",
+        help="trials of a search for a better width, depth, learning rate and batch size, before "
+        "the ladder",
+    )
+    add("--tune-epochs", type=_number(int, 1, 2**31), default=10, help="epochs of each trial")
+    add(
+        "--tune-parameters",
+        type=_number(int, 0, 2**31),
+        default=0,
+        help="most trainable numbers of a trial's model, 0 for as many as the preset has",
+    )
+    add(
         "--tolerance",
         type=_number(float, 0, 100),
         default=0.1,
@@ -64,6 +80,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
     arguments = parser.parse_args(argv)
+    _check_tuning(parser, arguments)
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()
@@ -87,6 +104,19 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_tuning(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if not arguments.tune:
+        for name in ("tune_epochs", "tune_parameters"):
+            if getattr(arguments, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')} needs --tune")
+        return
+    preset = presets.get(arguments.preset)
+    try:
+        SearchSpace(preset, arguments.batch_size, arguments.tune_parameters, arguments.channels)
+    except ConfigurationError as error:
+        parser.error(str(error))
 
 
 def _checked(read):

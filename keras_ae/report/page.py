@@ -34,7 +34,9 @@ def write_report(
     """Writes the report.
 
     Args:
-        comparison: what `keras_ae.comparison.compare` gives.
+        comparison: what `keras_ae.comparison.compare` gives; and where the models were tuned, as
+            `trials` what `keras_ae.search_space.trials` gives, and as `tuning` the `preset`,
+            `epochs`, `parameters`, number of `trials` and how many of them `failed`.
         pictures: test images; the middle of each is shown pixel by pixel.
         about: facts of the run: `data`, `images` (counts by split, and `quarantined`), `preset`,
             `parameters`, `channels`, `stride`, `latent_channels`, `tile`, `tiles_per_epoch`,

@@ -22,10 +22,10 @@ ROOT = Path(__file__).parents[2]
 class Run:
     """What a run printed, and what each node took: "cached" or seconds."""
 
-    def __init__(self, place: Path, *flags: str):
+    def __init__(self, place: Path, *flags: str, root: str = "root"):
         command = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
         done = subprocess.run(
-            [*command, "--data", str(place / "images"), "--root", str(place / "root")],
+            [*command, "--data", str(place / "images"), "--root", str(place / root)],
             cwd=place,
             env={**os.environ, "KERAS_BACKEND": "jax"},
             capture_output=True,
@@ -142,7 +142,7 @@ print("served", len(requests))
 
 def test_transform_counts_the_patches_of_the_training_images(first, place):
     from keras_ae import linear
-    from pipeline.trainer import read_images, read_moments
+    from pipeline.inputs import read_images, read_moments
 
     (artifacts,) = (place / "root" / "artifacts").iterdir()
     (train,) = artifacts.glob("ImageExampleGen/examples/*/Split-train")
@@ -224,3 +224,34 @@ def test_a_killed_run_goes_on_from_its_checkpoint(place):
     assert epochs[0] > 1
     assert epochs[-1] == 250
     assert not list(root.glob("checkpoints/*"))
+
+
+def test_a_tuned_run_trains_what_the_search_found_and_lists_its_trials(place):
+    flags = ["--tune", "2", "--tune-epochs", "1", "--budgets", "1,2", "--tune-parameters", "30000"]
+    tuned = Run(place, *flags, root="tuned")
+    assert tuned.status == 0, tuned.errors
+    assert tuned.errors == ""
+    nodes = list(tuned.nodes)
+    assert nodes.index("Transform") + 1 == nodes.index("Tuner") == nodes.index("Trainer_1") - 1
+    assert len(re.findall(r"^    trial \d of 2: width .* dB$", tuned.out, re.MULTILINE)) == 2
+    comparison = json.loads((place / "tuned" / "comparison.json").read_text())
+    best, other = comparison["trials"]
+    assert best["taken"]
+    assert not other["taken"]
+    assert best["val_psnr"] >= other["val_psnr"]
+    assert best["parameters"] <= 30000
+    assert re.search(rf"^tuned: width {best['width']}, .* on val", tuned.out, re.MULTILINE)
+    report = (place / "tuned" / "report.html").read_text()
+    assert f"{best['trial']} (taken)" in report
+    assert f"medium tuned, {best['parameters']:,} parameters" in report
+    summaries = list((place / "tuned" / "artifacts").glob("*/Trainer_[12]/model/*/*/summary.json"))
+    trained = [json.loads(path.read_text()) for path in summaries]
+    trained = [facts for facts in trained if facts["preset"] == "medium tuned"]
+    assert [facts["parameters"] for facts in trained] == [best["parameters"]] * 2
+    assert [facts["batch_size"] for facts in trained] == [best["batch_size"]] * 2
+
+    again = Run(place, *flags, root="tuned")
+    assert again.status == 0, again.errors
+    for node in ("Tuner", "Trainer_1", "Trainer_2", "BudgetComparison"):
+        assert again.cached(node)
+    assert "trained nothing" in again.out

@@ -61,6 +61,22 @@ def test_the_page_shows_the_numbers_the_choice_and_the_run(page):
     assert "still rising" in page
 
 
+def test_the_page_lists_the_trials_where_there_were_any(page, tmp_path):
+    assert "Trials" not in page
+    trial = {
+        "trial": 3, "width": 40, "blocks": [1, 5], "learning_rate": 0.00123, "batch_size": 16,
+        "parameters": 54321, "untuned": False, "val_psnr": 25.6789, "taken": True,
+    }  # fmt: skip
+    own = {**trial, "trial": 1, "untuned": True, "val_psnr": 24.3, "taken": False}
+    tuning = {"preset": "medium", "epochs": 5, "parameters": 99999, "trials": 3, "failed": 1}
+    comparison = {**make_comparison(), "trials": [trial, own], "tuning": tuning}
+    write_report(comparison, [], ABOUT, tmp_path / "tuned.html")
+    tuned = (tmp_path / "tuned.html").read_text()
+    texts = ("3 (taken)", "1 (medium itself)", "<td>40</td>", "1 + 5", "0.0012", "54,321", "25.68")
+    for text in (*texts, "99,999", "5 epochs", "1 of 3 trials did not train"):
+        assert text in tuned
+
+
 def test_names_are_escaped(page):
     assert "a&lt;b&gt;.png" in page
     assert "photos &amp; &lt;more&gt;" in page

@@ -1,9 +1,14 @@
+import json
+
 import pytest
 import yaml
 from kfp.components import load_component_from_file
 from tfx.dsl.compiler import compiler
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
+from keras_ae import presets
+from keras_ae.errors import ConfigurationError
+from keras_ae.search_space import SearchSpace
 from pipeline.definition import create_pipeline
 
 
@@ -22,8 +27,9 @@ def make_pipeline(**arguments):
     )
 
 
+@pytest.mark.parametrize("tune", [0, 2])
 @pytest.mark.parametrize("in_service", [None, "gs://bucket/model"])
-def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service):
+def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service, tune):
     path = tmp_path / "pipeline.yaml"
     config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
         default_image="keras-ae:latest", use_pipeline_spec_2_1=True
@@ -31,7 +37,7 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service):
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         config, output_dir=str(tmp_path), output_filename=path.name
     )
-    runner.run(make_pipeline(in_service=in_service), write_out=True)
+    runner.run(make_pipeline(in_service=in_service, tune=tune), write_out=True)
     spec = next(yaml.safe_load_all(path.read_text()))
     assert spec["schemaVersion"] == "2.1.0"
     tasks = spec["root"]["dag"]["tasks"]
@@ -39,20 +45,53 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service):
         "ImageExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform",
         "Trainer_10", "Trainer_100", "BudgetComparison", "Evaluator", "Pusher",
     }  # fmt: skip
-    assert set(tasks) == expected | ({"ModelInService"} if in_service else set())
+    optional = ({"ModelInService"} if in_service else set()) | ({"Tuner"} if tune else set())
+    assert set(tasks) == expected | optional
     assert "Trainer_10" in tasks["Trainer_100"]["dependentTasks"]
+    for name in ("Trainer_10", "Trainer_100", "BudgetComparison"):
+        assert ("Tuner" in tasks[name]["dependentTasks"]) == bool(tune)
     # What the open-source backend does not run.
     assert "preCacheCheck" not in path.read_text()
     load_component_from_file(str(path))
 
 
-def test_a_longer_ladder_leaves_the_nodes_that_it_shares_as_they_are():
-    def nodes(budgets):
-        compiled = compiler.Compiler().compile(make_pipeline(budgets=budgets))
-        return {n.pipeline_node.node_info.id: n.pipeline_node for n in compiled.nodes}
+def nodes(**arguments):
+    compiled = compiler.Compiler().compile(make_pipeline(**arguments))
+    return {n.pipeline_node.node_info.id: n.pipeline_node for n in compiled.nodes}
 
-    short, long = nodes((10, 100)), nodes((10, 100, 500))
+
+def test_a_longer_ladder_leaves_the_nodes_that_it_shares_as_they_are():
+    short, long = nodes(budgets=(10, 100)), nodes(budgets=(10, 100, 500))
     assert set(long) - set(short) == {"Trainer_500"}
     for name in ("ImageExampleGen", "Transform", "Trainer_10", "Trainer_100"):
         assert short[name].parameters == long[name].parameters
         assert short[name].inputs == long[name].inputs
+
+
+def custom_config(node) -> dict:
+    return json.loads(node.parameters.parameters["custom_config"].field_value.string_value)
+
+
+def test_tuning_adds_a_tuner_whose_values_all_trainers_take():
+    plain, tuned = nodes(), nodes(tune=2, tune_epochs=3, tune_parameters=50_000, seed=4)
+    assert set(tuned) - set(plain) == {"Tuner"}
+    told = custom_config(tuned["Tuner"])
+    assert (told["trials"], told["epochs"], told["parameters"], told["seed"]) == (2, 3, 50_000, 4)
+    assert len(told["fingerprint"]) == 16
+    for name in ("Trainer_10", "Trainer_100"):
+        assert "hyperparameters" not in plain[name].inputs.inputs
+        (channel,) = tuned[name].inputs.inputs["hyperparameters"].channels
+        assert channel.producer_node_query.id == "Tuner"
+        assert channel.output_key == "best_hyperparameters"
+    (channel,) = tuned["BudgetComparison"].inputs.inputs["tuner_results"].channels
+    assert channel.producer_node_query.id == "Tuner"
+    assert "tuner_results" not in plain["BudgetComparison"].inputs.inputs
+
+
+def test_the_budget_of_trials_is_the_preset_s_own_unless_given():
+    space = SearchSpace(presets.get(presets.DEFAULT))
+    assert custom_config(nodes(tune=1)["Tuner"])["parameters"] == space.parameters
+    grey = custom_config(nodes(tune=1, channels=1)["Tuner"])
+    assert grey["parameters"] < space.parameters
+    with pytest.raises(ConfigurationError, match="got baseline"):
+        nodes(tune=1, preset="baseline")

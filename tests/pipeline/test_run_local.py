@@ -41,6 +41,12 @@ def test_defaults_are_those_of_the_documentation():
         (["--seed", "-1"], "expected a whole number from 0"),
         (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
         (["--tolerance", "nan"], "expected a number from 0 to 100; got 'nan'"),
+        (["--tune", "-1"], "expected a whole number from 0 to 10000; got '-1'"),
+        (["--tune", "1", "--tune-epochs", "0"], "expected a whole number from 1"),
+        (["--tune-epochs", "3"], "--tune-epochs needs --tune"),
+        (["--tune-parameters", "3"], "--tune-parameters needs --tune"),
+        (["--tune", "1", "--tune-parameters", "3"], "tries has .* got a budget of 3"),
+        (["--tune", "1", "--preset", "baseline"], "needs a preset with .* got baseline"),
         (["--epochs", "3"], "unrecognized arguments: --epochs"),
     ],
 )
@@ -61,7 +67,16 @@ def test_flags_are_checked_before_anything_heavy_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for flag in ("--data", "--root", "--push-dir", "--budgets", "--preset", "--channels", "--seed"):
+    for flag in (
+        "--data",
+        "--root",
+        "--push-dir",
+        "--budgets",
+        "--preset",
+        "--channels",
+        "--seed",
+        "--tune",
+    ):
         assert flag in done.stdout
 
 

@@ -1,5 +1,6 @@
 """BudgetComparison: every budget's model on every image, and the model that is worth it."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
     Args:
         examples: channel of Examples with the splits train, val and test.
         models: channel of the Model of each budget in epochs.
+        tuner_results: channel of the TunerResults behind the models, if they were tuned.
+        tuning: how they were: `preset` and `batch_size` around which was searched, `trials`,
+            `epochs` of each, and `parameters`, the budget of a model.
         tolerance: dB of val PSNR within which a smaller budget is as good.
         fingerprint: of the executor's source.
     """
@@ -35,15 +39,19 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
         self,
         examples: Any,
         models: Mapping[int, Any],
+        tuner_results: Any = None,
+        tuning: Mapping[str, Any] | None = None,
         tolerance: float = 0.1,
         fingerprint: str = "",
     ):
         # A union of channels does not compile for Kubeflow: one input key per budget.
         inputs = {executor.model_key(budget): model for budget, model in models.items()}
         spec_class = _spec_for(tuple(inputs))
+        tuned = {"tuner_results": tuner_results, "tuning": json.dumps(tuning)} if tuning else {}
         spec = spec_class(
             examples=examples,
             **inputs,
+            **tuned,
             tolerance=tolerance,
             fingerprint=fingerprint,
             comparison=channel_utils.as_channel([Comparison()]),
@@ -57,6 +65,7 @@ def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]
         PARAMETERS = {  # noqa: RUF012
             "tolerance": component_spec.ExecutionParameter(type=float),
             "fingerprint": component_spec.ExecutionParameter(type=str),
+            "tuning": component_spec.ExecutionParameter(type=str, optional=True),
         }
         INPUTS = {  # noqa: RUF012
             "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -64,6 +73,9 @@ def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]
                 key: component_spec.ChannelParameter(type=standard_artifacts.Model)
                 for key in model_keys
             },
+            "tuner_results": component_spec.ChannelParameter(
+                type=standard_artifacts.TunerResults, optional=True
+            ),
         }
         OUTPUTS = {  # noqa: RUF012
             "comparison": component_spec.ChannelParameter(type=Comparison),

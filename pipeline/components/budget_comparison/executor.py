@@ -15,10 +15,12 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from keras_ae import contract as c
+from keras_ae import presets, search_space
 from keras_ae.comparison import Score, compare
 from keras_ae.errors import DataError
 from keras_ae.export import BATCH_PIXELS
 from keras_ae.report.page import Picture, write_report
+from keras_ae.search_space import SearchSpace
 from pipeline.components.budget_comparison.floors import score_global_floor
 
 COMPARISON = "comparison.json"
@@ -64,6 +66,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         scores, no_global_floor = _with_global_floor(scores, examples, stages[-1])
         _write_scores(scores, place / IMAGES)
         comparison = compare(scores, stages, exec_properties["tolerance"], no_global_floor)
+        comparison |= _tuning(input_dict, exec_properties, stages[-1])
         (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
         about = _facts(stages[-1], examples)
         write_report(comparison, _pictures(examples, paths), about, place / REPORT)
@@ -150,6 +153,28 @@ def _pixels(record: bytes) -> int:
 
 def _pattern(examples: types.Artifact, split: str) -> str:
     return str(Path(artifact_utils.get_split_uri([examples], split)) / "*.gz")
+
+
+def _tuning(
+    input_dict: dict[str, list[types.Artifact]],
+    exec_properties: dict[str, Any],
+    stage: dict[str, Any],
+) -> dict[str, Any]:
+    """How the models were tuned, and the trials, for the comparison."""
+    if not input_dict.get("tuner_results"):
+        return {"tuning": None, "trials": []}
+    tuning = json.loads(exec_properties["tuning"])
+    (results,) = Path(artifact_utils.get_single_uri(input_dict["tuner_results"])).glob("*.json")
+    space = SearchSpace(
+        presets.get(tuning["preset"]),
+        tuning["batch_size"],
+        tuning["parameters"],
+        *(stage[name] for name in ("channels", "stride", "latent_channels")),
+    )
+    trials = search_space.trials(space, json.loads(results.read_text()))
+    # TFX lists only those that trained.
+    tuning["failed"] = tuning["trials"] - len(trials)
+    return {"tuning": tuning, "trials": trials}
 
 
 def _write_scores(scores: list[Score], path: Path) -> None:

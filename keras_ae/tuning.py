@@ -1,0 +1,269 @@
+"""The search for a better preset with keras-tuner: short trials, judged on held-out images."""
+
+import dataclasses
+import gc
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+from keras import ops
+from keras_tuner.engine import base_tuner
+from keras_tuner.errors import FailedTrialError, FatalError
+
+from keras_ae import linear, metrics, presets, search_space, training
+from keras_ae.errors import ConfigurationError, TrainingError
+from keras_ae.models import ConvAutoencoder
+from keras_ae.presets import Preset
+from keras_ae.search_space import SearchSpace
+from keras_ae.tiles import to_float, to_uint8
+
+EPOCHS = 10
+OBJECTIVE = "val_psnr"
+BATCH_PIXELS = 1_000_000
+_RANDOM_TRIALS = 6
+_CANDIDATES = 300
+
+
+def tuner(
+    images: Sequence[np.ndarray],
+    val_images: Sequence[np.ndarray],
+    *,
+    directory: str | Path,
+    preset: str | Preset = presets.DEFAULT,
+    trials: int = 20,
+    epochs: int = EPOCHS,
+    parameters: int = 0,
+    batch_size: int = 32,
+    stride: int = presets.STRIDE,
+    latent_channels: int = presets.LATENT_CHANNELS,
+    seed: int = 0,
+    floor: linear.PatchPCA | None = None,
+    say: Callable[[str], None] = print,
+) -> "PresetTuner":
+    """Prepares a search; call `search()` on what is returned, and `best` after that.
+
+    Args:
+        images: training images, uint8 [H, W, C].
+        val_images: held-out images on which a trial is judged, uint8 [H, W, C].
+        directory: where the state of a search is kept; an interrupted one goes on from there.
+        preset: the preset around which to search; it is the first trial.
+        trials: how many, at least 1.
+        epochs: of each trial, at least 1.
+        parameters: most trainable numbers of a model; by default those of the preset.
+        batch_size: largest number of tiles in a step, when not tuned.
+        stride, latent_channels: of the model.
+        seed: of weights, tiles and search.
+        floor: principal components of the training images' patches, if they are at hand.
+        say: takes a line for each trial.
+
+    Raises:
+        ConfigurationError: for a preset that cannot be tuned, or a budget that is too small.
+        DataError: if there is no image.
+    """
+    if trials < 1 or epochs < 1:
+        raise ConfigurationError(f"trials and epochs must be from 1; got {trials} and {epochs}")
+    channels = images[0].shape[-1] if len(images) else 3
+    space = SearchSpace(
+        presets.get(preset), batch_size, parameters, channels, stride, latent_channels
+    )
+    if floor is None:
+        floor = linear.fit(linear.patch_moments(images, stride), latent_channels)
+    judge = _Judge(images, val_images, floor, space, epochs, seed)
+    return PresetTuner(space, judge, trials=trials, seed=seed, directory=directory, say=say)
+
+
+def best(tuner: "PresetTuner") -> tuple[Preset, int]:
+    """The preset and the batch size of the best trial."""
+    return search_space.tuned(tuner.space.preset, tuner.get_best_hyperparameters()[0].values)
+
+
+class PresetTuner(base_tuner.BaseTuner):
+    """Bayesian optimisation of a preset; the same arguments give the same trials.
+
+    Args:
+        space: what to search.
+        judge: gives the mean val PSNR in dB of a preset and a batch size; what it raises as
+            TrainingError is a failed trial. Its `key` names all that its answers depend on.
+        trials: how many.
+        seed: of the search.
+        directory: where its state is kept.
+        say: takes a line for each trial.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        judge: Any,
+        *,
+        trials: int,
+        seed: int,
+        directory: str | Path,
+        say: Callable[[str], None],
+    ):
+        self.space, self._judge, self._say = space, judge, say
+        hyperparameters = keras_tuner.HyperParameters()
+        space.define(hyperparameters)
+        oracle = Oracle(
+            objective=keras_tuner.Objective(OBJECTIVE, "max"),
+            max_trials=trials,
+            # Keras-tuner takes 0 for any.
+            seed=seed + 1,
+            hyperparameters=hyperparameters,
+            # However many do not train, the others count.
+            max_consecutive_failed_trials=trials + 1,
+        )
+        oracle.verbose = 0
+        # Keras-tuner goes on with whatever it finds there, of these images or of others.
+        super().__init__(oracle, directory=str(directory), project_name=judge.key)
+
+    def search(self, **_: Any) -> None:
+        """Runs the trials that are missing.
+
+        Raises:
+            TrainingError: if none of them trained.
+        """
+        try:
+            super().search()
+        except FatalError as error:
+            raise error.__cause__ or error from None
+        if all(trial.score is None for trial in self.oracle.trials.values()):
+            raise TrainingError(
+                f"none of the {len(self.oracle.trials)} trials trained: their losses were not "
+                "finite. Look for broken images in the data"
+            )
+
+    def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:
+        """Trains and judges one point of the space."""
+        try:
+            values = trial.hyperparameters.values
+            number = f"{int(trial.trial_id) + 1} of {self.oracle.max_trials}"
+            shown = search_space.describe(search_space.facts(self.space, values))
+            what = f"    trial {number}: {shown}"
+            psnr = self._judge(*search_space.tuned(self.space.preset, values))
+        except TrainingError as error:
+            self._say(f"{what}: did not train")
+            raise FailedTrialError(str(error)) from error
+        except Exception as error:
+            raise FatalError(str(error)) from error
+        self._say(f"{what}: {psnr:.2f} dB")
+        return {OBJECTIVE: psnr}
+
+
+class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
+    """The preset itself first, then some random points, then what a Gaussian process proposes.
+
+    A proposal follows from the seed and the trials before it alone, so that an interrupted search
+    goes on as it would have, and one of more trials begins as one of fewer.
+    """
+
+    trials: dict[str, Any]
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """The next point: of `_CANDIDATES` random ones that which could be best."""
+        if not self.trials:
+            values: dict[str, Any] | None = dict(self.get_space().values)
+        elif sum(trial.status == "COMPLETED" for trial in self.trials.values()) < _RANDOM_TRIALS:
+            values = self._random_values()
+        else:
+            values = self._promising_values()
+        return {"status": "STOPPED" if values is None else "RUNNING", "values": values}
+
+    def _promising_values(self) -> dict[str, Any] | None:
+        # Keras-tuner follows the process's gradient, also along the widths of other depths: that
+        # took seconds for each trial, and found what uncertainty those have.
+        found = (self._random_values() for _ in range(_CANDIDATES))
+        candidates = [values for values in found if values is not None]
+        if not candidates:
+            return None
+        with warnings.catch_warnings():
+            # Few trials say little about the scale, which then ends at a bound.
+            warnings.filterwarnings("ignore", "The optimal value found for dimension")
+            self.gpr.fit(*self._vectorize_trials())
+        mean, deviation = self.gpr.predict(
+            np.array([self._vector(values) for values in candidates]), return_std=True
+        )
+        return candidates[int(np.argmin(mean - self.beta * deviation))]
+
+    def _make_gpr(self) -> Any:
+        gpr = super()._make_gpr()
+        # Each axis is 0 to 1. Shorter scales are those of noise.
+        return gpr.set_params(kernel__length_scale_bounds=(0.1, 10.0), n_restarts_optimizer=2)
+
+    def _vector(self, values: dict[str, Any]) -> list[float]:
+        return [
+            parameter.value_to_prob(values.get(parameter.name, parameter.default))
+            for parameter in self._nonfixed_space()
+        ]
+
+    def reload(self) -> None:
+        """Reads what an earlier search left."""
+        super().reload()
+        # They come in the order of the folder.
+        self.trials = dict(sorted(self.trials.items(), key=lambda item: int(item[0])))
+
+
+class _Judge:
+    """Trains a preset for some epochs and measures it on held-out images."""
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        val_images: Sequence[np.ndarray],
+        floor: linear.PatchPCA,
+        space: SearchSpace,
+        epochs: int,
+        seed: int,
+    ):
+        self._images, self._val_images, self._floor = images, val_images, floor
+        self._space, self._epochs, self._seed = space, epochs, seed
+        settings = [dataclasses.asdict(space), epochs, seed, keras.backend.backend()]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for image in (*images, np.zeros((0, 0, 0), np.uint8), *val_images):
+            digest.update(f"{image.shape}".encode() + image.tobytes())
+        self.key = digest.hexdigest()[:32]
+
+    def __call__(self, preset: Preset, batch_size: int) -> float:
+        space = self._space
+        ladder = training.begin(
+            preset,
+            self._images,
+            self._floor,
+            channels=space.channels,
+            stride=space.stride,
+            latent_channels=space.latent_channels,
+            batch_size=batch_size,
+            seed=self._seed,
+        )
+        ladder.climb(self._epochs)
+        with ladder.averaged() as model:
+            psnr = mean_psnr(model, self._val_images)
+        # Compiled functions hang in cycles: a hundred megabytes for each model.
+        del ladder, model
+        gc.collect()
+        return psnr
+
+
+def mean_psnr(model: ConvAutoencoder, images: Sequence[np.ndarray]) -> float:
+    """Mean PSNR in dB of whole images' reconstructions, rounded to 8 bits.
+
+    Args:
+        images: uint8 arrays [H, W, C], of any sizes.
+    """
+    by_shape: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for image in images:
+        by_shape.setdefault(image.shape, []).append(image)
+    values: list[float] = []
+    for shape, alike in by_shape.items():
+        size = max(1, BATCH_PIXELS // math.prod(shape[:2]))
+        for start in range(0, len(alike), size):
+            batch = ops.convert_to_tensor(np.stack(alike[start : start + size]))
+            mse = metrics.mse(batch, to_uint8(model(to_float(batch))))
+            values.extend(ops.convert_to_numpy(metrics.psnr_from_mse(mse)).tolist())
+    return math.fsum(values) / len(values)
