@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from keras_ae.errors import ConfigurationError, StorageError, TrainingError
 from keras_ae.models import ConvAutoencoder
-from keras_ae.tiles import Tiles
+from keras_ae.tiles import TileSource
 
 WARM_UP_STEPS = 50
 MAX_DECAY = 0.999
@@ -70,13 +70,13 @@ class Ladder:
 
     Args:
         model: a built autoencoder; trained in place.
-        tiles: the training tiles.
+        tiles: the training tiles: `keras_ae.tiles.Tiles`, or what streams the like.
 
     Attributes:
         placement: where the training images are: "on the device", "in memory" or "streamed".
     """
 
-    def __init__(self, model: ConvAutoencoder, tiles: Tiles):
+    def __init__(self, model: ConvAutoencoder, tiles: TileSource):
         preset = model.preset
         self.model, self.tiles = model, tiles
         self.epoch, self.seconds, self.loss = 0, 0.0, math.nan

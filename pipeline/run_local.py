@@ -11,6 +11,7 @@ sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 from keras_ae import budgets, presets
 from keras_ae.datasets import sources
 from keras_ae.errors import ConfigurationError, KerasAEError
+from pipeline import memory
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,6 +51,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--channels", type=int, choices=(1, 3), default=3, help="1 for grey, 3 for RGB")
     add("--seed", type=_number(int, 0, 2**31), default=0, help="of weights, crops and order")
     add("--batch-size", type=_number(int, 1, 2**16), default=32, help="most tiles in a step")
+    add(
+        "--memory-limit",
+        metavar="GB",
+        type=_number(float, 0, 10**6),
+        default=memory.default_limit() / memory.GB,
+        help="decoded training images that need more are decoded anew in each epoch; half of "
+        "this machine's memory unless given",
+    )
     add(
         "--tolerance",
         type=_number(float, 0, 100),

@@ -80,7 +80,8 @@ losses = {}
 for fits in (False, True):
     backend._fits = lambda tiles: fits
     keras.utils.set_random_seed(3)
-    ladder = Ladder(ConvAutoencoder("small"), Tiles(images, stride=8, crops=7, batch_size=6, seed=3))
+    tiles = Tiles(images, stride=8, crops=7, batch_size=6, seed=3)
+    ladder = Ladder(ConvAutoencoder("small"), tiles)
     assert len(set(ladder.tiles.batch_sizes)) == 2
     losses[ladder.placement] = [ladder.climb(epoch).loss for epoch in (1, 2)]
 np.testing.assert_allclose(losses["on the device"], losses["in memory"], rtol=1e-4)
