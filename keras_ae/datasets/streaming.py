@@ -87,7 +87,7 @@ class StoredImages:
         # A call into Python takes longer than decoding a small image.
         together = max(1, min(IMAGES_AT_ONCE, CHUNK_BYTES // largest))
         waiting = max(2, min(2 * _cores(), DECODED_BYTES // (together * largest)))
-        chunks = self._records(order).batch(together)
+        chunks = self._records(order).batch(together, drop_remainder=together == 1)
         chunks = chunks.map(
             lambda places, records: _decode(places, records, channels), num_parallel_calls=waiting
         )
@@ -194,6 +194,9 @@ def _decode(places: Any, records: Any, channels: int) -> tuple[Any, Any]:
 
     spec = {c.IMAGE_ENCODED: tf.io.FixedLenFeature((), tf.string)}
     encoded = tf.io.parse_example(records, spec)[c.IMAGE_ENCODED]
+    if encoded.shape[0] == 1:
+        # Nothing is copied where images are large and come alone.
+        return places, tf.reshape(decode_stored(encoded[0], channels), (-1,))
     count = tf.size(encoded)
     pixels = tf.TensorArray(tf.uint8, count, element_shape=(None,), infer_shape=False)
     for i in tf.range(count):

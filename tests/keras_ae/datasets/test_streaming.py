@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ae import contract as c
+from keras_ae.datasets import streaming
 from keras_ae.datasets.streaming import StoredImages, StreamedTiles
 from keras_ae.errors import DataError
 from keras_ae.models import ConvAutoencoder
@@ -81,7 +82,9 @@ def test_small_images_make_small_tiles(store):
     assert in_some_order(streamed.epoch(2)) == in_some_order(Tiles(images, stride=8).epoch(2))
 
 
-def test_images_are_numbered_by_their_sources(store):
+@pytest.mark.parametrize("chunk_bytes", [0, 50_000, streaming.CHUNK_BYTES])
+def test_images_are_numbered_by_their_sources(store, chunk_bytes, monkeypatch):
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", chunk_bytes)
     images = make_images(3)
     stored = StoredImages([store(images)])
     assert stored.sides.tolist() == [list(sides) for sides in SIZES]
@@ -121,7 +124,7 @@ def test_a_ladder_that_goes_on_equals_one_that_was_not_interrupted(store, tmp_pa
     def make_ladder() -> Ladder:
         keras.utils.set_random_seed(3)
         tiles = StreamedTiles(StoredImages([pattern]), 3, stride=8, batch_size=12, seed=3)
-        return Ladder(ConvAutoencoder("small"), tiles)
+        return Ladder(ConvAutoencoder("baseline"), tiles)
 
     whole, half, rest = make_ladder(), make_ladder(), make_ladder()
     assert whole.placement == "streamed"
