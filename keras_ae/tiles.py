@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from keras import ops
@@ -24,6 +24,24 @@ def to_float(images):
 def to_uint8(images):
     """float pixels, clipped to 0..1 -> uint8 pixels 0..255, rounded."""
     return ops.cast(ops.round(ops.clip(images, 0.0, 1.0) * 255.0), "uint8")
+
+
+class TileSource(Protocol):
+    """What training asks of its tiles; see `Tiles` for each of these.
+
+    Attributes:
+        placement: where the images are: "in memory" or "streamed".
+    """
+
+    placement: str
+    size: int
+
+    def __len__(self) -> int: ...
+
+    @property
+    def batch_sizes(self) -> list[int]: ...
+
+    def epoch(self, epoch: int) -> Iterator[np.ndarray]: ...
 
 
 class Tiles:
@@ -64,11 +82,10 @@ class Tiles:
                     "images must be uint8 [H, W, C] with one C; "
                     f"got {image.dtype} {list(image.shape)}"
                 )
-        short = int(np.median([min(image.shape[:2]) for image in images]))
-        self.size = max(stride, min(size, short) // stride * stride)
-        self.images = [self._grow(image) for image in images]
-        larger = [max(image.shape[:2]) > self.size for image in self.images]
-        self._index = np.repeat(np.arange(len(images)), np.where(larger, crops, 1))
+        sides = np.array([image.shape[:2] for image in images])
+        self.size = tile_size(sides, stride, size)
+        self.images = [grow(image, self.size) for image in images]
+        self._index = np.repeat(np.arange(len(images)), tile_counts(sides, self.size, crops))
         self._batch_size, self._seed = batch_size, seed
 
     def __len__(self) -> int:
@@ -100,12 +117,6 @@ class Tiles:
     def draw(self, epoch: int) -> "Draws":
         """What chance decides in an epoch."""
         return draw(len(self), self.images[0].shape[2], self._seed, epoch)
-
-    def _grow(self, image: np.ndarray) -> np.ndarray:
-        missing = [max(0, self.size - side) for side in image.shape[:2]]
-        if not any(missing):
-            return image
-        return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
 
 
 class Draws(NamedTuple):
@@ -147,6 +158,26 @@ def cut(image: np.ndarray, size: int, place, flip, turn, channels) -> np.ndarray
     tile = image[top : top + size, left : left + size]
     tile = tile[:: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
     return (tile.swapaxes(0, 1) if turn else tile)[..., channels]
+
+
+def tile_size(sides: np.ndarray, stride: int, largest: int) -> int:
+    """The side of a tile: a multiple of `stride` up to `largest`, less if half of the images are
+    shorter; `sides` are the images' heights and widths, int [n, 2]."""
+    short = int(np.median(sides.min(axis=1)))
+    return max(stride, min(largest, short) // stride * stride)
+
+
+def tile_counts(sides: np.ndarray, size: int, crops: int) -> np.ndarray:
+    """The tiles that an epoch takes of each image, int [n]; `sides` are int [n, 2]."""
+    return np.where(sides.max(axis=1) > size, crops, 1)
+
+
+def grow(image: np.ndarray, size: int) -> np.ndarray:
+    """Continues an image [H, W, C] by reflection where a side is shorter than `size`."""
+    missing = [max(0, size - side) for side in image.shape[:2]]
+    if not any(missing):
+        return image
+    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
 
 
 def batch_sizes(tiles: int, largest: int) -> list[int]:

@@ -5,7 +5,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from keras_ae import linear, presets
 from keras_ae.errors import ConfigurationError, StorageError, TrainingError
 from keras_ae.models import ConvAutoencoder
 from keras_ae.presets import Preset
-from keras_ae.tiles import Tiles
+from keras_ae.tiles import TileSource
 
 WARM_UP_STEPS = 50
 MAX_DECAY = 0.999
@@ -72,13 +72,13 @@ class Ladder:
 
     Args:
         model: a built autoencoder; trained in place.
-        tiles: the training tiles.
+        tiles: the training tiles: `keras_ae.tiles.Tiles`, or what streams the like.
 
     Attributes:
         placement: where the training images are: "on the device", "in memory" or "streamed".
     """
 
-    def __init__(self, model: ConvAutoencoder, tiles: Tiles):
+    def __init__(self, model: ConvAutoencoder, tiles: TileSource):
         preset = model.preset
         self.model, self.tiles = model, tiles
         self.epoch, self.seconds, self.loss = 0, 0.0, math.nan
@@ -232,30 +232,28 @@ class Ladder:
 
 def begin(
     preset: str | Preset,
-    images: Sequence[np.ndarray],
+    tiles: TileSource,
     floor: linear.PatchPCA,
     *,
     channels: int = 3,
     stride: int = presets.STRIDE,
     latent_channels: int = presets.LATENT_CHANNELS,
-    batch_size: int = 32,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Ladder:
     """A ladder at its foot, which follows from the arguments alone.
 
     Args:
-        preset: of the model.
-        images: training images, uint8 [H, W, channels].
-        floor: principal components of their patches, where a linear path starts.
-        channels, stride, latent_channels: of the model.
-        batch_size: largest number of tiles in a step.
-        seed: of the initial weights and of the tiles.
+        preset, channels, stride, latent_channels, precision: of the model.
+        tiles: the training tiles.
+        floor: principal components of the training images' patches, where a linear path starts.
+        seed: of the initial weights.
     """
     keras.utils.set_random_seed(seed)
-    model = ConvAutoencoder(preset, channels, stride, latent_channels)
+    model = ConvAutoencoder(preset, channels, stride, latent_channels, precision)
     if model.preset.architecture == "linear-residual":
         linear.set_linear_path(model, floor)
-    return Ladder(model, Tiles(images, stride=stride, batch_size=batch_size, seed=seed))
+    return Ladder(model, tiles)
 
 
 class _Lines:

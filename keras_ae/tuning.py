@@ -4,8 +4,6 @@ import dataclasses
 import gc
 import hashlib
 import json
-import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,28 +11,25 @@ from typing import Any
 import keras
 import keras_tuner
 import numpy as np
-from keras import ops
 from keras_tuner.engine import base_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
-from keras_ae import linear, metrics, presets, search_space, training
-from keras_ae.errors import ConfigurationError, TrainingError
-from keras_ae.models import ConvAutoencoder
+from keras_ae import linear, presets, search_space, training
+from keras_ae.errors import ConfigurationError, DataError, TrainingError
 from keras_ae.presets import Preset
+from keras_ae.scoring import mean_psnr
 from keras_ae.search_space import SearchSpace
-from keras_ae.tiles import to_float, to_uint8
+from keras_ae.tiles import TileSource
 
 EPOCHS = 10
 OBJECTIVE = "val_psnr"
-BATCH_PIXELS = 1_000_000
-_RANDOM_TRIALS = 6
-_CANDIDATES = 300
 
 
 def tuner(
-    images: Sequence[np.ndarray],
+    tiles: Callable[[int], TileSource],
     val_images: Sequence[np.ndarray],
     *,
+    floor: linear.PatchPCA,
     directory: str | Path,
     preset: str | Preset = presets.DEFAULT,
     trials: int = 20,
@@ -44,15 +39,16 @@ def tuner(
     stride: int = presets.STRIDE,
     latent_channels: int = presets.LATENT_CHANNELS,
     seed: int = 0,
-    floor: linear.PatchPCA | None = None,
     say: Callable[[str], None] = print,
 ) -> "PresetTuner":
     """Prepares a search; call `search()` on what is returned, and `best` after that.
 
     Args:
-        images: training images, uint8 [H, W, C].
+        tiles: gives the training tiles for a batch size.
         val_images: held-out images on which a trial is judged, uint8 [H, W, C].
-        directory: where the state of a search is kept; an interrupted one goes on from there.
+        floor: principal components of the training images' patches.
+        directory: where the state of a search is kept; an interrupted one of the same arguments
+            goes on from there. Other training images want another folder.
         preset: the preset around which to search; it is the first trial.
         trials: how many, at least 1.
         epochs: of each trial, at least 1.
@@ -60,7 +56,6 @@ def tuner(
         batch_size: largest number of tiles in a step, when not tuned.
         stride, latent_channels: of the model.
         seed: of weights, tiles and search.
-        floor: principal components of the training images' patches, if they are at hand.
         say: takes a line for each trial.
 
     Raises:
@@ -69,13 +64,13 @@ def tuner(
     """
     if trials < 1 or epochs < 1:
         raise ConfigurationError(f"trials and epochs must be from 1; got {trials} and {epochs}")
-    channels = images[0].shape[-1] if len(images) else 3
+    if not len(val_images):
+        raise DataError("tuning needs at least one held-out image; got none")
+    channels = val_images[0].shape[-1]
     space = SearchSpace(
         presets.get(preset), batch_size, parameters, channels, stride, latent_channels
     )
-    if floor is None:
-        floor = linear.fit(linear.patch_moments(images, stride), latent_channels)
-    judge = _Judge(images, val_images, floor, space, epochs, seed)
+    judge = _Judge(tiles, val_images, floor, space, epochs, seed)
     return PresetTuner(space, judge, trials=trials, seed=seed, directory=directory, say=say)
 
 
@@ -157,50 +152,15 @@ class PresetTuner(base_tuner.BaseTuner):
 
 
 class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
-    """The preset itself first, then some random points, then what a Gaussian process proposes.
-
-    A proposal follows from the seed and the trials before it alone, so that an interrupted search
-    goes on as it would have, and one of more trials begins as one of fewer.
-    """
+    """Keras-tuner's Bayesian optimisation, with the preset itself as the first trial."""
 
     trials: dict[str, Any]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next point: of `_CANDIDATES` random ones that which could be best."""
+        """The values of the next trial."""
         if not self.trials:
-            values: dict[str, Any] | None = dict(self.get_space().values)
-        elif sum(trial.status == "COMPLETED" for trial in self.trials.values()) < _RANDOM_TRIALS:
-            values = self._random_values()
-        else:
-            values = self._promising_values()
-        return {"status": "STOPPED" if values is None else "RUNNING", "values": values}
-
-    def _promising_values(self) -> dict[str, Any] | None:
-        # Keras-tuner follows the process's gradient, also along the widths of other depths: that
-        # took seconds for each trial, and found what uncertainty those have.
-        found = (self._random_values() for _ in range(_CANDIDATES))
-        candidates = [values for values in found if values is not None]
-        if not candidates:
-            return None
-        with warnings.catch_warnings():
-            # Few trials say little about the scale, which then ends at a bound.
-            warnings.filterwarnings("ignore", "The optimal value found for dimension")
-            self.gpr.fit(*self._vectorize_trials())
-        mean, deviation = self.gpr.predict(
-            np.array([self._vector(values) for values in candidates]), return_std=True
-        )
-        return candidates[int(np.argmin(mean - self.beta * deviation))]
-
-    def _make_gpr(self) -> Any:
-        gpr = super()._make_gpr()
-        # Each axis is 0 to 1. Shorter scales are those of noise.
-        return gpr.set_params(kernel__length_scale_bounds=(0.1, 10.0), n_restarts_optimizer=2)
-
-    def _vector(self, values: dict[str, Any]) -> list[float]:
-        return [
-            parameter.value_to_prob(values.get(parameter.name, parameter.default))
-            for parameter in self._nonfixed_space()
-        ]
+            return {"status": "RUNNING", "values": dict(self.get_space().values)}
+        return super().populate_space(trial_id)
 
     def reload(self) -> None:
         """Reads what an earlier search left."""
@@ -214,31 +174,30 @@ class _Judge:
 
     def __init__(
         self,
-        images: Sequence[np.ndarray],
+        tiles: Callable[[int], TileSource],
         val_images: Sequence[np.ndarray],
         floor: linear.PatchPCA,
         space: SearchSpace,
         epochs: int,
         seed: int,
     ):
-        self._images, self._val_images, self._floor = images, val_images, floor
+        self._tiles, self._val_images, self._floor = tiles, val_images, floor
         self._space, self._epochs, self._seed = space, epochs, seed
         settings = [dataclasses.asdict(space), epochs, seed, keras.backend.backend()]
         digest = hashlib.sha256(json.dumps(settings).encode())
-        for image in (*images, np.zeros((0, 0, 0), np.uint8), *val_images):
-            digest.update(f"{image.shape}".encode() + image.tobytes())
+        for array in (*floor, *val_images):
+            digest.update(f"{array.shape}".encode() + array.tobytes())
         self.key = digest.hexdigest()[:32]
 
     def __call__(self, preset: Preset, batch_size: int) -> float:
         space = self._space
         ladder = training.begin(
             preset,
-            self._images,
+            self._tiles(batch_size),
             self._floor,
             channels=space.channels,
             stride=space.stride,
             latent_channels=space.latent_channels,
-            batch_size=batch_size,
             seed=self._seed,
         )
         ladder.climb(self._epochs)
@@ -248,22 +207,3 @@ class _Judge:
         del ladder, model
         gc.collect()
         return psnr
-
-
-def mean_psnr(model: ConvAutoencoder, images: Sequence[np.ndarray]) -> float:
-    """Mean PSNR in dB of whole images' reconstructions, rounded to 8 bits.
-
-    Args:
-        images: uint8 arrays [H, W, C], of any sizes.
-    """
-    by_shape: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for image in images:
-        by_shape.setdefault(image.shape, []).append(image)
-    values: list[float] = []
-    for shape, alike in by_shape.items():
-        size = max(1, BATCH_PIXELS // math.prod(shape[:2]))
-        for start in range(0, len(alike), size):
-            batch = ops.convert_to_tensor(np.stack(alike[start : start + size]))
-            mse = metrics.mse(batch, to_uint8(model(to_float(batch))))
-            values.extend(ops.convert_to_numpy(metrics.psnr_from_mse(mse)).tolist())
-    return math.fsum(values) / len(values)

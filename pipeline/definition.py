@@ -34,6 +34,7 @@ def create_pipeline(
     channels: int = 3,
     seed: int = 0,
     batch_size: int = 32,
+    memory_limit: int | None = None,
     max_bad_share: float = 0.1,
     tolerance: float = 0.1,
     tune: int = 0,
@@ -57,6 +58,8 @@ def create_pipeline(
         channels: 1 (grey) or 3 (RGB).
         seed: of initial weights, crops, flips and order.
         batch_size: largest number of tiles in a training step.
+        memory_limit: bytes of decoded training images above which they are decoded anew in each
+            epoch; None for half of the memory of the machine that trains.
         max_bad_share: share of unreadable images, 0 to 1, above which the run stops.
         tolerance: dB of PSNR that count as equal when a budget is chosen and a model is blessed.
         tune: trials of a search for a better preset before the ladder, or 0 for none.
@@ -102,6 +105,7 @@ def create_pipeline(
         "latent_channels": presets.LATENT_CHANNELS,
         "seed": seed,
         "batch_size": batch_size,
+        "memory_limit": memory_limit,
         "checkpoints": checkpoints,
     }
     graph = transform.outputs["transform_graph"]

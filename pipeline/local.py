@@ -17,7 +17,7 @@ from typing import Any
 
 from keras_ae.datasets import sources
 from keras_ae.errors import KerasAEError, StorageError
-from pipeline import console
+from pipeline import console, memory
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -83,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
         channels=arguments.channels,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
+        memory_limit=int(arguments.memory_limit * memory.GB),
         max_bad_share=arguments.max_bad_share,
         tolerance=arguments.tolerance,
         tune=arguments.tune,

@@ -12,6 +12,7 @@ from keras_ae import budgets, presets
 from keras_ae.datasets import sources
 from keras_ae.errors import ConfigurationError, KerasAEError
 from keras_ae.search_space import SearchSpace
+from pipeline import memory
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -65,6 +66,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         type=_number(int, 0, 2**31),
         default=0,
         help="most trainable numbers of a trial's model, 0 for as many as the preset has",
+    )
+    add(
+        "--memory-limit",
+        metavar="GB",
+        type=_number(float, 0, 10**6),
+        default=memory.default_limit() / memory.GB,
+        help="decoded training images that need more are decoded anew in each epoch; half of "
+        "this machine's memory unless given",
     )
     add(
         "--tolerance",

@@ -1,25 +1,23 @@
 """The Trainer's side of one stage: FnArgs in, `keras_ae.training` at work, a Model artifact out."""
 
 import dataclasses
-import hashlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from keras_ae import linear, metrics, presets, search_space
+from keras_ae import linear, presets, search_space
+from keras_ae.datasets.streaming import StoredImages
 from keras_ae.export import export
-from keras_ae.models import ConvAutoencoder
 from keras_ae.presets import Preset
-from keras_ae.tiles import to_float, to_uint8
+from keras_ae.scoring import mse_of_each
 from keras_ae.training import Ladder, begin
 from pipeline import console
-from pipeline.inputs import read_images, read_moments
+from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 
 STATE = Path("training_state") / "state.npz"
 SUMMARY = Path("training_state") / "summary.json"
@@ -34,6 +32,8 @@ class StageConfig:
         preset, channels, stride, latent_channels: of the model; a Tuner may change the preset.
         seed: of the initial weights and of the tiles.
         batch_size: largest number of tiles in a step; a Tuner may change it.
+        memory_limit: bytes of decoded training images above which they are streamed; None for half
+            of the machine's memory.
         checkpoints: folder for the state of unfinished stages.
         fingerprint: of the training code.
     """
@@ -46,6 +46,7 @@ class StageConfig:
     latent_channels: int
     seed: int
     batch_size: int
+    memory_limit: int | None
     checkpoints: str
     fingerprint: str
 
@@ -54,17 +55,16 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains one stage of the ladder and writes SavedModel, training state and summary."""
     config = StageConfig(**fn_args.custom_config)
     preset, batch_size = _preset(config, fn_args.hyperparameters)
-    images = read_images(fn_args.train_files, config.channels)
-    moments = read_moments(fn_args.transform_graph_path)
-    floor = linear.fit(moments, config.latent_channels)
+    floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
+    images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
+    images.tell(loudly=not config.start)
     ladder = begin(
         preset,
-        images,
+        images.tiles(config.stride, batch_size, config.seed),
         floor,
         channels=config.channels,
         stride=config.stride,
         latent_channels=config.latent_channels,
-        batch_size=batch_size,
         seed=config.seed,
     )
     before = None
@@ -73,7 +73,8 @@ def run_fn(fn_args: FnArgs) -> None:
         ladder.restore(before)
 
     writer = tf.summary.create_file_writer(fn_args.model_run_dir)
-    key = _key(config, preset, batch_size, before, fn_args.train_files)
+    files: list[str | Path] = [*files_of(fn_args.train_files), *([before] if before else [])]
+    key = digest(_settings(config, preset, batch_size, ladder.placement), files)
     checkpoint = Path(config.checkpoints) / f"{key}.npz"
     with writer.as_default():
         summary = ladder.climb(
@@ -82,7 +83,8 @@ def run_fn(fn_args: FnArgs) -> None:
     artifact = Path(fn_args.serving_model_dir).parent
     ladder.save(artifact / STATE)
     with ladder.averaged() as model:
-        val_mse = _mse_of_each(model, read_images(fn_args.eval_files, config.channels))
+        val_images = StoredImages(fn_args.eval_files).read(config.channels)
+        val_mse = mse_of_each(model, (image for _, image in val_images))
         export(model, Path(fn_args.serving_model_dir), floor=floor, val_mse=val_mse)
     facts = {
         **dataclasses.asdict(summary),
@@ -93,6 +95,8 @@ def run_fn(fn_args: FnArgs) -> None:
         "seed": config.seed,
         "batch_size": batch_size,
         "parameters": model.count_params(),
+        "decoded_bytes": images.decoded_bytes,
+        "placement": ladder.placement,
         "tile": ladder.tiles.size,
         "tiles_per_epoch": len(ladder.tiles),
         "backend": keras.backend.backend(),
@@ -108,29 +112,19 @@ def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tupl
     return search_space.tuned(preset, hyperparameters["values"])
 
 
-def _key(
-    config: StageConfig, preset: Preset, batch_size: int, before: Path | None, patterns: list[str]
-) -> str:
-    """Names all that determines the stage, so that a checkpoint never meets another one."""
+def _settings(config: StageConfig, preset: Preset, batch_size: int, placement: str) -> str:
+    """All that determines the stage beside its files: a checkpoint never meets another one."""
     settings: dict[str, Any] = {
         **dataclasses.asdict(config),
         "preset": dataclasses.asdict(preset),
         "batch_size": batch_size,
+        # Not the limit itself matters but on which side of it the images are.
+        "memory_limit": placement,
         "checkpoints": None,
     }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    files = sorted(tf.io.gfile.glob(list(patterns)))
-    for path in [*files, *([before] if before else [])]:
-        with Path(path).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:32]
+    return json.dumps(settings, sort_keys=True)
 
 
 def _log_epoch(ladder: Ladder) -> None:
     tf.summary.scalar("loss", ladder.loss, step=ladder.epoch)
     logging.info("epoch %d: loss %.6f", ladder.epoch, ladder.loss)
-
-
-def _mse_of_each(model: ConvAutoencoder, images: list[np.ndarray]) -> list[float]:
-    reconstruct = tf.function(lambda x: to_uint8(model(to_float(x))), reduce_retracing=True)
-    return [float(metrics.mse(x[None], reconstruct(tf.constant(x[None])))[0]) for x in images]

@@ -7,8 +7,9 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
 from keras_ae import linear, tuning
+from keras_ae.datasets.streaming import StoredImages
 from pipeline import console
-from pipeline.inputs import read_images, read_moments
+from pipeline.inputs import TrainingImages, digest, files_of, read_images, read_moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class TunerConfig:
         batch_size: largest number of tiles in a step, around which to search.
         channels, stride, latent_channels: of the model.
         seed: of weights, tiles and search.
+        memory_limit: as the Trainers have it.
         checkpoints: folder for the state of unfinished work.
         fingerprint: of the tuning code.
     """
@@ -36,6 +38,7 @@ class TunerConfig:
     stride: int
     latent_channels: int
     seed: int
+    memory_limit: int | None
     checkpoints: str
     fingerprint: str
 
@@ -43,12 +46,15 @@ class TunerConfig:
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Prepares the search that the Tuner then runs; it writes the best values and all trials."""
     config = TunerConfig(**fn_args.custom_config)
-    moments = read_moments(fn_args.transform_graph_path)
+    images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
+    images.tell(loudly=True)
+    files = files_of([*fn_args.train_files, *fn_args.eval_files])
+    # The working folder that TFX gives does not outlive a failure.
+    name = digest(f"{config.fingerprint} {images.streamed}", files)
     tuner = tuning.tuner(
-        read_images(fn_args.train_files, config.channels),
-        read_images(fn_args.eval_files, config.channels),
-        # The working folder that TFX gives does not outlive a failure.
-        directory=Path(config.checkpoints) / f"tuning-{config.fingerprint}",
+        lambda batch_size: images.tiles(config.stride, batch_size, config.seed),
+        read_images(StoredImages(fn_args.eval_files), config.channels),
+        directory=Path(config.checkpoints) / f"tuning-{name}",
         preset=config.preset,
         trials=config.trials,
         epochs=config.epochs,
@@ -57,7 +63,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         stride=config.stride,
         latent_channels=config.latent_channels,
         seed=config.seed,
-        floor=linear.fit(moments, config.latent_channels),
+        floor=linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels),
         say=console.say,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})

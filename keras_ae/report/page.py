@@ -40,7 +40,8 @@ def write_report(
         pictures: test images; the middle of each is shown pixel by pixel.
         about: facts of the run: `data`, `images` (counts by split, and `quarantined`), `preset`,
             `parameters`, `channels`, `stride`, `latent_channels`, `tile`, `tiles_per_epoch`,
-            `tiles_per_second` and `seed`.
+            `tiles_per_second`, `decoded_bytes` (of all training images), `placement` (of
+            `keras_ae.training.Ladder`) and `seed`.
         path: file to write.
     """
     environment = Environment(

@@ -142,12 +142,12 @@ print("served", len(requests))
 
 def test_transform_counts_the_patches_of_the_training_images(first, place):
     from keras_ae import linear
-    from pipeline.inputs import read_images, read_moments
+    from pipeline.inputs import StoredImages, read_images, read_moments
 
     (artifacts,) = (place / "root" / "artifacts").iterdir()
     (train,) = artifacts.glob("ImageExampleGen/examples/*/Split-train")
     (graph,) = artifacts.glob("Transform/transform_graph/*")
-    expected = linear.patch_moments(read_images([f"{train}/*.gz"], 3), 8)
+    expected = linear.patch_moments(read_images(StoredImages([f"{train}/*.gz"]), 3), 8)
     assert np.array_equal(read_moments(str(graph)), expected)
 
 
@@ -169,6 +169,15 @@ def test_a_longer_ladder_trains_the_new_stage_only(first, place):
     assert longer.cached("Trainer_10")
     assert not longer.cached("Trainer_20")
     assert "epochs 10 to 20" in longer.out
+
+
+def test_images_above_the_memory_limit_are_streamed_and_the_run_says_so(first, place):
+    streamed = Run(place, "--budgets", "1,2", "--memory-limit", "0.0005")
+    assert streamed.status == 0, streamed.errors
+    said = r"^    training images: 0\.\d MB decoded, more than 0\.5 MB: streamed$"
+    assert len(re.findall(said, streamed.out, re.MULTILINE)) == 1
+    assert "MB decoded, streamed" in (place / "root" / "report.html").read_text()
+    assert first.out.count("MB decoded, in memory") == 1
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ ABOUT = {
     "tile": 64,
     "tiles_per_epoch": 80,
     "tiles_per_second": 1234.5,
+    "decoded_bytes": 36_200_000,
+    "placement": "in memory",
     "seed": 7,
 }
 
@@ -54,7 +56,14 @@ def test_the_page_needs_no_network_and_no_script(page):
 
 
 def test_the_page_shows_the_numbers_the_choice_and_the_run(page):
-    for text in ("2,000 epochs", "27.40", "+3.40", "123,456", "1/24 of the numbers"):
+    for text in (
+        "2,000 epochs",
+        "27.40",
+        "+3.40",
+        "123,456",
+        "1/24 of the numbers",
+        "36 MB decoded, in memory",
+    ):
         assert text in page
     assert "2 set aside" in page
     assert page.count("(chosen)") == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import memory
 from pipeline.run_local import main, parse_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,8 @@ def test_defaults_are_those_of_the_documentation():
     assert arguments.budgets == (10, 100, 500, 1000, 2000)
     assert arguments.root == Path("runs/default").absolute()
     assert arguments.push_dir == arguments.root / "serving" / "keras_ae"
+    assert arguments.memory_limit == memory.default_limit() / 1e9
+    assert parse_arguments(["--memory-limit", "0.5"]).memory_limit == 0.5
     assert parse_arguments(["--push-dir", "out"]).push_dir == Path("out").absolute()
 
 
@@ -47,6 +50,9 @@ def test_defaults_are_those_of_the_documentation():
         (["--tune-parameters", "3"], "--tune-parameters needs --tune"),
         (["--tune", "1", "--tune-parameters", "3"], "tries has .* got a budget of 3"),
         (["--tune", "1", "--preset", "baseline"], "needs a preset with .* got baseline"),
+        (["--memory-limit", "-1"], "expected a number from 0 to 1000000; got '-1'"),
+        (["--memory-limit", "8GB"], "expected a number from 0 to 1000000; got '8GB'"),
+        (["--memory-limit", "nan"], "expected a number from 0 to 1000000; got 'nan'"),
         (["--epochs", "3"], "unrecognized arguments: --epochs"),
     ],
 )

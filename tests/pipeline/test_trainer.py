@@ -1,7 +1,12 @@
-import dataclasses
+import numpy as np
+import pytest
+import tensorflow as tf
 
 from keras_ae import presets
-from pipeline import trainer
+from keras_ae.datasets.sources import Record
+from keras_ae.datasets.streaming import StoredImages
+from pipeline import inputs, trainer
+from pipeline.components.image_example_gen.executor import to_example
 
 CONFIG = trainer.StageConfig(
     start=0,
@@ -12,6 +17,7 @@ CONFIG = trainer.StageConfig(
     latent_channels=8,
     seed=0,
     batch_size=32,
+    memory_limit=None,
     checkpoints="somewhere",
     fingerprint="0123",
 )
@@ -26,17 +32,61 @@ def test_a_stage_takes_its_preset_from_the_tuner_where_there_was_one():
     assert batch_size == 16
 
 
-def test_a_checkpoint_is_of_one_set_of_values(tmp_path):
+def test_a_checkpoint_is_of_one_set_of_values_and_one_placement(tmp_path):
     (tmp_path / "data").write_text("images")
-    files = [str(tmp_path / "data")]
 
-    def key(values):
-        found = trainer._preset(CONFIG, values and {"values": values})
-        return trainer._key(CONFIG, *found, None, files)
+    def key(values, placement="in memory", **changes):
+        config = trainer.StageConfig(**{**vars(CONFIG), **changes})
+        found = trainer._preset(config, values and {"values": values})
+        settings = trainer._settings(config, *found, placement)
+        return inputs.digest(settings, [tmp_path / "data"])
 
-    variants = [None, VALUES, *({**VALUES, name: value * 2} for name, value in VALUES.items() if
-                name != "depth"), {**VALUES, "depth": 4, "width_4": 24}]  # fmt: skip
-    assert len({key(values) for values in variants}) == len(variants)
-    assert key(VALUES) == key(dict(VALUES))
-    elsewhere = dataclasses.replace(CONFIG, checkpoints="elsewhere")
-    assert trainer._key(elsewhere, *trainer._preset(CONFIG, None), None, files) == key(None)
+    other = {"width_2": 32, "learning_rate": 1e-3, "batch_size": 8}
+    variants = [None, VALUES, *({**VALUES, name: value} for name, value in other.items())]
+    keys = [*map(key, variants), key(None, "streamed"), key(None, seed=1)]
+    assert len(set(keys)) == len(keys)
+    assert key(None, checkpoints="elsewhere", memory_limit=7) == keys[0]
+    (tmp_path / "data").write_text("other images")
+    assert key(None) not in keys
+
+
+@pytest.fixture
+def pixels(photographs) -> list[np.ndarray]:
+    sizes = [(64, 64)] * 5 + [(64, 90), (64, 64), (100, 70)]
+    return [photographs[i % 3][i : i + h, i : i + w] for i, (h, w) in enumerate(sizes)]
+
+
+@pytest.fixture
+def examples(pixels, encode, tmp_path) -> str:
+    path = str(tmp_path / "examples.gz")
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    with tf.io.TFRecordWriter(path, options) as writer:
+        for i, image in reversed(list(enumerate(pixels))):
+            writer.write(to_example(Record(f"{i}.png", encode(image, "PNG")), 3))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "placement"),
+    [
+        (None, "0.1 MB decoded, in memory", "in memory"),
+        (112_008, "0.1 MB decoded, in memory", "in memory"),
+        (20_000, "0.1 MB decoded, more than 0.0 MB: streamed", "streamed"),
+    ],
+)
+def test_images_are_streamed_if_they_need_more_than_the_limit(
+    examples, limit, text, placement, capsys
+):
+    images = inputs.TrainingImages([examples], 3, limit)
+    assert images.decoded_bytes == 3 * (6 * 64 * 64 + 64 * 90 + 100 * 70)
+    assert images.tiles(stride=8, batch_size=32, seed=0).placement == placement
+    images.tell(loudly=False)
+    assert capsys.readouterr().out == ""
+    images.tell(loudly=True)
+    assert capsys.readouterr().out == f"    training images: {text}\n"
+
+
+def test_images_are_read_in_the_order_of_their_sources(examples, pixels):
+    read = inputs.read_images(StoredImages([examples]), 3)
+    assert len(read) == len(pixels)
+    assert all(np.array_equal(a, b) for a, b in zip(read, pixels))

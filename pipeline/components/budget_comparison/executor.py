@@ -187,7 +187,7 @@ def _write_scores(scores: list[Score], path: Path) -> None:
 
 def _facts(stage: dict[str, Any], examples: types.Artifact) -> dict[str, Any]:
     names = ["preset", "channels", "stride", "latent_channels", "parameters", "seed"]
-    names += ["tile", "tiles_per_epoch", "tiles_per_second"]
+    names += ["tile", "tiles_per_epoch", "tiles_per_second", "decoded_bytes", "placement"]
     counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
     facts = {name: stage[name] for name in names}
     return {**facts, "images": counts, "data": examples.get_string_custom_property("data")}

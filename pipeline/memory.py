@@ -1,0 +1,48 @@
+"""How much memory the machine has, and how much of it training images may take."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GB = 10**9
+
+
+def default_limit() -> int:
+    """Half of the memory in whole GB, at least one: the same at each run on a machine."""
+    return max(1, total() // 2 // GB) * GB
+
+
+def total(
+    groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Bytes of memory that the machine has, or its container, whichever is less.
+
+    Args:
+        groups: where the control groups are mounted, of version 1 or 2.
+        membership: lists those of this process.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_limits(groups, membership)])
+
+
+def shown(count: int) -> str:
+    """Bytes for reading: "36.2 MB"."""
+    return f"{count / GB:.1f} GB" if count >= GB else f"{count / 1e6:.1f} MB"
+
+
+def _limits(groups: Path, membership: Path) -> Iterator[int]:
+    lines = membership.read_text().splitlines() if membership.is_file() else []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, name = groups, "memory.max"
+        if controllers:
+            base, name = groups / "memory", "memory.limit_in_bytes"
+        place = base / path.lstrip("/")
+        # Inside a container the path may be that of the host, with only its root to be seen.
+        for folder in (place, *place.parents):
+            file = folder / name
+            text = file.read_text().strip() if file.is_file() else ""
+            if text.isdecimal():
+                yield int(text)
