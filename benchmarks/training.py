@@ -10,21 +10,19 @@ tiles that lie in memory. The share of the peak is that of the largest float32 m
 """
 
 import argparse
-import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
+from benchmarks import data
+from benchmarks.machine import machine
 from keras_ae import linear, presets
-from keras_ae.datasets.sample_photos import SPLITS, path_of
 from keras_ae.models import ConvAutoencoder
 from keras_ae.tiles import Tiles
 from keras_ae.training import Ladder
@@ -37,7 +35,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40, help="in each turn")
     parser.add_argument("--turns", type=int, default=5, help="of each kind; the median counts")
     arguments = parser.parse_args()
-    photographs = [np.asarray(Image.open(path_of(name)).convert("RGB")) for name in SPLITS["train"]]
+    photographs = data.load("sample")["train"]
     tiles = Tiles(photographs, stride=presets.STRIDE)
     model = make_model(arguments.preset, photographs)
     kinds = {
@@ -160,17 +158,6 @@ def matmul_peak(size: int = 1536, repeats: int = 20) -> float:
             product()
             best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best
-
-
-def machine() -> str:
-    """The machine and the releases that the figures belong to."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    devices = [device.name for device in tf.config.list_logical_devices("GPU")] or "no GPU"
-    return (
-        f"{len(names)} cores of {names[0] if names else platform.processor()}, {devices}, "
-        f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +35,18 @@ class TrainingImages:
         self._limit = memory.default_limit() if limit is None else limit
         self.decoded_bytes = self._stored.decoded_bytes(channels)
         self.streamed = self.decoded_bytes > self._limit
-        self._images = None if self.streamed else read_images(self._stored, channels)
 
     def tiles(self, stride: int, batch_size: int, seed: int) -> TileSource:
         """The tiles of these images, as `keras_ae.tiles.Tiles` takes its arguments."""
-        if self._images is None:
+        if self.streamed:
             return StreamedTiles(
                 self._stored, self._channels, stride=stride, batch_size=batch_size, seed=seed
             )
         return Tiles(self._images, stride=stride, batch_size=batch_size, seed=seed)
+
+    @cached_property
+    def _images(self) -> list[np.ndarray]:
+        return read_images(self._stored, self._channels)
 
     def tell(self, *, loudly: bool) -> None:
         """Says where the images are, to the terminal or to the log only."""

@@ -122,6 +122,10 @@ class _NodeWatch(logging.Handler):
         if message.startswith("Component %s is running") and isinstance(record.args, tuple):
             self._node, self._began = str(record.args[0]), time.monotonic()
             self.cached[self._node] = False
+            if not self._node.startswith("Trainer"):
+                from pipeline import trainer
+
+                trainer.release()
             console.hint(f"  {self._node} ...")
         elif message.startswith("A cached execution"):
             self.cached[self._node] = True

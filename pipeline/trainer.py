@@ -22,6 +22,10 @@ from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 STATE = Path("training_state") / "state.npz"
 SUMMARY = Path("training_state") / "summary.json"
 
+_held: dict[str, Ladder] = {}
+"""The last stage's ladder, by what determines its foot: where the next stage runs in the same
+process it takes the state from the file, but need not read the images and compile again."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
@@ -58,23 +62,20 @@ def run_fn(fn_args: FnArgs) -> None:
     floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
     images.tell(loudly=not config.start)
-    ladder = begin(
-        preset,
-        images.tiles(config.stride, batch_size, config.seed),
-        floor,
-        channels=config.channels,
-        stride=config.stride,
-        latent_channels=config.latent_channels,
-        seed=config.seed,
-    )
-    before = None
+    files = files_of(fn_args.train_files)
+    foot = digest(_settings(config, preset, batch_size, images.streamed, start=0, stop=0), files)
     if config.start:
         before = Path(fn_args.base_model).parent / STATE
+        ladder = _held.pop(foot, None) or _begin(config, preset, batch_size, images, floor)
         ladder.restore(before)
+        files.append(str(before))
+    else:
+        ladder = _begin(config, preset, batch_size, images, floor)
+    _held.clear()
+    _held[foot] = ladder
 
     writer = tf.summary.create_file_writer(fn_args.model_run_dir)
-    files: list[str | Path] = [*files_of(fn_args.train_files), *([before] if before else [])]
-    key = digest(_settings(config, preset, batch_size, ladder.placement), files)
+    key = digest(_settings(config, preset, batch_size, images.streamed), files)
     checkpoint = Path(config.checkpoints) / f"{key}.npz"
     with writer.as_default():
         summary = ladder.climb(
@@ -104,6 +105,11 @@ def run_fn(fn_args: FnArgs) -> None:
     (artifact / SUMMARY).write_text(json.dumps(facts, indent=1))
 
 
+def release() -> None:
+    """Lets go of what is held for a next stage."""
+    _held.clear()
+
+
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:
     """The model and the batch size: as told, or as the Tuner found them."""
     preset = presets.get(config.preset)
@@ -112,15 +118,36 @@ def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tupl
     return search_space.tuned(preset, hyperparameters["values"])
 
 
-def _settings(config: StageConfig, preset: Preset, batch_size: int, placement: str) -> str:
+def _begin(
+    config: StageConfig,
+    preset: Preset,
+    batch_size: int,
+    images: TrainingImages,
+    floor: linear.PatchPCA,
+) -> Ladder:
+    return begin(
+        preset,
+        images.tiles(config.stride, batch_size, config.seed),
+        floor,
+        channels=config.channels,
+        stride=config.stride,
+        latent_channels=config.latent_channels,
+        seed=config.seed,
+    )
+
+
+def _settings(
+    config: StageConfig, preset: Preset, batch_size: int, streamed: bool, **others: int
+) -> str:
     """All that determines the stage beside its files: a checkpoint never meets another one."""
     settings: dict[str, Any] = {
         **dataclasses.asdict(config),
         "preset": dataclasses.asdict(preset),
         "batch_size": batch_size,
         # Not the limit itself matters but on which side of it the images are.
-        "memory_limit": placement,
+        "memory_limit": streamed,
         "checkpoints": None,
+        **others,
     }
     return json.dumps(settings, sort_keys=True)
 

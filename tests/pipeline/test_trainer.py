@@ -35,15 +35,15 @@ def test_a_stage_takes_its_preset_from_the_tuner_where_there_was_one():
 def test_a_checkpoint_is_of_one_set_of_values_and_one_placement(tmp_path):
     (tmp_path / "data").write_text("images")
 
-    def key(values, placement="in memory", **changes):
+    def key(values, streamed=False, **changes):
         config = trainer.StageConfig(**{**vars(CONFIG), **changes})
         found = trainer._preset(config, values and {"values": values})
-        settings = trainer._settings(config, *found, placement)
+        settings = trainer._settings(config, *found, streamed)
         return inputs.digest(settings, [tmp_path / "data"])
 
     other = {"width_2": 32, "learning_rate": 1e-3, "batch_size": 8}
     variants = [None, VALUES, *({**VALUES, name: value} for name, value in other.items())]
-    keys = [*map(key, variants), key(None, "streamed"), key(None, seed=1)]
+    keys = [*map(key, variants), key(None, True), key(None, seed=1)]
     assert len(set(keys)) == len(keys)
     assert key(None, checkpoints="elsewhere", memory_limit=7) == keys[0]
     (tmp_path / "data").write_text("other images")

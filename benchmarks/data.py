@@ -1,0 +1,38 @@
+"""Images for benchmarks, split as they are reported."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from keras_ae.contract import SPLITS
+from keras_ae.datasets import images, sources
+
+HELD_OUT = 0.1
+
+
+def load(data: str, limit: int | None = None) -> dict[str, list[np.ndarray]]:
+    """Reads RGB images, uint8 [H, W, 3], by split.
+
+    Args:
+        data: "sample", or a folder or archive of images, of which a random tenth is held out, one
+            half of that for val and one for test; or an .npy file of them, uint8 [N, H, W, 3].
+        limit: take no more than so many images, chosen at random.
+    """
+    if data == sources.SAMPLE:
+        from keras_ae.datasets import sample_photos as sample
+
+        return {
+            split: [np.asarray(Image.open(sample.path_of(name)).convert("RGB")) for name in names]
+            for split, names in sample.SPLITS.items()
+        }
+    if Path(data).suffix == ".npy":
+        every = list(np.load(data, allow_pickle=False))
+    else:
+        source = sources.open_source(data)
+        records = [record for shard in source.shards() for record in source.read(shard)]
+        every = [images.decode(record.data, 3) for record in records]
+    order = np.random.default_rng(0).permutation(len(every))[:limit]
+    held = max(1, round(len(order) * HELD_OUT / 2))
+    parts = np.split(order, [len(order) - 2 * held, len(order) - held])
+    return {split: [every[i] for i in part] for split, part in zip(SPLITS, parts)}
