@@ -25,6 +25,10 @@ from keras_ae.tiles import TileSource
 WARM_UP_STEPS = 50
 MAX_DECAY = 0.999
 CHECKPOINT_SECONDS = 10.0
+_ADVICE = (
+    "the last checkpoint is kept. Lower the learning rate of the preset, or look for broken images "
+    "in the data"
+)
 
 
 @keras.saving.register_keras_serializable("keras_ae")
@@ -147,10 +151,7 @@ class Ladder:
         began = time.perf_counter()
         loss = self._run_epoch(self.epoch)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {self.epoch + 1}; the last checkpoint is kept. "
-                "Lower the learning rate of the preset, or look for broken images in the data"
-            )
+            raise TrainingError(f"the loss became {loss} in epoch {self.epoch + 1}; {_ADVICE}")
         self.seconds += time.perf_counter() - began
         self.epoch, self.loss = self.epoch + 1, loss
 
@@ -192,11 +193,16 @@ class Ladder:
 
         Raises:
             StorageError: if it cannot be written.
+            TrainingError: if a weight is not finite; what was written before is kept.
         """
         if not self._is_chief:
             return
         buffer = io.BytesIO()
         arrays: dict[str, Any] = self.arrays()
+        for name, array in arrays.items():
+            # The last step of an epoch may break what its loss does not show yet.
+            if name.startswith("model/") and not np.isfinite(array).all():
+                raise TrainingError(f"a weight is not finite after epoch {self.epoch}; {_ADVICE}")
         np.savez(buffer, **arrays)
         partial = path.with_name(path.name + ".partial")
         try:

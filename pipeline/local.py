@@ -123,9 +123,9 @@ class _NodeWatch(logging.Handler):
             self._node, self._began = str(record.args[0]), time.monotonic()
             self.cached[self._node] = False
             if not self._node.startswith("Trainer"):
-                from pipeline import trainer
+                from pipeline import held
 
-                trainer.release()
+                held.release()
             console.hint(f"  {self._node} ...")
         elif message.startswith("A cached execution"):
             self.cached[self._node] = True

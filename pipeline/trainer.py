@@ -16,15 +16,11 @@ from keras_ae.export import export
 from keras_ae.presets import Preset
 from keras_ae.scoring import mse_of_each
 from keras_ae.training import Ladder, begin
-from pipeline import console
+from pipeline import console, held
 from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 
 STATE = Path("training_state") / "state.npz"
 SUMMARY = Path("training_state") / "summary.json"
-
-_held: dict[str, Ladder] = {}
-"""The last stage's ladder, by what determines its foot: where the next stage runs in the same
-process it takes the state from the file, but need not read the images and compile again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +62,12 @@ def run_fn(fn_args: FnArgs) -> None:
     foot = digest(_settings(config, preset, batch_size, images.streamed, start=0, stop=0), files)
     if config.start:
         before = Path(fn_args.base_model).parent / STATE
-        ladder = _held.pop(foot, None) or _begin(config, preset, batch_size, images, floor)
+        ladder = held.take(foot) or _begin(config, preset, batch_size, images, floor)
         ladder.restore(before)
         files.append(str(before))
     else:
         ladder = _begin(config, preset, batch_size, images, floor)
-    _held.clear()
-    _held[foot] = ladder
+    held.keep(foot, ladder)
 
     writer = tf.summary.create_file_writer(fn_args.model_run_dir)
     key = digest(_settings(config, preset, batch_size, images.streamed), files)
@@ -103,11 +98,6 @@ def run_fn(fn_args: FnArgs) -> None:
         "backend": keras.backend.backend(),
     }
     (artifact / SUMMARY).write_text(json.dumps(facts, indent=1))
-
-
-def release() -> None:
-    """Lets go of what is held for a next stage."""
-    _held.clear()
 
 
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:

@@ -46,6 +46,8 @@ def test_no_tile_is_dropped_and_batches_are_even():
     images = [np.zeros((64, 64, 3), np.uint8)] * 80
     sizes = [len(batch) for batch in Tiles(images, stride=8, batch_size=32).epoch(0)]
     assert sizes == [20] * 4
+    sizes = [len(batch) for batch in Tiles(images[:3], stride=8, batch_size=32).epoch(0)]
+    assert sizes == [3]
     images = [np.zeros((64, 64, 3), np.uint8)] * 37
     sizes = [len(batch) for batch in Tiles(images, stride=8, batch_size=32).epoch(0)]
     assert sizes == [19, 18]

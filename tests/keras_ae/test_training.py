@@ -180,6 +180,18 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_checkpoint
     assert checkpoint.exists()
 
 
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(images, tmp_path):
+    ladder = make_ladder(images)
+    ladder.climb(1)
+    ladder.save(tmp_path / "state.npz")
+    good = (tmp_path / "state.npz").read_bytes()
+    variable = ladder.model.trainable_variables[0]
+    variable.assign(np.full(variable.shape, np.inf, "float32"))
+    with pytest.raises(TrainingError, match="a weight is not finite after epoch 1"):
+        ladder.save(tmp_path / "state.npz")
+    assert (tmp_path / "state.npz").read_bytes() == good
+
+
 def test_a_state_of_another_model_is_refused(images, tmp_path):
     make_ladder(images).save(tmp_path / "state.npz")
     with pytest.raises(TrainingError, match="another model"):

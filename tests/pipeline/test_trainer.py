@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfx.components.trainer.fn_args_utils import FnArgs
 
 from keras_ae import presets
 from keras_ae.datasets.sources import Record
 from keras_ae.datasets.streaming import StoredImages
-from pipeline import inputs, trainer
+from pipeline import held, inputs, trainer
 from pipeline.components.image_example_gen.executor import to_example
 
 CONFIG = trainer.StageConfig(
@@ -90,3 +91,45 @@ def test_images_are_read_in_the_order_of_their_sources(examples, pixels):
     read = inputs.read_images(StoredImages([examples]), 3)
     assert len(read) == len(pixels)
     assert all(np.array_equal(a, b) for a, b in zip(read, pixels))
+
+
+def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples, monkeypatch):
+    made = []
+    begin = trainer._begin
+    monkeypatch.setattr(trainer, "_begin", lambda *args: made.append(begin(*args)) or made[-1])
+    monkeypatch.setattr(trainer, "export", lambda *args, **options: None)
+    monkeypatch.setattr(trainer, "read_moments", lambda graph: np.eye(193))
+
+    def train(start: int, stop: int, base: str, seed: int = 0) -> None:
+        settings = {"start": start, "stop": stop, "preset": "small", "seed": seed}
+        folder = tmp_path / f"{start}-{stop}-{seed}"
+        trainer.run_fn(
+            FnArgs(
+                custom_config={**vars(CONFIG), **settings, "checkpoints": str(tmp_path / base)},
+                train_files=[examples],
+                eval_files=[examples],
+                transform_graph_path="",
+                base_model=str(tmp_path / base / "Format-Serving"),
+                model_run_dir=str(folder / "logs"),
+                serving_model_dir=str(folder / "Format-Serving"),
+            )
+        )
+
+    def weights(folder: str) -> list[np.ndarray]:
+        with np.load(tmp_path / folder / trainer.STATE) as state:
+            return [state[name] for name in sorted(state.files) if "model/" in name]
+
+    held.release()
+    train(0, 1, "none")
+    train(1, 2, "0-1-0")
+    assert len(made) == 1
+    once = weights("1-2-0")
+    train(1, 2, "0-1-0")
+    assert len(made) == 1
+    assert all(np.array_equal(a, b) for a, b in zip(once, weights("1-2-0"), strict=True))
+    train(0, 2, "none")
+    assert len(made) == 2
+    assert all(np.array_equal(a, b) for a, b in zip(once, weights("0-2-0"), strict=True))
+    train(0, 1, "none", seed=1)
+    assert len(made) == 3
+    held.release()
