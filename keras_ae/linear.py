@@ -119,7 +119,8 @@ def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) 
 
     - all images have one shape and are at most a tile high and wide: what a model sees at once;
     - they have D = H * W * C <= 4096 numbers. The covariance, its vectors and the solver's space
-      take about 50 D^2 bytes, 0.8 GB at the limit, and D^3 operations, half a minute or so;
+      take about 50 D^2 bytes, 0.8 GB at the limit, and D^3 + N D^2 operations for N images, half a
+      minute or so for 50,000 of 32x32 RGB;
     - there are at least D of them. The covariance of fewer is singular: its components would fit
       the training images by heart and be no floor of held-out ones;
     - the latent has fewer numbers than the image.

@@ -26,8 +26,8 @@ WARM_UP_STEPS = 50
 MAX_DECAY = 0.999
 CHECKPOINT_SECONDS = 10.0
 _ADVICE = (
-    "the last checkpoint is kept. Lower the learning rate of the preset, or look for broken images "
-    "in the data"
+    "what was saved before is kept. Lower the learning rate of the preset, or look for broken "
+    "images in the data"
 )
 
 
@@ -72,7 +72,7 @@ class Ladder:
     """A model, its optimizer and its moving average on their way up the budgets.
 
     What an epoch does follows from the state before it and (seed, epoch) alone, so that any way of
-    cutting the epochs into stages gives the same weights on one machine and backend.
+    cutting the epochs into stages gives the same weights on one machine's CPU and one backend.
 
     Args:
         model: a built autoencoder; trained in place.
@@ -195,14 +195,14 @@ class Ladder:
             StorageError: if it cannot be written.
             TrainingError: if a weight is not finite; what was written before is kept.
         """
-        if not self._is_chief:
-            return
-        buffer = io.BytesIO()
         arrays: dict[str, Any] = self.arrays()
         for name, array in arrays.items():
             # The last step of an epoch may break what its loss does not show yet.
             if name.startswith("model/") and not np.isfinite(array).all():
                 raise TrainingError(f"a weight is not finite after epoch {self.epoch}; {_ADVICE}")
+        if not self._is_chief:
+            return
+        buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         partial = path.with_name(path.name + ".partial")
         try:

@@ -4,7 +4,7 @@ import dataclasses
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
 from keras_ae import linear, presets, search_space, training
-from keras_ae.errors import ConfigurationError, DataError, TrainingError
+from keras_ae.errors import ConfigurationError, TrainingError
 from keras_ae.presets import Preset
 from keras_ae.scoring import mean_psnr
 from keras_ae.search_space import SearchSpace
@@ -27,7 +27,7 @@ OBJECTIVE = "val_psnr"
 
 def tuner(
     tiles: Callable[[int], TileSource],
-    val_images: Sequence[np.ndarray],
+    val_images: Iterable[np.ndarray],
     *,
     floor: linear.PatchPCA,
     directory: str | Path,
@@ -45,10 +45,11 @@ def tuner(
 
     Args:
         tiles: gives the training tiles for a batch size.
-        val_images: held-out images on which a trial is judged, uint8 [H, W, C].
+        val_images: held-out images on which a trial is judged, uint8 [H, W, C]; gone through
+            anew for each trial.
         floor: principal components of the training images' patches.
         directory: where the state of a search is kept; an interrupted one of the same arguments
-            goes on from there. Other training images want another folder.
+            goes on from there. Other images want another folder.
         preset: the preset around which to search; it is the first trial.
         trials: how many, at least 1.
         epochs: of each trial, at least 1.
@@ -60,17 +61,14 @@ def tuner(
 
     Raises:
         ConfigurationError: for a preset that cannot be tuned, or a budget that is too small.
-        DataError: if there is no image.
     """
     if trials < 1 or epochs < 1:
         raise ConfigurationError(f"trials and epochs must be from 1; got {trials} and {epochs}")
-    if not len(val_images):
-        raise DataError("tuning needs at least one held-out image; got none")
-    channels = val_images[0].shape[-1]
+    channels = len(floor.mean) // stride**2
     space = SearchSpace(
         presets.get(preset), batch_size, parameters, channels, stride, latent_channels
     )
-    judge = _Judge(tiles, val_images, floor, space, epochs, seed)
+    judge = _Judge(tiles, val_images, floor, space, epochs, seed, trials)
     return PresetTuner(space, judge, trials=trials, seed=seed, directory=directory, say=say)
 
 
@@ -175,17 +173,18 @@ class _Judge:
     def __init__(
         self,
         tiles: Callable[[int], TileSource],
-        val_images: Sequence[np.ndarray],
+        val_images: Iterable[np.ndarray],
         floor: linear.PatchPCA,
         space: SearchSpace,
         epochs: int,
         seed: int,
+        trials: int,
     ):
         self._tiles, self._val_images, self._floor = tiles, val_images, floor
         self._space, self._epochs, self._seed = space, epochs, seed
-        settings = [dataclasses.asdict(space), epochs, seed, keras.backend.backend()]
+        settings = [dataclasses.asdict(space), epochs, seed, trials, keras.backend.backend()]
         digest = hashlib.sha256(json.dumps(settings).encode())
-        for array in (*floor, *val_images):
+        for array in floor:
             digest.update(f"{array.shape}".encode() + array.tobytes())
         self.key = digest.hexdigest()[:32]
 

@@ -15,8 +15,10 @@ def keep(name: str, ladder: Ladder) -> None:
 
 
 def take(name: str) -> Ladder | None:
-    """Hands out the ladder of that name, in whatever state it is."""
-    return _ladders.pop(name, None)
+    """Hands out the ladder of that name, in whatever state it is, and forgets any other."""
+    ladder = _ladders.pop(name, None)
+    release()
+    return ladder
 
 
 def release() -> None:

@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
         channels=arguments.channels,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
-        memory_limit=int(arguments.memory_limit * memory.GB),
+        memory_limit=_bytes(arguments.memory_limit),
         max_bad_share=arguments.max_bad_share,
         tolerance=arguments.tolerance,
         tune=arguments.tune,
@@ -187,6 +187,10 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) ->
         "serve: docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=keras_ae "
         f"-v {shlex.quote(str(push_dir))}:/models/keras_ae tensorflow/serving"
     )
+
+
+def _bytes(limit: float | None) -> int | None:
+    return None if limit is None else int(limit * memory.GB)
 
 
 def _lineage(arguments: argparse.Namespace) -> str:

@@ -12,7 +12,6 @@ from keras_ae import budgets, presets
 from keras_ae.datasets import sources
 from keras_ae.errors import ConfigurationError, KerasAEError
 from keras_ae.search_space import SearchSpace
-from pipeline import memory
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,7 +70,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--memory-limit",
         metavar="GB",
         type=_number(float, 0, 10**6),
-        default=memory.default_limit() / memory.GB,
+        default=None,
         help="decoded training images that need more are decoded anew in each epoch; half of "
         "this machine's memory unless given",
     )

@@ -57,20 +57,20 @@ def run_fn(fn_args: FnArgs) -> None:
     preset, batch_size = _preset(config, fn_args.hyperparameters)
     floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
-    images.tell(loudly=not config.start)
-    files = files_of(fn_args.train_files)
-    foot = digest(_settings(config, preset, batch_size, images.streamed, start=0, stop=0), files)
-    if config.start:
-        before = Path(fn_args.base_model).parent / STATE
-        ladder = held.take(foot) or _begin(config, preset, batch_size, images, floor)
-        ladder.restore(before)
-        files.append(str(before))
-    else:
+    data = digest("", files_of(fn_args.train_files))
+    foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
+    ladder = held.take(foot) if config.start else None
+    images.tell(loudly=ladder is None)
+    if ladder is None:
         ladder = _begin(config, preset, batch_size, images, floor)
+    before = Path(fn_args.base_model).parent / STATE if config.start else None
+    if before is not None:
+        ladder.restore(before)
     held.keep(foot, ladder)
 
     writer = tf.summary.create_file_writer(fn_args.model_run_dir)
-    key = digest(_settings(config, preset, batch_size, images.streamed), files)
+    settings = _settings(config, preset, batch_size, images.streamed)
+    key = digest(data + settings, [before] if before else [])
     checkpoint = Path(config.checkpoints) / f"{key}.npz"
     with writer.as_default():
         summary = ladder.climb(

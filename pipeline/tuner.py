@@ -1,15 +1,17 @@
 """The Tuner's side of a search: FnArgs in, a tuner of `keras_ae.tuning` out."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
 from keras_ae import linear, tuning
 from keras_ae.datasets.streaming import StoredImages
 from pipeline import console
-from pipeline.inputs import TrainingImages, digest, files_of, read_images, read_moments
+from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +45,27 @@ class TunerConfig:
     fingerprint: str
 
 
+class _ValImages:
+    """The held-out images, decoded anew for each trial."""
+
+    def __init__(self, patterns: list[str], channels: int):
+        self._stored, self._channels = StoredImages(patterns), channels
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (image for _, image in self._stored.read(self._channels))
+
+
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Prepares the search that the Tuner then runs; it writes the best values and all trials."""
     config = TunerConfig(**fn_args.custom_config)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
-    images.tell(loudly=True)
+    images.tell(loudly=False)
     files = files_of([*fn_args.train_files, *fn_args.eval_files])
     # The working folder that TFX gives does not outlive a failure.
     name = digest(f"{config.fingerprint} {images.streamed}", files)
     tuner = tuning.tuner(
         lambda batch_size: images.tiles(config.stride, batch_size, config.seed),
-        read_images(StoredImages(fn_args.eval_files), config.channels),
+        _ValImages(fn_args.eval_files, config.channels),
         directory=Path(config.checkpoints) / f"tuning-{name}",
         preset=config.preset,
         trials=config.trials,

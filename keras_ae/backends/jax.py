@@ -42,39 +42,82 @@ def compile_epochs(
         return _replicate([weights, slots, means]), loss * len(batch)
 
     resident = isinstance(tiles, Tiles) and _fits(tiles)
-    make = _on_device if resident else _in_batches
-    train = make(step, tiles)
+    train = (_on_device if resident else _in_batches)(step, tiles)
 
     def run(epoch: int) -> float:
-        state = [[variable.value for variable in group] for group in held]
+        # Donated to the steps: what is in the variables is gone after the first one.
+        state = [[[variable.value for variable in group] for group in held]]
         frozen = [variable.value for variable in model.non_trainable_variables]
-        state, total = train(state, frozen, epoch)
-        for group, values in zip(held, state):
-            for variable, value in zip(group, values):
-                variable.assign(value)
+        try:
+            total = train(state, frozen, epoch)
+        finally:
+            for group, values in zip(held, state[0]):
+                for variable, value in zip(group, values):
+                    variable.assign(value)
         return float(total) / len(tiles)
 
     return run, "on the device" if resident else tiles.placement
 
 
 def _in_batches(step: Callable, tiles: Any) -> Callable:
-    """An epoch as a call for each batch that the host makes."""
+    """An epoch as a call for each batch that the host makes; puts the state back into its list."""
     import jax
 
     compiled = jax.jit(step, donate_argnums=0)
 
-    def train(state: Any, frozen: Any, epoch: int) -> Any:
+    def train(state: list[Any], frozen: Any, epoch: int) -> Any:
         total = 0.0
         for batch in ahead(tiles.epoch(epoch)):
-            state, loss = compiled(state, frozen, batch)
+            state[0], loss = compiled(state[0], frozen, batch)
             total += loss
-        return state, total
+        return total
 
     return train
 
 
-class _Cuts(NamedTuple):
-    """Where each tile lies in the pixels of all images, [n] or [n, k], int32 or bool."""
+def _on_device(step: Callable, tiles: Tiles) -> Callable:
+    """An epoch as one call on images that stay on the device; takes and gives what `_in_batches`
+    does."""
+    import jax
+
+    pixels = _place(np.concatenate([image.reshape(-1, image.shape[2]) for image in tiles.images]))
+    sizes = tiles.batch_sizes
+    large = sizes.count(sizes[0])
+    bound = large * sizes[0]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_on(state: Any, frozen: Any, pixels: Any, parts: list[Cuts]) -> Any:
+        total = 0.0
+        for part in parts:
+            state, losses = jax.lax.scan(
+                lambda state, at: step(state, frozen, cut(pixels, at, tiles.size)), state, part
+            )
+            total += ops.sum(losses)
+        return state, total
+
+    def train(state: list[Any], frozen: Any, epoch: int) -> Any:
+        every = cuts(tiles, epoch)
+        parts = [
+            Cuts(*(v[start:stop].reshape(steps, -1, *v.shape[1:]) for v in every))
+            for start, stop, steps in ((0, bound, large), (bound, None, len(sizes) - large))
+            if steps
+        ]
+        state[0], total = train_on(state[0], frozen, pixels, parts)
+        return total
+
+    return train
+
+
+class Cuts(NamedTuple):
+    """Where each tile lies in the pixels of all images, laid end to end.
+
+    Attributes:
+        first: int32 [n], its first pixel.
+        width: int32 [n], pixels in a row of its image.
+        flips: bool [n, 2], as in `keras_ae.tiles.Draws`.
+        turns: bool [n], likewise.
+        channels: int32 [n, C], likewise.
+    """
 
     first: Any
     width: Any
@@ -83,61 +126,36 @@ class _Cuts(NamedTuple):
     channels: Any
 
 
-def _on_device(step: Callable, tiles: Tiles) -> Callable:
-    """An epoch as one call on images that stay on the device."""
-    import jax
-
-    pixels = _place(np.concatenate([image.reshape(-1, image.shape[2]) for image in tiles.images]))
+def cuts(tiles: Tiles, epoch: int) -> Cuts:
+    """The tiles of an epoch in the order of training."""
     sides = np.array([image.shape[:2] for image in tiles.images])
     starts = np.concatenate([[0], np.cumsum(sides.prod(axis=1))[:-1]])
-    sizes = tiles.batch_sizes
-    large = sizes.count(sizes[0])
+    draws = tiles.draw(epoch)
+    order = draws.order
+    image = tiles.image_of(order)
+    corner = (draws.places[order] * (sides[image] - tiles.size + 1)).astype(np.int64)
+    first = starts[image] + corner[:, 0] * sides[image, 1] + corner[:, 1]
+    return Cuts(
+        first.astype(np.int32),
+        sides[image, 1].astype(np.int32),
+        draws.flips[order],
+        draws.turns[order],
+        draws.channels[order],
+    )
 
-    def cuts(epoch: int) -> list[_Cuts]:
-        """The tiles in the order of training, as [steps, batch, ...] for each batch size."""
-        draws = tiles.draw(epoch)
-        image = tiles.image_of(np.arange(len(tiles)))
-        corner = (draws.places * (sides[image] - tiles.size + 1)).astype(np.int64)
-        first = starts[image] + corner[:, 0] * sides[image, 1] + corner[:, 1]
-        every = _Cuts(
-            first.astype(np.int32),
-            sides[image, 1].astype(np.int32),
-            draws.flips,
-            draws.turns,
-            draws.channels,
-        )
-        bound = large * sizes[0]
-        parts = [(draws.order[:bound], large), (draws.order[bound:], len(sizes) - large)]
-        return [
-            _Cuts(*(v[order].reshape(steps, -1, *v.shape[1:]) for v in every))
-            for order, steps in parts
-            if steps
-        ]
 
-    def cut(pixels: Any, at: _Cuts) -> Any:
-        along = ops.arange(tiles.size, dtype="int32")
-        backwards = along[::-1]
-        rows, columns = (ops.where(at.flips[:, side, None], backwards, along) for side in (0, 1))
-        rows, columns = rows[:, :, None], columns[:, None, :]
-        turned = at.turns[:, None, None]
-        rows, columns = (
-            ops.where(turned, ops.transpose(rows, (0, 2, 1)), rows),
-            ops.where(turned, ops.transpose(columns, (0, 2, 1)), columns),
-        )
-        place = at.first[:, None, None] + rows * at.width[:, None, None] + columns
-        return ops.take_along_axis(pixels[place], at.channels[:, None, None, :], axis=-1)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def train_on(state: Any, frozen: Any, pixels: Any, parts: list[_Cuts]) -> Any:
-        total = 0.0
-        for part in parts:
-            state, losses = jax.lax.scan(
-                lambda state, at: step(state, frozen, cut(pixels, at)), state, part
-            )
-            total += ops.sum(losses)
-        return state, total
-
-    return lambda state, frozen, epoch: train_on(state, frozen, pixels, cuts(epoch))
+def cut(pixels: Any, at: Cuts, size: int) -> Any:
+    """Cuts tiles of `size`, uint8 [n, size, size, C], out of pixels, uint8 [pixels, C]."""
+    along = ops.arange(size, dtype="int32")
+    rows, columns = (ops.where(at.flips[:, side, None], along[::-1], along) for side in (0, 1))
+    rows, columns = rows[:, :, None], columns[:, None, :]
+    turned = at.turns[:, None, None]
+    rows, columns = (
+        ops.where(turned, ops.transpose(rows, (0, 2, 1)), rows),
+        ops.where(turned, ops.transpose(columns, (0, 2, 1)), columns),
+    )
+    place = at.first[:, None, None] + rows * at.width[:, None, None] + columns
+    return ops.take_along_axis(pixels[place], at.channels[:, None, None, :], axis=-1)
 
 
 def is_chief() -> bool:

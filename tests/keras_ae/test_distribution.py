@@ -92,9 +92,16 @@ def start(program: str, backend: str, *arguments: str) -> subprocess.Popen:
 
 
 def results(process: subprocess.Popen) -> dict[str, list[float]]:
-    output, _ = process.communicate(timeout=300)
+    return json.loads(lines(process)[-1])
+
+
+def lines(process: subprocess.Popen) -> list[str]:
+    try:
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == 0
-    return json.loads(output.splitlines()[-1])
+    return output.splitlines()
 
 
 def assert_close(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> None:
@@ -126,15 +133,17 @@ def test_two_jax_processes_give_the_losses_and_weights_of_one(one_device, tmp_pa
         start(JAX, "jax", "processes", port, str(rank), str(own), folder)
         for rank, own in enumerate(folders)
     ]
-    for found in [results(process) for process in processes]:
-        assert_close(found, expected)
+    try:
+        for found in [results(process) for process in processes]:
+            assert_close(found, expected)
+    finally:
+        for process in processes:
+            process.kill()
     assert len(list(folders[0].iterdir())) == 3
     assert not folders[1].exists()
 
 
 def test_two_tensorflow_devices_give_the_losses_and_weights_of_one(tmp_path):
     process = start(TENSORFLOW, "tensorflow", str(tmp_path), str(tmp_path))
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
-    one, two = (json.loads(line) for line in output.splitlines()[-2:])
+    one, two = (json.loads(line) for line in lines(process)[-2:])
     assert_close(two, one)

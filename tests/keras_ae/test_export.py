@@ -234,7 +234,13 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("backend", [name for name in ("jax", "torch") if find_spec(name)])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(not find_spec(name), reason="not installed"))
+        for name in ("jax", "torch")
+    ],
+)
 def test_a_model_of_another_backend_serves_what_it_was_trained_to(backend, photographs, tmp_path):
     images = np.stack([photograph[:96, :64] for photograph in photographs])
     np.save(tmp_path / "images.npy", images)

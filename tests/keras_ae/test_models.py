@@ -21,7 +21,9 @@ def test_any_size_comes_back_at_that_size(preset, channels, size):
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_config_and_weights_survive_a_round_trip(preset, tmp_path):
-    model = ConvAutoencoder(preset, channels=1, stride=4, latent_channels=3, name="ae")
+    model = ConvAutoencoder(
+        preset, channels=1, stride=4, latent_channels=3, precision="bfloat16", name="ae"
+    )
     again = ConvAutoencoder.from_config(model.get_config())
     assert again.get_config() == model.get_config()
     model.save(tmp_path / "model.keras")
@@ -39,7 +41,7 @@ def test_the_residual_path_starts_at_zero():
         assert all(not weight.any() for weight in layer.get_weights())
 
 
-def test_both_presets_have_the_same_number_of_latent_numbers():
+def test_all_presets_have_the_same_number_of_latent_numbers():
     images = np.zeros((1, 64, 64, 3), "float32")
     sizes = {tuple(ConvAutoencoder(name).encode(images).shape) for name in presets.PRESETS}
     assert sizes == {(1, 8, 8, 8)}
@@ -50,6 +52,7 @@ def test_both_presets_have_the_same_number_of_latent_numbers():
     [
         ({"preset": "vgg"}, "preset must be one of baseline, small, medium, large; got 'vgg'"),
         ({"channels": 2}, "channels must be 1 or 3; got 2"),
+        ({"precision": "int8"}, "precision must be one of float32, bfloat16; got 'int8'"),
         ({"stride": 6}, "power of two from 2; got 6"),
         ({"latent_channels": 193}, "1 to 192.*got 193"),
     ],

@@ -132,18 +132,13 @@ def test_an_interrupted_search_makes_the_trials_that_are_missing(tmp_path):
     assert tried == first.asked + rest.asked
 
 
-def test_other_settings_or_held_out_images_are_another_search(tmp_path, images):
-    def key(val, **settings):
-        return prepare(images[:2], val, tmp_path, **settings).project_name
+def test_other_settings_are_another_search(tmp_path, images):
+    def key(**settings):
+        return prepare(images[:2], images[2:], tmp_path, **settings).project_name
 
-    keys = [
-        key(images[2:]),
-        key(images[:1]),
-        key(images[2:], epochs=3),
-        key(images[2:], seed=1),
-    ]
+    keys = [key(), key(epochs=3), key(seed=1), key(trials=3), key(batch_size=8)]
     assert len(set(keys)) == len(keys)
-    assert key(images[2:]) == keys[0]
+    assert key() == keys[0]
 
 
 @pytest.mark.parametrize("wrong", [{"trials": 0}, {"epochs": 0}, {"preset": "baseline"}])
@@ -153,8 +148,8 @@ def test_wrong_arguments_are_told(tmp_path, images, wrong):
 
 
 def test_no_held_out_images_are_refused(tmp_path, images):
-    with pytest.raises(DataError, match="at least one held-out image"):
-        prepare(images, [], tmp_path)
+    with pytest.raises(DataError, match="at least one image; got none"):
+        prepare(images, [], tmp_path, trials=1, epochs=1).search()
 
 
 def test_a_search_runs_without_tensorflow_and_tfx(tmp_path):

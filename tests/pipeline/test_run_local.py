@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import memory
 from pipeline.run_local import main, parse_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +28,7 @@ def test_defaults_are_those_of_the_documentation():
     assert arguments.budgets == (10, 100, 500, 1000, 2000)
     assert arguments.root == Path("runs/default").absolute()
     assert arguments.push_dir == arguments.root / "serving" / "keras_ae"
-    assert arguments.memory_limit == memory.default_limit() / 1e9
+    assert arguments.memory_limit is None
     assert parse_arguments(["--memory-limit", "0.5"]).memory_limit == 0.5
     assert parse_arguments(["--push-dir", "out"]).push_dir == Path("out").absolute()
 
