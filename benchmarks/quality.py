@@ -6,7 +6,7 @@
 
 Prints a line for each budget: mean PSNR over whole images of val and test, in dB, and what they are
 above PCA of patches with as many latent numbers. Runs on the backend of KERAS_BACKEND. The pipeline
-gives the same on TensorFlow; here is no export and no report, and parts can be left out:
+takes the images in another order and differs by some hundredths; here parts can be left out:
 
     average      the trunk is measured, not the moving average of its weights
     pca          the linear path starts at random

@@ -22,7 +22,7 @@ class Preset:
         widths: channels of each convolution ("plain"), or the one width ("linear-residual").
         blocks: residual blocks in encoder and decoder; none in "plain".
         learning_rate: Adam's, after the warm-up.
-        clipnorm: limit of the gradient's global norm, or None.
+        clipnorm: limit of the gradient's global norm, some times its usual size, or None.
         jit_compile: whether XLA was measured faster on the CPU.
 
     Raises:
@@ -53,13 +53,14 @@ class Preset:
             raise ConfigurationError(f"learning rate must be above 0; got {self.learning_rate}")
 
 
+# What each costs and reaches, measured: docs/model.md.
 PRESETS = {
     preset.name: preset
     for preset in (
         Preset("baseline", "plain", (32, 32)),
-        Preset("small", "linear-residual", (48,), (1, 3), clipnorm=1.0, jit_compile=True),
-        Preset("medium", "linear-residual", (64,), (1, 6), clipnorm=1.0, jit_compile=True),
-        Preset("large", "linear-residual", (256,), (2, 6), clipnorm=1.0, jit_compile=True),
+        Preset("small", "linear-residual", (48,), (1, 3), clipnorm=0.03, jit_compile=True),
+        Preset("medium", "linear-residual", (64,), (1, 6), clipnorm=0.03, jit_compile=True),
+        Preset("large", "linear-residual", (256,), (2, 6), 5e-4, clipnorm=0.03, jit_compile=True),
     )
 }
 
