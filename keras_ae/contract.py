@@ -43,3 +43,6 @@ MAX_PSNR: Final = 100.0
 
 MAX_PIXELS: Final = 64_000_000
 """Height times width of the largest image that is decoded."""
+
+MAX_REQUEST_PIXELS: Final = 4 * MAX_PIXELS
+"""Pixels of all the encoded images of a request together."""

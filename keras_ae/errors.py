@@ -19,3 +19,35 @@ class StorageError(KerasAEError):
 
 class TrainingError(KerasAEError):
     """A stage that cannot go on; its last good checkpoint is kept."""
+
+
+class ServingError(KerasAEError):
+    """A request to a server that was not answered; its subclasses say why."""
+
+
+class InvalidRequestError(ServingError, ValueError):
+    """What the server, or the client before it, refuses to work on: the request must change."""
+
+
+class NotFoundError(ServingError):
+    """A model or a version that the server does not have."""
+
+
+class UnavailableError(ServingError):
+    """No server at that address, or one that takes no requests now, after all retries."""
+
+
+class DeadlineError(ServingError, TimeoutError):
+    """No answer within the timeout."""
+
+
+class AccessError(ServingError):
+    """A token or a certificate that is missing or refused."""
+
+
+class LimitError(ServingError):
+    """A message above a size limit, or a quota that is used up."""
+
+
+class ServerError(ServingError):
+    """The server failed, or does not know the request; its own words are in the message."""

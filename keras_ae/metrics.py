@@ -50,31 +50,94 @@ def structural(images, others):
     Returns:
         float32 [N] each, NaN where a side is shorter than the window.
     """
-    x, y = _planes(images), _planes(others)
+    height, width = ops.shape(images)[1:3]
+    sums = structural_sums(images, others, height, width)
+    ssim, ms_ssim = structural_from_sums(sums, height, width)
+    return ssim, ms_ssim
+
+
+def structural_sums(images, others, height, width, scales: int = len(SCALE_WEIGHTS)):
+    """The sums behind SSIM and MS-SSIM over the windows that begin in one part of the images.
+
+    The sums of the parts of a large image add up to its own, if each part begins at a multiple
+    of 2 ** (scales - 1) pixels and is given with the `margin(scales)` rows below it and columns
+    to its right, or with those that there are.
+
+    Args:
+        images, others: uint8 tensors [N, H, W, C]: the part and its margin.
+        height, width: of the part without the margin, in pixels.
+        scales: of MS-SSIM, 1 to 5; 1 is enough for SSIM.
+
+    Returns:
+        float32 [N, C, scales, 2]: of luminance times contrast, and of contrast.
+    """
     channels = images.shape[-1]
-    height, width = ops.shape(x)[1:3]
+    x, y = _planes(images), _planes(others)
+    sums = []
+    for scale in range(scales):
+        if scale:
+            x, y = _halve(x), _halve(y)
+        rows, columns = (
+            _positions(size // 2**scale, side)
+            for size, side in zip((height, width), ops.shape(x)[1:3])
+        )
+        seen = [
+            _at_least_window(planes[:, : rows + WINDOW - 1, : columns + WINDOW - 1])
+            for planes in (x, y)
+        ]
+        luminance, contrast = _terms(*seen)
+        positions = ops.cast(rows * columns, "float32")
+        sums.append(ops.stack([_mean(luminance * contrast), _mean(contrast)], -1) * positions)
+    return ops.reshape(ops.stack(sums, 1), (-1, channels, scales, 2))
+
+
+def structural_from_sums(sums, height, width):
+    """SSIM and MS-SSIM of whole images from what `structural_sums` gives.
+
+    Args:
+        sums: float tensor [N, C, scales, 2].
+        height, width: of the whole images, in pixels.
+
+    Returns:
+        float32 [N] each; MS-SSIM is of the given scales.
+    """
     ssim, log_sum, weight_sum = None, 0.0, 0.0
-    side = ops.cast(ops.minimum(height, width), "float32")
-    for scale, weight in enumerate(SCALE_WEIGHTS):
-        fits = ops.cast(side >= WINDOW, "float32")
-        luminance, contrast = _terms(_at_least_window(x), _at_least_window(y))
-        product = _mean(luminance * contrast)
+    scales = sums.shape[2]
+    for scale, weight in enumerate(SCALE_WEIGHTS[:scales]):
+        rows, columns = (size // 2**scale - WINDOW + 1 for size in (height, width))
+        fits = _as_float((rows > 0) & (columns > 0))
+        count = _as_float(ops.maximum(rows, 1)) * _as_float(ops.maximum(columns, 1))
+        product, contrast = (_as_float(sums[:, :, scale, i]) / count for i in (0, 1))
         if ssim is None:
             ssim = product
         # The coarsest scale that fits also counts the luminance.
-        last = scale == len(SCALE_WEIGHTS) - 1
-        deeper = 0.0 if last else ops.cast(ops.floor(side / 2.0) >= WINDOW, "float32")
-        term = deeper * _mean(contrast) + (1.0 - deeper) * product
+        last = scale == scales - 1
+        finer = WINDOW * 2 ** (scale + 1)
+        deeper = 0.0 if last else _as_float((height >= finer) & (width >= finer))
+        term = deeper * contrast + (1.0 - deeper) * product
         log_sum += fits * weight * ops.log(ops.maximum(term, 1e-12))
         weight_sum += fits * weight
-        if not last:
-            x, y = _halve(x), _halve(y)
-            side = ops.floor(side / 2.0)
     fits = weight_sum > 0
     ms_ssim = ops.exp(log_sum / ops.where(fits, weight_sum, 1.0))
     return tuple(
-        _over_channels(ops.where(fits, value, float("nan")), channels) for value in (ssim, ms_ssim)
+        ops.mean(ops.where(fits, value, float("nan")), axis=1) for value in (ssim, ms_ssim)
     )
+
+
+def margin(scales: int) -> int:
+    """Pixels beyond a part of an image that `structural_sums` looks at."""
+    return (WINDOW - 1) * 2 ** (scales - 1)
+
+
+def _positions(size, side):
+    """Windows that begin within `size` pixels and fit into `side`."""
+    if isinstance(size, int) and isinstance(side, int):
+        return max(min(size, side - WINDOW + 1), 0)
+    return ops.maximum(ops.minimum(size, side - WINDOW + 1), 0)
+
+
+def _as_float(value):
+    return ops.cast(value, "float32")
 
 
 def _planes(images):
@@ -82,10 +145,6 @@ def _planes(images):
     _, height, width, _ = ops.shape(images)
     planes = ops.transpose(ops.cast(images, "float32") / 255.0, (0, 3, 1, 2))
     return ops.reshape(planes, (-1, height, width, 1))
-
-
-def _over_channels(values, channels: int):
-    return ops.mean(ops.reshape(values, (-1, channels)), axis=1)
 
 
 def _mean(planes):

@@ -96,6 +96,14 @@ class ConvAutoencoder(keras.Model):
         }
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """How many latent positions to each side the encoder looks at for a latent number, and the
+        decoder for a pixel: what lies beyond has no influence."""
+        encoder = _reach_in_pixels(self.encoder, 1)
+        decoder = _reach_in_pixels(self.decoder, self.stride)
+        return -(-encoder // self.stride), -(-decoder // self.stride)
+
+    @property
     def flops_per_pixel(self) -> float:
         """Floating-point operations of the convolutions for a pixel of the image, there and back;
         a multiplication and an addition are two."""
@@ -113,6 +121,28 @@ class ConvAutoencoder(keras.Model):
                 elif isinstance(layer, layers.Conv2D):
                     total += 2 * area * math.prod(layer.kernel.shape)
         return total
+
+
+def _reach_in_pixels(part: keras.Model, pixels: int) -> int:
+    """Pixels to each side that the convolutions look at, one after the other.
+
+    Args:
+        part: encoder or decoder; convolutions side by side count as if they followed each other.
+        pixels: side of what a position of its input stands for.
+    """
+    total = 0
+    for layer in part.layers:
+        if isinstance(layer, layers.MaxPooling2D):
+            pixels *= 2
+        elif isinstance(layer, layers.UpSampling2D):
+            pixels //= 2
+        elif isinstance(layer, SpaceToDepth):
+            pixels *= layer.stride
+        elif isinstance(layer, DepthToSpace):
+            pixels //= layer.stride
+        elif isinstance(layer, layers.Conv2D):
+            total += pixels * (max(layer.kernel_size) // 2)
+    return total
 
 
 def _plain(spec: presets.Preset, channels: int, stride: int, latent_channels: int, policy: str):

@@ -8,6 +8,9 @@ UNKNOWN = "not a PNG, JPEG, BMP, GIF or WebP image"
 EMPTY = "empty"
 NO_PIXELS = "the header gives no pixels"
 TOO_LARGE = f"more than {c.MAX_PIXELS:,} pixels"
+TOO_MANY = (
+    f"more than {c.MAX_REQUEST_PIXELS:,} pixels with the images before it: send fewer at once"
+)
 ANIMATED = "an animated WebP; send one frame as PNG, JPEG or WebP"
 CORRUPT = "cannot be decoded: truncated or corrupt"
 
@@ -40,9 +43,13 @@ def decode_each(encoded: Any, channels: int) -> tuple[Any, Any, Any]:
     status = tf.where(tf.equal(faults, ""), CORRUPT, faults)
     # No bytes cannot be decoded: a faulty image is passed over like a corrupt one.
     allowed = tf.where(tf.equal(faults, ""), encoded, "")
+    total = tf.constant(0, tf.int64)
     for index, image in _decodable(allowed, kinds, channels):
-        raw = raw.write(tf.cast(index, tf.int32), image)
-        fault = tf.where(tf.size(image) > 0, "", TOO_LARGE)
+        total += tf.reduce_prod(tf.shape(image, out_type=tf.int64)[:2])
+        fits = total <= c.MAX_REQUEST_PIXELS
+        # A few megabytes may hold gigabytes of pixels.
+        raw = raw.write(tf.cast(index, tf.int32), image[: tf.where(fits, tf.shape(image)[0], 0)])
+        fault = tf.where(tf.size(image) > 0, tf.where(fits, "", TOO_MANY), TOO_LARGE)
         status = tf.tensor_scatter_nd_update(status, index[None, None], fault[None])
 
     pixels = tf.TensorArray(

@@ -12,8 +12,10 @@ from PIL import Image
 
 from keras_ae import contract as c
 from keras_ae import linear, metrics
+from keras_ae.errors import ConfigurationError
 from keras_ae.export import export
 from keras_ae.models import ConvAutoencoder
+from keras_ae.warmup import WARMUP, write_warmup
 
 VAL_MSE = [0.0001, 0.001, 0.01, 0.1]
 
@@ -91,8 +93,8 @@ def test_images_of_odd_sizes_come_back_at_their_sizes_with_true_scores(
         assert float(answer[c.PSNR][i]) == pytest.approx(10 * np.log10(1 / mse), abs=0.2)
         ssim = float(metrics.structural(original[None], back[None])[0][0])
         assert float(answer[c.SSIM][i]) == pytest.approx(ssim, abs=5e-3)
-        below = np.mean(np.array(VAL_MSE) < float(answer[c.MSE][i]))
-        assert float(answer[c.PERCENTILE][i]) == pytest.approx(below)
+        below = np.sum(np.array(VAL_MSE) < float(answer[c.MSE][i]))
+        assert float(answer[c.PERCENTILE][i]) == pytest.approx(below / (len(VAL_MSE) + 1))
 
 
 def test_a_bad_image_gets_a_status_and_the_others_their_answers(exported, photographs, encode):
@@ -258,6 +260,48 @@ def test_a_model_of_another_backend_serves_what_it_was_trained_to(backend, photo
         ours = answers[c.RECONSTRUCTIONS].numpy().astype(int)
         theirs = np.load(tmp_path / f"{precision}.npy").astype(int)
         assert np.abs(ours - theirs).max() <= levels
-        assert set(answers[c.PERCENTILE].numpy()) == {0.5}
+        assert set(answers[c.PERCENTILE].numpy()) == {np.float32(1 / 3)}
         assert not np.array_equal(ours, images)
     assert done.stdout.startswith("StorageError cannot export")
+
+
+def warmup(path: Path) -> list:
+    """The PredictRequests of a SavedModel's warm-up file."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    records = tf.data.TFRecordDataset(str(path / WARMUP)).as_numpy_iterator()
+    logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+    return [log.predict_log.request for log in logs]
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_every_signature_is_warmed_up_with_requests_that_it_answers(
+    channels, photographs, tmp_path
+):
+    images = [photograph[..., :channels] for photograph in photographs]
+    pca = linear.fit(linear.patch_moments(images, 8), 8)
+    model = ConvAutoencoder("small", channels)
+    export(model, tmp_path / "model", floor=pca, val_mse=VAL_MSE)
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    requests = warmup(tmp_path / "model")
+    assert {request.model_spec.signature_name for request in requests} == set(loaded.signatures)
+    shapes = set()
+    for request in requests:
+        assert request.model_spec.name == "keras_ae"
+        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+        shapes |= {value.shape for value in inputs.values()}
+        signature = loaded.signatures[request.model_spec.signature_name]
+        answer = signature(**{name: tf.constant(value) for name, value in inputs.items()})
+        assert set(answer.get(c.STATUS, tf.constant([b""])).numpy()) == {b""}
+    assert {(1, 64, 64, channels), (32, 64, 64, channels), (32, 8, 8, 8), (1,)} <= shapes
+    other = ConvAutoencoder("small", channels)
+    write_warmup(other, tmp_path / "other")
+    assert (tmp_path / "other" / WARMUP).read_bytes() == (tmp_path / "model" / WARMUP).read_bytes()
+
+
+@pytest.mark.parametrize("tile", [0, -16, 8, 100])
+def test_a_tile_that_fits_no_grid_is_refused(tile, tmp_path):
+    pca = linear.fit(np.eye(193), 8)
+    with pytest.raises(ConfigurationError, match=f"multiple of 16 pixels; got {tile}"):
+        export(ConvAutoencoder("small"), tmp_path / "model", floor=pca, tile=tile)
+    assert not (tmp_path / "model").exists()
