@@ -1,16 +1,23 @@
 # Two commands: `make run` does the main job, `make test` passes the tests. Both set up first.
+# `make serve` answers requests with what `make run` pushed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+ROOT ?= runs/default
+PORT ?= 8500
+REST_PORT ?= 8501
 UV := uv==0.13.9
 
-.PHONY: run test lint setup lock clean
+.PHONY: run serve test lint browser setup lock clean
 
 run: setup
 	$(BIN)/python pipeline/run_local.py $(ARGS)
 
-test: lint
+serve: setup
+	@exec serving/deploy/serve.sh "$(ROOT)" $(PORT) $(REST_PORT) $(BIN)/python $(ARGS)
+
+test: lint browser
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: setup
@@ -18,6 +25,15 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The tests of the server's page need a browser; they are skipped where none can be had.
+browser:
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing chromium for the tests of the server's page"; \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium; } \
+	    >/dev/null 2>&1 || echo "chromium cannot be installed: tests of the server's page will be skipped"; \
+	else echo "no chromium or google-chrome on the PATH: tests of the server's page will be skipped"; fi
 
 setup: $(VENV)/.done
 

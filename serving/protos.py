@@ -32,6 +32,7 @@ def _import_all(*names: str) -> list[Any]:
 
 
 (
+    example_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
@@ -44,7 +45,9 @@ def _import_all(*names: str) -> list[Any]:
     tensor_pb2,
     types_pb2,
     meta_graph_pb2,
+    saved_model_pb2,
 ) = _import_all(
+    "tensorflow.core.example.example_pb2",
     "tensorflow_serving.apis.get_model_metadata_pb2",
     "tensorflow_serving.apis.get_model_status_pb2",
     "tensorflow_serving.apis.model_management_pb2",
@@ -57,4 +60,5 @@ def _import_all(*names: str) -> list[Any]:
     "tensorflow.core.framework.tensor_pb2",
     "tensorflow.core.framework.types_pb2",
     "tensorflow.core.protobuf.meta_graph_pb2",
+    "tensorflow.core.protobuf.saved_model_pb2",
 )

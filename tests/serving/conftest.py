@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-VAL_MSE = [0.0001, 0.001, 0.01, 0.1]
+from tests.serving import servers
+
+VAL_MSE = np.geomspace(1e-4, 1e-1, 200).tolist()
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,65 @@ def free_port():
             return int(probe.getsockname()[1])
 
     return port
+
+
+@pytest.fixture
+def serve(tmp_path, free_port):
+    """Starts the server for a folder of versions: serve(base_path, *flags), ready when it returns.
+
+    The model is called keras_ae. `ready=False` does not wait until it is loaded.
+    """
+    running = []
+
+    def start(base_path: Path, *flags: str, ready: bool = True) -> servers.Process:
+        named = ("--model_name=keras_ae", f"--model_base_path={base_path}", *flags)
+        process = servers.Process(tmp_path, free_port(), free_port(), named)
+        running.append(process)
+        if ready:
+            process.wait_for(" loaded in ")
+        return process
+
+    yield start
+    for server in running:
+        server.process.kill()
+        server.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def start_server():
+    """A server in a thread: start_server(*flags, poll=.., retry=..) -> servers.Client."""
+    clients = []
+
+    def start(*argv: str, poll: float = 0.05, retry: float = 0.05, **changes) -> servers.Client:
+        clients.append(servers.start(argv, poll, retry, **changes))
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        client.channel.close()
+        client.running.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """Folder of the SavedModels 1 to 3 of `servers.save_tiny`."""
+    folder = tmp_path_factory.mktemp("tiny")
+    servers.save_tiny(folder, (1, 2, 3))
+    return folder
+
+
+@pytest.fixture
+def publish(tiny, tmp_path):
+    """Puts a tiny model in place at once, as the pipeline does: publish(number, version)."""
+    base = tmp_path / "base"
+    base.mkdir()
+
+    def put(number: int = 1, version: int | None = None, under: Path = base) -> Path:
+        under.mkdir(exist_ok=True)
+        shutil.copytree(tiny / str(number), tmp_path / "half-written")
+        final = under / str(version or number)
+        (tmp_path / "half-written").rename(final)
+        return final
+
+    put.base = base
+    return put

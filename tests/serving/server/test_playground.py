@@ -1,0 +1,319 @@
+import base64
+import contextlib
+import io
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.serving.server.conftest import ODD_NAME
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if not CHROMIUM:
+    pytest.skip("there is no Chromium here", allow_module_level=True)
+
+DROP = """([data, name]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name));
+  document.querySelector("#drop").dispatchEvent(
+    new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+PIXELS = """(id) => {
+  const canvas = document.getElementById(id);
+  const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return [all.height, all.width, Array.from(all.data)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def opened(browser, server, **options):
+    """The page, with its versions there; fails if the console has an error at the end."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    faults = []
+    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector("#version option", state="attached")
+    yield page
+    context.close()
+    assert faults == []
+
+
+@pytest.fixture
+def page(browser, rest_server):
+    with opened(browser, rest_server) as page:
+        yield page
+
+
+def drop(page, data, name="photo.png"):
+    page.evaluate(DROP, [base64.b64encode(data).decode(), name])
+
+
+def result(page):
+    page.wait_for_selector("#result[data-version]", timeout=60_000)
+
+
+def pixels(page, id):
+    height, width, values = page.evaluate(PIXELS, id)
+    return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def asked(server, data, model="keras_ae"):
+    body = {"instances": [{"b64": base64.b64encode(data).decode()}]}
+    [row] = server.predict(body, f"/v1/models/{model}:predict").json()["predictions"]
+    return row
+
+
+def shown(page):
+    return {name: page.inner_text(f"#{name}") for name in ("psnr", "ssim", "mse", "percentile")}
+
+
+def test_a_dropped_image_is_shown_with_its_reconstruction_and_scores(
+    page, rest_server, photograph, png
+):
+    from PIL import Image
+
+    drop(page, png(photograph))
+    result(page)
+    row = asked(rest_server, png(photograph))
+    assert shown(page) == {
+        "psnr": f"{row['psnr']:.2f} dB",
+        "ssim": f"{row['ssim']:.4f}",
+        "mse": f"{row['mse']:#.3g}",
+        "percentile": f"{math.floor(row['percentile'] * 1000) / 10:g} %",
+    }
+    np.testing.assert_array_equal(pixels(page, "original"), photograph)
+    data = base64.b64decode(row["reconstruction_png_bytes"]["b64"])
+    np.testing.assert_array_equal(
+        pixels(page, "reconstruction"), np.asarray(Image.open(io.BytesIO(data)))
+    )
+    assert page.inner_text("#note") == "photo.png was reconstructed by version 2."
+    assert page.inner_text("#dimensions") == "160 x 120 pixels"
+
+
+def test_the_slider_uncovers_the_reconstruction(page, photograph, png):
+    drop(page, png(photograph))
+    result(page)
+    clip = "document.querySelector('#reconstruction').style.clipPath"
+    assert page.evaluate(clip) == "inset(0px 0px 0px 50%)"
+    box = page.locator("#compare").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2)
+    share = float(re.search(r"([\d.]+)%", page.evaluate(clip))[1])
+    assert share == pytest.approx(20, abs=1)
+    assert page.get_attribute("#split", "aria-valuetext") == "20 % original, 80 % reconstruction"
+
+
+def test_the_error_map_is_bright_where_the_two_differ(page, photograph, png):
+    drop(page, png(photograph))
+    result(page)
+    original, reconstruction = pixels(page, "original"), pixels(page, "reconstruction")
+    error = np.abs(original.astype(int) - reconstruction).mean(-1)
+    # Along the scale from dark blue to yellow, red only grows.
+    red = pixels(page, "error-map")[..., 0].astype(int)
+    top = int(re.search(r"\d+", page.inner_text("#legend-top"))[0])
+    assert red[error < 0.5].max() == 0x00
+    assert red[error >= top + 0.5].min() == 0xFE
+    middle = (error > 1) & (error < top - 1)
+    assert np.corrcoef(error[middle], red[middle])[0, 1] > 0.9
+    assert page.inner_text("#map-words") == f"On average {error.mean():.1f} grey levels."
+
+
+def test_the_sizes_compare_latent_file_and_pixels(page, photograph, png):
+    data = png(photograph[:101, :77])
+    drop(page, data)
+    result(page)
+    # 13 x 10 x 8 numbers of four bytes, against 101 x 77 x 3.
+    assert page.inner_text("#raw-size") == "23.3 kB"
+    assert page.inner_text("#latent-size") == "4.2 kB"
+    assert page.inner_text("#file-size") == f"{len(data) / 1000:.1f} kB"
+    assert page.inner_text("#sizes-note") == (
+        "The latent has 1,040 numbers (13 x 10 x 8), 1/22 of the 23,331 of the image."
+    )
+
+
+def test_the_version_and_the_model_are_chosen(page, photograph, png):
+    drop(page, png(photograph))
+    result(page)
+    assert page.locator("#version option").all_inner_texts() == ["2 (newest)", "1"]
+    with page.expect_request("**/v1/models/keras_ae/versions/1:predict"):
+        page.select_option("#version", "1")
+    page.wait_for_selector("#result[data-version='1']")
+    assert page.inner_text("#note") == "photo.png was reconstructed by version 1."
+    assert page.locator("#model option").all_inner_texts() == ["keras_ae", ODD_NAME]
+    page.select_option("#model", ODD_NAME)
+    page.wait_for_selector("#result[data-version='5']", timeout=60_000)
+    assert page.locator("#version option").all_inner_texts() == ["5 (newest)"]
+
+
+def test_an_unusual_image_is_flagged_and_a_usual_one_is_not(page, photograph, png):
+    noise = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (64, 64, 3))
+    drop(page, png(noise))
+    result(page)
+    verdict = page.locator("#verdict")
+    assert verdict.inner_text() == (
+        "unusual: reconstructed worse than 99 % of the validation images"
+    )
+    assert "unusual" in verdict.get_attribute("class")
+    drop(page, png(photograph))
+    result(page)
+    page.wait_for_selector("#verdict:not(.unusual)")
+    assert "nothing unusual" in verdict.inner_text()
+
+
+def test_a_score_that_is_not_a_number_is_not_available(page, photograph, png):
+    drop(page, png(photograph[:4, :4]))
+    result(page)
+    assert page.inner_text("#ssim") == "not available"
+    assert page.inner_text("#psnr").endswith(" dB")
+
+
+def test_a_broken_image_gets_a_message_in_words_and_the_next_one_its_answer(page, photograph, png):
+    data = png(photograph)
+    drop(page, data[: len(data) // 2], "half.png")
+    page.wait_for_selector("#problem:not([hidden])", timeout=60_000)
+    assert page.inner_text("#problem") == (
+        "half.png cannot be reconstructed: cannot be decoded: truncated or corrupt."
+    )
+    assert not page.is_visible("#result")
+    drop(page, b"text", "<b>notes.txt")
+    page.wait_for_selector("#problem:has-text('notes')")
+    assert page.inner_text("#problem") == (
+        "<b>notes.txt cannot be reconstructed: not a PNG, JPEG, BMP, GIF or WebP image."
+    )
+    drop(page, data)
+    result(page)
+    assert not page.is_visible("#problem")
+
+
+def test_pixels_are_compared_as_they_are_stored(page, photograph):
+    """A camera's orientation is not applied, as the model does not apply it."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(photograph).save(file, "JPEG", quality=95, exif=exif)
+    drop(page, file.getvalue(), "camera.jpg")
+    result(page)
+    assert page.inner_text("#dimensions") == "160 x 120 pixels"
+    assert page.is_visible("#map-card")
+    assert pixels(page, "original").shape == photograph.shape
+
+
+def test_the_keyboard_is_enough(page, photograph, png, tmp_path):
+    (tmp_path / "photo.png").write_bytes(png(photograph))
+    focused = "document.activeElement.id"
+    order = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate(focused))
+    assert order == ["model", "version", "file"]
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(tmp_path / "photo.png")
+    result(page)
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "split"
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.querySelector('#reconstruction').style.clipPath") == (
+        "inset(0px 0px 0px 60%)"
+    )
+    outline = "getComputedStyle(document.querySelector('#compare')).outlineStyle"
+    assert page.evaluate(outline) == "solid"
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "save"
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename == "reconstruction.png"
+
+
+def test_everything_has_a_name_for_screen_readers(page, photograph, png):
+    drop(page, png(photograph))
+    result(page)
+    assert page.get_by_role("combobox", name="Model").count() == 1
+    assert page.get_by_role("combobox", name="Version").count() == 1
+    slider = page.get_by_role("slider", name="How much of the original is shown")
+    assert slider.count() == 1
+    for name in ("The original image", "The reconstruction", "Error map"):
+        assert page.get_by_role("img", name=name).count() == 1
+    assert page.get_by_label("Choose an image").count() >= 1
+    assert page.get_by_role("status").inner_text().startswith("photo.png was reconstructed")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 2560])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_on_any_screen(browser, rest_server, photograph, png, width, scheme):
+    size = {"width": width, "height": 800}
+    with opened(browser, rest_server, viewport=size, color_scheme=scheme) as page:
+        drop(page, png(photograph), "a_very_long_name_without_any_space" * 4 + ".png")
+        result(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert contrast(page, "body", "#verdict") > 4.5
+        assert contrast(page, "#sizes-note", ".card") > 4.5
+        assert contrast(page, "#button", "#button") > 4.5
+
+
+def contrast(page, text, back):
+    """The ratio of WCAG 2 between the colour of one element and the background of another."""
+
+    def luminance(selector, what):
+        colour = page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).{what}")
+        levels = np.array([int(level) for level in re.findall(r"\d+", colour)[:3]]) / 255
+        linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(text, "color"), luminance(back, "backgroundColor")))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_page_may_load_and_reach_nothing_else(browser, rest_server):
+    answer = rest_server.client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "*" not in policy
+    assert answer.headers["cache-control"] == "no-cache"
+    assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg", "", answer.text)
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(rest_server.url)
+    with page.expect_console_message(lambda said: "Content Security Policy" in said.text):
+        page.evaluate("""() => {
+          const script = document.createElement("script");
+          script.textContent = "window.intruder = 1";
+          document.body.append(script);
+        }""")
+    assert page.evaluate("window.intruder === undefined")
+    context.close()
+
+
+def test_a_server_that_is_gone_is_told_in_words(browser, rest_server, photograph, png):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(rest_server.url)
+    page.wait_for_selector("#version option", state="attached")
+    context.set_offline(True)
+    drop(page, png(photograph))
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem") == "The server does not answer. Is it still running?"
+    context.set_offline(False)
+    drop(page, png(photograph))
+    result(page)
+    assert not page.is_visible("#problem")
+    context.close()

@@ -1,0 +1,169 @@
+"""The server as it is started: a process with flags, signals, sockets and certificates."""
+
+import datetime
+import ipaddress
+import subprocess
+import sys
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from tests.serving.servers import PIXELS, Client
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    """key, certificate: PEM of an authority of its own for 127.0.0.1 and localhost."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    begin = datetime.datetime(2020, 1, 1)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + datetime.timedelta(days=36500))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private, certificate.public_bytes(pem)
+
+
+def ssl_config(folder, key, certificate, rest=""):
+    lines = [f"server_key: {key.decode()!r}", f"server_cert: {certificate.decode()!r}", rest]
+    (folder / "ssl").write_text("\n".join(lines))
+    return f"--ssl_config_file={folder}/ssl"
+
+
+def test_a_process_answers_over_tcp_unix_socket_and_rest_and_drains(serve, publish, tmp_path):
+    publish(1)
+    server = serve(publish.base, f"--grpc_socket_path={tmp_path}/s")
+    clients = [
+        Client(grpc.insecure_channel(target)) for target in (server.grpc, f"unix:{tmp_path}/s")
+    ]
+    for client in clients:
+        answer = client.predict({"images": PIXELS}, name="keras_ae")
+        np.testing.assert_array_equal(answer.reconstructions, PIXELS + 1)
+    body = {"signature_name": "reconstruct", "instances": PIXELS.tolist()}
+    answer = httpx.post(f"{server.rest}/v1/models/keras_ae:predict", json=body)
+    [row] = answer.json()["predictions"]
+    assert row["reconstructions"] == (PIXELS[0] + 1).tolist()
+
+    steps = np.array([300_000], np.int32)
+    request = clients[0].request({"steps": steps}, "keras_ae", "count")
+    slow = clients[0].prediction.Predict.future(request, timeout=60)
+    clients[1].predict({"images": PIXELS}, name="keras_ae")
+    server.process.terminate()
+    server.wait_for("stopping")
+    [total] = np.frombuffer(slow.result().outputs["total"].tensor_content, np.int32)
+    assert total == 300_001
+    assert server.process.wait(60) == 0
+    assert "Traceback" not in server.log
+    assert not (tmp_path / "s").exists()
+    for client in clients:
+        client.channel.close()
+
+
+def test_what_it_says(serve, publish):
+    publish(1)
+    server = serve(publish.base, "--max_num_load_retries=0")
+    (publish.base / "2").mkdir()
+    server.wait_for("version 2 failed to load")
+    publish(3)
+    server.wait_for("version 1 unloaded")
+    assert server.stop() == 0
+    said = [line.split(" ", 1)[1] for line in server.log.splitlines()]
+    expected = (
+        "TensorFlow computes on: CPU",
+        f"gRPC at {server.grpc}, no TLS",
+        f"REST at {server.rest}",
+        "keras_ae: version 1 loaded in ",
+        "keras_ae: version 2 failed to load: cannot read ",
+        "keras_ae: version 3 loaded in ",
+        "keras_ae: version 1 unloaded",
+        "stopping: requests in flight have 25 s",
+        "stopped",
+    )
+    assert len(said) == len(expected), said
+    assert all(line.startswith(words) for line, words in zip(said, expected)), said
+
+
+def test_tls(start_server, tiny, tmp_path, certificates):
+    from serving.server import config
+
+    ssl_config(tmp_path, *certificates)
+    ssl = config.read(tmp_path / "ssl", config.SSLConfig)
+    plain = start_server("--model_name=m", f"--model_base_path={tiny}", ssl=ssl)
+    target = plain.running.grpc
+    with pytest.raises(grpc.RpcError):
+        plain.predict({"images": PIXELS})
+    authority = grpc.ssl_channel_credentials(certificates[1])
+    with grpc.secure_channel(target, authority) as channel:
+        secure = Client(channel)
+        secure.wait_for({3: "AVAILABLE"})
+        assert secure.predict({"images": PIXELS}).version == 3
+
+
+def test_tls_with_certificates_of_clients(start_server, tiny, tmp_path, certificates):
+    from serving.server import config
+
+    key, certificate = certificates
+    rest = f"client_verify: true custom_ca: {certificate.decode()!r}"
+    ssl_config(tmp_path, key, certificate, rest)
+    ssl = config.read(tmp_path / "ssl", config.SSLConfig)
+    target = start_server("--model_name=m", f"--model_base_path={tiny}", ssl=ssl).running.grpc
+    nobody = grpc.ssl_channel_credentials(certificate)
+    with grpc.secure_channel(target, nobody) as channel, pytest.raises(grpc.RpcError):
+        Client(channel).predict({"images": PIXELS})
+    somebody = grpc.ssl_channel_credentials(certificate, key, certificate)
+    with grpc.secure_channel(target, somebody) as channel:
+        client = Client(channel)
+        client.wait_for({3: "AVAILABLE"})
+        assert client.predict({"images": PIXELS}).version == 3
+
+
+def end_of(*argv):
+    command = [sys.executable, "-m", "serving.server", *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_an_unknown_flag_ends_it_at_once():
+    done = end_of("--model_base_path=/m", "--model_nam=x")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [
+        "serving.server: unrecognized arguments: --model_nam=x; --help lists the flags"
+    ]
+
+
+def test_a_port_that_is_taken_ends_it(start_server, tiny):
+    client = start_server("--model_name=m", f"--model_base_path={tiny}")
+    for flag, target in (("port", client.running.grpc), ("rest_api_port", client.running.rest)):
+        port = target.rsplit(":", 1)[1]
+        other = "--port=0" if flag == "rest_api_port" else "--rest_api_port=0"
+        done = end_of(f"--model_base_path={tiny}", f"--{flag}={port}", other)
+        assert done.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_certificate_that_is_none_ends_it(tiny, tmp_path, free_port):
+    flag = ssl_config(tmp_path, b"no key", b"no certificate")
+    done = end_of(f"--model_base_path={tiny}", f"--port={free_port()}", flag)
+    assert done.returncode == 1
+    assert "certificate is not valid" in done.stderr
+    assert "Traceback" not in done.stderr

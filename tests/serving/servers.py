@@ -1,0 +1,226 @@
+"""Servers in a thread and in a process, a client for them, and SavedModels that load at once."""
+
+import asyncio
+import dataclasses
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from serving.server import flags
+from serving.server.app import Server
+from serving.tensors import to_array, to_proto
+
+SECONDS = 60
+STATES = get_model_status_pb2.ModelVersionStatus.State
+
+
+class Client:
+    """What the tests ask of a server, over a real channel."""
+
+    def __init__(self, channel: grpc.Channel):
+        self.channel = channel
+        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self.model = model_service_pb2_grpc.ModelServiceStub(channel)
+
+    def request(self, inputs=(), name="m", signature="", outputs=(), **spec) -> Any:
+        """A PredictRequest; inputs are arrays, lists of bytes or TensorProtos."""
+        made = predict_pb2.PredictRequest(output_filter=outputs)
+        made.model_spec.CopyFrom(model_spec(name, signature, **spec))
+        for alias, value in dict(inputs).items():
+            is_proto = hasattr(value, "tensor_shape")
+            made.inputs[alias].CopyFrom(value if is_proto else to_proto(value))
+        return made
+
+    def predict(self, inputs, signature="reconstruct", **rest) -> SimpleNamespace:
+        """Arrays by name, and `version`, the one that answered."""
+        request = self.request(inputs, signature=signature, **rest)
+        answer = self.prediction.Predict(request, timeout=SECONDS)
+        arrays = {name: to_array(proto) for name, proto in answer.outputs.items()}
+        return SimpleNamespace(version=answer.model_spec.version.value, answer=answer, **arrays)
+
+    def status(self, name="m", **spec) -> dict[int, str]:
+        """Version -> state."""
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(name, **spec))
+        answer = self.model.GetModelStatus(request, timeout=SECONDS)
+        return {v.version: STATES.Name(v.state) for v in answer.model_version_status}
+
+    def status_of(self, version, name="m") -> Any:
+        """StatusProto of a version."""
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(name))
+        answer = self.model.GetModelStatus(request, timeout=SECONDS)
+        return next(v for v in answer.model_version_status if v.version == version).status
+
+    def metadata(self, name="m", fields=("signature_def",), **spec) -> Any:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=model_spec(name, **spec), metadata_field=fields
+        )
+        return self.prediction.GetModelMetadata(request, timeout=SECONDS)
+
+    def reload(self, config) -> Any:
+        request = model_management_pb2.ReloadConfigRequest(config=config)
+        return self.model.HandleReloadConfigRequest(request, timeout=SECONDS)
+
+    def wait_for(self, states: dict[int, str], name="m") -> None:
+        """Waits until the versions are in these states."""
+
+        def reached() -> bool:
+            try:
+                return states.items() <= self.status(name).items()
+            except grpc.RpcError:
+                return False
+
+        wait_until(reached)
+
+
+def model_spec(name="m", signature="", version=None, label=""):
+    made = model_pb2.ModelSpec(name=name, signature_name=signature)
+    if version is not None:
+        made.version.value = version
+    if label:
+        made.version_label = label
+    return made
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not reached():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+class Running:
+    """A server on an event loop of its own, in a thread."""
+
+    def __init__(self, asked: flags.Flags):
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        self.server = self.call(self._made(asked))
+        self.call(self.server.start())
+        self.grpc = f"127.0.0.1:{self.server.grpc_port}"
+        self.rest = f"http://127.0.0.1:{self.server.rest_port}"
+
+    async def _made(self, asked: flags.Flags) -> Server:
+        return Server(asked)
+
+    def call(self, work: Any) -> Any:
+        """Runs a coroutine on the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(SECONDS)
+
+    def close(self) -> None:
+        self.call(self.server.stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(SECONDS)
+        self.loop.close()
+
+
+class Process:
+    """A server in a process of its own.
+
+    Attributes:
+        grpc: "127.0.0.1:PORT".
+        rest: "http://127.0.0.1:PORT".
+        process: subprocess.Popen.
+    """
+
+    def __init__(self, folder: Path, grpc_port: int, rest_port: int, flags: tuple[str, ...]):
+        self.grpc, self.rest = f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"
+        self._log = folder / f"server-{grpc_port}.log"
+        command = [sys.executable, "-m", "serving.server", f"--port={grpc_port}"]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, f"--rest_api_port={rest_port}", *flags],
+                cwd=Path(__file__).parents[2],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
+
+    def wait_for(self, words: str, seconds: float = 120) -> None:
+        """Waits until it says so; fails if it ends before."""
+        deadline = time.monotonic() + seconds
+        while words not in self.log:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the server did not say {words!r}:\n{self.log}")
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        """Asks it to end as Docker and Kubernetes do, and returns its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def start(argv: Sequence[str], poll: float, retry: float, **changes: Any) -> Client:
+    """A server with these flags on free ports, and a client of it with `running`."""
+    asked = flags.parse(["--port=1", *argv])
+    manager = dataclasses.replace(asked.manager, poll_seconds=poll, retry_seconds=retry)
+    changes = {"port": 0, "rest_port": 0, "manager": manager, **changes}
+    running = Running(dataclasses.replace(asked, **changes))
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    client = Client(grpc.insecure_channel(running.grpc, options))
+    client.running = running
+    return client
+
+
+def save_tiny(folder: Path, numbers: Sequence[int]) -> None:
+    """Saves models that add their number to every pixel, and can take their time."""
+    import tensorflow as tf
+
+    class Tiny(tf.Module):
+        def __init__(self, number: int):
+            super().__init__()
+            self.number = tf.Variable(number, dtype=tf.uint8)
+
+        @tf.function(
+            input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
+        )
+        def reconstruct(self, images):
+            rows = tf.fill(tf.shape(images)[:1], tf.shape(images)[0])
+            return {"reconstructions": images + self.number, "rows": rows}
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.int32, name="steps")])
+        def count(self, steps):
+            total = tf.while_loop(
+                lambda i, _: i < steps[0], lambda i, t: (i + 1, t + 1), (0, tf.zeros_like(steps))
+            )[1]
+            return {"total": total + tf.cast(self.number, tf.int32)}
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.int32, name="values")])
+        def positive(self, values):
+            with tf.control_dependencies([tf.debugging.assert_positive(values, "not positive")]):
+                return {"same": tf.identity(values)}
+
+    for number in numbers:
+        made = Tiny(number)
+        signatures = {
+            "reconstruct": made.reconstruct,
+            "count": made.count,
+            "positive": made.positive,
+        }
+        tf.saved_model.save(made, str(folder / str(number)), signatures=signatures)
+
+
+PIXELS = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
