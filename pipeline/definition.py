@@ -1,5 +1,6 @@
 """The pipeline itself: what runs, on what, in which order. Knows no runner and no path."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -14,9 +15,11 @@ from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
 from keras_ae.search_space import SearchSpace
+from keras_ae.tiling import TILE
 from pipeline.components.budget_comparison.component import BudgetComparison
 from pipeline.components.image_example_gen.component import ImageExampleGen
 from pipeline.components.pusher import executor as pusher_executor
+from pipeline.components.serving_check.component import ServingCheck
 from pipeline.evaluation import eval_config
 from pipeline.fingerprint import source_fingerprint
 
@@ -34,6 +37,7 @@ def create_pipeline(
     channels: int = 3,
     seed: int = 0,
     batch_size: int = 32,
+    tile: int = TILE,
     memory_limit: int | None = None,
     max_bad_share: float = 0.1,
     tolerance: float = 0.1,
@@ -41,6 +45,7 @@ def create_pipeline(
     tune_epochs: int = 10,
     tune_parameters: int = 0,
     in_service: str | None = None,
+    check_command: Sequence[str] = (),
     metadata_connection_config: Any = None,
     beam_pipeline_args: list[str] | None = None,
 ) -> Pipeline:
@@ -58,6 +63,7 @@ def create_pipeline(
         channels: 1 (grey) or 3 (RGB).
         seed: of initial weights, crops, flips and order.
         batch_size: largest number of tiles in a training step.
+        tile: most pixels of a side that go through the served model at once.
         memory_limit: bytes of decoded training images above which they are decoded anew in each
             epoch; None for half of the memory of the machine that trains.
         max_bad_share: share of unreadable images, 0 to 1, above which the run stops.
@@ -66,6 +72,8 @@ def create_pipeline(
         tune_epochs: of each trial.
         tune_parameters: most trainable numbers of a trial's model, or 0 for those of the preset.
         in_service: SavedModel that a new one is measured against, if there is one.
+        check_command: what serves a model and compares its answers before a push, given a
+            SavedModel and a file of what they should be; empty to compare in process only.
         metadata_connection_config: of ML Metadata, for runners that need it.
         beam_pipeline_args: for the components that run on Beam.
 
@@ -105,6 +113,7 @@ def create_pipeline(
         "latent_channels": presets.LATENT_CHANNELS,
         "seed": seed,
         "batch_size": batch_size,
+        "tile": tile,
         "memory_limit": memory_limit,
         "checkpoints": checkpoints,
     }
@@ -113,7 +122,8 @@ def create_pipeline(
     if tune:
         space = SearchSpace(presets.get(preset), batch_size, tune_parameters, channels)
         tuning = {"trials": tune, "epochs": tune_epochs, "parameters": space.parameters}
-        tuner = _tuner({**settings, **tuning}, examples, graph)
+        trial = {name: value for name, value in settings.items() if name != "tile"}
+        tuner = _tuner({**trial, **tuning}, examples, graph)
     trainers = _trainers(budgets, settings, examples, graph, tuner)
     comparison = BudgetComparison(
         examples=examples,
@@ -131,9 +141,19 @@ def create_pipeline(
         eval_config=eval_config(tolerance, source_fingerprint("pipeline.evaluation")),
         example_splits=[c.TEST],
     )
+    check = ServingCheck(
+        examples=examples,
+        model=comparison.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=push_destination,
+        tile=tile,
+        command=check_command,
+        fingerprint=source_fingerprint("pipeline.components.serving_check.executor"),
+    )
     pusher = components.Pusher(
         model=comparison.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=check.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_destination)
         ),
@@ -145,7 +165,7 @@ def create_pipeline(
     return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[*nodes, *([baseline] if baseline else []), evaluator, pusher],
+        components=[*nodes, *([baseline] if baseline else []), evaluator, check, pusher],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_pipeline_args,

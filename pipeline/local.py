@@ -83,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
         channels=arguments.channels,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
+        tile=arguments.tile,
         memory_limit=_bytes(arguments.memory_limit),
         max_bad_share=arguments.max_bad_share,
         tolerance=arguments.tolerance,
@@ -90,6 +91,7 @@ def _run(arguments: argparse.Namespace) -> None:
         tune_epochs=arguments.tune_epochs,
         tune_parameters=arguments.tune_parameters,
         in_service=_in_service(arguments.push_dir, lineage),
+        check_command=arguments.check_command,
         metadata_connection_config=connection,
         # With threads of its own Beam was seen to wait for ever once a disk was full.
         beam_pipeline_args=["--direct_running_mode=in_memory"],
@@ -97,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> None:
     compiled = compiler.Compiler().compile(pipeline)
     for node in compiled.nodes:
         # What is in service may have changed since a push was cached.
-        if node.pipeline_node.node_info.id == "Pusher":
+        if node.pipeline_node.node_info.id in ("ServingCheck", "Pusher"):
             node.pipeline_node.execution_options.caching_options.enable_cache = False
     watch = _NodeWatch()
     logging.getLogger().addHandler(watch)
@@ -170,7 +172,7 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
 
 
 def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) -> None:
-    from pipeline import evaluation
+    from pipeline import evaluation, outputs
     from pipeline.components.pusher.executor import UNCHANGED
 
     pushed = max(found["PushedModel"], key=lambda artifact: artifact.id).custom_properties
@@ -178,6 +180,9 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) ->
         console.say(f"pushed: {pushed['pushed_destination'].string_value}")
     elif UNCHANGED in pushed:
         console.say(f"pushed nothing: {pushed[UNCHANGED].string_value} is this model already")
+    elif reason := outputs.refusal(found):
+        console.say(f"pushed nothing: the model does not answer alike when it is served: {reason}")
+        return
     else:
         newest = max(found["ModelEvaluation"], key=lambda artifact: artifact.id)
         reasons = evaluation.why_not_blessed(newest.uri, tolerance)

@@ -30,6 +30,12 @@ def quarantined(examples: mlmd.Artifact) -> int:
     return int(examples.custom_properties["quarantined"].int_value)
 
 
+def refusal(found: dict[str, list[mlmd.Artifact]]) -> str:
+    """Why ServingCheck held back a model that was blessed; empty if it did not."""
+    newest = max(found["InfraBlessing"], key=lambda artifact: artifact.id)
+    return str(newest.custom_properties["reason"].string_value)
+
+
 def folder(artifact: mlmd.Artifact) -> Path:
     """Where an artifact lies."""
     return Path(artifact.uri)

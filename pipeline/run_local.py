@@ -12,6 +12,7 @@ from keras_ae import budgets, presets
 from keras_ae.datasets import sources
 from keras_ae.errors import ConfigurationError, KerasAEError
 from keras_ae.search_space import SearchSpace
+from keras_ae.tiling import TILE, check_tile
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +52,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--channels", type=int, choices=(1, 3), default=3, help="1 for grey, 3 for RGB")
     add("--seed", type=_number(int, 0, 2**31), default=0, help="of weights, crops and order")
     add("--batch-size", type=_number(int, 1, 2**16), default=32, help="most tiles in a step")
+    add(
+        "--tile",
+        type=_checked(_tile),
+        default=TILE,
+        metavar="PIXELS",
+        help="larger images are served in overlapping tiles of this side, in bounded memory",
+    )
     add(
         "--tune",
         type=_number(int, 0, 10_000),
@@ -92,6 +100,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()
+    arguments.check_command = [sys.executable, "-m", "serving.check"]
     return arguments
 
 
@@ -137,6 +146,10 @@ def _checked(read):
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert
+
+
+def _tile(text: str) -> int:
+    return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
 
 
 def _number(kind, low, high):

@@ -21,6 +21,8 @@ from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 
 STATE = Path("training_state") / "state.npz"
 SUMMARY = Path("training_state") / "summary.json"
+MODEL = Path("model.keras")
+"""The model in Keras's own format, beside the SavedModel, which has to answer as it does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,7 @@ class StageConfig:
         preset, channels, stride, latent_channels: of the model; a Tuner may change the preset.
         seed: of the initial weights and of the tiles.
         batch_size: largest number of tiles in a step; a Tuner may change it.
+        tile: most pixels of a side that go through the served model at once.
         memory_limit: bytes of decoded training images above which they are streamed; None for half
             of the machine's memory.
         checkpoints: folder for the state of unfinished stages.
@@ -46,13 +49,14 @@ class StageConfig:
     latent_channels: int
     seed: int
     batch_size: int
+    tile: int
     memory_limit: int | None
     checkpoints: str
     fingerprint: str
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Trains one stage of the ladder and writes SavedModel, training state and summary."""
+    """Trains one stage of the ladder and writes SavedModel, `.keras` file, state and summary."""
     config = StageConfig(**fn_args.custom_config)
     preset, batch_size = _preset(config, fn_args.hyperparameters)
     floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
@@ -81,7 +85,9 @@ def run_fn(fn_args: FnArgs) -> None:
     with ladder.averaged() as model:
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
         val_mse = mse_of_each(model, (image for _, image in val_images))
-        export(model, Path(fn_args.serving_model_dir), floor=floor, val_mse=val_mse)
+        model.save(artifact / MODEL)
+        serving = Path(fn_args.serving_model_dir)
+        export(model, serving, floor=floor, val_mse=val_mse, tile=config.tile)
     facts = {
         **dataclasses.asdict(summary),
         "preset": preset.name,
@@ -137,6 +143,8 @@ def _settings(
         # Not the limit itself matters but on which side of it the images are.
         "memory_limit": streamed,
         "checkpoints": None,
+        # Of the export only.
+        "tile": None,
         **others,
     }
     return json.dumps(settings, sort_keys=True)

@@ -70,7 +70,8 @@ def versions(place: Path) -> list[Path]:
 
 def test_a_run_prints_its_own_lines_only(first, place):
     nodes = ["ImageExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform"]
-    nodes += ["Trainer_5", "Trainer_10", "BudgetComparison", "Evaluator", "Pusher"]
+    nodes += ["Trainer_5", "Trainer_10", "BudgetComparison", "Evaluator", "ServingCheck"]
+    nodes += ["Pusher"]
     assert list(first.nodes) == nodes
     assert first.errors == ""
     for text in ("floor", "<- chosen", "chosen: ", "report: ", "pushed: ", "docker run", "done in"):

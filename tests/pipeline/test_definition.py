@@ -43,7 +43,7 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service, tune):
     tasks = spec["root"]["dag"]["tasks"]
     expected = {
         "ImageExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform",
-        "Trainer_10", "Trainer_100", "BudgetComparison", "Evaluator", "Pusher",
+        "Trainer_10", "Trainer_100", "BudgetComparison", "Evaluator", "ServingCheck", "Pusher",
     }  # fmt: skip
     optional = ({"ModelInService"} if in_service else set()) | ({"Tuner"} if tune else set())
     assert set(tasks) == expected | optional
@@ -95,3 +95,18 @@ def test_the_budget_of_trials_is_the_preset_s_own_unless_given():
     assert grey["parameters"] < space.parameters
     with pytest.raises(ConfigurationError, match="got baseline"):
         nodes(tune=1, preset="baseline")
+
+
+def test_the_tile_concerns_the_models_that_are_served_and_their_check():
+    plain, other = nodes(tune=1), nodes(tune=1, tile=256)
+    differing = {name for name in plain if plain[name].parameters != other[name].parameters}
+    assert differing == {"Trainer_10", "Trainer_100", "ServingCheck"}
+    assert custom_config(other["Trainer_10"])["tile"] == 256
+
+
+def test_the_pusher_waits_for_the_check_of_what_is_served():
+    checked = nodes(check_command=["serve-and-compare", "--fast"])
+    (channel,) = checked["Pusher"].inputs.inputs["infra_blessing"].channels
+    assert channel.producer_node_query.id == "ServingCheck"
+    command = checked["ServingCheck"].parameters.parameters["command"].field_value.string_value
+    assert json.loads(command) == ["serve-and-compare", "--fast"]

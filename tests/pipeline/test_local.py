@@ -2,6 +2,7 @@ import errno
 import json
 
 import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from keras_ae.errors import DataError, StorageError
 from pipeline import local
@@ -53,3 +54,25 @@ def test_a_storage_error_names_the_place(number):
     cause = local._cause(OSError(number, "reason", "/place"))
     assert isinstance(cause, StorageError)
     assert str(cause).startswith("cannot write /place: reason")
+
+
+def outcome(pushed: int, reason: str, unchanged: str = "") -> dict[str, list[mlmd.Artifact]]:
+    """Artifacts as a run leaves them."""
+    push, check = mlmd.Artifact(id=1), mlmd.Artifact(id=2)
+    push.custom_properties["pushed"].int_value = pushed
+    push.custom_properties["pushed_destination"].string_value = "/push/7"
+    if unchanged:
+        push.custom_properties["unchanged_version"].string_value = unchanged
+    if reason:
+        check.custom_properties["reason"].string_value = reason
+    return {"PushedModel": [push], "InfraBlessing": [check]}
+
+
+def test_what_came_of_the_push_is_told(tmp_path, capsys):
+    for found, text in (
+        (outcome(1, ""), "pushed: /push/7\nserve: "),
+        (outcome(0, "", unchanged="/push/6"), "pushed nothing: /push/6 is this model already"),
+        (outcome(0, "REST: 7 grey levels"), "answer alike when it is served: REST: 7 grey levels"),
+    ):
+        local._tell_push(tmp_path, found, tolerance=0.1)
+        assert text in capsys.readouterr().out

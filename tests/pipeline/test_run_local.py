@@ -52,6 +52,8 @@ def test_defaults_are_those_of_the_documentation():
         (["--memory-limit", "-1"], "expected a number from 0 to 1000000; got '-1'"),
         (["--memory-limit", "8GB"], "expected a number from 0 to 1000000; got '8GB'"),
         (["--memory-limit", "nan"], "expected a number from 0 to 1000000; got 'nan'"),
+        (["--tile", "100"], "tile must be a positive multiple of 16 pixels; got 100"),
+        (["--tile", "large"], "tile must be a positive multiple of 16 pixels; got 0"),
         (["--epochs", "3"], "unrecognized arguments: --epochs"),
     ],
 )
@@ -80,6 +82,7 @@ def test_flags_are_checked_before_anything_heavy_is_imported():
         "--preset",
         "--channels",
         "--seed",
+        "--tile",
         "--tune",
     ):
         assert flag in done.stdout

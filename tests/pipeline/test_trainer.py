@@ -18,6 +18,7 @@ CONFIG = trainer.StageConfig(
     latent_channels=8,
     seed=0,
     batch_size=32,
+    tile=256,
     memory_limit=None,
     checkpoints="somewhere",
     fingerprint="0123",
@@ -46,7 +47,7 @@ def test_a_checkpoint_is_of_one_set_of_values_and_one_placement(tmp_path):
     variants = [None, VALUES, *({**VALUES, name: value} for name, value in other.items())]
     keys = [*map(key, variants), key(None, True), key(None, seed=1)]
     assert len(set(keys)) == len(keys)
-    assert key(None, checkpoints="elsewhere", memory_limit=7) == keys[0]
+    assert key(None, checkpoints="elsewhere", memory_limit=7, tile=512) == keys[0]
     (tmp_path / "data").write_text("other images")
     assert key(None) not in keys
 

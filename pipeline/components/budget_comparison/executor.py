@@ -17,10 +17,11 @@ from tfx.utils import path_utils
 from keras_ae import contract as c
 from keras_ae import presets, search_space
 from keras_ae.comparison import Score, compare
+from keras_ae.datasets.decoding import decode_stored
 from keras_ae.errors import DataError
-from keras_ae.export import BATCH_PIXELS
 from keras_ae.report.page import Picture, write_report
 from keras_ae.search_space import SearchSpace
+from keras_ae.signatures import BATCH_PIXELS, PNG_COMPRESSION
 from pipeline.components.budget_comparison.floors import score_global_floor
 
 COMPARISON = "comparison.json"
@@ -69,7 +70,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         comparison |= _tuning(input_dict, exec_properties, stages[-1])
         (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
         about = _facts(stages[-1], examples)
-        write_report(comparison, _pictures(examples, paths), about, place / REPORT)
+        pictures = _pictures(examples, paths, stages[-1]["channels"])
+        write_report(comparison, pictures, about, place / REPORT)
 
         chosen = comparison["chosen"]
         comparison_artifact.set_int_custom_property("epochs", chosen["epochs"])
@@ -193,7 +195,7 @@ def _facts(stage: dict[str, Any], examples: types.Artifact) -> dict[str, Any]:
     return {**facts, "images": counts, "data": examples.get_string_custom_property("data")}
 
 
-def _pictures(examples: types.Artifact, models: dict[int, str]) -> list[Picture]:
+def _pictures(examples: types.Artifact, models: dict[int, str], channels: int) -> list[Picture]:
     """Some test images beside their reconstructions at each budget."""
     files = tf.io.gfile.glob(_pattern(examples, c.TEST))
     records = tf.data.TFRecordDataset(files, compression_type="GZIP")
@@ -202,10 +204,12 @@ def _pictures(examples: types.Artifact, models: dict[int, str]) -> list[Picture]
     pictures = []
     for features in found[:PICTURES]:
         encoded = features[c.IMAGE_ENCODED].bytes_list.value[0]
+        image = decode_stored(encoded, channels)
         shown = {}
         for budget, path in models.items():
-            answers = _signature(path, c.SERVING_DEFAULT)(tf.constant([encoded]))
-            png = answers[c.RECONSTRUCTION_PNG_BYTES][0].numpy()
+            # Not `serving_default`: the first call of a signature takes a second.
+            answers = _signature(path, c.RECONSTRUCT)(image[None])
+            png = tf.io.encode_png(answers[c.RECONSTRUCTIONS][0], PNG_COMPRESSION).numpy()
             shown[budget] = (png, float(answers[c.PSNR][0]))
         name = features[c.IMAGE_SOURCE].bytes_list.value[0].decode()
         pictures.append(Picture(name, encoded, shown))

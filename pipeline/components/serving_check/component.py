@@ -1,0 +1,75 @@
+"""ServingCheck: whether the model that is about to be pushed answers the same wherever it runs."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tfx.dsl.components.base import base_component
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.types import channel_utils, component_spec, standard_artifacts
+
+from pipeline.components.serving_check import executor
+
+
+class ServingCheckSpec(component_spec.ComponentSpec):
+    """What goes in and out of ServingCheck."""
+
+    PARAMETERS = {  # noqa: RUF012
+        "push_destination": component_spec.ExecutionParameter(type=str),
+        "tile": component_spec.ExecutionParameter(type=int),
+        "command": component_spec.ExecutionParameter(type=str),
+        "fingerprint": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {  # noqa: RUF012
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "model_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
+    }
+
+
+class ServingCheck(base_component.BaseComponent):
+    """Compares what `model.keras`, the SavedModel and a server of it make of a few images.
+
+    The output is `blessing`, an InfraBlessing that a Pusher asks for. A model that is not to be
+    pushed, for it is not blessed or in service already, is not compared.
+
+    Args:
+        examples: channel of Examples with the split test.
+        model: channel of the Model with a SavedModel, and `model.keras` beside it.
+        model_blessing: channel of the Evaluator's ModelBlessing.
+        push_destination: folder of the version folders.
+        tile: pixels of a side above which the SavedModel goes tile by tile.
+        command: of a program that serves a SavedModel and compares; it is given the folder of that
+            and an NPZ file with `images_0`, `reconstructions_0` and so on, uint8 [N, H, W, C]. Its
+            exit status is 0 if they agree; else the last line on its standard error is the reason.
+            Empty to compare in process only.
+        fingerprint: of the executor's source.
+    """
+
+    SPEC_CLASS = ServingCheckSpec
+    EXECUTOR_SPEC = ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        examples: Any,
+        model: Any,
+        model_blessing: Any,
+        push_destination: str,
+        tile: int,
+        command: Sequence[str] = (),
+        fingerprint: str = "",
+    ):
+        spec = ServingCheckSpec(
+            examples=examples,
+            model=model,
+            model_blessing=model_blessing,
+            push_destination=push_destination,
+            tile=tile,
+            command=json.dumps(list(command)),
+            fingerprint=fingerprint,
+            blessing=channel_utils.as_channel([standard_artifacts.InfraBlessing()]),
+        )
+        super().__init__(spec=spec)

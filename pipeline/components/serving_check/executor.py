@@ -1,0 +1,180 @@
+"""The work of ServingCheck: the same pixels from Keras, from the SavedModel and over the wire."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tfx import types
+from tfx.components.util import model_utils
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
+
+import keras_ae.models  # noqa: F401 - registers what `model.keras` is made of
+from keras_ae import contract as c
+from keras_ae.datasets.decoding import decode_stored
+from keras_ae.tiles import to_float, to_uint8
+from pipeline.components.pusher.executor import model_digest, newest_version, provenance
+
+MODEL = Path("model.keras")
+EXPECTED = "EXPECTED.npz"
+BLESSED, NOT_BLESSED = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
+REASON = "reason"
+TOLERANCE = 1
+"""Grey levels that an answer may differ by."""
+SIDE, BATCH, ODD, STRIP = 64, 8, (37, 53), (40, 24)
+TIMEOUT = 300
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Executor(base_executor.BaseExecutor):
+    """Blesses a SavedModel that answers as `model.keras` does, in process and served."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Compares a model that is to be pushed, and marks the blessing."""
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        place = Path(blessing.uri)
+        place.mkdir(parents=True, exist_ok=True)
+        model = artifact_utils.get_single_instance(input_dict["model"])
+        saved_model = Path(path_utils.serving_model_path(model.uri))
+        evaluated = artifact_utils.get_single_instance(input_dict["model_blessing"])
+        if not model_utils.is_model_blessed(evaluated):
+            _mark(blessing, blessed=False)
+            return
+        if _in_service(saved_model, Path(exec_properties["push_destination"])):
+            _mark(blessing, blessed=True)
+            return
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        split = artifact_utils.get_split_uri([examples], c.TEST)
+        reason = compare(
+            Path(model.uri) / MODEL,
+            saved_model,
+            f"{split}/*.gz",
+            exec_properties["tile"],
+            json.loads(exec_properties["command"]),
+            place / EXPECTED,
+        )
+        _mark(blessing, blessed=not reason, reason=reason)
+
+
+def compare(
+    keras_model: Path,
+    saved_model: Path,
+    pattern: str,
+    tile: int,
+    command: Sequence[str],
+    expected: Path,
+) -> str:
+    """Compares what a model makes of parts of some images, in each form that it has.
+
+    Args:
+        keras_model: file of the model in Keras's own format.
+        saved_model: folder of the SavedModel.
+        pattern: files of GZIP TFRecords of tf.Examples.
+        tile: pixels of a side above which the SavedModel goes tile by tile.
+        command: serves the SavedModel and compares; see `ServingCheck`.
+        expected: NPZ file that is written for it.
+
+    Returns:
+        What differs, in a line; empty if nothing does.
+    """
+    model = keras.saving.load_model(keras_model, compile=False)
+    images = canaries(pattern, model.channels, tile)
+    answers = [np.asarray(to_uint8(model(to_float(batch)))) for batch in images]
+    arrays: dict[str, Any] = {f"images_{i}": batch for i, batch in enumerate(images)}
+    arrays |= {f"reconstructions_{i}": answer for i, answer in enumerate(answers)}
+    np.savez(expected, **arrays)
+    with _running([*command, str(saved_model), str(expected)] if command else []) as process:
+        # While a server starts.
+        signature = tf.saved_model.load(str(saved_model)).signatures[c.RECONSTRUCT]
+        for batch, answer in zip(images, answers):
+            served = signature(images=tf.constant(batch))[c.RECONSTRUCTIONS].numpy()
+            difference = int(np.abs(served.astype(int) - answer).max())
+            if difference > TOLERANCE:
+                height, width = batch.shape[1:3]
+                return (
+                    f"the SavedModel differs from {MODEL} by {difference} of 255 grey levels on "
+                    f"an image of {height}x{width}; at most {TOLERANCE} is allowed"
+                )
+        return _verdict(process) if process else ""
+
+
+def canaries(pattern: str, channels: int, tile: int) -> list[np.ndarray]:
+    """Parts of the first images: a batch of small ones, an odd size, and one larger than a tile.
+
+    Images that are too small for that go on by reflection.
+
+    Returns:
+        uint8 arrays [N, H, W, channels].
+    """
+    records = tf.data.TFRecordDataset(tf.io.gfile.glob(pattern), compression_type="GZIP")
+    spec = {c.IMAGE_ENCODED: tf.io.FixedLenFeature((), tf.string)}
+    features = [tf.io.parse_single_example(record, spec) for record in records.take(BATCH)]
+    images = [decode_stored(each[c.IMAGE_ENCODED], channels).numpy() for each in features]
+    batch = [_part(images[i % len(images)], SIDE, SIDE) for i in range(BATCH)]
+    large = _part(images[0], tile + STRIP[0], STRIP[1])
+    return [np.stack(batch), _part(images[-1], *ODD)[None], large[None]]
+
+
+def _part(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of an image [H, W, C], in that size."""
+    missing = [max(0, size - side) for size, side in zip((height, width), image.shape)]
+    image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+    top, left = ((side - size) // 2 for side, size in zip(image.shape, (height, width)))
+    return image[top : top + height, left : left + width]
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str] | None]:
+    """A program that finds our packages and does not outlive the block, nor what it started."""
+    if not command:
+        yield None
+        return
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with process:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _verdict(process: subprocess.Popen[str]) -> str:
+    try:
+        _, errors = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return f"the check of the served model did not end within {TIMEOUT} s"
+    if process.returncode == 0:
+        return ""
+    lines = errors.strip().splitlines() or [f"exit status {process.returncode}"]
+    return lines[-1].removeprefix("error: ")
+
+
+def _in_service(saved_model: Path, base: Path) -> bool:
+    newest = newest_version(base)
+    return newest is not None and provenance(newest).get("digest") == model_digest(saved_model)
+
+
+def _mark(blessing: types.Artifact, *, blessed: bool, reason: str = "") -> None:
+    """As TFX's InfraValidator does."""
+    (Path(blessing.uri) / (BLESSED if blessed else NOT_BLESSED)).touch()
+    blessing.set_int_custom_property("blessed", int(blessed))
+    if reason:
+        blessing.set_string_custom_property(REASON, reason)

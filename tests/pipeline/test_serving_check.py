@@ -1,0 +1,165 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx.dsl.components.base import base_executor
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+from keras_ae import linear
+from keras_ae.datasets.sources import Record
+from keras_ae.export import export
+from keras_ae.models import ConvAutoencoder
+from pipeline.components.image_example_gen.executor import to_example
+from pipeline.components.pusher import executor as pusher
+from pipeline.components.serving_check import executor
+
+TILE = 256
+# What a server does, without one: answers of the SavedModel against the file.
+CHECK = """
+import sys
+import numpy as np, tensorflow as tf
+model, expected = sys.argv[-2:]
+ask = tf.saved_model.load(model).signatures["reconstruct"]
+with np.load(expected) as arrays:
+    names = [name for name in arrays.files if name.startswith("images_")]
+    for name in names:
+        answer = ask(images=tf.constant(arrays[name]))["reconstructions"].numpy().astype(int)
+        assert np.abs(answer - arrays[name.replace("images", "reconstructions")]).max() <= 1
+    print(len(names), "alike")
+"""
+REFUSE = "import sys; sys.exit('starting\\nerror: REST: 7 grey levels')"
+
+
+@pytest.fixture(scope="module")
+def made(photographs, tmp_path_factory) -> Path:
+    """A Model artifact's folder: SavedModel and `model.keras`."""
+    pca = linear.fit(linear.patch_moments(photographs, 8), 8)
+    model = ConvAutoencoder("small")
+    linear.set_linear_path(model, pca)
+    place = tmp_path_factory.mktemp("model")
+    export(model, place / "Format-Serving", floor=pca, tile=TILE)
+    model.save(place / executor.MODEL)
+    return place
+
+
+@pytest.fixture
+def check(photographs, encode, tmp_path, made):
+    """Runs ServingCheck: check(model folder, command, blessed) -> its InfraBlessing."""
+    place = tmp_path / "examples" / "Split-test"
+    place.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(place / "data.gz"), options="GZIP") as writer:
+        for i, photograph in enumerate(photographs):
+            writer.write(to_example(Record(f"{i}.png", encode(photograph, "PNG")), 3))
+
+    def run(model: Path = made, command=(sys.executable, "-c", CHECK), blessed: int = 1):
+        examples = artifact(standard_artifacts.Examples, tmp_path / "examples")
+        examples.split_names = '["test"]'
+        infra_blessing = artifact(standard_artifacts.InfraBlessing, tmp_path / "blessing")
+        node = {"model_blessing": [model_blessing(tmp_path, blessed)]}
+        node |= {"examples": [examples], "model": [artifact(standard_artifacts.Model, model)]}
+        properties = {
+            "push_destination": str(tmp_path / "push"),
+            "tile": TILE,
+            "command": json.dumps(command),
+        }
+        context = base_executor.BaseExecutor.Context(tmp_dir=str(tmp_path), unique_id="1")
+        executor.Executor(context).Do(node, {"blessing": [infra_blessing]}, properties)
+        return infra_blessing
+
+    return run
+
+
+def artifact(kind, uri: Path):
+    made = kind()
+    made.uri = str(uri)
+    return made
+
+
+def model_blessing(tmp_path: Path, blessed: int = 1):
+    blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "evaluated")
+    blessing.set_int_custom_property("blessed", blessed)
+    return blessing
+
+
+def push(model: Path, infra_blessing, tmp_path: Path):
+    """Runs the Pusher; its PushedModel."""
+    pushed = artifact(standard_artifacts.PushedModel, tmp_path / "pushed")
+    destination = pusher_pb2.PushDestination(
+        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(tmp_path / "push"))
+    )
+    pusher.Executor().Do(
+        {
+            "model": [artifact(standard_artifacts.Model, model)],
+            "model_blessing": [model_blessing(tmp_path)],
+            "infra_blessing": [infra_blessing],
+        },
+        {"pushed_model": [pushed]},
+        {"push_destination": proto_utils.proto_to_json(destination), "custom_config": "{}"},
+    )
+    return pushed
+
+
+@pytest.mark.parametrize("command", [(), (sys.executable, "-c", CHECK)])
+def test_a_model_that_answers_alike_is_pushed(check, made, tmp_path, command):
+    blessing = check(command=command)
+    assert blessing.get_int_custom_property("blessed") == 1
+    assert not blessing.has_custom_property("reason")
+    assert [path.name for path in (tmp_path / "blessing").glob("INFRA*")] == ["INFRA_BLESSED"]
+    assert push(made, blessing, tmp_path).get_int_custom_property("pushed") == 1
+    assert pusher.newest_version(tmp_path / "push") is not None
+
+
+def test_the_expected_answers_are_those_of_small_odd_and_large_images(check, made, tmp_path):
+    check(command=())
+    with np.load(tmp_path / "blessing" / executor.EXPECTED) as arrays:
+        images = [arrays[f"images_{i}"] for i in range(3)]
+        answers = [arrays[f"reconstructions_{i}"] for i in range(3)]
+    assert [image.shape for image in images] == [(8, 64, 64, 3), (1, 37, 53, 3), (1, 296, 24, 3)]
+    for image, answer in zip(images, answers):
+        assert image.dtype == answer.dtype == np.uint8
+        difference = np.abs(image.astype(int) - answer)
+        assert 0 < difference.mean() < 20
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ((sys.executable, "-c", REFUSE), "REST: 7 grey levels"),
+        ((sys.executable, "-c", "import sys; sys.exit(3)"), "exit status 3"),
+    ],
+)
+def test_a_server_that_answers_otherwise_blocks_the_push(check, made, tmp_path, command, reason):
+    blessing = check(command=command)
+    assert blessing.get_int_custom_property("blessed") == 0
+    assert blessing.get_string_custom_property("reason") == reason
+    assert push(made, blessing, tmp_path).get_int_custom_property("pushed") == 0
+    assert pusher.newest_version(tmp_path / "push") is None
+
+
+def test_a_saved_model_that_is_not_the_keras_model_blocks_the_push(check, made, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "Format-Serving").symlink_to(made / "Format-Serving")
+    ConvAutoencoder("small").save(model / executor.MODEL)
+    blessing = check(model)
+    reason = blessing.get_string_custom_property("reason")
+    assert "differs from model.keras by" in reason
+    assert "on an image of 64x64; at most 1 is allowed" in reason
+    assert push(model, blessing, tmp_path).get_int_custom_property("pushed") == 0
+
+
+def test_what_is_not_to_be_pushed_is_not_compared(check, made, tmp_path):
+    command = (sys.executable, "-c", REFUSE)
+    refused = check(command=command, blessed=0)
+    assert refused.get_int_custom_property("blessed") == 0
+    assert not refused.has_custom_property("reason")
+    digest = pusher.model_digest(made / "Format-Serving")
+    pusher.publish(made / "Format-Serving", tmp_path / "push", {"digest": digest})
+    assert check(command=command).get_int_custom_property("blessed") == 1
+    pusher.publish(made / "Format-Serving", tmp_path / "push", {"digest": "another"})
+    assert check(command=command).get_int_custom_property("blessed") == 0
