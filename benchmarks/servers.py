@@ -1,0 +1,58 @@
+"""The local server as a process of its own."""
+
+import dataclasses
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from serving.client import ReconstructionClient
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """Where a server listens, its process, and its folder of versions with version 1."""
+
+    target: str
+    url: str
+    pid: int
+    base: Path
+
+
+@contextmanager
+def local_server(model: Path, flags: Sequence[str] = ()) -> Iterator[Server]:
+    """Serves a SavedModel as version 1 of `keras_ae` on free ports until the block ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder) / "keras_ae"
+        shutil.copytree(model, base / "1")
+        port, rest_port = free_port(), free_port()
+        command = [
+            *(sys.executable, "-m", "serving.server", "--model_name=keras_ae"),
+            *(f"--port={port}", f"--rest_api_port={rest_port}", f"--model_base_path={base}"),
+        ]
+        with subprocess.Popen([*command, *flags], stderr=subprocess.DEVNULL) as process:
+            try:
+                target = f"127.0.0.1:{port}"
+                with ReconstructionClient(target) as client:
+                    client.wait_until_ready()
+                yield Server(target, f"http://127.0.0.1:{rest_port}", process.pid, base)
+            finally:
+                process.terminate()
+
+
+def free_port() -> int:
+    """A port that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

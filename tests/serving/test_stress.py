@@ -1,0 +1,60 @@
+import pytest
+from PIL import Image
+
+from benchmarks import stress
+from benchmarks.servers import local_server
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    with local_server(exported, ["--max_num_load_retries=0"]) as running:
+        yield running
+
+
+@pytest.fixture
+def storm(server, photographs):
+    return stress.Storm(server.target, server.url, server.pid, Image.fromarray(photographs[1]))
+
+
+def test_unusual_images_are_reconstructed(storm):
+    assert stress.unusual_images(storm)["answered"] == 13
+
+
+def test_broken_images_get_a_status(storm):
+    assert stress.broken_images(storm)["status"] == 10
+
+
+def test_each_of_many_mutated_images_gets_a_status_or_a_right_result(storm):
+    counts = stress.mutated_images(storm, 200)
+    assert counts.total() == 200
+    assert min(counts["status"], counts["answered"]) > 10
+
+
+def test_bad_tensors_are_refused(storm):
+    assert stress.bad_tensors(storm)["INVALID_ARGUMENT"] == 12
+
+
+def test_random_tensors_are_answered_or_refused(storm):
+    counts = stress.random_tensors(storm, 300)
+    assert counts.total() == 300
+    assert min(counts["OK"], counts["INVALID_ARGUMENT"]) > 5
+
+
+def test_bad_rest_requests_are_refused(storm):
+    assert stress.bad_rest(storm).total() >= 10
+
+
+def test_a_request_that_is_given_up_holds_up_no_other(storm, server):
+    assert stress.cancelled_requests(storm, server.target, 20)["CANCELLED"] == 10
+
+
+def test_versions_come_and_go_under_load_without_a_failed_request(storm, server):
+    counts = stress.hot_swap(storm, server.target, server.base, seconds=0)
+    assert counts["rounds"] == 1
+    assert counts["requests"] > 10
+
+
+def test_a_wrong_answer_is_noticed(storm):
+    storm.expected = {name: values[:0] for name, values in storm.expected.items()}
+    with pytest.raises(stress.StressError, match="the good request has another"):
+        storm.check_good("nothing")
