@@ -189,8 +189,8 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) ->
         console.say(f"pushed nothing: the model is not blessed: {'; '.join(reasons)}")
         return
     console.say(
-        "serve: docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME=keras_ae "
-        f"-v {shlex.quote(str(push_dir))}:/models/keras_ae tensorflow/serving"
+        "serve: python -m serving.server --rest_api_port=8501 --model_name=keras_ae "
+        f"--model_base_path={shlex.quote(str(push_dir))}"
     )
 
 

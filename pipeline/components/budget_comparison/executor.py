@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,7 @@ def _score_batch(
     batch: list[bytes], models: dict[int, str], split: str
 ) -> Iterator[tuple[Any, ...]]:
     sources = [_features(record)[c.IMAGE_SOURCE].bytes_list.value[0].decode() for record in batch]
-    for budget, path in models.items():
-        answers = {
-            name: v.numpy() for name, v in _signature(path, c.SCORE)(tf.constant(batch)).items()
-        }
+    for budget, answers in _answers(models, c.SCORE, tf.constant(batch)).items():
         for i, source in enumerate(sources):
             if answers[c.STATUS][i]:
                 raise DataError(f"{source}: {answers[c.STATUS][i].decode()}")
@@ -130,6 +128,19 @@ def _with_global_floor(
     nan = float("nan")
     scored = [s._replace(global_floor_psnr=psnr.get((s.split, s.source), nan)) for s in scores]
     return scored, reason
+
+
+def _answers(models: dict[int, str], signature: str, value: Any) -> dict[int, dict[str, Any]]:
+    """What a signature of each model makes of its one input, as arrays by name.
+
+    Two at a time: the first call of a signature uses one core for a second or two.
+    """
+
+    def answer(path: str) -> dict[str, Any]:
+        return {name: v.numpy() for name, v in _signature(path, signature)(value).items()}
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(models, pool.map(answer, models.values())))
 
 
 def _signature(path: str, name: str) -> Any:
@@ -206,9 +217,8 @@ def _pictures(examples: types.Artifact, models: dict[int, str], channels: int) -
         encoded = features[c.IMAGE_ENCODED].bytes_list.value[0]
         image = decode_stored(encoded, channels)
         shown = {}
-        for budget, path in models.items():
-            # Not `serving_default`: the first call of a signature takes a second.
-            answers = _signature(path, c.RECONSTRUCT)(image[None])
+        # Not `serving_default`: the first call of a signature takes a second.
+        for budget, answers in _answers(models, c.RECONSTRUCT, image[None]).items():
             png = tf.io.encode_png(answers[c.RECONSTRUCTIONS][0], PNG_COMPRESSION).numpy()
             shown[budget] = (png, float(answers[c.PSNR][0]))
         name = features[c.IMAGE_SOURCE].bytes_list.value[0].decode()
