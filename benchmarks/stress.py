@@ -11,6 +11,7 @@ import http.client
 import io
 import math
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -18,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from serving.tensors import to_array, to_proto
 
 TIMEOUT = 60
 BATCH = 16
+REST = 5
+"""Seconds in which a server may tidy up before its memory is read."""
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -247,6 +250,26 @@ def cancelled_requests(storm: Storm, target: str, count: int) -> Counter[str]:
     return counts
 
 
+def slow_streams(storm: Storm, target: str, count: int) -> Counter[str]:
+    """Connections that begin a request and never end it hold up no other."""
+    begun = {
+        storm.url.removeprefix("http://"): (
+            b"POST /v1/models/keras_ae:predict HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
+        ),
+        target: b"PRI * HTTP/2.0\r\n\r\nSM",
+    }
+    with ExitStack() as open_ones:
+        for address, start in begun.items():
+            host, port = address.split(":")
+            for _ in range(count):
+                connection = open_ones.enter_context(socket.create_connection((host, int(port))))
+                connection.sendall(start)
+        storm.check_good("connections that do not go on")
+    storm.check_good("connections that broke off")
+    return Counter({"open": count * len(begun)})
+
+
 class Load:
     """Requests from several threads until it is told to stop; counts versions and failures."""
 
@@ -362,6 +385,7 @@ def main() -> None:
                 "bad tensors": lambda share: bad_tensors(storm),
                 "bad REST": lambda share: bad_rest(storm),
                 "cancelled": lambda share: cancelled_requests(storm, server.target, 200 // share),
+                "slow streams": lambda share: slow_streams(storm, server.target, 100 // share),
                 "mutated images": lambda share: mutated_images(
                     storm, arguments.mutants // share, arguments.seed
                 ),
@@ -372,13 +396,15 @@ def main() -> None:
             # What a server needs at its first unusual requests stays with it.
             for run in storms.values():
                 run(10)
+            hot_swap(storm, server.target, server.base, 0)
+            time.sleep(REST)
             before = storm.memory()
             for name, run in storms.items():
                 print(f"{name:<16} {dict(run(1))}", flush=True)
-            time.sleep(5)
-            after = storm.memory()
             swaps = hot_swap(storm, server.target, server.base, arguments.seconds)
             print(f"{'hot swap':<16} {dict(swaps)}")
+            time.sleep(REST)
+            after = storm.memory()
     growth = after / before - 1
     print(f"memory of the server: {before / 1e6:,.0f} MB, {after / 1e6:,.0f} after ({growth:+.1%})")
     if growth > 0.1:

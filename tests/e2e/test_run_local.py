@@ -74,7 +74,15 @@ def test_a_run_prints_its_own_lines_only(first, place):
     nodes += ["Pusher"]
     assert list(first.nodes) == nodes
     assert first.errors == ""
-    for text in ("floor", "<- chosen", "chosen: ", "report: ", "pushed: ", "serve: python -m serving.server", "done in"):
+    for text in (
+        "floor",
+        "<- chosen",
+        "chosen: ",
+        "report: ",
+        "pushed: ",
+        "serve: python -m serving.server",
+        "done in",
+    ):
         assert text in first.out
     assert not re.search(r"WARNING|absl|tensorflow/core|Traceback", first.out)
     (log,) = (place / "root" / "logs").iterdir()

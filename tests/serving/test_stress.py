@@ -48,6 +48,24 @@ def test_a_request_that_is_given_up_holds_up_no_other(storm, server):
     assert stress.cancelled_requests(storm, server.target, 20)["CANCELLED"] == 10
 
 
+def test_connections_that_begin_a_request_and_never_end_it_hold_up_no_other(storm, server):
+    assert stress.slow_streams(storm, server.target, 20)["open"] == 40
+
+
+def test_after_a_storm_the_memory_is_what_it_was(storm):
+    def storms() -> None:
+        stress.broken_images(storm)
+        stress.bad_rest(storm)
+        stress.mutated_images(storm, 100)
+        stress.random_tensors(storm, 200)
+
+    storms()
+    before = storm.memory()
+    storms()
+    storms()
+    assert storm.memory() < 1.1 * before
+
+
 def test_versions_come_and_go_under_load_without_a_failed_request(storm, server):
     counts = stress.hot_swap(storm, server.target, server.base, seconds=0)
     assert counts["rounds"] == 1
