@@ -241,6 +241,32 @@ def test_a_batch_is_split_by_count(server):
     np.testing.assert_array_equal(np.stack(result.reconstructions), 255 - IMAGES)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("images", "limit", "name"),
+    [
+        ([png(image) for image in IMAGES], "MAX_REQUEST_PIXELS", c.IMAGE_BYTES),
+        (IMAGES, "MAX_PIXELS", c.IMAGES),
+    ],
+    ids=["encoded", "arrays"],
+)
+def test_a_batch_is_split_by_pixels(server, monkeypatch, images, limit, name, asynchronous):
+    monkeypatch.setattr(c, limit, 2 * 4 * 6 + 1)
+
+    async def ask():
+        async with AsyncReconstructionClient(server.target) as client:
+            return await client.reconstruct(images)
+
+    if asynchronous:
+        result = asyncio.run(ask())
+    else:
+        with ReconstructionClient(server.target) as client:
+            result = client.reconstruct(images)
+    sizes = [len(to_array(one.inputs[name])) for one in server.predictions.requests]
+    assert sorted(sizes) == [1, 2, 2]
+    np.testing.assert_array_equal(np.stack(result.reconstructions), 255 - IMAGES)
+
+
 def test_an_image_above_the_limit_travels_alone(server):
     with ReconstructionClient(server.target, max_request_bytes=1) as client:
         assert len(client.reconstruct(IMAGES)) == 5
