@@ -28,7 +28,8 @@ class AsyncReconstructionClient(BaseClient):
 
     async def reconstruct(self, images: Images, as_png: bool = False) -> Reconstructions:
         """See `ReconstructionClient.reconstruct`."""
-        return await self._run(self._plans.reconstruct(images, as_png))
+        plan = await asyncio.to_thread(self._plans.reconstruct, images, as_png)
+        return await self._run(plan)
 
     async def encode(self, images: np.ndarray | Sequence[np.ndarray]) -> Any:
         """See `ReconstructionClient.encode`."""
@@ -40,7 +41,7 @@ class AsyncReconstructionClient(BaseClient):
 
     async def score(self, images: Images) -> Scores:
         """See `ReconstructionClient.score`."""
-        return await self._run(self._plans.score(images))
+        return await self._run(await asyncio.to_thread(self._plans.score, images))
 
     async def metadata(self) -> Metadata:
         """See `ReconstructionClient.metadata`."""

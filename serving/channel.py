@@ -1,10 +1,12 @@
 """Where a server is, how the way to it is secured, and what a channel to it is opened with."""
 
 import ipaddress
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -17,6 +19,9 @@ OPTIONS: Final = (
     # A server that comes back is found soon; the defaults are 1 and 120 s.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+)
+_PLACE = re.compile(
+    r"(?:dns:(?:///)?|ipv[46]:)?(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]+)?"
 )
 
 
@@ -48,6 +53,8 @@ class Connection:
     def __post_init__(self) -> None:
         if not self.target or self.target != self.target.strip():
             raise ConfigurationError(f"expected a target as 127.0.0.1:8500; got {self.target!r}")
+        if self.rest:
+            _check_url(self.target)
         if self.rest and self.tls and not self.encrypted:
             raise ConfigurationError(f"REST over TLS is at https://...; got {self.target}")
         if bool(self.client_certificate) != bool(self.client_key):
@@ -76,7 +83,7 @@ class Connection:
         """Whether nothing leaves this machine."""
         if self.target.startswith(("unix:", "unix-abstract:")):
             return True
-        host = _host(self.target)
+        host = urlsplit(self.target).hostname or "" if self.rest else _host(self.target)
         try:
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
         except ValueError:
@@ -120,12 +127,22 @@ class Connection:
 
 
 def _host(target: str) -> str:
-    """The host of host:port, [v6]:port or URL; with a scheme of gRPC (dns:///) as well."""
-    place = target.rsplit("//", 1)[-1].removeprefix("dns:").removeprefix("ipv4:")
-    place = place.removeprefix("ipv6:").split("/", 1)[0].rsplit("@", 1)[-1]
-    if place.startswith("["):
-        return place[1:].split("]", 1)[0]
-    return place.rsplit(":", 1)[0] if place.count(":") == 1 else place
+    """The host of host:port or [v6]:port, with a scheme of gRPC (dns:///) as well."""
+    place = _PLACE.fullmatch(target)
+    return place["v6"] or place["name"] if place else target
+
+
+def _check_url(url: str) -> None:
+    """Nothing stands beside the host that another reader could take for the host."""
+    try:
+        parts = urlsplit(url)
+        fine = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or "@" in parts.netloc or "?" in url or "#" in url:
+        raise ConfigurationError(
+            "expected a REST target as http://127.0.0.1:8501, without user, query or fragment"
+        )
 
 
 def _read(path: str | Path | None) -> bytes | None:

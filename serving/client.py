@@ -43,7 +43,8 @@ class ReconstructionClient(BaseClient):
         client_certificate, client_key: PEM files, where the server wants to know the client.
         token: sent as a bearer token; never in plain text to another machine.
         max_request_bytes: larger batches are split into several requests, by about this size of a
-            request or its answer; an image that is larger travels alone.
+            request or its answer, and by the pixels that a server takes; an image that is larger
+            travels alone.
         max_request_images: likewise, by count.
         in_flight: most requests at a time of a batch that is split.
         retries: attempts after the first one, when the server is unavailable.

@@ -2,15 +2,16 @@
 
 import os
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+from keras_ae import contract
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
-from serving.images import chunks, weight
+from serving.images import area, chunks, weight
 
 SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 BATCH_BYTES, BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
@@ -44,21 +45,18 @@ def find(folder: Path, leave_out: Path | None = None) -> list[Path]:
 def outputs(sources: Sequence[Path], folder: Path, into: Path) -> list[Path]:
     """Where each source's PNG goes: the same name below `into`, with the suffix .png.
 
-    Two sources that would share a name, a.jpg and a.png, keep their suffix before it.
+    Sources that would share a name, a.jpg and a.png, keep their suffix before it, and so does one
+    that is called like what they then give, a.jpg.png.
 
     Raises:
         DataError: if a source would be overwritten.
     """
-    plain = [into / source.relative_to(folder).with_suffix(".png") for source in sources]
-    counts: dict[Path, int] = {}
-    for path in plain:
-        counts[path] = counts.get(path, 0) + 1
-    made = [
-        path if counts[path] == 1 else path.with_name(f"{source.name}.png")
-        for source, path in zip(sources, plain)
-    ]
-    check_not_overwritten(sources, made)
-    return made
+    made = {s: into / s.relative_to(folder).with_suffix(".png") for s in sources}
+    while shared := {path for path, count in Counter(made.values()).items() if count > 1}:
+        made |= {s: p.with_name(f"{s.name}.png") for s, p in made.items() if p in shared}
+    targets = [made[source] for source in sources]
+    check_not_overwritten(sources, targets)
+    return targets
 
 
 def check_not_overwritten(sources: Sequence[Path], targets: Sequence[Path]) -> None:
@@ -105,7 +103,8 @@ def answers(
     Yields:
         A file and its answer; or why it could not be read, or not be answered by itself.
     """
-    cut = chunks([_weight(path) for path in paths], BATCH_BYTES, BATCH_IMAGES)
+    sizes = ((_weight(path), area(path)) for path in paths)
+    cut = chunks(sizes, BATCH_BYTES, contract.MAX_REQUEST_PIXELS, BATCH_IMAGES)
     pool = ThreadPoolExecutor(in_flight)
     waiting: deque[Future[list[tuple[Path, T | str]]]] = deque()
     try:

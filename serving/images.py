@@ -2,9 +2,10 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -97,6 +98,34 @@ def weight(item: Item) -> int:
         raise DataError(f"cannot read {item}: {error.strerror}") from error
 
 
+def area(item: Item) -> int:
+    """Height times width, of a file by its header; 0 if that cannot be read."""
+    if isinstance(item, np.ndarray):
+        return item.shape[0] * item.shape[1]
+    try:
+        with io.BytesIO(item) if isinstance(item, bytes) else item.open("rb") as file:
+            return _header_area(file)
+    except Exception:
+        # Whatever is wrong with a file, the server finds the words for it.
+        return 0
+
+
+def _header_area(file: BinaryIO) -> int:
+    from PIL.BmpImagePlugin import BmpImageFile
+    from PIL.GifImagePlugin import GifImageFile
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    # Pillow's own open warns of large images, to which the server gives a status.
+    for kind in (PngImageFile, JpegImageFile, BmpImageFile, GifImageFile, WebPImageFile):
+        file.seek(0)
+        with suppress(SyntaxError):
+            width, height = kind(file).size
+            return width * height
+    return 0
+
+
 def encoded(item: Item) -> bytes:
     """The image as a file's bytes.
 
@@ -139,17 +168,24 @@ def decode_png(data: bytes) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def chunks(weights: Sequence[int], max_weight: int, max_count: int) -> list[list[int]]:
+def chunks(
+    sizes: Iterable[tuple[int, int]], max_weight: int, max_pixels: int, max_count: int
+) -> Iterator[list[int]]:
     """Cuts a row of images into requests: their indices, in order.
 
-    A request holds one image at least, however much it weighs.
+    A request holds one image at least, however large it is.
+
+    Args:
+        sizes: `weight` and `area` of each image; read as the requests are taken.
+        max_weight, max_pixels, max_count: of a request.
     """
-    made: list[list[int]] = []
-    total = 0
-    for index, one in enumerate(weights):
-        if not made or total + one > max_weight or len(made[-1]) >= max_count:
-            made.append([])
-            total = 0
-        made[-1].append(index)
-        total += one
-    return made
+    made: list[int] = []
+    total = pixels = 0
+    for index, (one, its_pixels) in enumerate(sizes):
+        total, pixels = total + one, pixels + its_pixels
+        if made and (total > max_weight or pixels > max_pixels or len(made) >= max_count):
+            yield made
+            made, total, pixels = [], one, its_pixels
+        made.append(index)
+    if made:
+        yield made

@@ -13,6 +13,7 @@ from serving.failures import TransportError, unreadable
 from serving.images import (
     Images,
     Item,
+    area,
     chunks,
     collect,
     collect_arrays,
@@ -51,7 +52,8 @@ class Plans:
 
     Attributes:
         rest: whether tensors travel as JSON.
-        max_bytes: of a request, about; an image alone may be larger.
+        max_bytes: of a request, about; an image alone may be larger. Neither has a request more
+            pixels than a server takes.
         max_images: of a request.
     """
 
@@ -68,6 +70,9 @@ class Plans:
             tensor = isinstance(item, np.ndarray) and not (self.rest or as_png)
             return np.shape(item) if tensor else None  # type: ignore[arg-type]
 
+        def most(group: list[int]) -> int:
+            return c.MAX_REQUEST_PIXELS if kind(items[group[0]]) is None else c.MAX_PIXELS
+
         def exchange(rows: list[int]) -> Exchange:
             chosen = [items[row] for row in rows]
             if kind(chosen[0]) is None:
@@ -76,9 +81,7 @@ class Plans:
 
         groups = _groups(kind(item) for item in items)
         exchanges = [
-            exchange(rows)
-            for group in groups
-            for rows in self._chunks(group, [weight(items[row]) for row in group])
+            exchange(rows) for group in groups for rows in self._chunks(items, group, most(group))
         ]
         together = together and not as_png
         return Plan(exchanges, lambda parts: _reconstructions(len(items), parts, together))
@@ -94,7 +97,7 @@ class Plans:
 
             return Exchange(build, lambda answer: (rows, _checked(answer, _SCORES, len(rows))))
 
-        cut = self._chunks(range(len(items)), [weight(item) for item in items])
+        cut = self._chunks(items, range(len(items)), c.MAX_REQUEST_PIXELS)
         return Plan([exchange(rows) for rows in cut], lambda parts: _scores(len(items), parts))
 
     def encode(self, images: np.ndarray | Sequence[np.ndarray]) -> Plan[Any]:
@@ -129,8 +132,11 @@ class Plans:
         """Any signature, as it is, in one request."""
         return _single(Call(PREDICT, signature, inputs))
 
-    def _chunks(self, rows: Sequence[int], weights: Sequence[int]) -> list[list[int]]:
-        cut = chunks(weights, self.max_bytes, self.max_images)
+    def _chunks(
+        self, items: Sequence[Item], rows: Sequence[int], max_pixels: int, growth: int = 1
+    ) -> list[list[int]]:
+        sizes = ((weight(items[row]) * growth, area(items[row])) for row in rows)
+        cut = chunks(sizes, self.max_bytes, max_pixels, self.max_images)
         return [[rows[index] for index in one] for one in cut]
 
     def _map(
@@ -152,7 +158,7 @@ class Plans:
         exchanges = [
             exchange(rows)
             for group in _groups(item.shape for item in items)
-            for rows in self._chunks(group, [items[row].nbytes * growth for row in group])
+            for rows in self._chunks(items, group, c.MAX_PIXELS, growth)
         ]
         return Plan(exchanges, lambda parts: _ordered(len(items), parts, together))
 

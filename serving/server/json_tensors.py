@@ -21,6 +21,8 @@ from serving.tensors import STRING, dtype_name, to_proto
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
+MAX_VALUES: Final = 16_000_000
+"""Values of a body, arrays and objects among them: no other thread runs while they are read."""
 
 _DTYPES: dict[int, type] = {
     types_pb2.DT_FLOAT: np.float32,
@@ -69,10 +71,15 @@ def parse(body: bytes) -> dict[str, Any]:
     NaN, Infinity and -Infinity are numbers, as for the real server.
 
     Raises:
-        RequestError: INVALID_ARGUMENT, if it is no JSON object.
+        RequestError: INVALID_ARGUMENT, if it is no JSON object, or one of too many values.
     """
     if not body:
         _refuse("JSON parse error: the body is empty; expected an object with 'instances'")
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        _refuse(
+            f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors by "
+            "gRPC, or less at a time"
+        )
     try:
         with _no_collection():
             document = orjson.loads(body)

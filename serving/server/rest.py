@@ -1,6 +1,7 @@
 """TensorFlow Serving's REST interface, the metrics and the playground's page: an ASGI app."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ _HTTP: Final = {
 }
 _LARGE = 32_768
 """Bytes from which on JSON is read and written in a thread."""
+_HUGE, _HUGE_AT_ONCE = 1_000_000, 2
+"""Bytes above which JSON waits for its turn to be read, and how many are read at a time."""
 
 
 def create_app(
@@ -93,6 +96,7 @@ class _Rest:
         self._core, self._metrics, self._metrics_path = core, metrics, metrics_path
         self._timeout, self._limit = timeout_seconds, max_body_bytes
         self._playground = Playground()
+        self._turns = asyncio.Semaphore(_HUGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -177,6 +181,13 @@ class _Rest:
 
     async def _answer(self, spec: Any, body: bytes, encoding: str) -> bytes:
         plain = await _work(len(body), bodies.decoded, body, encoding, self._limit)
+        async with self._turns if len(plain) > _HUGE else contextlib.nullcontext():
+            call, format = await self._read(spec, plain)
+        answer = await self._core.predict(call)
+        return await _work(answer.ByteSize(), json_answers.to_json, answer.outputs, format)
+
+    async def _read(self, spec: Any, plain: bytes) -> tuple[Any, str]:
+        """The request in a body, and the format of its answer."""
         document = await _work(len(plain), json_tensors.parse, plain)
         format = json_tensors.format_of(document)
         name = document.get("signature_name", "")
@@ -186,8 +197,7 @@ class _Rest:
         tensors = await _work(len(plain), json_tensors.to_tensors, document, inputs)
         call = predict_pb2.PredictRequest(model_spec=spec, inputs=tensors)
         call.model_spec.signature_name = name
-        answer = await self._core.predict(call)
-        return await _work(answer.ByteSize(), json_answers.to_json, answer.outputs, format)
+        return call, format
 
 
 async def _work(size: int, function: Callable[..., Any], *args: Any) -> Any:

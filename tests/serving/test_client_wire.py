@@ -14,6 +14,7 @@ from PIL import Image
 
 from keras_ae import contract as c
 from keras_ae import errors as e
+from serving.channel import Connection
 from serving.client import AsyncReconstructionClient, ReconstructionClient
 from serving.failures import ERRORS, Attempts, TransportError
 from serving.protos import (
@@ -241,6 +242,32 @@ def test_a_batch_is_split_by_count(server):
     np.testing.assert_array_equal(np.stack(result.reconstructions), 255 - IMAGES)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("images", "limit", "name"),
+    [
+        ([png(image) for image in IMAGES], "MAX_REQUEST_PIXELS", c.IMAGE_BYTES),
+        (IMAGES, "MAX_PIXELS", c.IMAGES),
+    ],
+    ids=["encoded", "arrays"],
+)
+def test_a_batch_is_split_by_pixels(server, monkeypatch, images, limit, name, asynchronous):
+    monkeypatch.setattr(c, limit, 2 * 4 * 6 + 1)
+
+    async def ask():
+        async with AsyncReconstructionClient(server.target) as client:
+            return await client.reconstruct(images)
+
+    if asynchronous:
+        result = asyncio.run(ask())
+    else:
+        with ReconstructionClient(server.target) as client:
+            result = client.reconstruct(images)
+    sizes = [len(to_array(one.inputs[name])) for one in server.predictions.requests]
+    assert sorted(sizes) == [1, 2, 2]
+    np.testing.assert_array_equal(np.stack(result.reconstructions), 255 - IMAGES)
+
+
 def test_an_image_above_the_limit_travels_alone(server):
     with ReconstructionClient(server.target, max_request_bytes=1) as client:
         assert len(client.reconstruct(IMAGES)) == 5
@@ -362,12 +389,44 @@ def test_model_version_and_label_are_sent(server):
         ({"target": "model.example:8500", "token": "s"}, "plain text to model.example:8500"),
         ({"target": "http://10.0.0.1:8501", "token": "s"}, "plain text"),
         ({"target": "dns:///model.example:8500", "token": "s"}, "plain text"),
-        ({"target": "http://localhost@model.example:1", "token": "s"}, "plain text"),
+        ({"target": "dns:model.example:8500#@127.0.0.1", "token": "s"}, "plain text"),
+        ({"target": "dns:model.example:8500//localhost", "token": "s"}, "plain text"),
+        ({"target": "ipv6:[::1]:1,[2001:db8::1]:1", "token": "s"}, "plain text"),
+        ({"target": "http://model.example//localhost:8501", "token": "s"}, "plain text"),
+        ({"target": "http://model.example#@127.0.0.1", "token": "s"}, "without user"),
+        ({"target": "http://model.example?@localhost", "token": "s"}, "without user"),
+        ({"target": "http://localhost@model.example:1", "token": "s"}, "without user"),
+        ({"target": "http://user:password@127.0.0.1:1"}, "without user"),
+        ({"target": "http://127.0.0.1:1?"}, "without user"),
+        ({"target": "http://127.0.0.1:port"}, "a REST target as http://127.0.0.1:8501"),
+        ({"target": "http://[::1"}, "a REST target as http://127.0.0.1:8501"),
+        ({"target": "http://"}, "a REST target as http://127.0.0.1:8501"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(e.ConfigurationError, match=message):
         ReconstructionClient(**{"target": "127.0.0.1:1", **options})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "localhost:1",
+        "127.0.0.1:1",
+        "[::1]:1",
+        "::1",
+        "dns:///localhost:1",
+        "dns:127.0.0.2:1",
+        "ipv4:127.0.0.1:1",
+        "ipv6:[::1]:1",
+        "unix:/tmp/socket",
+        "http://localhost",
+        "http://127.0.0.1:1/below",
+        "http://[::1]:1",
+    ],
+)
+def test_these_are_this_machine(target):
+    assert Connection(target, token="secret").local
 
 
 def test_a_token_travels_to_this_machine(server):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from serving.protos import meta_graph_pb2, tensor_pb2, types_pb2
+from serving.server import json_tensors
 from serving.server.core import RequestError
 from serving.server.json_answers import to_json
 from serving.server.json_tensors import COLUMNAR, ROW, parse, to_tensors
@@ -51,6 +52,24 @@ def test_large_arrays_keep_their_shape_and_values():
     images = np.random.default_rng(0).integers(0, 256, (4, 33, 17, 3), np.uint8)
     body = json.dumps({"instances": images.tolist()}).encode()
     np.testing.assert_array_equal(read(body, IMAGES)["images"], images)
+
+
+@pytest.mark.parametrize(
+    "values", ["0," * 99 + "0", "[]," * 50 + "[]", "[" * 100 + "]" * 100, '{"a":0},' * 50 + "0"]
+)
+def test_more_values_than_memory_is_for_are_refused_before_they_are_read(monkeypatch, values):
+    monkeypatch.setattr(json_tensors, "MAX_VALUES", 98)
+    body = f'{{"inputs": [{values}]}}'.encode()
+    monkeypatch.setattr(json_tensors.orjson, "loads", lambda body: pytest.fail("was read"))
+    with pytest.raises(RequestError, match="more than 98 values; send images as PNG in b64") as e:
+        parse(body)
+    assert e.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_base64_of_the_same_size_is_read(monkeypatch):
+    monkeypatch.setattr(json_tensors, "MAX_VALUES", 98)
+    body = json.dumps({"inputs": [{"b64": "AAAA" * 500}, {"b64": "AAAA" * 500}]}).encode()
+    assert read(body, BYTES)["image_bytes"].tolist() == [bytes(1500)] * 2
 
 
 def test_rows_may_be_objects_by_input():

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import socket
+import threading
 import zlib
 
 import grpc
@@ -12,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from serving.server import json_tensors
 from serving.server.core import RequestError
 from serving.server.metrics import Metrics
 from serving.server.rest import create_app
@@ -404,18 +406,25 @@ class Refusing:
     def models(self):
         return []
 
+    def signature(self, spec, name):
+        raise self.error
+
+
+def client_of(core, timeout_seconds=1, max_body_bytes=1):
+    app = create_app(
+        core,
+        Metrics(core.models),
+        metrics_path=None,
+        timeout_seconds=timeout_seconds,
+        max_body_bytes=max_body_bytes,
+    )
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
 
 def answer_of(core):
     async def get():
-        app = create_app(
-            core,
-            Metrics(core.models),
-            metrics_path=None,
-            timeout_seconds=1,
-            max_body_bytes=1,
-        )
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        async with client_of(core) as client:
             return await client.get("/v1/models/m")
 
     return asyncio.run(get())
@@ -441,3 +450,50 @@ def test_every_code_has_its_status(code):
 
 def test_a_fault_of_the_server_is_500_in_json():
     refused(answer_of(Refusing(ZeroDivisionError("secret"))), 500, "ZeroDivisionError; its log")
+
+
+NOT_FOUND = RequestError(grpc.StatusCode.NOT_FOUND, "no such model")
+
+
+def test_a_small_body_of_many_values_is_refused(monkeypatch):
+    monkeypatch.setattr(json_tensors, "MAX_VALUES", 1_000_000)
+    body = gzip.compress(b'{"inputs": [' + b"0," * 2_000_000 + b"0]}")
+
+    async def post():
+        async with client_of(Refusing(NOT_FOUND), 60, MAX_BODY) as client:
+            return await client.post(PREDICT, content=body, headers={"content-encoding": "gzip"})
+
+    refused(asyncio.run(post()), 400, "more than 1,000,000 values")
+
+
+def test_two_huge_bodies_are_read_at_a_time_and_small_ones_meanwhile(monkeypatch):
+    huge = b'{"inputs": "%s"}' % (b"A" * 2_000_000)
+    lock, release = threading.Lock(), threading.Event()
+    running, most = 0, 0
+
+    def parse(body, read=json_tensors.parse):
+        nonlocal running, most
+        if len(body) == len(huge):
+            with lock:
+                running += 1
+                most = max(most, running)
+            assert release.wait(60)
+            with lock:
+                running -= 1
+        return read(body)
+
+    async def post():
+        async with client_of(Refusing(NOT_FOUND), 60, MAX_BODY) as client:
+            tasks = [asyncio.create_task(client.post(PREDICT, content=huge)) for _ in range(4)]
+            async with asyncio.timeout(60):
+                while running < 2:
+                    await asyncio.sleep(0.01)
+            small = await client.post(PREDICT, content=b'{"inputs": ["a"]}')
+            assert not any(task.done() for task in tasks)
+            release.set()
+            return [small, *await asyncio.gather(*tasks)]
+
+    monkeypatch.setattr(json_tensors, "parse", parse)
+    for answer in asyncio.run(post()):
+        refused(answer, 404, "no such model")
+    assert most == 2
