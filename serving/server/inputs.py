@@ -34,6 +34,7 @@ class Inputs:
         rows: size of the first dimension; None if the inputs share none, so that they cannot be
             part of a batch.
         pixels: in all images of the request; 0 if it holds none.
+        has_status: whether the signature gives the status of each row, asked for or not.
     """
 
     signature: str
@@ -41,6 +42,7 @@ class Inputs:
     outputs: tuple[str, ...]
     rows: int | None
     pixels: int
+    has_status: bool = False
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -77,7 +79,8 @@ def check(name: str, signature: Any, request: Any, pixels_per_position: int) -> 
             arrays[alias] = to_array(proto, MAX_TENSOR_BYTES)
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}: {error}") from error
-    return Inputs(name, arrays, outputs, _rows(signature, arrays), pixels)
+    has_status = contract.STATUS in signature.outputs
+    return Inputs(name, arrays, outputs, _rows(signature, arrays), pixels, has_status)
 
 
 def _check_names(expected: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
