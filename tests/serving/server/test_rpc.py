@@ -343,6 +343,14 @@ def test_as_many_strings_as_allowed_are_answered(client):
     assert answer.status.shape == (1024,)
 
 
+@pytest.mark.parametrize("letter", ["図", "%", "\n", " "])
+def test_long_names_do_not_hide_why_they_are_refused(client, letter):
+    names = [f"{i:02}" + letter * 98 for i in range(30)]
+    request = client.request(dict.fromkeys(names, PIXELS), signature="reconstruct")
+    words = "input size does not match signature: 30!=1"
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+
+
 def test_latents_of_more_pixels_than_allowed_are_refused(client):
     proto = tensor(types_pb2.DT_FLOAT, (1, 1001, 1000, 8), float_val=[0.5])
     request = client.request({"latents": proto}, "keras_ae", "decode")
