@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ async def _until_signalled(flags: Flags) -> None:
     await stop.wait()
     logger.info("stopping: requests in flight have %.0f s", GRACE_SECONDS)
     await server.stop()
+    # asyncio.run waits for the threads of the one that it finds.
+    loop.set_default_executor(ThreadPoolExecutor(1))
     logger.info("stopped")
 
 
