@@ -126,11 +126,14 @@ def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
             tensor.tensor_shape.dim.add(size=size)
         return tensor
 
+    no_image = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[b""])
+    no_image.tensor_shape.dim.add(size=100_000_000)
     ranks = {
         f"rank {rank}": images(to_proto(np.zeros((1,) * rank, np.uint8))) for rank in (0, 1, 3, 5)
     }
     return {
         "one value for a huge shape": images(shaped(1, 2**20, 2**20, 3, int_val=[1])),
+        "one string for a huge shape": request(c.SERVING_DEFAULT, **{c.IMAGE_BYTES: no_image}),
         "short tensor_content": images(shaped(1, 8, 8, 3, tensor_content=b"short")),
         "a negative size": images(shaped(1, -8, 8, 3, int_val=[1])),
         "an overflowing shape": images(shaped(2**62, 2**62, 2**62, 3, int_val=[1])),

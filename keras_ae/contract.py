@@ -46,3 +46,8 @@ MAX_PIXELS: Final = 64_000_000
 
 MAX_REQUEST_PIXELS: Final = 4 * MAX_PIXELS
 """Pixels of all the encoded images of a request together."""
+
+TOO_MANY_PIXELS: Final = (
+    f"more than {MAX_REQUEST_PIXELS:,} pixels with the images before it: send fewer at once"
+)
+"""Status of an image that would be decoded in a smaller request."""

@@ -8,9 +8,7 @@ UNKNOWN = "not a PNG, JPEG, BMP, GIF or WebP image"
 EMPTY = "empty"
 NO_PIXELS = "the header gives no pixels"
 TOO_LARGE = f"more than {c.MAX_PIXELS:,} pixels"
-TOO_MANY = (
-    f"more than {c.MAX_REQUEST_PIXELS:,} pixels with the images before it: send fewer at once"
-)
+TOO_MANY = c.TOO_MANY_PIXELS
 ANIMATED = "an animated WebP; send one frame as PNG, JPEG or WebP"
 CORRUPT = "cannot be decoded: truncated or corrupt"
 

@@ -1,11 +1,12 @@
 """Runs the server: `python -m serving.server --help`."""
 
+import logging
 import os
-import sys
+from typing import NoReturn
 
 
-def main() -> int:
-    """Reads the flags, then serves until SIGTERM or SIGINT; returns the exit status."""
+def main() -> NoReturn:
+    """Reads the flags, serves until SIGTERM or SIGINT, and ends the process."""
     # Before anything loads TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.server import flags
@@ -13,8 +14,11 @@ def main() -> int:
     parsed = flags.parse()
     from serving.server import app
 
-    return app.run(parsed)
+    status = app.run(parsed)
+    logging.shutdown()
+    # Python would wait for threads whose requests had all the time that they get.
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ async def _until_signalled(flags: Flags) -> None:
     await stop.wait()
     logger.info("stopping: requests in flight have %.0f s", GRACE_SECONDS)
     await server.stop()
+    # asyncio.run waits for the threads of the one that it finds.
+    loop.set_default_executor(ThreadPoolExecutor(1))
     logger.info("stopped")
 
 
@@ -181,18 +184,23 @@ class Server:
         logger.info("REST at http://%s:%d", flags.host, self.rest_port)
 
     async def _reread_config(self, file: Path) -> None:
-        current = self._flags.models
+        current: Any = self._flags.models
+        said = ""
         while True:
             await asyncio.sleep(self._flags.config_poll_seconds)
             try:
                 found = await asyncio.to_thread(config.read, file, config.ModelServerConfig)
                 if found == current:
                     continue
-                current = found
+                # One that fails may be in force in part, and is tried again.
+                current = None
                 await self.core.reconfigure(found)
+                current, said = found, ""
                 logger.info("%s: in force", file)
             except (ConfigurationError, RequestError) as error:
-                logger.error("%s: %s", file, error)
+                if str(error) != said:
+                    logger.error("%s: %s", file, error)
+                said = str(error)
 
     def _update_health(self) -> None:
         self._start_task(self._health.set(self.core.ready()))

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from keras_ae import contract
 from keras_ae.errors import ConfigurationError
 from serving.server.core import RequestError
 from serving.server.inputs import Inputs, invalid
@@ -209,7 +210,7 @@ class Batcher:
 
 
 def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs | Exception]:
-    """Runs requests as one, or one by one where that fails.
+    """Runs requests as one, or one by one where that fails or one takes the pixels of others.
 
     Args:
         run: calls the model.
@@ -220,12 +221,27 @@ def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs
         For each member its outputs, or the error that it gets alone.
     """
     try:
-        return [*_split(run(_joined(members, rows)), members, rows)]
+        answers = _split(run(_joined(members, rows)), members, rows)
     # One at a time each gets its own answer or its own error.
     except Exception as error:
         if len(members) == 1:
             return [error]
-        return [run_together(run, [member], member.rows or 0)[0] for member in members]
+        return _run_each(run, members)
+    if len(members) > 1 and any(map(_is_short_of_pixels, answers)):
+        return _run_each(run, members)
+    return [
+        {name: array for name, array in answer.items() if name in member.outputs}
+        for member, answer in zip(members, answers)
+    ]
+
+
+def _run_each(run: Run, members: Sequence[Inputs]) -> list[Outputs | Exception]:
+    return [run_together(run, [member], member.rows or 0)[0] for member in members]
+
+
+def _is_short_of_pixels(answer: Outputs) -> bool:
+    status = answer.get(contract.STATUS)
+    return status is not None and contract.TOO_MANY_PIXELS.encode() in status.ravel().tolist()
 
 
 def _joined(members: Sequence[Inputs], rows: int) -> Inputs:
@@ -239,7 +255,10 @@ def _joined(members: Sequence[Inputs], rows: int) -> Inputs:
         if padding:
             parts.append(np.repeat(parts[-1][-1:], padding, axis=0))
         arrays[name] = np.concatenate(parts)
-    return Inputs(first.signature, arrays, first.outputs, rows, 0)
+    outputs = first.outputs
+    if first.has_status and contract.STATUS not in outputs:
+        outputs = (*outputs, contract.STATUS)
+    return Inputs(first.signature, arrays, outputs, rows, 0)
 
 
 def _split(outputs: Outputs, members: Sequence[Inputs], rows: int) -> list[Outputs]:

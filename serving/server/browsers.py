@@ -3,10 +3,12 @@
 Without a CORS header no page of another origin can read an answer. Two things are left. A page may
 send a POST blindly: refused by its Origin. Or its name may come to resolve to the loopback address
 (DNS rebinding), which makes it the same origin: on a loopback address, browsers must ask for
-localhost or an IP address. Programs send neither Origin nor Sec-Fetch-Site, and are let through.
+localhost or an IP address. Such a page may send neither Origin nor Sec-Fetch-Site, so browsers are
+known by their User-Agent too; programs are let through.
 """
 
 import ipaddress
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import grpc
@@ -21,9 +23,9 @@ def refuse_foreign_pages(request: Request) -> None:
     Raises:
         RequestError: PERMISSION_DENIED, for a request that a page of another origin made.
     """
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    if origin is None and site is None:
+    if not _is_browser(request.headers):
         return
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     host = request.headers.get("host", "")
     foreign = origin is not None and _netloc(origin) != host.lower()
     if request.method != "GET" and (foreign or site in ("cross-site", "same-site")):
@@ -36,6 +38,12 @@ def refuse_foreign_pages(request: Request) -> None:
             grpc.StatusCode.PERMISSION_DENIED,
             "this server is for this machine; open it as localhost or 127.0.0.1",
         )
+
+
+def _is_browser(headers: Mapping[str, str]) -> bool:
+    if headers.get("user-agent", "").startswith("Mozilla"):
+        return True
+    return any(name == "origin" or name.startswith("sec-") for name in headers)
 
 
 def _netloc(origin: str) -> str:

@@ -4,6 +4,7 @@ TensorFlow's kernels end the whole process on some shapes, and a tensor of a few
 a shape of terabytes.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from serving.tensors import dtype_name, shape_of, to_array
 
 MAX_TENSOR_BYTES = 2**30
 """Largest input as an array."""
+MAX_STRINGS = 1024
+"""In an input; each becomes an object, and a value of a few bytes may stand for all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Inputs:
         rows: size of the first dimension; None if the inputs share none, so that they cannot be
             part of a batch.
         pixels: in all images of the request; 0 if it holds none.
+        has_status: whether the signature gives the status of each row, asked for or not.
     """
 
     signature: str
@@ -38,6 +42,7 @@ class Inputs:
     outputs: tuple[str, ...]
     rows: int | None
     pixels: int
+    has_status: bool = False
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -74,7 +79,8 @@ def check(name: str, signature: Any, request: Any, pixels_per_position: int) -> 
             arrays[alias] = to_array(proto, MAX_TENSOR_BYTES)
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}: {error}") from error
-    return Inputs(name, arrays, outputs, _rows(signature, arrays), pixels)
+    has_status = contract.STATUS in signature.outputs
+    return Inputs(name, arrays, outputs, _rows(signature, arrays), pixels, has_status)
 
 
 def _check_names(expected: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
@@ -123,6 +129,8 @@ def _check_tensor(alias: str, info: Any, proto: Any) -> tuple[int, ...]:
         raise invalid(f"tensor parsing error: {alias}: {error}") from error
     if not info.tensor_shape.unknown_rank:
         _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], sizes)
+    if proto.dtype == types_pb2.DT_STRING:
+        _check_strings(alias, sizes, len(proto.string_val))
     return sizes
 
 
@@ -132,6 +140,20 @@ def _check_shape(alias: str, known: list[int], sizes: tuple[int, ...]) -> None:
         raise invalid(f"input {alias} must have the shape [{expected}]; got {list(sizes)[:16]}")
     if 0 in sizes:
         raise invalid(f"input {alias} of shape {list(sizes)} is empty; sizes must be 1 or more")
+
+
+def _check_strings(alias: str, sizes: tuple[int, ...], sent: int) -> None:
+    count = math.prod(sizes)
+    if count > MAX_STRINGS:
+        raise invalid(
+            f"input {alias} of shape {list(sizes)[:16]} has {count:,} strings; at most "
+            f"{MAX_STRINGS:,} are allowed: send fewer at once"
+        )
+    if sent != count:
+        raise invalid(
+            f"tensor parsing error: {alias}: the shape {list(sizes)[:16]} needs {count:,} strings "
+            f"in string_val; got {sent:,}"
+        )
 
 
 def _pixels(alias: str, sizes: tuple[int, ...], pixels_per_position: int) -> int:

@@ -252,8 +252,7 @@ class Manager:
         removed = self._configured - set(listed)
         self._configured = set(listed)
         for name in removed:
-            self._models[name].labels = {}
-            self._models[name].aspire({})
+            self._models[name].unconfigure()
         await self._poll()
         self._on_change()
 

@@ -98,14 +98,24 @@ class Model:
 
     async def poll(self) -> None:
         """Looks under the base path, and starts what has to be loaded and stops what has to go."""
-        base_path = versions.local_path(self.name, self.config.base_path)
-        policy = self.config.model_version_policy
+        config = self.config
+        if not config.base_path:
+            return
+        base_path = versions.local_path(self.name, config.base_path)
         try:
             found = await asyncio.to_thread(versions.find, base_path)
         except OSError as error:
             logger.debug("%s: cannot list %s: %s", self.name, base_path, error)
             return
-        self.aspire(versions.aspired(found, policy))
+        # What was found says nothing about a configuration that came meanwhile.
+        if self.config is config:
+            self.aspire(versions.aspired(found, config.model_version_policy))
+
+    def unconfigure(self) -> None:
+        """Lets go of every version and of the labels; returns at once."""
+        self.config = model_server_config_pb2.ModelConfig()
+        self.labels = {}
+        self.aspire({})
 
     def aspire(self, wanted: dict[int, Path]) -> None:
         """Makes `wanted`, version -> folder, what is served; returns at once."""

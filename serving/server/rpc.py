@@ -1,10 +1,13 @@
 """The gRPC side: services of TensorFlow Serving, health and reflection."""
 
+import itertools
 import logging
+import string
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,8 +24,9 @@ logger = logging.getLogger("serving.server")
 
 PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
-MAX_MESSAGE_CHARACTERS = 2000
-"""Of an error; it travels in a trailer, and clients allow trailers 8 KB."""
+MAX_MESSAGE_BYTES = 4000
+"""Of an error as it is sent; it travels in a trailer, and clients allow trailers 8 KB."""
+_SENT_AS_IT_IS = " " + string.punctuation.replace("%", "")
 
 
 class Observer(Protocol):
@@ -73,7 +77,7 @@ class _Services:
             return answer
         except RequestError as error:
             code = error.code
-            await context.abort(code, error.message[:MAX_MESSAGE_CHARACTERS])
+            await context.abort(code, _fitting(error.message))
         # A bug must neither end the server nor send its traceback.
         except Exception:
             code = grpc.StatusCode.INTERNAL
@@ -85,6 +89,13 @@ class _Services:
     def _observe(self, api: str, request: Any, code: grpc.StatusCode, seconds: float) -> None:
         name = request.model_spec.name if hasattr(request, "model_spec") else ""
         self._observer.observe(name, code.name, api, "GRPC", seconds)
+
+
+def _fitting(message: str) -> str:
+    """What fits of an error's message; gRPC sends what is not printable ASCII as "%XX"."""
+    sent = (quote(character, safe=_SENT_AS_IT_IS, errors="replace") for character in message)
+    sizes = itertools.accumulate(map(len, sent))
+    return message[: sum(1 for _ in itertools.takewhile(MAX_MESSAGE_BYTES.__ge__, sizes))]
 
 
 async def _refuse(context: Any, name: str) -> None:

@@ -31,7 +31,7 @@ def test_each_of_many_mutated_images_gets_a_status_or_a_right_result(storm):
 
 
 def test_bad_tensors_are_refused(storm):
-    assert stress.bad_tensors(storm)["INVALID_ARGUMENT"] == 12
+    assert stress.bad_tensors(storm)["INVALID_ARGUMENT"] == 13
 
 
 def test_random_tensors_are_answered_or_refused(storm):

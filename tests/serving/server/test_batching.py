@@ -1,15 +1,20 @@
 import asyncio
+import dataclasses
 import threading
 
 import grpc
 import numpy as np
 import pytest
 
+from keras_ae import contract
 from keras_ae.errors import ConfigurationError
+from serving.protos import predict_pb2
 from serving.server import config
 from serving.server.batching import Batcher, BatchingOptions
 from serving.server.core import RequestError
 from serving.server.inputs import Inputs
+from serving.server.servable import Servable
+from serving.tensors import to_proto
 from tests.serving.servers import PIXELS, wait_until
 
 
@@ -99,6 +104,49 @@ def test_a_request_that_fails_does_not_fail_its_neighbours():
     assert answers[0]["y"].tolist() == [[2]]
     assert (answers[1].code, answers[1].message) == (grpc.StatusCode.INVALID_ARGUMENT, "negative")
     assert answers[2]["y"].tolist() == [[6]]
+
+
+class Decoding:
+    """A model whose calls decode no more than 5 pixels; each row of `x` has as many as it says."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, given):
+        sizes = given.arrays["x"][:, 0]
+        self.batches.append(len(sizes))
+        fits = np.cumsum(sizes) <= 5
+        status = np.where(fits, b"", contract.TOO_MANY_PIXELS.encode()).astype(object)
+        outputs = {"y": sizes * fits, contract.STATUS: status}
+        return {name: outputs[name] for name in given.outputs}
+
+
+@pytest.mark.parametrize("outputs", [("y", contract.STATUS), ("y",)])
+def test_the_pixels_of_a_request_do_not_fail_its_neighbours(outputs):
+    model = Decoding()
+    members = [
+        dataclasses.replace(inputs(sizes), outputs=outputs, has_status=True)
+        for sizes in ([4], [3], [4, 4])
+    ]
+    answers = run(ONE, model, *members)
+    assert model.batches == [4, 1, 1, 2]
+    assert [answer["y"].tolist() for answer in answers] == [[4], [3], [4, 0]]
+    assert all(set(answer) == set(outputs) for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("signature", "sent", "expected"),
+    [
+        ("serving_default", {"image_bytes": [b""]}, True),
+        ("decode", {"latents": np.zeros((1, 1, 1, 8), np.float32)}, False),
+    ],
+)
+def test_it_is_known_which_signatures_give_a_status(exported, signature, sent, expected):
+    request = predict_pb2.PredictRequest(output_filter=["psnr"] if expected else [])
+    request.model_spec.signature_name = signature
+    for name, values in sent.items():
+        request.inputs[name].CopyFrom(to_proto(values))
+    assert Servable(exported).check(request).has_status == expected
 
 
 def test_large_images_do_not_share_a_batch():

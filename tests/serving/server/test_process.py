@@ -79,6 +79,36 @@ def test_a_process_answers_over_tcp_unix_socket_and_rest_and_drains(serve, publi
         client.channel.close()
 
 
+SHORT_GRACE = """
+import runpy
+from serving.server import app
+app.GRACE_SECONDS = 1
+runpy.run_module("serving.server", run_name="__main__")
+"""
+
+
+def test_it_ends_when_the_grace_is_over_whatever_its_threads_do(publish, free_port):
+    publish(1)
+    port = free_port()
+    flags = (f"--port={port}", "--model_name=m", f"--model_base_path={publish.base}")
+    with (
+        subprocess.Popen([sys.executable, "-c", SHORT_GRACE, *flags]) as process,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        try:
+            client = Client(channel)
+            client.wait_for({1: "AVAILABLE"})
+            steps = np.array([2**31 - 1], np.int32)
+            request = client.request({"steps": steps}, signature="count")
+            endless = client.prediction.Predict.future(request, timeout=60)
+            client.predict({"images": PIXELS})
+            process.terminate()
+            assert process.wait(30) == 0
+            assert endless.exception(60)
+        finally:
+            process.kill()
+
+
 def test_what_it_says(serve, publish):
     publish(1)
     server = serve(publish.base, "--max_num_load_retries=0")

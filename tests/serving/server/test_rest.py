@@ -346,6 +346,9 @@ def test_made_up_models_are_counted_together(rest_server):
 # Other web pages
 
 
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -354,7 +357,7 @@ def test_made_up_models_are_counted_together(rest_server):
         {"origin": "http://127.0.0.1:1"},
         {"sec-fetch-site": "cross-site"},
         {"origin": "http://example.com", "host": "example.com"},
-        {"sec-fetch-site": "same-origin", "host": "example.com:8501"},
+        {"user-agent": BROWSER, "host": "example.com:8501"},
     ],
 )
 def test_pages_of_others_cannot_use_the_server(rest_server, headers):
@@ -364,7 +367,8 @@ def test_pages_of_others_cannot_use_the_server(rest_server, headers):
 
 
 def test_a_name_that_was_made_to_resolve_here_reads_nothing(rest_server):
-    headers = {"host": "example.com", "sec-fetch-site": "same-origin"}
+    # A page that is not secure sends no Sec-Fetch-Site, and no Origin to its own.
+    headers = {"host": "example.com", "user-agent": BROWSER}
     for path in ("/", "/v1/models/keras_ae", "/v1/models/keras_ae/metadata", METRICS_PATH):
         assert rest_server.client.get(path, headers=headers).status_code == 403
 
@@ -374,8 +378,9 @@ def test_the_own_page_and_programs_can(rest_server):
     body = {"instances": [b64(b"")]}
     for name in ("127.0.0.1", "localhost", "[::1]"):
         host = f"{name}:{port}"
-        own = {"origin": f"http://{host}", "host": host, "sec-fetch-site": "same-origin"}
+        own = {"origin": f"http://{host}", "host": host, "user-agent": BROWSER}
         assert rest_server.predict(body, headers=own).status_code == 200
+        assert rest_server.client.get("/", headers=own).status_code == 200
     assert rest_server.predict(body, headers={"host": "models.example"}).status_code == 200
 
 

@@ -313,6 +313,44 @@ def test_hostile_tensors_are_refused_and_the_next_request_is_right(client, signa
     assert client.predict({"images": PIXELS}, "encode", name="keras_ae").latents.shape[0] == 1
 
 
+STRINGS = {
+    "one string for many": (tensor(types_pb2.DT_STRING, (100,), string_val=[b""]), "got 1"),
+    "no strings": (tensor(types_pb2.DT_STRING, (1,)), "got 0"),
+    "strings as content": (tensor(types_pb2.DT_STRING, (1,), tensor_content=b"a"), "got 0"),
+    "a huge shape": (
+        tensor(types_pb2.DT_STRING, (100_000_000,), string_val=[b""]),
+        "has 100,000,000 strings; at most 1,024 are allowed: send fewer at once",
+    ),
+    "too many strings": (
+        tensor(types_pb2.DT_STRING, (1025,), string_val=[b""] * 1025),
+        "has 1,025 strings; at most 1,024 are allowed: send fewer at once",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("signature", "alias"), [("serving_default", "image_bytes"), ("score", "examples")]
+)
+@pytest.mark.parametrize("name", STRINGS)
+def test_hostile_strings_are_refused(client, signature, alias, name):
+    proto, words = STRINGS[name]
+    request = client.request({alias: proto}, "keras_ae", signature)
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+
+
+def test_as_many_strings_as_allowed_are_answered(client):
+    answer = client.predict({"image_bytes": [b""] * 1024}, "", name="keras_ae", outputs=["status"])
+    assert answer.status.shape == (1024,)
+
+
+@pytest.mark.parametrize("letter", ["図", "%", "\n", " "])
+def test_long_names_do_not_hide_why_they_are_refused(client, letter):
+    names = [f"{i:02}" + letter * 98 for i in range(30)]
+    request = client.request(dict.fromkeys(names, PIXELS), signature="reconstruct")
+    words = "input size does not match signature: 30!=1"
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+
+
 def test_latents_of_more_pixels_than_allowed_are_refused(client):
     proto = tensor(types_pb2.DT_FLOAT, (1, 1001, 1000, 8), float_val=[0.5])
     request = client.request({"latents": proto}, "keras_ae", "decode")

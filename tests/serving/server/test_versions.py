@@ -325,6 +325,35 @@ def test_reload_adds_changes_and_removes_models(serving, publish, tmp_path):
     assert client.running.server.core.models() == ["n"]
 
 
+@pytest.mark.parametrize("name", ["n", "m"])
+def test_a_slow_listing_does_not_bring_back_what_was_removed(
+    serving, publish, tmp_path, monkeypatch, name
+):
+    publish(1)
+    publish(3, under=tmp_path / "other")
+    listing, go, list_folder = threading.Event(), threading.Event(), versions.find
+
+    def slow(base_path):
+        found = list_folder(base_path)
+        if base_path == publish.base:
+            listing.set()
+            go.wait(60)
+        return found
+
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    polled = count_polls(client)
+    monkeypatch.setattr(versions, "find", slow)
+    assert listing.wait(60)
+    before = polled()
+    client.reload(models(entry(tmp_path / "other", name=name)))
+    client.wait_for({1: END})
+    go.set()
+    wait_until(lambda: polled() > before)
+    assert client.status()[1] == END
+    assert client.predict({"images": PIXELS}, name=name).version == 3
+
+
 def test_another_base_path_is_loaded_even_with_the_same_numbers(serving, publish, tmp_path):
     publish(1)
     publish(3, version=1, under=tmp_path / "other")
@@ -384,6 +413,37 @@ def test_a_changed_config_file_is_read_again(start_server, publish, tmp_path):
     assert client.predict({"images": PIXELS}).version == 2
     write(str(models(entry(publish.base, "model_version_policy { specific { versions: 1 } }"))))
     client.wait_for({1: AVAILABLE, 2: END})
+
+
+def test_a_config_file_that_failed_is_tried_again(start_server, publish, tmp_path, caplog):
+    publish(1)
+    file = tmp_path / "models"
+
+    def write(*entries):
+        (tmp_path / "new").write_text(str(models(*entries)))
+        (tmp_path / "new").rename(file)
+
+    def failures():
+        return [r for r in caplog.records if "currently available" in r.getMessage()]
+
+    every = "model_version_policy { all {} }"
+    label = f'{every} version_labels {{ key: "canary" value: 2 }}'
+    write(entry(publish.base, every))
+    client = start_server(f"--model_config_file={file}", config_poll_seconds=0.05)
+    client.wait_for({1: AVAILABLE})
+    tries, reconfigure = [], client.running.server.core.reconfigure
+
+    async def counted(found):
+        tries.append(found)
+        await reconfigure(found)
+
+    client.running.server.core.reconfigure = counted
+    write(entry(publish.base, label))
+    wait_until(lambda: len(tries) > 3)
+    assert len(failures()) == 1
+    publish(2)
+    wait_until(lambda: "canary" in client.running.server.core._models["m"].labels)
+    assert client.predict({"images": PIXELS}, label="canary").version == 2
 
 
 def test_without_polling_new_versions_are_not_looked_for(serving, publish):
