@@ -41,6 +41,7 @@ def unusual_images(photograph: Image.Image) -> dict[str, bytes]:
     text.add_text("comment", "a" * 1_000_000)
     sixteen = Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257)
     frames = [photograph.convert("P"), photograph.rotate(180).convert("P")]
+    many = [Image.new("L", (96, 64), grey) for grey in range(250)]
     wide = Image.new("RGB", (100_000, 1), (10, 200, 30))
     return {
         "RGBA": encoded(photograph.convert("RGBA"), "PNG"),
@@ -50,6 +51,7 @@ def unusual_images(photograph: Image.Image) -> dict[str, bytes]:
         "CMYK JPEG": encoded(photograph.convert("CMYK"), "JPEG"),
         "GIF": encoded(photograph.convert("P"), "GIF"),
         "animated GIF": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "GIF of 250 frames": encoded(many[0], "GIF", save_all=True, append_images=many[1:]),
         "WebP": encoded(photograph, "WEBP"),
         "BMP": encoded(photograph, "BMP"),
         "1x1": encoded(photograph.crop((0, 0, 1, 1)), "PNG"),
@@ -65,6 +67,7 @@ def broken_images(photograph: Image.Image) -> dict[str, bytes]:
     bad_checksum = bytearray(png)
     bad_checksum[-17] ^= 0xFF
     bomb = encoded(Image.new("1", (8001, 8000)), "PNG")
+    gif = encoded(Image.new("P", (14000, 14000)), "GIF")
     return {
         "no bytes": b"",
         "text": b"this is no image",
@@ -76,6 +79,7 @@ def broken_images(photograph: Image.Image) -> dict[str, bytes]:
         "a header of 2^31-1 square": png_header(2**31 - 1, 2**31 - 1) + chunk(b"IEND", b""),
         "8001x8000 in 8 KB": bomb,
         "a header of 23170 square": png_header(23170, 23170) + chunk(b"IEND", b""),
+        "14000x14000 on a GIF's screen of 1x1": gif[:6] + struct.pack("<HH", 1, 1) + gif[10:],
     }
 
 

@@ -13,7 +13,10 @@ ANIMATED = "an animated WebP; send one frame as PNG, JPEG or WebP"
 CORRUPT = "cannot be decoded: truncated or corrupt"
 
 HEADER_BYTES = 32
-BMP = 2
+BMP, GIF = 2, 3
+GIF_EXTENSION, GIF_IMAGE, GIF_END = 0x21, 0x2C, b"\x3b"
+# A run is blocks of one size, a step passes over one.
+GIF_STEPS, GIF_RUN = 16384, 256
 
 
 def decode_each(encoded: Any, channels: int) -> tuple[Any, Any, Any]:
@@ -31,7 +34,8 @@ def decode_each(encoded: Any, channels: int) -> tuple[Any, Any, Any]:
     """
     import tensorflow as tf
 
-    kinds, faults = tf.map_fn(_inspect, encoded, fn_output_signature=(tf.int32, tf.string))
+    signature = (tf.int32, tf.string, tf.int32)
+    kinds, faults, ends = tf.map_fn(_inspect, encoded, fn_output_signature=signature)
     count = tf.shape(encoded)[0]
     raw = tf.TensorArray(
         tf.uint8, count, element_shape=(None, None, None), infer_shape=False, clear_after_read=False
@@ -42,13 +46,18 @@ def decode_each(encoded: Any, channels: int) -> tuple[Any, Any, Any]:
     # No bytes cannot be decoded: a faulty image is passed over like a corrupt one.
     allowed = tf.where(tf.equal(faults, ""), encoded, "")
     total = tf.constant(0, tf.int64)
-    for index, image in _decodable(allowed, kinds, channels):
+    for index, image in _decodable(allowed, kinds, ends, channels):
         total += tf.reduce_prod(tf.shape(image, out_type=tf.int64)[:2])
         fits = total <= c.MAX_REQUEST_PIXELS
         # A few megabytes may hold gigabytes of pixels.
         raw = raw.write(tf.cast(index, tf.int32), image[: tf.where(fits, tf.shape(image)[0], 0)])
         fault = tf.where(tf.size(image) > 0, tf.where(fits, "", TOO_MANY), TOO_LARGE)
         status = tf.tensor_scatter_nd_update(status, index[None, None], fault[None])
+        if not fits:
+            # To decode the rest in vain would take as long as a request likes.
+            passed_over = tf.equal(faults, "") & (tf.range(count) > tf.cast(index, tf.int32))
+            status = tf.where(passed_over, TOO_MANY, status)
+            break
 
     pixels = tf.TensorArray(
         tf.uint8,
@@ -65,20 +74,21 @@ def decode_each(encoded: Any, channels: int) -> tuple[Any, Any, Any]:
     return pixels, sizes, status
 
 
-def _decodable(encoded: Any, kinds: Any, channels: int) -> Any:
-    """A dataset of the index and the pixels, as its decoder gives them, of each good image.
+def _decodable(encoded: Any, kinds: Any, ends: Any, channels: int) -> Any:
+    """An iterator of the index and the pixels, as its decoder gives them, of each good image.
 
     Only a dataset goes on after an error. Its functions are built anew at each request, which took
-    190 ms with TensorFlow's optimizations and all that can be done elsewhere, and takes 14 so.
+    190 ms with TensorFlow's optimizations and all that can be done elsewhere, and takes 14 so. The
+    body of a loop over an iterator is none of them.
     """
     import tensorflow as tf
 
-    def pixels(index: Any, data: Any, kind: Any) -> tuple[Any, Any]:
+    def pixels(index: Any, data: Any, kind: Any, end: Any) -> tuple[Any, Any]:
         decoders = [
             lambda: tf.io.decode_png(data, channels=channels),
             lambda: _small_jpeg(data),
             lambda: tf.io.decode_bmp(data),
-            lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+            lambda: tf.io.decode_gif(tf.strings.substr(data, 0, end) + GIF_END)[0],
             lambda: tf.io.decode_webp(data)[0],
         ]
         return index, tf.ensure_shape(tf.switch_case(kind, decoders), (None, None, None))
@@ -87,8 +97,8 @@ def _decodable(encoded: Any, kinds: Any, channels: int) -> Any:
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     indices = tf.range(tf.shape(encoded, out_type=tf.int64)[0])
-    images = tf.data.Dataset.from_tensor_slices((indices, encoded, kinds))
-    return images.map(pixels, num_parallel_calls=2).ignore_errors().with_options(options)
+    images = tf.data.Dataset.from_tensor_slices((indices, encoded, kinds, ends))
+    return iter(images.map(pixels, num_parallel_calls=2).ignore_errors().with_options(options))
 
 
 def decode_stored(data: Any, channels: int) -> Any:
@@ -109,27 +119,86 @@ def decode_stored(data: Any, channels: int) -> Any:
     )
 
 
-def _inspect(data: Any) -> tuple[Any, Any]:
-    """Format of an image, 0..4 or -1, and what its header has against it: empty if nothing."""
+def _inspect(data: Any) -> tuple[Any, Any, Any]:
+    """Format of an image, 0..4 or -1, what is against it, empty if nothing, and where to cut it."""
     import tensorflow as tf
 
     head = tf.strings.substr(data, 0, HEADER_BYTES)
     padding = tf.zeros((HEADER_BYTES,), tf.uint8)
     head = tf.cast(tf.concat([tf.io.decode_raw(head, tf.uint8), padding], 0), tf.int32)
     kind, height, width = _header(head)
-    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    # TensorFlow holds every frame of a GIF, and each may be larger than the screen.
+    frame_height, frame_width, end = tf.cond(
+        tf.equal(kind, GIF),
+        lambda: _first_frame(data, head),
+        lambda: (height, width, tf.strings.length(data)),
+    )
+    sizes = tf.stack([[height, width], [frame_height, frame_width]])
+    pixels = tf.reduce_max(tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1))
     fault = tf.case(
         [
             (tf.equal(tf.strings.length(data), 0), lambda: tf.constant(EMPTY)),
             (kind < 0, lambda: tf.constant(UNKNOWN)),
-            ((height < 1) | (width < 1), lambda: tf.constant(NO_PIXELS)),
+            (end < 0, lambda: tf.constant(CORRUPT)),
+            (tf.reduce_any(sizes < 1), lambda: tf.constant(NO_PIXELS)),
             (pixels > c.MAX_PIXELS, lambda: tf.constant(TOO_LARGE)),
             # TensorFlow 2.21 was seen to corrupt its heap on one.
             (_animated_webp(head), lambda: tf.constant(ANIMATED)),
         ],
         default=lambda: tf.constant(""),
     )
-    return kind, fault
+    return kind, fault, end
+
+
+def _first_frame(data: Any, head: Any) -> tuple[Any, Any, Any]:
+    """Height and width of the first frame of a GIF and where it ends: -1 if there is none."""
+    import tensorflow as tf
+
+    # The zero ends the blocks of a truncated file.
+    octets = tf.concat([tf.io.decode_raw(data, tf.uint8), tf.zeros((1,), tf.uint8)], 0)
+    last = tf.size(octets) - 1
+
+    def octet(at: Any) -> Any:
+        return tf.cast(octets[tf.minimum(at, last)], tf.int32)
+
+    def word(at: Any) -> Any:
+        return octet(at) + 256 * octet(at + 1)
+
+    def colours(flags: Any) -> Any:
+        """Bytes of the colour table that flags announce."""
+        table = 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7))
+        return tf.where(flags >= 128, table, 0)
+
+    def after_blocks(at: Any, steps: Any) -> tuple[Any, Any]:
+        at, steps = tf.while_loop(
+            lambda at, steps: (octet(at) > 0) & (steps > 0),
+            lambda at, steps: (_after_run(octets, at), steps - 1),
+            (at, steps),
+        )
+        return at + 1, steps - 1
+
+    # Blocks of mixed sizes, shorter than any writer's, would hold a thread for long.
+    steps = tf.minimum(256 + last // 32, GIF_STEPS)
+    at, steps = tf.while_loop(
+        lambda at, steps: tf.equal(octet(at), GIF_EXTENSION) & (steps > 0),
+        lambda at, steps: after_blocks(at + 2, steps),
+        (13 + colours(head[10]), steps),
+    )
+    end, steps = after_blocks(at + 11 + colours(octet(at + 9)), steps)
+    found = tf.equal(octet(at), GIF_IMAGE) & (steps >= 0)
+    return word(at + 7), word(at + 5), tf.where(found, tf.minimum(end, last), -1)
+
+
+def _after_run(octets: Any, at: Any) -> Any:
+    """Where the blocks of a GIF end that have the size of the one at `at`, at most `GIF_RUN`."""
+    import tensorflow as tf
+
+    at = tf.minimum(at, tf.size(octets) - 1)
+    step = tf.cast(octets[at], tf.int32) + 1
+    same = tf.equal(octets[at : at + GIF_RUN * step : step], octets[at])
+    same = tf.concat([tf.cast(same, tf.int32), [0]], 0)
+    run = tf.argmin(same, output_type=tf.int32)
+    return tf.minimum(at + run * step, tf.size(octets) - 1)
 
 
 def _in_channels(image: Any, kind: Any, data: Any, channels: int) -> Any:

@@ -17,11 +17,11 @@ def storm(server, photographs):
 
 
 def test_unusual_images_are_reconstructed(storm):
-    assert stress.unusual_images(storm)["answered"] == 13
+    assert stress.unusual_images(storm)["answered"] == 14
 
 
 def test_broken_images_get_a_status(storm):
-    assert stress.broken_images(storm)["status"] == 10
+    assert stress.broken_images(storm)["status"] == 11
 
 
 def test_each_of_many_mutated_images_gets_a_status_or_a_right_result(storm):
