@@ -393,9 +393,9 @@ def main() -> None:
                     storm, arguments.tensors // share, arguments.seed
                 ),
             }
-            # What a server needs at its first unusual requests stays with it.
+            # TensorFlow keeps what it prepared for a shape, in caches that are full at some time.
             for run in storms.values():
-                run(10)
+                run(2)
             hot_swap(storm, server.target, server.base, 0)
             time.sleep(REST)
             before = storm.memory()
