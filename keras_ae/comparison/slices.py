@@ -1,0 +1,130 @@
+"""Parts of the test images: where a budget that is better on average is worse."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_ae.comparison import statistics
+from keras_ae.comparison.split import Split, number
+from keras_ae.scores import MODEL
+
+HARDEST = ("hardest tenth", "by PSNR of patch PCA")
+"""The worst decile that no budget had a say in."""
+FLAGGED = 0.05
+RESAMPLES = 2_000
+
+
+def break_down(split: Split, name: str, chosen: int) -> dict[str, Any]:
+    """Compares budgets within each slice of a split's images.
+
+    A slice is called worse where its images lose from one budget to a later one while all images
+    together gain, by a one-sided paired t-test, with the p-values of all slices and steps adjusted
+    together (Holm 1979). Slices of fewer than 8 images are listed and not judged.
+
+    Args:
+        split: the images.
+        name: of the split.
+        chosen: the chosen budget; `change` is from the smallest budget to it.
+
+    Returns:
+        See `slices` in the schema.
+    """
+    budgets = split.layout.budgets
+    first = budgets[0]
+    slices = _slices(split)
+    steps = sorted({*zip(budgets, budgets[1:]), *([(first, chosen)] if chosen != first else [])})
+    rows = [_row(split, by, value, images, first, chosen) for by, value, images in slices]
+    judged = [s for s in slices if int(s[2].sum()) >= statistics.LEAST]
+    compared = len(judged) * len(steps)
+    return {
+        "split": name,
+        "least": statistics.LEAST,
+        "level": statistics.LEVEL,
+        "from": first,
+        "to": chosen,
+        "compared": compared,
+        "rows": rows,
+        "worse": _worse(split, judged, steps),
+        "text": _text(len(slices), len(judged), compared),
+    }
+
+
+def _slices(split: Split) -> list[tuple[str, str, np.ndarray]]:
+    """What is sliced, the slice, and which images are in it; nothing that holds them all."""
+    table, found, seen = split.table, [], set()
+    for by, column in table.slices.items():
+        values = sorted(set(column))
+        groups = [column == value for value in values]
+        # A folder for each label divides the images as the labels do.
+        pattern = frozenset(group.tobytes() for group in groups)
+        if len(values) > 1 and pattern not in seen:
+            found += [(by, value, group) for value, group in zip(values, groups)]
+            seen.add(pattern)
+    floor = split.each({("patch_pca", "psnr", 0): 1.0})
+    tenth = np.argsort(floor, kind="stable")[: -(-len(floor) // 10)]
+    hardest = np.zeros(len(floor), bool)
+    hardest[tenth] = True
+    return [*found, (*HARDEST, hardest)]
+
+
+def _row(
+    split: Split, by: str, value: str, images: np.ndarray, first: int, chosen: int
+) -> dict[str, Any]:
+    budgets = split.layout.budgets
+    exact = (by, value) != HARDEST
+    part = split.bootstrap.values[images]
+    means = split.means((by, value)) if exact else statistics.mean(part)
+    at = dict(zip(split.names, means))
+    gain = at[MODEL, "psnr", chosen] - at["patch_pca", "psnr", 0]
+    terms = {(MODEL, "psnr", chosen): 1.0, (MODEL, "psnr", first): -1.0}
+    return {
+        "by": by,
+        "value": value,
+        "images": split.count((by, value)) if exact else int(images.sum()),
+        "psnr": [number(at[MODEL, "psnr", budget]) for budget in budgets],
+        "ssim": [number(at[MODEL, "ssim", budget]) for budget in budgets],
+        "gain_over_floor": number(gain),
+        "change": _change(split.each(terms)[images]) if chosen != first else _no_change(part),
+    }
+
+
+def _change(each: np.ndarray) -> dict[str, Any]:
+    interval = statistics.Bootstrap(each[:, None], RESAMPLES).interval([1.0])
+    return {
+        "mean": number(each.mean()),
+        "interval": None if interval is None else list(interval),
+        "wilcoxon_p": statistics.wilcoxon(each),
+        "images": len(each),
+    }
+
+
+def _no_change(part: np.ndarray) -> dict[str, Any]:
+    return {"mean": 0.0, "interval": None, "wilcoxon_p": None, "images": len(part)}
+
+
+def _worse(
+    split: Split, judged: list[tuple[str, str, np.ndarray]], steps: list[tuple[int, int]]
+) -> list[dict[str, Any]]:
+    found, p_values = [], []
+    for before, after in steps:
+        each = split.each({(MODEL, "psnr", after): 1.0, (MODEL, "psnr", before): -1.0})
+        for by, value, images in judged:
+            p_values.append(statistics.fell(each[images]))
+            place = {"by": by, "value": value, "from": before, "to": after}
+            found.append((place, each[images], float(each.mean())))
+    worse = []
+    for (place, each, overall), p in zip(found, statistics.holm(p_values)):
+        if p < FLAGGED and overall > 0:
+            change = _change(each)
+            numbers = {name: change[name] for name in ("images", "mean", "interval")}
+            worse.append({**place, **numbers, "overall": overall})
+    return worse
+
+
+def _text(slices: int, judged: int, compared: int) -> str:
+    if not judged:
+        return f"None of {slices} slices has {statistics.LEAST} images: none is judged."
+    return (
+        f"{judged} of {slices} slices have {statistics.LEAST} images or more and were judged in "
+        f"{compared} comparisons; p-values are adjusted for their number."
+    )

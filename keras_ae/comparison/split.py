@@ -1,0 +1,148 @@
+"""The images of one split: means over all of them, intervals over those that were kept."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ae.comparison import statistics
+from keras_ae.comparison.statistics import LEVEL, Bootstrap, Interval
+from keras_ae.scores import ALL, FLOORS, METRICS, Layout, Sums, Table
+
+Column = tuple[str, str, int]
+"""A ladder, a metric and a budget; or a floor, "psnr" and 0. Of several seeds, their mean."""
+Terms = Mapping[Column, float]
+_WORST_IS_HIGH = ("mse",)
+
+
+class Split:
+    """Means, intervals and differences of the scores of a split's images.
+
+    Args:
+        sums: over all images.
+        table: of some or all of them; everything but a mean comes from it.
+        layout: of the columns of both.
+    """
+
+    def __init__(self, sums: Sums, table: Table, layout: Layout):
+        self.table, self.layout, self.images = table, layout, sums.images()
+        self.names: list[Column] = [(floor, "psnr", 0) for floor in FLOORS]
+        self.names += [
+            (ladder, metric, budget)
+            for ladder in layout.seeds
+            for metric in METRICS
+            for budget in layout.budgets
+        ]
+        self._at = {name: place for place, name in enumerate(self.names)}
+        self._sums, self.exact = sums, sums.mean()
+        self.bootstrap = Bootstrap(self.over_seeds(table.values))
+
+    def over_seeds(self, matrix: np.ndarray) -> np.ndarray:
+        """The columns `names` of a matrix [..., width] of scores: means over the seeds."""
+        matrix = np.asarray(matrix, np.float64)
+        parts = [matrix[..., : len(FLOORS)]]
+        for ladder in self.layout.seeds:
+            parts += [self.layout.of(matrix, ladder, metric).mean(-2) for metric in METRICS]
+        return np.concatenate(parts, -1)
+
+    def means(self, key: tuple[str, str] = ALL) -> np.ndarray:
+        """The exact means over all images of the split or of a slice of it, by `names`."""
+        return self.over_seeds(self._sums.mean(key))
+
+    def mean(self, column: Column, key: tuple[str, str] = ALL) -> float | None:
+        """One of the `means`; None where no image has a value."""
+        return number(self.means(key)[self._at[column]])
+
+    def count(self, key: tuple[str, str] = ALL) -> int:
+        """Images of the split or of a slice of it."""
+        return self._sums.images(key)
+
+    def skipped(self, column: Column) -> int:
+        """Images where a column is not defined."""
+        ladder, metric, budget = column
+        counts = self._sums.count()
+        if ladder in FLOORS:
+            return self.images - int(counts[self.layout.floor(ladder)])
+        of = self.layout.of(counts, ladder, metric)
+        return self.images - int(of[0, self.layout.budgets.index(budget)])
+
+    def weights(self, terms: Terms) -> np.ndarray:
+        """A combination of columns as a vector over `names`."""
+        weights = np.zeros(len(self.names))
+        for column, weight in terms.items():
+            weights[self._at[column]] = weight
+        return weights
+
+    def each(self, terms: Terms) -> np.ndarray:
+        """float64 [N]: a combination of columns for every kept image."""
+        used = self.weights(terms)
+        columns = np.flatnonzero(used)
+        return self.bootstrap.values[:, columns] @ used[columns]
+
+    def interval(self, terms: Terms, level: float = LEVEL) -> Interval | None:
+        """Of the mean of a combination; None for fewer than 8 images that have it."""
+        interval = self.bootstrap.interval(self.weights(terms), level)
+        if interval is None or self.images == len(self.table):
+            return interval
+        # The kept images are a sample: its interval, around the mean of all.
+        shift = self._exact(terms) - float(np.nanmean(self.each(terms)))
+        return (interval[0] + shift, interval[1] + shift)
+
+    def replicates(self, terms: Terms) -> np.ndarray | None:
+        """The mean of a combination in each resample; None for fewer than 8 images."""
+        if int(np.isfinite(self.each(terms)).sum()) < statistics.LEAST:
+            return None
+        used = self.weights(terms)
+        columns = np.flatnonzero(used)
+        return self.bootstrap.replicates[:, columns] @ used[columns]
+
+    def estimate(self, terms: Terms) -> dict[str, Any]:
+        """`mean` and `interval` of a combination of columns."""
+        return {"mean": number(self._exact(terms)), "interval": _ends(self.interval(terms))}
+
+    def paired(self, terms: Terms) -> dict[str, Any]:
+        """`estimate` with Wilcoxon's p-value and the number of `images` that have a value."""
+        column = next(iter(terms))
+        return {
+            **self.estimate(terms),
+            "wilcoxon_p": statistics.wilcoxon(self.each(terms)),
+            "images": self.images - self.skipped(column),
+        }
+
+    def difference(self, ladder: str, before: int, after: int) -> dict[str, Any]:
+        """What images gain from one budget to another, in PSNR and in SSIM."""
+        return {
+            metric: self.paired({(ladder, metric, after): 1.0, (ladder, metric, before): -1.0})
+            for metric in ("psnr", "ssim")
+        }
+
+    def summary(self, ladder: str, budget: int) -> dict[str, Any]:
+        """The quality of a budget: every metric, and the gain over the linear floor."""
+        entry: dict[str, Any] = {"images": self.images}
+        for metric in METRICS:
+            column = (ladder, metric, budget)
+            values = self.each({column: 1.0})
+            kept = np.sort(values[np.isfinite(values)])
+            worst = kept[::-1] if metric in _WORST_IS_HIGH else kept
+            entry[metric] = {
+                **self.estimate({column: 1.0}),
+                "median": number(np.median(kept)) if len(kept) else None,
+                "worst_decile": number(worst[: -(-len(kept) // 10)].mean()) if len(kept) else None,
+                "skipped": self.skipped(column),
+            }
+        terms = {(ladder, "psnr", budget): 1.0, ("patch_pca", "psnr", 0): -1.0}
+        return {**entry, "gain_over_floor": self.estimate(terms)}
+
+    def _exact(self, terms: Terms) -> float:
+        used = self.weights(terms)
+        columns = np.flatnonzero(used)
+        return float(self.means()[columns] @ used[columns])
+
+
+def number(value: Any) -> float | None:
+    """A float for JSON, which knows no NaN."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)

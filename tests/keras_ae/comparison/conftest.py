@@ -1,0 +1,117 @@
+"""Synthetic scores whose truth is known."""
+
+import numpy as np
+import pytest
+
+from keras_ae.comparison import compare
+from keras_ae.scores import BASELINE, MODEL, Layout, Sums, table
+
+BUDGETS = (10, 100, 500, 1000, 2000)
+COUNTS = {"train": 200, "val": 60, "test": 60}
+
+
+class World:
+    """Images whose PSNR at every budget follows from what is told.
+
+    Args:
+        gains: by budget, what all images gain over the floor in the mean, dB; or by split.
+        images: by split.
+        spread: standard deviation of an image's own gain around that, dB.
+        slices: by what is sliced, the slice of image i as a function of i.
+        effects: (by, value) -> by budget, dB that images of that slice gain beside.
+        seeds: of the ladder; `between` is the standard deviation of a seed's mean, dB.
+        tiny: images of each split that have no SSIM.
+        baseline: by budget, gains of the baseline's ladder.
+    """
+
+    def __init__(
+        self,
+        gains,
+        images=COUNTS,
+        spread=0.05,
+        slices=None,
+        effects=None,
+        seeds=1,
+        between=0.0,
+        tiny=0,
+        baseline=None,
+        seed=0,
+    ):
+        by_split = gains if "val" in gains else dict.fromkeys(images, gains)
+        budgets = tuple(by_split["val"])
+        ladders = {MODEL: seeds, **({BASELINE: 1} if baseline else {})}
+        self.layout = Layout(budgets, ladders)
+        self.stages = {
+            name: [[self._stage(name, s, *step) for step in zip((0, *budgets), budgets)]
+                   for s in range(count)]
+            for name, count in ladders.items()
+        }  # fmt: skip
+        rng = np.random.default_rng(seed)
+        luck = rng.normal(0, between, (seeds, len(budgets)))
+        self.scores = {}
+        for split, count in images.items():
+            floor = rng.normal(28, 3, count)
+            values = np.full((count, self.layout.width), np.nan)
+            values[:, self.layout.floor("patch_pca")] = floor
+            columns = {by: [name(i) for i in range(count)] for by, name in (slices or {}).items()}
+            extra = np.zeros((count, len(budgets)))
+            for (by, value), effect in (effects or {}).items():
+                extra[np.array(columns[by]) == value] += [effect[b] for b in budgets]
+            truths = {MODEL: by_split[split], BASELINE: baseline}
+            for name, of_seeds in ladders.items():
+                means = np.array([truths[name][b] for b in budgets]) + extra
+                noise = rng.normal(0, spread, (count, of_seeds, len(budgets)))
+                psnr = floor[:, None, None] + means[:, None, :] + noise
+                psnr = psnr + (luck if name == MODEL else 0.0)
+                self.layout.of(values, name, "psnr")[:] = psnr
+                self.layout.of(values, name, "mse")[:] = 10 ** (-psnr / 10)
+                self.layout.of(values, name, "ms_ssim")[:] = 0.95
+                ssim = self.layout.of(values, name, "ssim")
+                ssim[:] = psnr / 100 + 0.5
+                ssim[:tiny] = np.nan
+            names = [f"{split}/{i:05}.png" for i in range(count)]
+            rows = table(names, [f"{hash_of(name):016x}" for name in names], columns, values)
+            sums = Sums()
+            sums.add(rows)
+            self.scores[split] = (sums, rows)
+
+    @staticmethod
+    def _stage(ladder, seed, before, stop):
+        return {
+            "stop": stop,
+            "seconds": (stop - before) / 10,
+            "seed": seed,
+            "preset": "baseline" if ladder == BASELINE else "medium",
+            "parameters": 1000,
+            "losses": [1.0 / (epoch + 1) for epoch in range(before, stop)],
+        }
+
+    def resum(self):
+        """Adds up again, after a table was changed."""
+        for split, (_, rows) in self.scores.items():
+            sums = Sums()
+            sums.add(rows)
+            self.scores[split] = (sums, rows)
+
+    def compare(self, **arguments):
+        return compare(self.scores, self.layout, self.stages, **arguments)
+
+
+def hash_of(name: str) -> int:
+    return int.from_bytes(name.encode()) * 0x9E3779B97F4A7C15 % 2**64
+
+
+@pytest.fixture(scope="session")
+def world():
+    """Makes a `World`."""
+    return World
+
+
+@pytest.fixture(scope="session")
+def note():
+    """The texts of a comparison's notes of a kind."""
+
+    def texts(comparison, kind):
+        return [n["text"] for n in comparison["answer"]["notes"] if n["kind"] == kind]
+
+    return texts

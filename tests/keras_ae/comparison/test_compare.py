@@ -1,0 +1,289 @@
+import json
+import math
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import keras_ae.report
+from keras_ae.comparison import format_table, summarize_codecs
+from keras_ae.comparison.split import Split
+from keras_ae.errors import DataError
+from keras_ae.scores import BASELINE, MODEL, Sample, Sums
+
+RISING = {10: 0.2, 100: 0.9, 500: 1.4, 1000: 1.6, 2000: 1.8}
+FEW = {"train": 10, "val": 3, "test": 4}
+SCHEMA = json.loads((Path(keras_ae.report.__file__).parent / "comparison.schema.json").read_text())
+
+
+def ladder(world, **val_gains: float) -> dict:
+    """A comparison where only val differs: ladder(world, e10=1.0, e100=2.0)."""
+    val = {int(name[1:]): gain for name, gain in val_gains.items()}
+    other = dict.fromkeys(val, 1.0)
+    return world({"train": other, "val": val, "test": other}, FEW, spread=0.0).compare()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"images": FEW},
+        {"gains": {10: 0.5}},
+        {"gains": {10: 0.5, 20: 0.6}, "seeds": 3, "between": 0.1},
+        {"tiny": 60, "slices": {"label": lambda i: "ab"[i % 2], "source": lambda i: str(i)}},
+        {"baseline": dict.fromkeys(RISING, -3.0), "images": {"train": 9, "val": 9, "test": 9}},
+    ],
+)
+def test_it_follows_the_published_schema_and_is_strict_json(world, arguments):
+    comparison = world(**{"gains": RISING, **arguments}).compare()
+    jsonschema.validate(comparison, SCHEMA)
+    json.dumps(comparison, allow_nan=False)
+
+
+def test_statistics_are_over_source_images_and_count_what_is_not_defined(world, note):
+    made = world(RISING, tiny=5)
+    comparison = made.compare()
+    values = made.layout.of(made.scores["test"][1].values, MODEL, "psnr")[:, 0, -1]
+    test = comparison["budgets"][-1]["splits"]["test"]
+    assert test["images"] == 60
+    assert test["psnr"]["mean"] == pytest.approx(values.astype(float).mean(), rel=1e-12)
+    assert test["psnr"]["median"] == pytest.approx(np.median(values))
+    assert test["psnr"]["worst_decile"] == pytest.approx(np.sort(values)[:6].mean())
+    assert test["mse"]["worst_decile"] > test["mse"]["mean"]
+    assert test["ssim"]["skipped"] == 5
+    assert test["psnr"]["skipped"] == 0
+    assert "5 train images, 5 val images, 5 test images" in note(comparison, "skipped")[0]
+    difference = comparison["differences"][0]["splits"]["test"]
+    assert difference["ssim"]["images"] == 55
+    assert difference["psnr"]["images"] == 60
+
+
+def test_the_effect_is_given_in_db_and_in_ssim(world):
+    gain = world(RISING).compare()["differences"][0]["splits"]["test"]
+    assert gain["psnr"]["mean"] == pytest.approx(0.7, abs=0.05)
+    assert gain["ssim"]["mean"] == pytest.approx(0.007, abs=0.0005)
+    assert gain["ssim"]["interval"][0] < 0.007 < gain["ssim"]["interval"][1]
+
+
+def test_intervals_of_differences_are_paired(world):
+    comparison = world(RISING).compare()
+    own = comparison["budgets"][0]["splits"]["test"]["psnr"]["interval"]
+    difference = comparison["differences"][0]["splits"]["test"]["psnr"]["interval"]
+    assert own[1] - own[0] > 10 * (difference[1] - difference[0])
+
+
+def test_seconds_add_up_along_the_ladder(world):
+    entries = world(RISING, FEW).compare()["budgets"]
+    assert [e["stage_seconds"] for e in entries] == [1.0, 9.0, 40.0, 50.0, 100.0]
+    assert [e["total_seconds"] for e in entries] == [1.0, 10.0, 50.0, 100.0, 200.0]
+
+
+@pytest.mark.parametrize(
+    ("val", "epochs", "reason"),
+    [
+        ({"e10": 1.0}, 10, "10 epochs have the highest val PSNR"),
+        ({"e10": 1.0, "e100": 1.05}, 10, "within 0.1 dB of the best"),
+        ({"e10": 1.0, "e100": 2.0}, 100, "no smaller budget comes within"),
+        ({"e10": 1.0, "e100": 2.0, "e500": 1.0}, 100, "highest"),
+        ({"e10": 1.0, "e100": 1.2, "e500": 1.25}, 100, "within 0.1 dB"),
+    ],
+)
+def test_the_smallest_budget_near_the_best_on_val_is_chosen(world, val, epochs, reason):
+    chosen = ladder(world, **val)["chosen"]
+    assert chosen["epochs"] == epochs
+    assert reason in chosen["reason"]
+
+
+def test_test_images_have_no_say_in_the_choice(world):
+    gains = {"train": {10: 1, 20: 1}, "val": {10: 1, 20: 2}, "test": {10: 9, 20: 1}}
+    assert world(gains, FEW).compare()["chosen"]["epochs"] == 20
+
+
+def test_the_tolerance_is_respected(world):
+    made = world({10: 1.0, 20: 1.5, 100: 2.0}, FEW, spread=0.0)
+    assert made.compare(tolerance=1.1)["chosen"]["epochs"] == 10
+    assert made.compare(tolerance=0.0)["chosen"]["epochs"] == 100
+
+
+def test_below_eight_images_there_is_no_interval_and_a_sentence_says_so(world, note):
+    comparison = world(RISING, {"train": 9, "val": 7, "test": 8}).compare()
+    summary = comparison["budgets"][0]["splits"]
+    assert summary["val"]["psnr"]["interval"] is None
+    assert summary["test"]["psnr"]["interval"] is not None
+    gain = comparison["differences"][0]["splits"]["val"]["psnr"]
+    assert gain["interval"] is None
+    assert gain["wilcoxon_p"] is None
+    assert comparison["intervals"]["val"] == "7 source images; an interval needs 8"
+    assert comparison["intervals"]["test"] is None
+    (text,) = note(comparison, "few_images")
+    assert "There are 7 val images: fewer than 8 give no interval" in text
+
+
+def test_a_second_opinion_that_differs_is_given(world, note):
+    made = world({10: 1.0, 100: 1.5}, {"train": 9, "val": 9, "test": 28}, spread=0.0)
+    psnr = made.layout.of(made.scores["test"][1].values, MODEL, "psnr")
+    psnr[:, 0, 1] = psnr[:, 0, 0] + np.r_[np.linspace(0.1, 0.3, 26), -3.0, -3.1]
+    made.resum()
+    (text,) = note(made.compare(), "wilcoxon")
+    assert text.startswith("100 against 10 epochs on test: the interval is -")
+    assert "the two do not agree" in text
+
+
+def test_cost_is_per_doubling_and_per_minute(world):
+    comparison = world(RISING, spread=0.0).compare()
+    step = comparison["cost"]["steps"][-1]
+    assert (step["from"], step["to"], step["seconds"]) == (1000, 2000, 100.0)
+    assert step["doublings"] == 1.0
+    assert step["per_doubling"]["mean"] == pytest.approx(0.2, abs=1e-3)
+    assert step["per_minute"]["mean"] == pytest.approx(0.12, abs=1e-3)
+    first = comparison["cost"]["steps"][0]
+    assert first["per_doubling"]["mean"] == pytest.approx(0.7 / math.log2(10), abs=1e-3)
+    within = {row["tolerance"]: row["epochs"] for row in comparison["cost"]["within"]}
+    assert within == {0.05: 2000, 0.1: 2000, 0.25: 1000, 0.5: 500, 1.0: 100}
+
+
+def test_a_curve_that_goes_on_as_it_did_is_foretold_and_marked(world, note):
+    power = {b: 3.0 - 4.0 * b**-0.4 for b in (100, 200, 400, 800, 1600)}
+    comparison = world(power, {"train": 50, "val": 500, "test": 50}).compare()
+    ahead = comparison["extrapolation"]
+    truth = 4.0 * (1600**-0.4 - 3200**-0.4)
+    assert (ahead["from"], ahead["to"]) == (1600, 3200)
+    assert ahead["gain"] == pytest.approx(truth, abs=0.02)
+    assert ahead["interval"][0] < truth < ahead["interval"][1]
+    assert ahead["check"]["foretold"] == pytest.approx(ahead["check"]["actual"], abs=0.05)
+    assert ahead["text"].startswith("Extrapolated, not measured: 3,200 epochs")
+    short = world({10: 1.0, 20: 2.0}, FEW).compare()["extrapolation"]
+    assert short["gain"] is None
+    assert "needs three budgets" in short["text"]
+
+
+def test_the_table_of_a_sample_has_the_means_of_all_images(world, note):
+    made = world(RISING, {"train": 400, "val": 60, "test": 60})
+    sums, rows = made.scores["train"]
+    sample = Sample(100)
+    sample.add(rows)
+    made.scores["train"] = (sums, sample.table())
+    comparison = made.compare()
+    train = comparison["budgets"][0]["splits"]["train"]
+    psnr = made.layout.of(rows.values, MODEL, "psnr")[:, 0, 0].astype(float)
+    assert train["images"] == 400
+    assert train["psnr"]["mean"] == pytest.approx(psnr.mean(), rel=1e-12)
+    low, high = train["psnr"]["interval"]
+    assert low < psnr.mean() < high
+    assert comparison["images"]["kept"] == {"train": 100, "val": 60, "test": 60}
+    assert "100 of 400 train" in note(comparison, "sampled")[0]
+
+
+def test_seeds_are_averaged_and_their_variance_is_told_apart(world, note):
+    comparison = world(RISING, seeds=3, between=0.3, seed=4).compare()
+    parts = comparison["seeds"]["splits"]["test"]
+    assert parts["image_sd"] == pytest.approx(3.0, rel=0.3)
+    assert 0.05 < parts["seed_sd"] < 0.9
+    wide, narrow = parts["interval"], parts["images_interval"]
+    assert wide[1] - wide[0] > narrow[1] - narrow[0]
+    assert "Over 3 seeds" in note(comparison, "seeds")[0]
+    entry = next(e for e in comparison["budgets"] if e["epochs"] == comparison["chosen"]["epochs"])
+    best = max(entry["seeds"], key=lambda s: s["val"])
+    assert comparison["chosen"]["seed"] == best["seed"]
+    mean = np.mean([s["test"] for s in entry["seeds"]])
+    assert entry["splits"]["test"]["psnr"]["mean"] == pytest.approx(mean)
+
+
+def test_the_baseline_stands_beside(world):
+    comparison = world(RISING, baseline=dict.fromkeys(RISING, -3.0)).compare()
+    baseline = comparison["baseline"]
+    assert baseline["preset"] == "baseline"
+    assert baseline["difference"]["psnr"]["mean"] == pytest.approx(4.8, abs=0.05)
+    gain = baseline["budgets"][0]["splits"]["test"]["gain_over_floor"]
+    assert gain["mean"] == pytest.approx(-3.0, abs=0.05)
+    assert "baseline:" in format_table(comparison)
+
+
+def test_losses_are_thinned_and_keep_their_epochs(world):
+    (losses,) = world(RISING, FEW).compare()["losses"]
+    assert losses["epochs"][0] == 1
+    assert losses["epochs"][-1] == 2000
+    assert len(losses["epochs"]) == len(losses["loss"]) <= 500
+    assert losses["loss"][-1] == pytest.approx(1 / 2000)
+
+
+def test_slices_of_few_images_are_listed_and_not_judged(world):
+    made = world(RISING, {"train": 9, "val": 9, "test": 20}, slices={"label": lambda i: str(i)})
+    slices = made.compare()["slices"]
+    assert len([row for row in slices["rows"] if row["by"] == "label"]) == 20
+    assert slices["compared"] == 0
+    assert slices["text"] == "None of 21 slices has 8 images: none is judged."
+
+
+def test_folders_that_are_the_labels_are_sliced_once(world):
+    by = {"label": lambda i: "ab"[i % 2], "source": lambda i: "xy"[i % 2], "size": lambda i: "1"}
+    rows = world(RISING, slices=by).compare()["slices"]["rows"]
+    assert {row["by"] for row in rows} == {"label", "hardest tenth"}
+
+
+def test_a_split_without_scores_is_refused(world):
+    made = world(RISING)
+    made.scores["test"] = (Sums(), made.scores["test"][1].take(slice(0)))
+    with pytest.raises(DataError, match="no scores on test"):
+        made.compare()
+
+
+def test_the_table_marks_the_chosen_budget_and_fits_a_terminal(world):
+    lines = format_table(ladder(world, e10=1.0, e100=2.0)).splitlines()
+    assert len(lines) == 4
+    assert lines[1].split()[0] == "floor"
+    assert lines[1].split()[-1] == "+0.00"
+    assert lines[3].endswith("<- chosen")
+    assert "chosen" not in lines[2]
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_global_floor_is_over_the_images_of_its_size(world):
+    made = world(RISING, FEW)
+    rows = made.scores["test"][1]
+    column = made.layout.floor("global_pca")
+    for split in FEW:
+        made.scores[split][1].values[:, column] = made.scores[split][1].values[:, 0] + 2.0
+    rows.values[:2, column] = np.nan
+    made.resum()
+    comparison = made.compare()
+    floor = comparison["floors"]["global_pca"]["splits"]["test"]
+    assert floor["gain_over_floor"] == pytest.approx(2.0)
+    assert (floor["images"], floor["skipped"]) == (2, 2)
+    line = format_table(comparison).splitlines()[2]
+    assert line.split()[:2] == ["global", "PCA"]
+
+
+def test_without_a_global_floor_the_comparison_says_why(world):
+    comparison = world(RISING, FEW).compare(no_global_floor="the images differ in size")
+    assert comparison["floors"]["global_pca"] == {
+        "splits": None,
+        "reason": "the images differ in size",
+    }
+
+
+def test_codecs_are_paired_with_the_model_and_count_what_does_not_fit():
+    rng = np.random.default_rng(0)
+    psnr = rng.normal(30, 2, 20)
+    quality = {
+        "model": {"psnr": psnr, "ssim": np.full(20, 0.9)},
+        "jpeg": {"psnr": psnr - 1.5, "ssim": np.full(20, 0.8)},
+        "webp": {"psnr": np.where(np.arange(20) < 15, np.nan, psnr), "ssim": np.full(20, 0.8)},
+    }
+    codecs = summarize_codecs(quality, np.full(20, 128), np.full(20, 1024))
+    jsonschema.validate(codecs, {**SCHEMA["properties"]["codecs"], "$defs": SCHEMA["$defs"]})
+    rows = {row["key"]: row for row in codecs["rows"]}
+    assert codecs["bits_per_pixel"] == 1.0
+    assert rows["jpeg"]["against_model"]["mean"] == pytest.approx(-1.5)
+    assert rows["jpeg"]["against_model"]["interval"] is not None
+    assert (rows["webp"]["images"], rows["webp"]["skipped"]) == (5, 15)
+    assert rows["webp"]["psnr"]["interval"] is None
+
+
+def test_differences_over_seeds_are_of_their_means(world):
+    made = world(RISING, seeds=2, baseline=dict.fromkeys(RISING, 0.0))
+    split = Split(*made.scores["test"], made.layout)
+    values = made.layout.of(made.scores["test"][1].values, MODEL, "psnr").astype(float)
+    each = split.each({(MODEL, "psnr", 100): 1.0, (BASELINE, "psnr", 10): 0.0})
+    assert each == pytest.approx(values[:, :, 1].mean(1))

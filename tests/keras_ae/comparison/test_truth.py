@@ -1,0 +1,164 @@
+"""What is said of synthetic scores whose truth is known."""
+
+import numpy as np
+import pytest
+
+from keras_ae.comparison.statistics import Bootstrap, components
+
+FLAT = {10: 1.0, 100: 1.0, 500: 1.0, 1000: 1.0, 2000: 1.0}
+RISING = {10: 0.2, 100: 0.9, 500: 1.4, 1000: 1.6, 2000: 1.8}
+SMALL = {10: 1.0, 100: 1.02, 500: 1.03, 1000: 1.04, 2000: 1.05}
+QUARTERS = {"brightness": lambda i: str(1 + i % 4)}
+
+
+def test_without_a_difference_the_smallest_budget_is_enough_and_nothing_is_claimed(world, note):
+    for seed in range(20):
+        comparison = world(FLAT, seed=seed, slices=QUARTERS).compare()
+        assert comparison["chosen"]["epochs"] == 10
+        assert comparison["answer"]["sentence"].startswith(
+            "10 epochs are enough, more gain less than 0.1 dB: "
+        )
+        for kind in ("overfitting", "falls", "longer"):
+            assert not note(comparison, kind)
+
+
+def test_false_alarms_of_slices_are_as_rare_as_is_said(world):
+    gains = {10: 1.0, 100: 1.0 + 1e-3}
+    alarms = 0
+    for seed in range(100):
+        slices = {"brightness": lambda i: str(i % 4), "label": lambda i: str(i % 5)}
+        comparison = world(gains, {"train": 9, "val": 9, "test": 60}, slices=slices, seed=seed)
+        alarms += bool(comparison.compare()["slices"]["worse"])
+    # At most 5 % of them: 5 of 100, and 11 or more once in a hundred times.
+    assert alarms <= 10
+
+
+def test_a_small_difference_is_shown_with_its_interval_and_not_paid_for(world):
+    comparison = world(SMALL, images={"train": 200, "val": 500, "test": 500}).compare()
+    assert comparison["chosen"]["epochs"] == 10
+    assert "10 epochs are enough" in comparison["answer"]["sentence"]
+    step = comparison["against_chosen"][-1]
+    gain = step["splits"]["test"]["psnr"]
+    assert step["epochs"] == 2000
+    assert gain["interval"][0] < -0.05 < gain["interval"][1] < 0
+    assert gain["wilcoxon_p"] < 1e-6
+    finer = world(SMALL, images={"train": 200, "val": 500, "test": 500}).compare(tolerance=0.005)
+    assert finer["chosen"]["epochs"] == 2000
+
+
+def test_a_real_difference_is_chosen_on_val_and_claimed_on_test(world):
+    comparison = world(RISING).compare()
+    assert comparison["chosen"]["epochs"] == 2000
+    sentence = comparison["answer"]["sentence"]
+    assert sentence.startswith("2,000 epochs are worth it, fewer lose more than 0.1 dB: ")
+    test = comparison["budgets"][-1]["splits"]["test"]
+    assert f"{test['psnr']['mean']:.2f} (" in sentence
+    assert f"on 60 test images, {test['gain_over_floor']['mean']:.2f} dB over PCA" in sentence
+    low, high = test["gain_over_floor"]["interval"]
+    assert low < 1.8 < high
+    assert f"({low:+.2f} to {high:+.2f})" in sentence
+
+
+def test_val_and_test_that_disagree_are_not_claimed_to_agree(world, note):
+    gains = {"train": RISING, "val": RISING, "test": FLAT}
+    comparison = world(gains).compare()
+    assert comparison["chosen"]["epochs"] == 2000
+    assert (
+        "2,000 epochs are better than 1,000 is not shown on test"
+        in note(comparison, "no_difference")[0]
+    )
+
+
+def test_overfitting_is_named_and_the_best_budget_on_val_chosen(world, note):
+    falling = {10: 0.2, 100: 1.0, 500: 0.9, 1000: 0.4, 2000: -0.5}
+    comparison = world({"train": RISING, "val": falling, "test": falling}).compare()
+    assert comparison["chosen"]["epochs"] == 100
+    assert "100 epochs are best, more make it worse" in comparison["answer"]["sentence"]
+    assert "falls by 1.49 dB from 100 to 2,000 epochs" in note(comparison, "falls")[0]
+    assert comparison["gap"]["overfitting"]
+    growth = comparison["gap"]["growth"]
+    assert growth["interval"][0] < 1.6 + 0.7 < growth["interval"][1]
+    assert "overfitting" in note(comparison, "overfitting")[0]
+    assert comparison["extrapolation"]["pays"] == "no"
+
+
+def test_harder_images_are_no_overfitting(world, note):
+    """Val images that are 3 dB harder have the same gain over the floor."""
+    comparison = world(RISING).compare()
+    assert not comparison["gap"]["overfitting"]
+    assert not note(comparison, "overfitting")
+
+
+def test_a_slice_that_degrades_is_named_and_the_others_are_not(world, note):
+    dark = {10: 0.0, 100: 0.0, 500: 0.0, 1000: 0.0, 2000: -1.0}
+    made = world(
+        {**RISING, 2000: 2.2},
+        {"train": 50, "val": 50, "test": 100},
+        slices=QUARTERS,
+        effects={("brightness", "1"): dark},
+    )
+    comparison = made.compare()
+    assert comparison["chosen"]["epochs"] == 2000
+    (worse,) = comparison["slices"]["worse"]
+    assert (worse["by"], worse["value"]) == ("brightness", "1")
+    assert (worse["from"], worse["to"]) == (1000, 2000)
+    assert worse["images"] == 25
+    assert worse["interval"][0] < -0.4 < worse["interval"][1] < 0 < worse["overall"]
+    (text,) = note(comparison, "slice")
+    assert "Better on average, worse for brightness 1: from 1,000 to 2,000 epochs" in text
+
+
+def test_the_hardest_images_are_a_slice_too(world, note):
+    made = world(RISING, images={"train": 20, "val": 20, "test": 200})
+    _, rows = made.scores["test"]
+    floor = rows.values[:, 0]
+    hardest = floor <= np.sort(floor)[19]
+    made.layout.of(rows.values, "model", "psnr")[hardest, :, -1] -= 1.0
+    made.resum()
+    comparison = made.compare()
+    assert ("hardest tenth", 20) in {
+        (entry["by"], entry["images"]) for entry in comparison["slices"]["worse"]
+    }
+    assert any("the hardest tenth of the images" in t for t in note(comparison, "worst_decile"))
+
+
+def draw(kind: str, images: int, tables: int = 1000) -> tuple[np.ndarray, float]:
+    """Gains in dB of images, [images, tables], and their true mean."""
+    rng = np.random.default_rng(images)
+    if kind == "normal":
+        return rng.normal(0.1, 0.2, (images, tables)), 0.1
+    return rng.lognormal(-2.5, 0.7, (images, tables)), float(np.exp(-2.5 + 0.7**2 / 2))
+
+
+def coverage(kind: str, images: int) -> float:
+    gains, truth = draw(kind, images)
+    bootstrap = Bootstrap(gains)
+    held = 0
+    for column in np.eye(gains.shape[1]):
+        low, high = bootstrap.interval(column)
+        held += low <= truth <= high
+    return held / gains.shape[1]
+
+
+@pytest.mark.parametrize("kind", ["normal", "skewed"])
+@pytest.mark.parametrize(
+    # Few images know little of their own spread: docs/comparison.md states what is measured.
+    ("images", "least"),
+    [(10, 0.84), (50, 0.91), (1000, 0.93)],
+)
+def test_intervals_hold_the_truth_as_often_as_is_said(kind, images, least):
+    assert least <= coverage(kind, images) <= 0.97
+
+
+@pytest.mark.parametrize("between", [0.0, 0.3])
+def test_intervals_over_seeds_and_images_hold_the_truth(between):
+    rng = np.random.default_rng(0)
+    both = images_alone = 0
+    for _ in range(300):
+        scores = 30 + rng.normal(0, 2, (100, 1)) + rng.normal(0, between, (1, 3))
+        parts = components(scores + rng.normal(0, 0.1, (100, 3)))
+        both += parts.over_both[0] <= 30 <= parts.over_both[1]
+        images_alone += parts.over_images[0] <= 30 <= parts.over_images[1]
+    assert both >= 0.91 * 300
+    if between:
+        assert images_alone < both
