@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_ae.comparison import answer, seeds, slices, trends
 from keras_ae.comparison.codecs import summarize as summarize_codecs
+from keras_ae.comparison.files import IMAGES, VERSION
 from keras_ae.comparison.split import Split, number
 from keras_ae.comparison.statistics import LEAST, LEVEL
 from keras_ae.comparison.terminal import format_table
@@ -14,11 +15,8 @@ from keras_ae.contract import SPLITS, TEST, VAL
 from keras_ae.errors import DataError
 from keras_ae.scores import BASELINE, FLOORS, MODEL, Layout, Sums, Table
 
-__all__ = ["VERSION", "compare", "format_table", "summarize_codecs"]
+__all__ = ["compare", "format_table", "summarize_codecs"]
 
-VERSION = 1
-"""Of `comparison.json`; it changes when a program that read the one before would go wrong."""
-IMAGES = "images.jsonl"
 POINTS = 500
 
 Stages = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]

@@ -1,6 +1,6 @@
-"""The comparison as a table for the terminal."""
+"""Comparisons as tables for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_ae.contract import SPLITS, TEST
@@ -59,3 +59,40 @@ def _row(
         f"{name:>10} {seconds:>8} {number(train, 11, 2)} {number(val, 7, 2)} {number(test, 7, 2)} "
         f"{number(gain, 11, 2, '+')} {number(ssim, 10, 4)} {number(ms_ssim, 13, 4)}"
     ).rstrip()
+
+
+def format_runs(compared: Mapping[str, Any]) -> str:
+    """The runs as text for a terminal."""
+    width = max(len(row["name"]) for row in compared["runs"])
+    lines = [
+        f"{'run':<{width}}  {'preset':<10} {'epochs':>7} {'seconds':>8} {'test PSNR':>22} "
+        f"{'over floor':>11} {'SSIM':>7}"
+    ]
+    for row in compared["runs"]:
+        psnr, ssim = row["test"]["psnr"], row["test"]["ssim"]["mean"]
+        lines.append(
+            f"{row['name']:<{width}}  {row['preset'] or '':<10} {row['epochs']:>7} "
+            f"{row['seconds']:>8.0f} {_shown(psnr):>22} "
+            f"{row['test']['gain_over_floor']['mean']:>+11.2f} "
+            f"{'' if ssim is None else format(ssim, '.4f'):>7}"
+        )
+    for pair in compared["pairs"]:
+        lines.append("")
+        if pair["psnr"]["mean"] is None:
+            lines.append(f"{pair['run']} and {pair['against']}: {pair['text']}")
+            continue
+        p = pair["psnr"]["wilcoxon_p"]
+        lines.append(
+            f"{pair['run']} against {pair['against']}: {_shown(pair['psnr'], '+')} dB"
+            + (f", Wilcoxon's p = {p:.2g}" if p is not None else "")
+            + f"; {pair['text']}"
+        )
+    return "\n".join(lines)
+
+
+def _shown(estimate: Mapping[str, Any], sign: str = "") -> str:
+    text = f"{estimate['mean']:{sign}.2f}"
+    if estimate["interval"] is None:
+        return text
+    low, high = estimate["interval"]
+    return f"{text} ({low:{sign}.2f} to {high:{sign}.2f})"

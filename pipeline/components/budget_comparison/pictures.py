@@ -1,0 +1,165 @@
+"""What the report shows: some test images, what each budget makes of them, and where it errs."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from keras_ae import contract as c
+from keras_ae.datasets.decoding import decode_stored
+from keras_ae.scores import MODEL, Layout, Table
+
+INDEX = "pictures.json"
+MOST = 12
+SIDE = 512
+"""Pixels of the longer side of what is shown."""
+ERROR_TOP = 32
+"""Mean absolute error of a pixel, in grey levels of 255, that is drawn as the largest."""
+QUALITY, SMALL = 90, 128
+"""Of lossy WebP; images of no longer side are kept as they are."""
+
+Reconstruct = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Shown(NamedTuple):
+    """A test image that is shown.
+
+    Attributes:
+        row: in the table of test images.
+        rank: "best", "median" or "worst" by PSNR at the chosen budget, or empty.
+    """
+
+    row: int
+    rank: str
+
+
+def write_pictures(
+    pattern: str,
+    table: Table,
+    layout: Layout,
+    chosen: tuple[int, int],
+    reconstruct: Reconstruct,
+    channels: int,
+    place: Path,
+) -> None:
+    """Writes images, reconstructions and error maps as WebP, and `pictures.json` that names them.
+
+    Args:
+        pattern: files of GZIP TFRecords of the test images' tf.Examples.
+        table: scores of test images, from which the best, the median, the worst and others between
+            them are taken by PSNR.
+        layout: of its columns.
+        chosen: places of the seed and the budget whose PSNR ranks them.
+        reconstruct: of an image, uint8 [1, H, W, C], makes the reconstructions, uint8 of its shape,
+            by epochs as text, and "floor".
+        channels: 1 or 3.
+        place: folder to write.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    psnr = layout.of(table.values, MODEL, "psnr")
+    shown = choose(psnr[(slice(None), *chosen)])
+    found = dict(_images(pattern, {str(table.digests[s.row]): s.row for s in shown}, channels))
+    entries = []
+    with ThreadPoolExecutor(2) as pool:
+        for number, (row, rank) in enumerate(shown):
+            image = found[row]
+            others = reconstruct(image[None])
+            entry, files = _picture(number, image, {k: v[0] for k, v in others.items()})
+            list(pool.map(lambda file: (place / file[0]).write_bytes(_webp(*file[1])), files))
+            scores = {
+                name: layout.of(table.values, MODEL, name)[row, chosen[0]]
+                for name in ("psnr", "ssim")
+            }
+            for i, budget in enumerate(layout.budgets):
+                for name, of_budgets in scores.items():
+                    entry["budgets"][str(budget)][name] = _number(of_budgets[i])
+            entry["floor_psnr"] = _number(table.values[row, layout.floor("patch_pca")])
+            entries.append({"name": str(table.sources[row]), "rank": rank, **entry})
+    index = {"error_top": ERROR_TOP, "images": entries}
+    (place / INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
+
+
+def choose(psnr: np.ndarray, most: int = MOST) -> list[Shown]:
+    """The best, the median and the worst image, then others evenly between them by rank."""
+    order = np.argsort(-psnr, kind="stable")
+    last = len(order) - 1
+    ranks = {0: "best"}
+    if last:
+        ranks[last] = "worst"
+    if last > 1:
+        ranks[last // 2] = "median"
+    named = {"best": 0, "median": 1, "worst": 2}
+    places = sorted(ranks, key=lambda place: named[ranks[place]])
+    between = np.linspace(0, last, min(most, last + 1)).round().astype(int)
+    places += [int(place) for place in between if place not in ranks]
+    return [Shown(int(order[place]), ranks.get(place, "")) for place in places[:most]]
+
+
+def _images(
+    pattern: str, rows: Mapping[str, int], channels: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The row and the pixels, uint8 [H, W, channels], of the images of some digests."""
+    from pipeline.components.budget_comparison.scoring import digest_of
+
+    records = tf.data.TFRecordDataset(tf.io.gfile.glob(pattern), compression_type="GZIP")
+    for record in records.as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        encoded = feature[c.IMAGE_ENCODED].bytes_list.value[0]
+        row = rows.get(digest_of(encoded))
+        if row is not None:
+            yield row, decode_stored(tf.constant(encoded), channels).numpy()
+
+
+def _picture(
+    number: int, image: np.ndarray, others: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Any], list[tuple[str, tuple[Image.Image, bool]]]]:
+    """What `pictures.json` says of an image, and the files: name, picture, without loss or not."""
+    height, width = image.shape[:2]
+    share = min(1.0, SIDE / max(height, width))
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    exact = max(size) <= SMALL
+    entry: dict[str, Any] = {
+        "height": height,
+        "width": width,
+        "shown": [size[1], size[0]],
+        "original": f"{number}.webp",
+        "floor": f"{number}-floor.webp",
+        "budgets": {},
+    }
+    files = [(entry["original"], (_scaled(image, size), exact))]
+    for name, other in others.items():
+        file = f"{number}-{name}.webp"
+        files.append((file, (_scaled(other, size), exact)))
+        if name != "floor":
+            error = np.abs(image.astype(np.float32) - other).mean(2)
+            errors = f"{number}-{name}-error.webp"
+            files.append((errors, (_error_map(error, size), exact)))
+            entry["budgets"][name] = {"image": file, "error": errors}
+    return entry, files
+
+
+def _scaled(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    image = Image.fromarray(np.squeeze(pixels, 2) if pixels.shape[2] == 1 else pixels)
+    return image if image.size == size else image.resize(size, Image.Resampling.BOX)
+
+
+def _error_map(error: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    scaled = Image.fromarray(error).resize(size, Image.Resampling.BOX)
+    levels = np.asarray(scaled) * (255.0 / ERROR_TOP)
+    return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+
+
+def _webp(image: Image.Image, lossless: bool) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY, method=2, lossless=lossless)
+    return buffer.getvalue()
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
