@@ -10,6 +10,12 @@ IMAGE_WIDTH: Final = "image/width"
 IMAGE_SOURCE: Final = "image/source"
 IMAGE_LABEL: Final = "image/label"
 
+# Slices of the test images: a feature each in every example
+SLICES: Final = ("label", "source", "size", "brightness", "detail")
+SLICE_PREFIX: Final = "slice/"
+NO_SLICE: Final = "none"
+"""Value of an image that has no label, lies in no folder or was not measured."""
+
 # Splits
 TRAIN: Final = "train"
 VAL: Final = "val"

@@ -20,7 +20,7 @@ from pipeline.components.budget_comparison.component import BudgetComparison
 from pipeline.components.image_example_gen.component import ImageExampleGen
 from pipeline.components.pusher import executor as pusher_executor
 from pipeline.components.serving_check.component import ServingCheck
-from pipeline.evaluation import eval_config
+from pipeline.evaluation import Limits, eval_config
 from pipeline.fingerprint import source_fingerprint
 
 
@@ -41,6 +41,9 @@ def create_pipeline(
     memory_limit: int | None = None,
     max_bad_share: float = 0.1,
     tolerance: float = 0.1,
+    min_gain: float = 0.0,
+    max_drop: float = 0.1,
+    max_slice_drop: float = 0.5,
     tune: int = 0,
     tune_epochs: int = 10,
     tune_parameters: int = 0,
@@ -67,7 +70,10 @@ def create_pipeline(
         memory_limit: bytes of decoded training images above which they are decoded anew in each
             epoch; None for half of the memory of the machine that trains.
         max_bad_share: share of unreadable images, 0 to 1, above which the run stops.
-        tolerance: dB of PSNR that count as equal when a budget is chosen and a model is blessed.
+        tolerance: dB of mean val PSNR that count as equal when a budget is chosen.
+        min_gain: dB over the linear floor that mean test PSNR must exceed.
+        max_drop: dB of mean test PSNR that may be lost against the model in service.
+        max_slice_drop: dB that a slice of at least 8 test images may lose against it.
         tune: trials of a search for a better preset before the ladder, or 0 for none.
         tune_epochs: of each trial.
         tune_parameters: most trainable numbers of a trial's model, or 0 for those of the preset.
@@ -138,7 +144,9 @@ def create_pipeline(
         examples=examples,
         model=comparison.outputs["model"],
         baseline_model=baseline.outputs["result"] if baseline else None,
-        eval_config=eval_config(tolerance, source_fingerprint("pipeline.evaluation")),
+        eval_config=eval_config(
+            Limits(min_gain, max_drop, max_slice_drop), source_fingerprint("pipeline.evaluation")
+        ),
         example_splits=[c.TEST],
     )
     check = ServingCheck(

@@ -1,104 +1,147 @@
-"""Evaluator: mean quality of the test images, against the linear floor and the model in service."""
+"""Evaluator: quality of the test images and of slices of them, and what a blessing takes."""
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
+from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import util
 
 from keras_ae import contract as c
 
 MEAN_PSNR = "mean_psnr"
+MEAN_SSIM = "mean_ssim"
 GAIN = "gain_over_floor"
+SLICE_PSNR = "slice_psnr"
+IMAGES = "images"
+SKIPPED_SSIM = "skipped_ssim"
+
+JUDGED_FROM = 8
+"""Test images of a slice from which on it has a say."""
+
+MEAN, COUNT, SKIPPED = "mean", "count", "skipped"
+
+# Sums are whole numbers of these steps, in dB or SSIM: exact, so that any order gives the same.
+_STEP = 2.0**-32
 
 
-def eval_config(tolerance: float, code: str) -> tfma.EvalConfig:
-    """What the chosen model must reach to be blessed.
+class Limits(NamedTuple):
+    """What a model must reach to be blessed, in dB of mean test PSNR.
+
+    Attributes:
+        min_gain: to exceed the linear floor by.
+        max_drop: that may be lost against the model in service.
+        max_slice_drop: that a slice of at least `JUDGED_FROM` images may lose against it.
+    """
+
+    min_gain: float = 0.0
+    max_drop: float = 0.1
+    max_slice_drop: float = 0.5
+
+
+def eval_config(limits: Limits, code: str) -> config_pb2.EvalConfig:
+    """Metrics over all test images and over each slice, with the limits as thresholds.
 
     Args:
-        tolerance: dB of mean test PSNR that a model may lose against the one in service.
+        limits: of the blessing; TFX drops those against the model in service where there is none.
         code: fingerprint of this module, so that a cached verdict does not outlive an edit.
     """
-    above_floor = tfma.MetricThreshold(
-        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": 0.0})
-    )
-    not_below = tfma.MetricThreshold(
-        change_threshold=tfma.GenericChangeThreshold(
-            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -tolerance}
-        )
-    )
+    overall = [config_pb2.SlicingSpec()]
+    slices = [config_pb2.SlicingSpec(feature_keys=[c.SLICE_PREFIX + name]) for name in c.SLICES]
+    mean = {"of": MEAN, "code": code}
+    psnr = {**mean, "output": c.PSNR}
+    ssim = {**mean, "output": c.SSIM}
     metrics = [
-        tfma.MetricConfig(
-            class_name="MeanOutput",
-            module=__name__,
-            config=json.dumps({"name": name, "output": c.PSNR, "minus": minus, "code": code}),
-            threshold=limit,
-        )
-        for name, minus, limit in (
-            (MEAN_PSNR, "", not_below),
-            (GAIN, c.FLOOR_PSNR, above_floor),
-        )
+        _metric(MEAN_PSNR, psnr, _may_fall(limits.max_drop), overall),
+        _metric(GAIN, {**psnr, "minus": c.FLOOR_PSNR}, _exceeds(limits.min_gain), overall),
+        _metric(
+            SLICE_PSNR, {**psnr, "least": JUDGED_FROM}, _may_fall(limits.max_slice_drop), slices
+        ),
+        _metric(MEAN_SSIM, ssim),
+        _metric(IMAGES, {**psnr, "of": COUNT}),
+        _metric(SKIPPED_SSIM, {**ssim, "of": SKIPPED}),
     ]
-    return tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name=c.SCORE)],
-        slicing_specs=[tfma.SlicingSpec()],
-        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+    return config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(signature_name=c.SCORE)],
+        slicing_specs=[*overall, *slices],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
     )
 
 
-def why_not_blessed(evaluation: str, tolerance: float) -> list[str]:
-    """Reads from an evaluation which demands the model did not meet, a sentence each."""
-    result = tfma.load_validation_result(str(Path(evaluation)))
-    reasons = []
-    for failure in result.metric_validations_per_slice:
-        for metric in failure.failures:
-            value = metric.metric_value.double_value.value
-            if metric.metric_key.name == GAIN:
-                reasons.append(
-                    f"its mean test PSNR is {value:+.2f} dB from the linear floor "
-                    "and must lie above it"
-                )
-            else:
-                reasons.append(
-                    f"its mean test PSNR changed by {value:+.2f} dB against the model in service, "
-                    f"and may fall by {tolerance:g} dB at most"
-                )
-    return reasons or [f"see {evaluation}"]
+def _metric(
+    name: str,
+    config: dict[str, Any],
+    threshold: Any = None,
+    slices: Iterable[config_pb2.SlicingSpec] = (),
+) -> config_pb2.MetricConfig:
+    limits = []
+    if threshold:
+        # One that names no slices would hold for all of them.
+        limits = [config_pb2.PerSliceMetricThreshold(slicing_specs=slices, threshold=threshold)]
+    return config_pb2.MetricConfig(
+        class_name="OutputMetric",
+        module=__name__,
+        config=json.dumps({"name": name, **config}),
+        per_slice_thresholds=limits,
+    )
 
 
-class MeanOutput(tfma.metrics.Metric):
-    """Mean over the images of an output of `score`, or of the difference of two.
+def _exceeds(gain: float) -> config_pb2.MetricThreshold:
+    # TFMA lets a value pass that is the bound itself.
+    bound = config_pb2.GenericValueThreshold(lower_bound={"value": gain + _STEP})
+    return config_pb2.MetricThreshold(value_threshold=bound)
 
-    TFMA's own MeanPrediction gives 0 for a model without labels.
+
+def _may_fall(drop: float) -> config_pb2.MetricThreshold:
+    bound = config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop}
+    )
+    return config_pb2.MetricThreshold(change_threshold=bound)
+
+
+class OutputMetric(tfma.metrics.Metric):
+    """Mean over the images of an output of `score`, or of the difference of two; or a count.
+
+    Images whose output is not a number are skipped. TFMA's own MeanPrediction gives 0 for a model
+    without labels.
 
     Args:
         name: of the metric.
         output: name of the output.
+        of: `MEAN`, `COUNT` of the images that are not skipped, or `SKIPPED`, the count of the rest.
         minus: name of the output that is subtracted, or empty.
+        least: images below which the mean is given as 0, whatever the model, so that no change of
+            it is seen: TFMA would refuse a model for a metric that is missing or not a number.
         code: fingerprint of this module.
     """
 
-    def __init__(self, name: str, output: str, minus: str = "", code: str = ""):
-        super().__init__(_computations, name=name, output=output, minus=minus, code=code)
+    def __init__(
+        self, name: str, output: str, of: str, minus: str = "", least: int = 0, code: str = ""
+    ):
+        options = {"output": output, "of": of, "minus": minus, "least": least}
+        super().__init__(_computations, name=name, code=code, **options)
 
 
 def _computations(
     name: str,
-    output: str,
-    minus: str,
-    model_names: Iterable[str] = ("",),
+    model_names: Iterable[str] | None = None,
     eval_config: Any = None,
+    *,
+    output: str,
+    of: str,
+    minus: str,
+    least: int,
     **_: Any,
 ) -> list[tfma.metrics.MetricComputation]:
     computations = []
-    for model_name in model_names:
+    for model_name in model_names or [""]:
         key = metric_types.MetricKey(name=name, model_name=model_name)
-        combiner = _MeanCombiner(key, eval_config, model_name, output, minus)
+        several = bool(eval_config) and len(eval_config.model_specs) > 1
+        combiner = _Combiner(key, model_name if several else "", output, of, minus, least)
         computations.append(
             metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
         )
@@ -106,14 +149,14 @@ def _computations(
 
 
 class _Sum(NamedTuple):
-    total: float = 0.0
+    steps: int = 0
     images: int = 0
+    skipped: int = 0
 
 
-class _MeanCombiner(beam.CombineFn):
-    def __init__(self, key: Any, eval_config: Any, model_name: str, output: str, minus: str):
-        self._key, self._model_name = key, model_name
-        self._several = bool(eval_config) and len(eval_config.model_specs) > 1
+class _Combiner(beam.CombineFn):
+    def __init__(self, key: Any, model: str, output: str, of: str, minus: str, least: int):
+        self._key, self._model, self._of, self._least = key, model, of, least
         self._output, self._minus = output, minus
 
     def create_accumulator(self) -> _Sum:
@@ -121,19 +164,23 @@ class _MeanCombiner(beam.CombineFn):
 
     def add_input(self, accumulator: _Sum, element: Any) -> _Sum:
         predictions = element.predictions
-        if self._several:
-            predictions = util.get_by_keys(predictions, [self._model_name])
+        if self._model:
+            predictions = util.get_by_keys(predictions, [self._model])
         value = float(np.ravel(predictions[self._output])[0])
         if self._minus:
             value -= float(np.ravel(predictions[self._minus])[0])
-        if np.isnan(value):
-            return accumulator
-        return _Sum(accumulator.total + value, accumulator.images + 1)
+        new = _Sum(skipped=1) if np.isnan(value) else _Sum(round(value / _STEP), 1)
+        return self.merge_accumulators([accumulator, new])
 
     def merge_accumulators(self, accumulators: Iterable[_Sum]) -> _Sum:
-        kept = list(accumulators)
-        return _Sum(sum(a.total for a in kept), sum(a.images for a in kept))
+        return _Sum(*map(sum, zip(*accumulators)))
 
     def extract_output(self, accumulator: _Sum) -> dict[Any, float]:
-        mean = accumulator.total / accumulator.images if accumulator.images else float("nan")
-        return {self._key: mean}
+        return {self._key: self._value(accumulator)}
+
+    def _value(self, sums: _Sum) -> float:
+        if self._of != MEAN:
+            return float(sums.images if self._of == COUNT else sums.skipped)
+        if sums.images < self._least:
+            return 0.0
+        return sums.steps / sums.images * _STEP if sums.images else float("nan")

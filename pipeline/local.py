@@ -87,6 +87,9 @@ def _run(arguments: argparse.Namespace) -> None:
         memory_limit=_bytes(arguments.memory_limit),
         max_bad_share=arguments.max_bad_share,
         tolerance=arguments.tolerance,
+        min_gain=arguments.min_gain,
+        max_drop=arguments.max_drop,
+        max_slice_drop=arguments.max_slice_drop,
         tune=arguments.tune,
         tune_epochs=arguments.tune_epochs,
         tune_parameters=arguments.tune_parameters,
@@ -168,25 +171,37 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
     if all(cached for node, cached in watch.cached.items() if node.startswith("Trainer")):
         console.say("trained nothing: data, flags and code are those of an earlier run")
     console.say(f"report: {arguments.root / budget_comparison.REPORT}")
-    _tell_push(arguments.push_dir, found, tolerance=arguments.tolerance)
+    _tell_push(arguments.push_dir, found, _verdict(arguments, found))
 
 
-def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) -> None:
-    from pipeline import evaluation, outputs
+def _verdict(arguments: argparse.Namespace, found: dict[str, list[Any]]) -> dict[str, Any]:
+    from pipeline.evaluation import Limits
+    from pipeline.verdict import verdict
+
+    newest = max(found["ModelEvaluation"], key=lambda artifact: artifact.id)
+    limits = Limits(arguments.min_gain, arguments.max_drop, arguments.max_slice_drop)
+    return verdict(newest.uri, limits)
+
+
+def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, Any]) -> None:
+    from pipeline import outputs
     from pipeline.components.pusher.executor import UNCHANGED
+    from pipeline.verdict import reasons
 
+    why = reasons(verdict)
+    if not verdict["blessed"]:
+        console.say(f"pushed nothing: the model is not blessed: {'; '.join(why)}")
+        return
+    for reason in why:
+        console.say(f"blessed: {reason}")
     pushed = max(found["PushedModel"], key=lambda artifact: artifact.id).custom_properties
     if pushed["pushed"].int_value:
         console.say(f"pushed: {pushed['pushed_destination'].string_value}")
     elif UNCHANGED in pushed:
         console.say(f"pushed nothing: {pushed[UNCHANGED].string_value} is this model already")
-    elif reason := outputs.refusal(found):
-        console.say(f"pushed nothing: the model does not answer alike when it is served: {reason}")
-        return
     else:
-        newest = max(found["ModelEvaluation"], key=lambda artifact: artifact.id)
-        reasons = evaluation.why_not_blessed(newest.uri, tolerance)
-        console.say(f"pushed nothing: the model is not blessed: {'; '.join(reasons)}")
+        reason = outputs.refusal(found)
+        console.say(f"pushed nothing: the model does not answer alike when it is served: {reason}")
         return
     console.say(
         "serve: python -m serving.server --rest_api_port=8501 --model_name=keras_ae "

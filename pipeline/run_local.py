@@ -86,7 +86,32 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--tolerance",
         type=_number(float, 0, 100),
         default=0.1,
-        help="dB of PSNR that count as equal when a budget is chosen and a model is blessed",
+        help="dB of mean val PSNR that count as equal when a budget is chosen",
+    )
+    add(
+        "--min-gain",
+        type=_number(float, -100, 100),
+        default=0.0,
+        metavar="DB",
+        help="dB by which mean test PSNR must exceed that of the linear floor for a push; at 0 any "
+        "gain over the best linear autoencoder of the same size will do",
+    )
+    add(
+        "--max-drop",
+        type=_number(float, 0, 100),
+        default=0.1,
+        metavar="DB",
+        help="dB of mean test PSNR that a pushed model may lose against the model in service; by "
+        "default what counts as equal between budgets",
+    )
+    add(
+        "--max-slice-drop",
+        type=_number(float, 0, 100),
+        default=0.5,
+        metavar="DB",
+        help="the same for each slice of at least 8 test images (a label, a folder, a quarter by "
+        "size, brightness or detail); by default more than --max-drop, for a mean over few images "
+        "is less certain",
     )
     add(
         "--max-bad-share",

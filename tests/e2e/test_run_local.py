@@ -79,6 +79,7 @@ def test_a_run_prints_its_own_lines_only(first, place):
         "<- chosen",
         "chosen: ",
         "report: ",
+        "blessed: its mean test PSNR is +",
         "pushed: ",
         "serve: python -m serving.server",
         "done in",
@@ -192,7 +193,7 @@ def test_images_above_the_memory_limit_are_streamed_and_the_run_says_so(first, p
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--tolerance", "0"], r"changed by -\d.* against the model in service"),
+        (["--max-drop", "0"], r"changed by -\d.* against the model in service"),
         (["--preset", "baseline"], r"-\d+\.\d+ dB from the linear floor"),
     ],
 )

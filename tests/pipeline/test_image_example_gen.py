@@ -10,13 +10,10 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from keras_ae import contract as c
 from keras_ae.datasets.images import decode
+from keras_ae.datasets.sources import Record
 from keras_ae.errors import DataError
-from pipeline.components.image_example_gen.executor import (
-    QUARANTINE,
-    Check,
-    Executor,
-    assign_splits,
-)
+from pipeline.components.image_example_gen.executor import QUARANTINE, Executor, to_example
+from pipeline.components.image_example_gen.places import Check, assign_places, assign_splits
 
 
 @pytest.fixture
@@ -79,6 +76,52 @@ def test_examples_hold_what_the_images_hold(folder, tmp_path, channels):
     assert all(found.values())
 
 
+def slices_of(artifact) -> dict[str, dict[str, str]]:
+    """The slice features of each example, by source."""
+    found = {}
+    for examples in examples_of(artifact).values():
+        for example in examples:
+            slices = {name: example[c.SLICE_PREFIX + name].decode() for name in c.SLICES}
+            found[example[c.IMAGE_SOURCE].decode()] = slices
+    return found
+
+
+def test_every_example_tells_the_slices_that_it_is_in(tmp_path, encode):
+    place = tmp_path / "images"
+    (place / "b" / "deeper").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        # Brighter, larger and less smooth from one to the next.
+        pixels = 20 * i + rng.integers(0, 4 * i + 1, (8 + i, 8, 3), np.uint8)
+        name = f"{i}.png" if i < 4 else f"b/{i}.png" if i < 7 else "b/deeper/7.png"
+        (place / name).write_bytes(encode(pixels.astype(np.uint8), "PNG"))
+    (place / "bad.png").write_text("no image")
+    found = slices_of(ingest(place, tmp_path / "out", max_bad_share=0.2))
+    assert len(found) == 8
+    for source, slices in found.items():
+        quarter = int(source[-5]) // 2
+        assert slices == {
+            "label": "none",
+            "source": "b" if "/" in source else "none",
+            "size": ("1 smallest", "2", "3", "4 largest")[quarter],
+            "brightness": ("1 darkest", "2", "3", "4 brightest")[quarter],
+            "detail": ("1 smoothest", "2", "3", "4 finest")[quarter],
+        }
+
+
+@pytest.mark.parametrize(
+    ("key", "label", "source"),
+    [("./cats/1.png", None, "cats"), ("/a/b/1.png", "", "a"), ("train/7", "dog", "train")],
+)
+def test_a_slice_is_the_first_folder_or_the_label(photographs, encode, key, label, source):
+    record = Record(key, encode(photographs[0][:9, :9], "PNG"), label=label)
+    features = tf.train.Example.FromString(to_example(record, 3)).features.feature
+    values = {name: features[c.SLICE_PREFIX + name].bytes_list.value[0] for name in c.SLICES}
+    assert values["source"].decode() == source
+    assert values["label"].decode() == (label or "none")
+    assert values["size"] == values["brightness"] == values["detail"] == b"none"
+
+
 def test_any_number_of_workers_gives_the_same_examples(folder, tmp_path):
     alone = examples_of(ingest(folder, tmp_path / "alone"))
     workers = ("--direct_running_mode=multi_threading", "--direct_num_workers=3")
@@ -139,6 +182,15 @@ def test_splits_are_tenths_and_do_not_depend_on_the_order():
     shares = {split: sum(v == split for v in splits.values()) / 5000 for split in c.SPLITS}
     assert shares == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.02)
     assert assign_splits(checks[::-1]) == splits
+
+
+def test_places_are_shared_by_the_images_that_go_there():
+    checks = [check._replace(measured=(100, 3.0, 1.0)) for check in checks_of(digests(200))]
+    places = assign_places(checks)
+    assert len({id(place) for place in places.values()}) == 3
+    assert {place.quarters for place in places.values()} == {
+        ("1 smallest", "1 darkest", "1 smoothest")
+    }
 
 
 def test_an_image_keeps_its_split_when_others_come():

@@ -68,11 +68,28 @@ def outcome(pushed: int, reason: str, unchanged: str = "") -> dict[str, list[mlm
     return {"PushedModel": [push], "InfraBlessing": [check]}
 
 
+def check(text: str, ok: bool | None, value: float = 0.0, of: str | None = None) -> dict:
+    return {"text": text, "ok": ok, "value": value, "slice": of}
+
+
 def test_what_came_of_the_push_is_told(tmp_path, capsys):
+    told = {"blessed": True, "checks": [check("it is better", True), check("no other", None)]}
     for found, text in (
-        (outcome(1, ""), "pushed: /push/7\nserve: "),
+        (outcome(1, ""), "blessed: it is better\npushed: /push/7\nserve: "),
         (outcome(0, "", unchanged="/push/6"), "pushed nothing: /push/6 is this model already"),
         (outcome(0, "REST: 7 grey levels"), "answer alike when it is served: REST: 7 grey levels"),
     ):
-        local._tell_push(tmp_path, found, tolerance=0.1)
-        assert text in capsys.readouterr().out
+        local._tell_push(tmp_path, found, told)
+        printed = capsys.readouterr().out
+        assert text in printed
+        assert "no other" not in printed
+
+
+def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_path, capsys):
+    checks = [check("the mean fell", False), check("above the floor", True)]
+    checks += [check(f"slice {i} fell", False, -i, f"label: {i}") for i in (1, 5, 2, 4, 3)]
+    local._tell_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
+    assert capsys.readouterr().out == (
+        "pushed nothing: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
+        "slice 3 fell; and so did 2 slices more\n"
+    )

@@ -29,6 +29,7 @@ def test_defaults_are_those_of_the_documentation():
     assert arguments.root == Path("runs/default").absolute()
     assert arguments.push_dir == arguments.root / "serving" / "keras_ae"
     assert arguments.memory_limit is None
+    assert (arguments.min_gain, arguments.max_drop, arguments.max_slice_drop) == (0, 0.1, 0.5)
     assert parse_arguments(["--memory-limit", "0.5"]).memory_limit == 0.5
     assert parse_arguments(["--push-dir", "out"]).push_dir == Path("out").absolute()
 
@@ -42,6 +43,8 @@ def test_defaults_are_those_of_the_documentation():
         (["--channels", "2"], "invalid choice: 2"),
         (["--seed", "-1"], "expected a whole number from 0"),
         (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
+        (["--max-drop", "-1"], "expected a number from 0 to 100; got '-1'"),
+        (["--min-gain", "nan"], "expected a number from -100 to 100; got 'nan'"),
         (["--tolerance", "nan"], "expected a number from 0 to 100; got 'nan'"),
         (["--tune", "-1"], "expected a whole number from 0 to 10000; got '-1'"),
         (["--tune", "1", "--tune-epochs", "0"], "expected a whole number from 1"),
@@ -84,6 +87,9 @@ def test_flags_are_checked_before_anything_heavy_is_imported():
         "--seed",
         "--tile",
         "--tune",
+        "--min-gain",
+        "--max-drop",
+        "--max-slice-drop",
     ):
         assert flag in done.stdout
 

@@ -7,11 +7,10 @@ import json
 import logging
 import os
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
@@ -24,28 +23,12 @@ from tfx.types import artifact_utils
 from keras_ae import contract as c
 from keras_ae.datasets.decoding import CORRUPT, decode_stored
 from keras_ae.datasets.images import normalize
+from keras_ae.datasets.quartiles import QUARTERS, measure
 from keras_ae.datasets.sources import Record, Shard, Source, open_source
 from keras_ae.errors import DataError
+from pipeline.components.image_example_gen.places import Check, Place, assign_places
 
 QUARANTINE = "quarantine.jsonl"
-TEST_SHARE = 0.1
-VAL_SHARE = 0.1
-
-
-class Check(NamedTuple):
-    """What is known of an image after it was read once, small enough to be collected.
-
-    Attributes:
-        source: its key.
-        digest: SHA-256 of its bytes.
-        fault: why it cannot be used; empty for a good image.
-        split: where the source fixes it.
-    """
-
-    source: str
-    digest: str
-    fault: str
-    split: str | None
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -73,9 +56,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             for check in bad:
                 logging.warning("set aside %s: %s", check.source, check.fault)
             _refuse_bad_data(checks, bad, exec_properties["max_bad_share"])
-            splits = assign_splits([check for check in checks if not check.fault])
-            self._write_all(source, channels, splits, artifact)
-        counts = {name: sum(split == name for split in splits.values()) for name in c.SPLITS}
+            places = assign_places([check for check in checks if not check.fault])
+            self._write_all(source, channels, places, artifact)
+        counts = {name: sum(p.split == name for p in places.values()) for name in c.SPLITS}
         for name, count in {**counts, "quarantined": len(bad)}.items():
             artifact.set_int_custom_property(name, count)
         artifact.set_string_custom_property("data", exec_properties["data"])
@@ -94,14 +77,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         return [Check(*json.loads(line)) for text in texts for line in text.splitlines()]
 
     def _write_all(
-        self, source: Source, channels: int, splits: dict[str, str], artifact: types.Artifact
+        self, source: Source, channels: int, places: dict[str, Place], artifact: types.Artifact
     ) -> None:
         with self._make_beam_pipeline() as pipeline:
             parts = (
                 pipeline
                 | "Shards" >> beam.Create(source.shards())
                 | "Spread" >> beam.Reshuffle()
-                | "Examples" >> beam.FlatMap(_examples_of_shard, source, channels, splits)
+                | "Examples" >> beam.FlatMap(_examples_of_shard, source, channels, places)
                 | "Split" >> beam.Partition(lambda example, n: c.SPLITS.index(example[0]), 3)
             )
             for name, part in zip(c.SPLITS, parts):
@@ -116,29 +99,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 )
 
 
-def assign_splits(checks: list[Check]) -> dict[str, str]:
-    """Splits good images by a hash of their content, whatever their order.
+def to_example(
+    record: Record, channels: int, quarters: Sequence[str] = (c.NO_SLICE,) * len(QUARTERS)
+) -> bytes:
+    """A record as a serialized tf.Example with the features named in the contract.
 
-    A tenth goes to test, a tenth to val, the rest to train; where there are three different images,
-    each split gets one: low hashes go to test and val first. Where the source fixes the
-    splits, it is followed. Images with the same bytes share a split.
-
-    Returns:
-        The split of each source.
+    Args:
+        record: of an image that can be decoded.
+        channels: 1 or 3.
+        quarters: values of the slices size, brightness and detail.
     """
-    by_digest = {check.digest: check.split or _by_hash(check.digest) for check in sorted(checks)}
-    lowest = sorted(by_digest)
-    if len(lowest) >= len(c.SPLITS):
-        for split, order in ((c.TEST, lowest), (c.VAL, lowest), (c.TRAIN, lowest[::-1])):
-            held = Counter(by_digest.values())
-            if not held[split]:
-                # From a split that keeps another one.
-                by_digest[next(d for d in order if held[by_digest[d]] > 1)] = split
-    return {check.source: by_digest[check.digest] for check in checks}
-
-
-def to_example(record: Record, channels: int) -> bytes:
-    """A record as a serialized tf.Example with the features named in the contract."""
     data, header = normalize(record.data, channels)
     features: dict[str, Any] = {
         c.IMAGE_ENCODED: data,
@@ -149,8 +119,15 @@ def to_example(record: Record, channels: int) -> bytes:
     }
     if record.label is not None:
         features[c.IMAGE_LABEL] = record.label.encode()
+    slices = (record.label or c.NO_SLICE, _first_folder(record.key), *quarters)
+    features |= {c.SLICE_PREFIX + name: text.encode() for name, text in zip(c.SLICES, slices)}
     feature = {name: _feature(value) for name, value in features.items()}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def _first_folder(key: str) -> str:
+    folders = [part for part in PurePosixPath(key).parts[:-1] if part not in ("/", "..")]
+    return folders[0] if folders else c.NO_SLICE
 
 
 def _feature(value: bytes | int) -> tf.train.Feature:
@@ -164,10 +141,13 @@ def _check_shard(shard: Shard, source: Source, channels: int) -> Iterator[Check]
 
 
 def _examples_of_shard(
-    shard: Shard, source: Source, channels: int, splits: dict[str, str]
+    shard: Shard, source: Source, channels: int, places: dict[str, Place]
 ) -> Iterator[tuple[str, bytes]]:
-    good = (record for record in source.read(shard) if record.key in splits)
-    return _in_threads(lambda record: (splits[record.key], to_example(record, channels)), good)
+    def example(record: Record) -> tuple[str, bytes]:
+        place = places[record.key]
+        return place.split, to_example(record, channels, place.quarters)
+
+    return _in_threads(example, (r for r in source.read(shard) if r.key in places))
 
 
 def _in_threads(work: Callable[[Record], Any], records: Iterator[Record]) -> Iterator[Any]:
@@ -180,24 +160,18 @@ def _in_threads(work: Callable[[Record], Any], records: Iterator[Record]) -> Ite
 
 def _check(record: Record, channels: int) -> Check:
     fault = record.fault
+    measured: Sequence[float] = ()
     if not fault:
         try:
             stored, _ = normalize(record.data, channels)
             # Every later step decodes with TensorFlow, which is stricter than Pillow.
-            decode_stored(tf.constant(stored), channels)
+            measured = measure(decode_stored(tf.constant(stored), channels).numpy())
         except DataError as error:
             fault = str(error)
         except tf.errors.InvalidArgumentError:
             fault = CORRUPT
     digest = hashlib.sha256(record.data).hexdigest()
-    return Check(record.key, digest, fault, record.split)
-
-
-def _by_hash(digest: str) -> str:
-    share = int(digest[:16], 16) / 2**64
-    if share < TEST_SHARE:
-        return c.TEST
-    return c.VAL if share < TEST_SHARE + VAL_SHARE else c.TRAIN
+    return Check(record.key, digest, fault, record.split, measured)
 
 
 def _refuse_bad_data(checks: list[Check], bad: list[Check], max_bad_share: float) -> None:

@@ -1,0 +1,199 @@
+"""What an evaluation says of a model: each demand with its number, met or not, and each slice."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow_model_analysis as tfma
+
+from keras_ae import contract as c
+from pipeline.evaluation import (
+    GAIN,
+    IMAGES,
+    JUDGED_FROM,
+    MEAN_PSNR,
+    MEAN_SSIM,
+    SKIPPED_SSIM,
+    SLICE_PSNR,
+    Limits,
+)
+
+_OVERALL = ("", "")
+
+
+class _Slice(NamedTuple):
+    """Metrics of the model over some test images, and their changes against the one in service."""
+
+    values: dict[str, float]
+    changes: dict[str, float]
+    failed: set[str]
+
+
+def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
+    """Reads an evaluation: what was demanded of the model, what it reached, and whether it passed.
+
+    Args:
+        evaluation_uri: folder of the Evaluator's ModelEvaluation.
+        limits: those that the evaluation was made with.
+
+    Returns:
+        What can be written as JSON; PSNR and its differences in dB:
+
+        - `blessed`: whether all demands were met.
+        - `checks`: each with its `name` (`gain_over_floor`, `mean_psnr` or `slice_psnr`), its
+          `slice` ("brightness: 1 darkest", None for all test images), the number of `images`, the
+          `value`, the `limit` that it may not fall below (a gain must lie above it), `ok` and a
+          `text`; value and ok are None where no model is in service.
+        - `not_judged`: a sentence on each slice that is too small to have a say, where there is a
+          model in service.
+        - `slices`: each with what it is `by` and its `value`, the number of `images`, their means
+          `psnr`, `ssim` and `gain` over the floor, and the `change` of psnr against the model in
+          service; None where there is no such number.
+        - `skipped_ssim`: test images that are too small for an SSIM.
+    """
+    result = tfma.load_validation_result(str(Path(evaluation_uri)))
+    slices = _slices(evaluation_uri, result)
+    overall = slices.pop(_OVERALL)
+    checks = [_gain(overall, limits), _change(overall, limits)]
+    if overall.changes:
+        checks += [_slice_change(key, s, limits) for key, s in slices.items() if _judged(s)]
+    else:
+        text = "no slice was compared, for no model is in service"
+        checks.append(_check(SLICE_PSNR, overall, None, -limits.max_slice_drop, text))
+    return {
+        "blessed": result.validation_ok,
+        "checks": checks,
+        "not_judged": [
+            f"{_name(key)}: not judged: {_images(s)}, and {JUDGED_FROM} are needed"
+            for key, s in slices.items()
+            if s.changes and not _judged(s)
+        ],
+        "slices": [_row(key, s) for key, s in slices.items()],
+        "skipped_ssim": int(overall.values[SKIPPED_SSIM]),
+    }
+
+
+def reasons(told: dict[str, Any]) -> list[str]:
+    """Why a model was blessed or not: of the slices those that were lost most, three at most.
+
+    Args:
+        told: what `verdict` gave.
+
+    Returns:
+        A sentence for each demand that was not met, or for those that were.
+    """
+    checks = [check for check in told["checks"] if check["ok"] is told["blessed"]]
+    sentences = [check["text"] for check in checks if not check["slice"]]
+    slices = sorted((k for k in checks if k["slice"]), key=lambda check: check["value"])
+    shown = slices[: 1 if told["blessed"] else 3]
+    sentences += [check["text"] for check in shown]
+    if not told["blessed"] and len(slices) > len(shown):
+        sentences.append(f"and so did {len(slices) - len(shown)} slices more")
+    return sentences
+
+
+def _slices(evaluation_uri: str, result: Any) -> dict[tuple[str, str], _Slice]:
+    """By name and value of the slice, in the contract's order; over all images first."""
+    failed = {
+        _key(failure.slice_key): {metric.metric_key.name for metric in failure.failures}
+        for failure in result.metric_validations_per_slice
+    }
+    found = {}
+    for record in tfma.load_metrics(str(Path(evaluation_uri))):
+        values, changes = dict(_metrics(record, False)), dict(_metrics(record, True))
+        key = _key(record.slice_key)
+        found[key] = _Slice(values, changes, failed.get(key, set()))
+    order = ("", *c.SLICES)
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+
+
+def _metrics(record: Any, is_diff: bool) -> Iterator[tuple[str, float]]:
+    for metric in record.metric_keys_and_values:
+        key = metric.key
+        if key.is_diff == is_diff and key.model_name != tfma.BASELINE_KEY:
+            yield key.name, metric.value.double_value.value
+
+
+def _key(slice_key: Any) -> tuple[str, str]:
+    for key in slice_key.single_slice_keys:
+        return key.column.removeprefix(c.SLICE_PREFIX), key.bytes_value.decode()
+    return _OVERALL
+
+
+def _gain(overall: _Slice, limits: Limits) -> dict[str, Any]:
+    value, limit = overall.values[GAIN], limits.min_gain
+    above = "above it" if limit == 0 else f"more than {limit:g} dB above it"
+    text = f"its mean test PSNR is {_db(value, limit)} from the linear floor and must lie {above}"
+    return _check(GAIN, overall, value, limit, text)
+
+
+def _change(overall: _Slice, limits: Limits) -> dict[str, Any]:
+    limit = -limits.max_drop
+    if not overall.changes:
+        text = "its mean test PSNR was compared with the floor only, for no model is in service"
+        return _check(MEAN_PSNR, overall, None, limit, text)
+    value = overall.changes[MEAN_PSNR]
+    text = f"its mean test PSNR changed by {_against(value, limit)}"
+    return _check(MEAN_PSNR, overall, value, limit, text)
+
+
+def _slice_change(key: tuple[str, str], judged: _Slice, limits: Limits) -> dict[str, Any]:
+    value, limit = judged.changes[SLICE_PSNR], -limits.max_slice_drop
+    text = f"its PSNR on {_name(key)} ({_images(judged)}) changed by {_against(value, limit)}"
+    return {**_check(SLICE_PSNR, judged, value, limit, text), "slice": _name(key)}
+
+
+def _check(name: str, of: _Slice, value: float | None, limit: float, text: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "slice": None,
+        "images": int(of.values[IMAGES]),
+        "value": value,
+        "limit": limit,
+        "ok": None if value is None else name not in of.failed,
+        "text": text,
+    }
+
+
+def _against(value: float, limit: float) -> str:
+    return (
+        f"{_db(value, limit)} against the model in service, and may fall by {abs(limit):g} dB "
+        "at most"
+    )
+
+
+def _db(value: float, limit: float) -> str:
+    """A difference with as many digits as show on which side of the limit it lies."""
+    shown = (n for n in range(2, 10) if round(value, n) != round(limit, n) or value == limit)
+    digits = next(shown, 10)
+    return f"{value:+.{digits}f} dB"
+
+
+def _judged(of: _Slice) -> bool:
+    return of.values[IMAGES] >= JUDGED_FROM
+
+
+def _name(key: tuple[str, str]) -> str:
+    return f"{key[0]}: {key[1]}"
+
+
+def _images(of: _Slice) -> str:
+    count = int(of.values[IMAGES])
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
+def _row(key: tuple[str, str], of: _Slice) -> dict[str, Any]:
+    return {
+        "by": key[0],
+        "value": key[1],
+        "images": int(of.values[IMAGES]),
+        "psnr": _number(of.values[MEAN_PSNR]),
+        "ssim": _number(of.values[MEAN_SSIM]),
+        "gain": _number(of.values[GAIN]),
+        "change": _number(of.changes.get(MEAN_PSNR, math.nan)),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,252 @@
+import functools
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx.components.evaluator import executor
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+from keras_ae import contract as c
+from keras_ae import linear
+from keras_ae.calibration import Calibration
+from keras_ae.datasets.sources import Record
+from keras_ae.models import ConvAutoencoder
+from keras_ae.signatures import Signatures
+from keras_ae.tiling import TILE
+from pipeline.components.image_example_gen.executor import to_example
+from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
+from pipeline.verdict import _db, reasons, verdict
+
+ANY = 100.0
+FLOOR, SERVICE, SLICE = "gain_over_floor", "mean_psnr", "slice_psnr"
+
+
+def textures(kind: int, count: int, side: int = 16) -> list[np.ndarray]:
+    """Images whose patches are mixtures of six patterns, which another kind does not have."""
+    patterns = np.random.default_rng(kind).normal(size=(6, 192))
+    images = []
+    for seed in range(count):
+        weights = np.random.default_rng(100 * kind + seed).normal(size=((side // 8) ** 2, 6))
+        patches = (weights @ patterns).reshape(side // 8, side // 8, 8, 8, 3)
+        image = 128 + 15 * patches.transpose(0, 2, 1, 3, 4).reshape(side, side, 3)
+        images.append(image.clip(0, 255).round().astype(np.uint8))
+    return images
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """Model artifacts with eight latent numbers, which is too few for both kinds of texture."""
+    place = tmp_path_factory.mktemp("models")
+    many, few = textures(1, 30), textures(2, 30)
+    floors = {
+        "for many": linear.fit(linear.patch_moments(many + few[:3], 8), 8),
+        "for few": linear.fit(linear.patch_moments(few + many[:3], 8), 8),
+        "for none": linear.fit(linear.patch_moments(textures(3, 30), 8), 8),
+    }
+    made = {}
+    for name, path, floor in (
+        ("for many", "for many", "for none"),
+        ("for few", "for few", "for none"),
+        ("the floor", "for few", "for few"),
+    ):
+        model = ConvAutoencoder("small")
+        linear.set_linear_path(model, floors[path])
+        made[name] = place / name
+        save(Signatures(model, floors[floor], Calibration(()), TILE), model, made[name])
+    return made
+
+
+def save(signatures: Signatures, model: ConvAutoencoder, place: Path) -> None:
+    """What `export` writes, with the one signature that is needed: a fifth of the time."""
+    module = tf.Module()
+    module.variables_of_the_model = [variable.value for variable in model.variables]
+    score = signatures.functions[c.SCORE].get_concrete_function()
+    tf.saved_model.save(module, str(place / "Format-Serving"), signatures={c.SCORE: score})
+
+
+@pytest.fixture(scope="module")
+def evaluate(tmp_path_factory, models, encode):
+    """Runs the Evaluator on 16 images of one kind and some of another: its verdict."""
+
+    @functools.cache
+    def run(model: str, in_service: str | None = None, few: int = 8, limits=Limits()):  # noqa: B008
+        images = [("many", image) for image in textures(1, 15) + textures(1, 1, side=8)]
+        images += [("few", image) for image in textures(2, few)]
+        place = tmp_path_factory.mktemp("evaluated")
+        (place / "Split-test").mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(place / "Split-test" / "data.gz"), options="GZIP") as writer:
+            for i, (label, image) in enumerate(images):
+                record = Record(f"{i}.png", encode(image, "PNG"), label=label)
+                writer.write(to_example(record, 3, ("1 smallest", "2", "3")))
+        examples = artifact(standard_artifacts.Examples, place)
+        examples.split_names = '["test"]'
+        inputs = {
+            "examples": [examples],
+            "model": [artifact(standard_artifacts.Model, models[model])],
+        }
+        if in_service:
+            inputs["baseline_model"] = [artifact(standard_artifacts.Model, models[in_service])]
+        outputs = {
+            "evaluation": [artifact(standard_artifacts.ModelEvaluation, place / "evaluation")],
+            "blessing": [artifact(standard_artifacts.ModelBlessing, place / "blessing")],
+        }
+        properties = {
+            "eval_config": proto_utils.proto_to_json(eval_config(limits, "code")),
+            "example_splits": json.dumps([c.TEST]),
+        }
+        context = executor.Executor.Context(
+            beam_pipeline_args=["--direct_running_mode=in_memory"],
+            tmp_dir=str(place),
+            unique_id="1",
+        )
+        executor.Executor(context).Do(inputs, outputs, properties)
+        told = verdict(str(place / "evaluation"), limits)
+        assert told["blessed"] == outputs["blessing"][0].get_int_custom_property("blessed")
+        assert told["blessed"] == all(check["ok"] in (True, None) for check in told["checks"])
+        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        return told
+
+    return run
+
+
+def artifact(kind, uri: Path):
+    made = kind()
+    made.uri = str(uri)
+    return made
+
+
+def by_name(told) -> dict[tuple[str, str | None], dict]:
+    return {(check["name"], check["slice"]): check for check in told["checks"]}
+
+
+def test_a_model_above_the_floor_is_blessed_where_none_is_in_service(evaluate):
+    told = evaluate("for many")
+    assert told["blessed"]
+    checks = by_name(told)
+    assert set(checks) == {(FLOOR, None), (SERVICE, None), (SLICE, None)}
+    floor = checks[FLOOR, None]
+    assert floor["ok"]
+    assert floor["value"] > floor["limit"] == 0
+    assert floor["text"] == (
+        f"its mean test PSNR is {floor['value']:+.2f} dB from the linear floor "
+        "and must lie above it"
+    )
+    for name in (SERVICE, SLICE):
+        assert checks[name, None]["ok"] is checks[name, None]["value"] is None
+        assert "no model is in service" in checks[name, None]["text"]
+    assert reasons(told) == [floor["text"]]
+    assert told["not_judged"] == []
+
+
+def test_slices_are_told_with_their_numbers(evaluate):
+    told = evaluate("for many")
+    assert [(s["by"], s["value"], s["images"]) for s in told["slices"]] == [
+        ("label", "few", 8),
+        ("label", "many", 16),
+        ("source", "none", 24),
+        ("size", "1 smallest", 24),
+        ("brightness", "2", 24),
+        ("detail", "3", 24),
+    ]
+    few, many, every = told["slices"][:3]
+    assert many["psnr"] > few["psnr"] + 3
+    for name in ("psnr", "gain"):
+        assert every[name] == pytest.approx((8 * few[name] + 16 * many[name]) / 24)
+    # One image is smaller than the window of SSIM.
+    assert told["skipped_ssim"] == 1
+    assert every["ssim"] == pytest.approx((8 * few["ssim"] + 15 * many["ssim"]) / 23)
+    assert every["gain"] == pytest.approx(by_name(told)[FLOOR, None]["value"])
+    assert all(s["change"] is None for s in told["slices"])
+
+
+def test_a_model_that_does_not_exceed_the_floor_and_is_below_the_one_in_service(evaluate):
+    told = evaluate("the floor", in_service="for many", limits=Limits(max_slice_drop=ANY))
+    assert not told["blessed"]
+    checks = by_name(told)
+    floor, service = checks[FLOOR, None], checks[SERVICE, None]
+    assert floor["value"] == 0
+    assert floor["ok"] is False
+    assert service["ok"] is False
+    assert service["value"] < -1
+    assert service["text"] == (
+        f"its mean test PSNR changed by {service['value']:.2f} dB against the model in service, "
+        "and may fall by 0.1 dB at most"
+    )
+    assert reasons(told) == [floor["text"], service["text"]]
+    many = checks[SLICE, "label: many"]
+    assert many["ok"]
+    assert many["value"] < service["value"]
+    assert many["text"].endswith("may fall by 100 dB at most")
+
+
+def test_a_slice_that_got_worse_blocks_a_model_that_got_better(evaluate):
+    told = evaluate("for many", in_service="for few")
+    assert not told["blessed"]
+    checks = by_name(told)
+    assert checks[SERVICE, None]["ok"]
+    assert checks[SERVICE, None]["value"] > 0
+    few, many = checks[SLICE, "label: few"], checks[SLICE, "label: many"]
+    assert many["ok"]
+    assert few["ok"] is False
+    assert few["value"] < few["limit"] == -0.5
+    assert reasons(told) == [few["text"]]
+    assert few["text"] == (
+        f"its PSNR on label: few (8 images) changed by {few['value']:.2f} dB against the model "
+        "in service, and may fall by 0.5 dB at most"
+    )
+    changes = {s["value"]: s["change"] for s in told["slices"] if s["by"] == "label"}
+    assert changes == {"few": few["value"], "many": many["value"]}
+
+
+def test_a_slice_of_seven_images_has_no_say(evaluate):
+    told = evaluate("for many", in_service="for few", few=7)
+    assert told["blessed"]
+    assert (SLICE, "label: few") not in by_name(told)
+    assert told["not_judged"] == ["label: few: not judged: 7 images, and 8 are needed"]
+    (few,) = (s for s in told["slices"] if s["value"] == "few")
+    assert few["change"] < -0.5
+    assert few["images"] == 7
+    assert len(reasons(told)) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "shown"),
+    [
+        (1.234, 0.0, "+1.23 dB"),
+        (-0.5004, -0.5, "-0.5004 dB"),
+        (-0.003, -0.0, "-0.003 dB"),
+        (0.0, 0.0, "+0.00 dB"),
+        (-0.1, -0.1, "-0.10 dB"),
+        (2**-40, 0.0, "+0.0000000000 dB"),
+    ],
+)
+def test_a_number_shows_on_which_side_of_the_limit_it_lies(value, limit, shown):
+    assert _db(value, limit) == shown
+
+
+class _Prediction:
+    def __init__(self, value: float):
+        self.predictions = {c.PSNR: np.asarray([value], np.float32)}
+
+
+def test_means_have_the_same_bits_in_any_order():
+    rng = random.Random(0)
+    values = [rng.uniform(0, 100) for _ in range(300)] + [float("nan"), 1e-6]
+    (computation,) = OutputMetric("m", c.PSNR, MEAN).computations()
+    combiner = computation.combiner
+    means = set()
+    for size in (1, 7, 400):
+        rng.shuffle(values)
+        parts = []
+        for start in range(0, len(values), size):
+            part = combiner.create_accumulator()
+            for value in values[start : start + size]:
+                part = combiner.add_input(part, _Prediction(value))
+            parts.append(part)
+        means |= set(combiner.extract_output(combiner.merge_accumulators(parts)).values())
+    (mean,) = means
+    assert mean == pytest.approx(np.nanmean(np.float32(values), dtype=np.float64), rel=1e-10)
