@@ -18,6 +18,7 @@ from typing import Any
 from keras_ae.datasets import sources
 from keras_ae.errors import KerasAEError, StorageError
 from pipeline import console, memory
+from pipeline.order import depth_first
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -41,6 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
         f"budgets {', '.join(map(str, arguments.budgets))} epochs"
         + (f", tuned by {arguments.tune} trials" if arguments.tune else "")
+        + (f", {arguments.seeds} seeds" if arguments.seeds > 1 else "")
+        + (", the baseline beside" if arguments.with_baseline else "")
     )
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
@@ -82,6 +85,8 @@ def _run(arguments: argparse.Namespace) -> None:
         preset=arguments.preset,
         channels=arguments.channels,
         seed=arguments.seed,
+        seeds=arguments.seeds,
+        with_baseline=arguments.with_baseline,
         batch_size=arguments.batch_size,
         tile=arguments.tile,
         memory_limit=_bytes(arguments.memory_limit),
@@ -101,7 +106,10 @@ def _run(arguments: argparse.Namespace) -> None:
         # What is in service may have changed since a push was cached.
         if node.pipeline_node.node_info.id in ("ServingCheck", "Pusher"):
             node.pipeline_node.execution_options.caching_options.enable_cache = False
-    watch = _NodeWatch()
+    ordered = depth_first(compiled.nodes)
+    del compiled.nodes[:]
+    compiled.nodes.extend(ordered)
+    watch = _NodeWatch(max(len(node.pipeline_node.node_info.id) for node in ordered))
     logging.getLogger().addHandler(watch)
     try:
         LocalDagRunner().run_with_ir(compiled)
@@ -114,8 +122,9 @@ def _run(arguments: argparse.Namespace) -> None:
 class _NodeWatch(logging.Handler):
     """Prints a line per node, from what LocalDagRunner logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__(logging.INFO)
+        self._width = max(20, width)
         self.cached: dict[str, bool] = {}
         self._node, self._began = "", 0.0
 
@@ -135,7 +144,7 @@ class _NodeWatch(logging.Handler):
             took = (
                 "cached" if self.cached[self._node] else f"{time.monotonic() - self._began:.1f} s"
             )
-            console.say(f"  {self._node:<20} {took:>8}")
+            console.say(f"  {self._node:<{self._width}} {took:>8}")
             # Compiled functions hang in cycles: a hundred megabytes for each stage and model.
             gc.collect()
 

@@ -51,6 +51,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--channels", type=int, choices=(1, 3), default=3, help="1 for grey, 3 for RGB")
     add("--seed", type=_number(int, 0, 2**31), default=0, help="of weights, crops and order")
+    add(
+        "--seeds",
+        type=_number(int, 1, 1000),
+        default=1,
+        metavar="N",
+        help="ladders that are trained: with --seed, the number after it and so on",
+    )
+    add(
+        "--with-baseline",
+        action="store_true",
+        help=f"train and compare the preset {presets.BASELINE} beside, with the first seed",
+    )
     add("--batch-size", type=_number(int, 1, 2**16), default=32, help="most tiles in a step")
     add(
         "--tile",
@@ -97,6 +109,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
     arguments = parser.parse_args(argv)
     _check_tuning(parser, arguments)
+    if arguments.with_baseline and arguments.preset == presets.BASELINE:
+        parser.error(f"--with-baseline needs another --preset than {presets.BASELINE}")
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()

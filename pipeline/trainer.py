@@ -68,7 +68,9 @@ def run_fn(fn_args: FnArgs) -> None:
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
     data = digest("", files_of(fn_args.train_files))
     foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
-    ladder = held.take(foot) if config.start else None
+    if not config.start:
+        held.release()
+    ladder = held.take(foot)
     images.tell(loudly=ladder is None)
     if ladder is None:
         ladder = _begin(config, preset, batch_size, images, floor)

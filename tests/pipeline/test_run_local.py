@@ -41,6 +41,8 @@ def test_defaults_are_those_of_the_documentation():
         (["--preset", "vgg"], "preset must be one of baseline, small, medium, large; got 'vgg'"),
         (["--channels", "2"], "invalid choice: 2"),
         (["--seed", "-1"], "expected a whole number from 0"),
+        (["--seeds", "0"], "expected a whole number from 1 to 1000; got '0'"),
+        (["--with-baseline", "--preset", "baseline"], "needs another --preset than baseline"),
         (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
         (["--tolerance", "nan"], "expected a number from 0 to 100; got 'nan'"),
         (["--tune", "-1"], "expected a whole number from 0 to 10000; got '-1'"),
