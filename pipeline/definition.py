@@ -1,6 +1,6 @@
 """The pipeline itself: what runs, on what, in which order. Knows no runner and no path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -21,6 +21,7 @@ from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import BudgetComparison
 from pipeline.components.image_example_gen.component import ImageExampleGen
 from pipeline.components.pusher import executor as pusher_executor
+from pipeline.components.report.component import Report
 from pipeline.components.serving_check.component import ServingCheck
 from pipeline.evaluation import eval_config
 from pipeline.fingerprint import source_fingerprint
@@ -50,6 +51,8 @@ def create_pipeline(
     tune_parameters: int = 0,
     in_service: str | None = None,
     check_command: Sequence[str] = (),
+    command: str = "",
+    mlflow: Mapping[str, str] | None = None,
     metadata_connection_config: Any = None,
     beam_pipeline_args: list[str] | None = None,
 ) -> Pipeline:
@@ -81,6 +84,8 @@ def create_pipeline(
         in_service: SavedModel that a new one is measured against, if there is one.
         check_command: what serves a model and compares its answers before a push, given a
             SavedModel and a file of what they should be; empty to compare in process only.
+        command: the command line that reproduces the run, for the report.
+        mlflow: `uri` of a tracking server and name of the `experiment` to log to, or None.
         metadata_connection_config: of ML Metadata, for runners that need it.
         beam_pipeline_args: for the components that run on Beam.
 
@@ -171,6 +176,25 @@ def create_pipeline(
         command=check_command,
         fingerprint=source_fingerprint("pipeline.components.serving_check.executor"),
     )
+    report = Report(
+        inputs={
+            "examples": examples,
+            "schema": schema.outputs["schema"],
+            "transform_graph": graph,
+            "comparison": comparison.outputs["comparison"],
+            "evaluation": evaluator.outputs["evaluation"],
+            "model_blessing": evaluator.outputs["blessing"],
+            "infra_blessing": check.outputs["blessing"],
+        },
+        models=models,
+        in_service=baseline.outputs["result"] if baseline else None,
+        seeds=all_seeds,
+        limits={"max_drop": tolerance},
+        command=command,
+        data_fingerprint=data_fingerprint,
+        mlflow=mlflow,
+        fingerprint=source_fingerprint("pipeline.components.report.executor"),
+    )
     pusher = components.Pusher(
         model=comparison.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
@@ -186,7 +210,7 @@ def create_pipeline(
     return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[*nodes, *([baseline] if baseline else []), evaluator, check, pusher],
+        components=[*nodes, *([baseline] if baseline else []), evaluator, check, report, pusher],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_pipeline_args,

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,16 @@ def _run(arguments: argparse.Namespace) -> None:
         tune_parameters=arguments.tune_parameters,
         in_service=_in_service(arguments.push_dir, lineage),
         check_command=arguments.check_command,
+        command=arguments.command,
+        mlflow=_mlflow(arguments),
         metadata_connection_config=connection,
         # With threads of its own Beam was seen to wait for ever once a disk was full.
         beam_pipeline_args=["--direct_running_mode=in_memory"],
     )
     compiled = compiler.Compiler().compile(pipeline)
     for node in compiled.nodes:
-        # What is in service may have changed since a push was cached.
-        if node.pipeline_node.node_info.id in ("ServingCheck", "Pusher"):
+        # What is in service may have changed since a push was cached, and a report is of its run.
+        if node.pipeline_node.node_info.id in ("ServingCheck", "Report", "Pusher"):
             node.pipeline_node.execution_options.caching_options.enable_cache = False
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
@@ -153,15 +156,15 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
     from keras_ae import search_space
     from keras_ae.comparison import format_table
     from pipeline import outputs
-    from pipeline.components.budget_comparison import executor as budget_comparison
     from pipeline.components.image_example_gen.executor import QUARANTINE
+    from pipeline.components.report import executor as report
 
     found = outputs.artifacts_of_last_run(connection, lineage)
-    (examples,), (comparison_artifact,) = found["Examples"], found["keras_ae.Comparison"]
-    place = outputs.folder(comparison_artifact)
-    for name in (budget_comparison.COMPARISON, budget_comparison.REPORT):
+    (examples,), (report_artifact,) = found["Examples"], found["keras_ae.Report"]
+    place = outputs.folder(report_artifact)
+    for name in (report.COMPARISON, report.IMAGES, report.REPORT):
         _replace(place / name, arguments.root / name)
-    comparison = json.loads((place / budget_comparison.COMPARISON).read_text())
+    comparison = json.loads((place / report.COMPARISON).read_text())
     console.say(f"\n{format_table(comparison)}\n")
     chosen = comparison["chosen"]
     if comparison["trials"]:
@@ -176,8 +179,18 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
         )
     if all(cached for node, cached in watch.cached.items() if node.startswith("Trainer")):
         console.say("trained nothing: data, flags and code are those of an earlier run")
-    console.say(f"report: {arguments.root / budget_comparison.REPORT}")
+    console.say(f"report: {arguments.root / report.REPORT}")
+    _tell_mlflow(arguments, outputs.texts(report_artifact))
     _tell_push(arguments.push_dir, found, tolerance=arguments.tolerance)
+
+
+def _tell_mlflow(arguments: argparse.Namespace, told: Mapping[str, str]) -> None:
+    from pipeline.components.report.executor import MLFLOW_FAILURE, MLFLOW_RUN
+
+    if failure := told.get(MLFLOW_FAILURE):
+        console.say(f"warning: {failure}")
+    elif run := told.get(MLFLOW_RUN):
+        console.say(f"mlflow: run {run} of {arguments.mlflow_experiment!r}")
 
 
 def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) -> None:
@@ -201,6 +214,12 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], tolerance: float) ->
         "serve: python -m serving.server --rest_api_port=8501 --model_name=keras_ae "
         f"--model_base_path={shlex.quote(str(push_dir))}"
     )
+
+
+def _mlflow(arguments: argparse.Namespace) -> dict[str, str] | None:
+    if arguments.mlflow_uri is None:
+        return None
+    return {"uri": arguments.mlflow_uri, "experiment": arguments.mlflow_experiment}
 
 
 def _bytes(limit: float | None) -> int | None:

@@ -45,7 +45,8 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service, tune):
     tasks = spec["root"]["dag"]["tasks"]
     expected = {
         "ImageExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform",
-        "Trainer_10", "Trainer_100", "BudgetComparison", "Evaluator", "ServingCheck", "Pusher",
+        "Trainer_10", "Trainer_100", "BudgetComparison", "Evaluator", "ServingCheck", "Report",
+        "Pusher",
     }  # fmt: skip
     optional = ({"ModelInService"} if in_service else set()) | ({"Tuner"} if tune else set())
     assert set(tasks) == expected | optional
@@ -114,6 +115,27 @@ def test_the_comparison_takes_every_model_under_its_key():
         ],
         "baseline": [{10: "baseline_10", 100: "baseline_100"}],
     }
+
+
+def test_the_report_waits_for_all_that_it_tells_of():
+    mlflow = {"uri": "http://127.0.0.1:5000", "experiment": "ours"}
+    several = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", mlflow=mlflow)
+    node = several["Report"]
+    assert set(node.upstream_nodes) == {
+        "ImageExampleGen", "SchemaGen", "Transform", "BudgetComparison", "Evaluator",
+        "ServingCheck", "ModelInService",
+        "Trainer_10", "Trainer_100", "Trainer_10_seed_1", "Trainer_100_seed_1",
+    }  # fmt: skip
+    told = {
+        name: value.field_value.string_value for name, value in node.parameters.parameters.items()
+    }
+    assert told["command"] == "run --it"
+    assert json.loads(told["mlflow"]) == mlflow
+    assert json.loads(told["seeds"]) == [0, 1]
+    assert told["data_fingerprint"] == "0123"
+    plain = nodes()["Report"]
+    assert "in_service" not in plain.inputs.inputs
+    assert json.loads(plain.parameters.parameters["mlflow"].field_value.string_value) == {}
 
 
 def test_a_baseline_is_not_compared_with_itself():

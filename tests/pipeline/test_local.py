@@ -76,3 +76,17 @@ def test_what_came_of_the_push_is_told(tmp_path, capsys):
     ):
         local._tell_push(tmp_path, found, tolerance=0.1)
         assert text in capsys.readouterr().out
+
+
+def test_what_came_of_mlflow_is_told_in_one_line(capsys):
+    arguments = parse_arguments(["--mlflow-uri", "http://127.0.0.1:5000"])
+    for told, text in (
+        ({}, ""),
+        ({"mlflow_run": "0123", "mlflow_failure": ""}, "mlflow: run 0123 of 'keras-ae'\n"),
+        (
+            {"mlflow_run": "", "mlflow_failure": "nothing was logged"},
+            "warning: nothing was logged\n",
+        ),
+    ):
+        local._tell_mlflow(arguments, told)
+        assert capsys.readouterr().out == text

@@ -12,7 +12,7 @@ from pipeline.components.budget_comparison import executor
 
 
 class Comparison(artifact.Artifact):
-    """`comparison.json`, `images.jsonl` and `report.html`."""
+    """`comparison.json`, `images.jsonl` and `pictures/`, for Report."""
 
     TYPE_NAME = "keras_ae.Comparison"
 
