@@ -2,13 +2,15 @@
 
 import itertools
 import math
+import zipfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from keras import ops
 
-from keras_ae.errors import ConfigurationError, DataError
+from keras_ae.errors import ConfigurationError, DataError, StorageError
 from keras_ae.layers import depth_to_space, pad_to_multiple, space_to_depth
 from keras_ae.tiles import TILE
 
@@ -158,6 +160,33 @@ def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) 
             f"{moments[0, 0]:.0f} training images are fewer than the {first.size} numbers of each"
         )
     return GlobalPCA(first.shape, fit(moments, components))
+
+
+def save(pca: PatchPCA, path: Path) -> None:
+    """Writes principal components as an NPZ file, and its folder where there is none.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez(file, **pca._asdict())
+    except OSError as error:
+        raise StorageError(f"cannot write the floor {path}: {error.strerror}") from error
+
+
+def load(path: Path) -> PatchPCA:
+    """Reads what `save` wrote, bit for bit.
+
+    Raises:
+        DataError: if the file is missing or not one of `save`.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return PatchPCA(**{name: arrays[name] for name in PatchPCA._fields})
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} holds no principal components of `save`: {error}") from error
 
 
 def set_linear_path(model, pca: PatchPCA) -> None:

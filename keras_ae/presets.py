@@ -7,6 +7,8 @@ from typing import Any
 from keras_ae.errors import ConfigurationError
 
 DEFAULT = "medium"
+BASELINE = "baseline"
+"""The plain network that the others are compared with."""
 STRIDE = 8
 LATENT_CHANNELS = 8
 ARCHITECTURES = ("plain", "linear-residual")
@@ -57,7 +59,7 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("baseline", "plain", (32, 32)),
+        Preset(BASELINE, "plain", (32, 32)),
         Preset("small", "linear-residual", (48,), (1, 3), clipnorm=0.03, jit_compile=True),
         Preset("medium", "linear-residual", (64,), (1, 6), clipnorm=0.03, jit_compile=True),
         Preset("large", "linear-residual", (256,), (2, 6), 5e-4, clipnorm=0.03, jit_compile=True),

@@ -80,12 +80,15 @@ class Ladder:
 
     Attributes:
         placement: where the training images are: "on the device", "in memory" or "streamed".
+        losses: mean squared error on pixels 0..1 over the tiles of each epoch since the foot of the
+            ladder, float32 values.
     """
 
     def __init__(self, model: ConvAutoencoder, tiles: TileSource):
         preset = model.preset
         self.model, self.tiles = model, tiles
-        self.epoch, self.seconds, self.loss = 0, 0.0, math.nan
+        self.epoch, self.seconds = 0, 0.0
+        self.losses: list[float] = []
         self.optimizer = keras.optimizers.Adam(
             WarmUp(preset.learning_rate), global_clipnorm=preset.clipnorm
         )
@@ -104,6 +107,11 @@ class Ladder:
         self._run_epoch, self.placement = backend.compile_epochs(
             model, self.optimizer, self.average, average_decay, tiles
         )
+
+    @property
+    def loss(self) -> float:
+        """The loss of the last epoch; NaN at the foot."""
+        return self.losses[-1] if self.losses else math.nan
 
     def climb(
         self,
@@ -153,7 +161,8 @@ class Ladder:
         if not math.isfinite(loss):
             raise TrainingError(f"the loss became {loss} in epoch {self.epoch + 1}; {_ADVICE}")
         self.seconds += time.perf_counter() - began
-        self.epoch, self.loss = self.epoch + 1, loss
+        self.epoch += 1
+        self.losses.append(float(np.float32(loss)))
 
     @contextmanager
     def averaged(self) -> Iterator[ConvAutoencoder]:
@@ -178,13 +187,14 @@ class Ladder:
         return {f"{name}/{i}": v for name, group in groups.items() for i, v in enumerate(group)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The whole state: weights, optimizer, average and epoch, by name."""
+        """The whole state: weights, optimizer, average, epoch and losses, by name."""
         # A copy: a mirrored variable of TensorFlow has no array of its own.
         arrays = {
             name: ops.convert_to_numpy(ops.copy(v.value)) for name, v in self._variables().items()
         }
-        scalars = {"epoch": self.epoch, "seconds": self.seconds, "loss": self.loss}
-        return {**arrays, **{name: np.asarray(value) for name, value in scalars.items()}}
+        scalars = {"epoch": self.epoch, "seconds": self.seconds}
+        arrays |= {name: np.asarray(value) for name, value in scalars.items()}
+        return {**arrays, "losses": np.asarray(self.losses, np.float32)}
 
     def save(self, path: Path) -> None:
         """Writes the state; the file is the old one or the new one at any moment.
@@ -228,12 +238,13 @@ class Ladder:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         expected = {name: array.shape for name, array in self.arrays().items()}
+        expected["losses"] = (int(arrays.get("epoch", 0)),)
         if {name: array.shape for name, array in arrays.items()} != expected:
             raise TrainingError(f"the training state {path} is of another model")
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
-        self.epoch = int(arrays["epoch"])
-        self.seconds, self.loss = float(arrays["seconds"]), float(arrays["loss"])
+        self.epoch, self.seconds = int(arrays["epoch"]), float(arrays["seconds"])
+        self.losses = arrays["losses"].tolist()
 
 
 def begin(

@@ -1,6 +1,6 @@
 """The pipeline itself: what runs, on what, in which order. Knows no runner and no path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -14,11 +14,14 @@ from tfx.types import standard_artifacts
 from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
+from keras_ae.errors import ConfigurationError
 from keras_ae.search_space import SearchSpace
 from keras_ae.tiling import TILE
+from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import BudgetComparison
 from pipeline.components.image_example_gen.component import ImageExampleGen
 from pipeline.components.pusher import executor as pusher_executor
+from pipeline.components.report.component import Report
 from pipeline.components.serving_check.component import ServingCheck
 from pipeline.evaluation import Limits, eval_config
 from pipeline.fingerprint import source_fingerprint
@@ -36,6 +39,8 @@ def create_pipeline(
     preset: str = presets.DEFAULT,
     channels: int = 3,
     seed: int = 0,
+    seeds: int = 1,
+    with_baseline: bool = False,
     batch_size: int = 32,
     tile: int = TILE,
     memory_limit: int | None = None,
@@ -49,6 +54,8 @@ def create_pipeline(
     tune_parameters: int = 0,
     in_service: str | None = None,
     check_command: Sequence[str] = (),
+    command: str = "",
+    mlflow: Mapping[str, str] | None = None,
     metadata_connection_config: Any = None,
     beam_pipeline_args: list[str] | None = None,
 ) -> Pipeline:
@@ -65,6 +72,9 @@ def create_pipeline(
         preset: a name in `keras_ae.presets.PRESETS`.
         channels: 1 (grey) or 3 (RGB).
         seed: of initial weights, crops, flips and order.
+        seeds: how many ladders, of this seed and the following ones, are trained and compared.
+        with_baseline: whether the plain network is trained and compared beside, with the first
+            seed and as it is, not tuned.
         batch_size: largest number of tiles in a training step.
         tile: most pixels of a side that go through the served model at once.
         memory_limit: bytes of decoded training images above which they are decoded anew in each
@@ -80,12 +90,19 @@ def create_pipeline(
         in_service: SavedModel that a new one is measured against, if there is one.
         check_command: what serves a model and compares its answers before a push, given a
             SavedModel and a file of what they should be; empty to compare in process only.
+        command: the command line that reproduces the run, for the report.
+        mlflow: `uri` of a tracking server and name of the `experiment` to log to, or None.
         metadata_connection_config: of ML Metadata, for runners that need it.
         beam_pipeline_args: for the components that run on Beam.
 
     Raises:
-        ConfigurationError: for a preset that cannot be tuned, or a budget that is too small.
+        ConfigurationError: for a preset that cannot be tuned, a budget that is too small, or a
+            baseline beside itself.
     """
+    if with_baseline and preset == presets.BASELINE:
+        raise ConfigurationError(
+            f"{presets.BASELINE} cannot be compared with itself: take another preset"
+        )
     images = ImageExampleGen(
         data=data,
         channels=channels,
@@ -130,10 +147,19 @@ def create_pipeline(
         tuning = {"trials": tune, "epochs": tune_epochs, "parameters": space.parameters}
         trial = {name: value for name, value in settings.items() if name != "tile"}
         tuner = _tuner({**trial, **tuning}, examples, graph)
+    all_seeds = range(seed, seed + seeds)
     trainers = _trainers(budgets, settings, examples, graph, tuner)
+    for other in all_seeds[1:]:
+        seeded = {**settings, "seed": other}
+        trainers |= _trainers(budgets, seeded, examples, graph, tuner, other_seed=other)
+    if with_baseline:
+        plain = {**settings, "preset": presets.BASELINE}
+        trainers |= _trainers(budgets, plain, examples, graph, None, name=keys.BASELINE)
+    models = {key: trainer.outputs["model"] for key, trainer in trainers.items()}
     comparison = BudgetComparison(
         examples=examples,
-        models={stop: trainer.outputs["model"] for stop, trainer in trainers.items()},
+        models=models,
+        seeds=all_seeds,
         tuner_results=tuner.outputs["tuner_results"] if tuner else None,
         tuning={**tuning, "preset": preset, "batch_size": batch_size} if tuning else None,
         tolerance=tolerance,
@@ -158,6 +184,25 @@ def create_pipeline(
         command=check_command,
         fingerprint=source_fingerprint("pipeline.components.serving_check.executor"),
     )
+    report = Report(
+        inputs={
+            "examples": examples,
+            "schema": schema.outputs["schema"],
+            "transform_graph": graph,
+            "comparison": comparison.outputs["comparison"],
+            "evaluation": evaluator.outputs["evaluation"],
+            "model_blessing": evaluator.outputs["blessing"],
+            "infra_blessing": check.outputs["blessing"],
+        },
+        models=models,
+        in_service=baseline.outputs["result"] if baseline else None,
+        seeds=all_seeds,
+        limits={"max_drop": tolerance},
+        command=command,
+        data_fingerprint=data_fingerprint,
+        mlflow=mlflow,
+        fingerprint=source_fingerprint("pipeline.components.report.executor"),
+    )
     pusher = components.Pusher(
         model=comparison.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
@@ -173,7 +218,7 @@ def create_pipeline(
     return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[*nodes, *([baseline] if baseline else []), evaluator, check, pusher],
+        components=[*nodes, *([baseline] if baseline else []), evaluator, check, report, pusher],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_pipeline_args,
@@ -191,11 +236,18 @@ def _tuner(settings, examples, transform_graph) -> Any:
     )
 
 
-def _trainers(budgets, settings, examples, transform_graph, tuner) -> dict[int, Any]:
+def _trainers(
+    budgets, settings, examples, transform_graph, tuner, name=keys.MODEL, other_seed=None
+) -> dict[str, Any]:
+    """The chain of Trainers of one ladder, by the key of their models in the comparison.
+
+    The first seed's have the names and settings of a run without other seeds, whose results serve.
+    """
     settings = {**settings, "fingerprint": source_fingerprint("pipeline.trainer")}
-    trainers: dict[int, Any] = {}
+    trainers: dict[str, Any] = {}
     model = None
     for stage in ladder.stages(budgets):
+        key = keys.model_key(stage.stop, other_seed, name)
         trainer = components.Trainer(
             run_fn="pipeline.trainer.run_fn",
             examples=examples,
@@ -205,8 +257,8 @@ def _trainers(budgets, settings, examples, transform_graph, tuner) -> dict[int, 
             train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
             eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
             custom_config={**settings, "start": stage.start, "stop": stage.stop},
-        ).with_id(f"Trainer_{stage.stop}")
-        trainers[stage.stop] = trainer
+        ).with_id(f"Trainer_{key.removeprefix(f'{keys.MODEL}_')}")
+        trainers[key] = trainer
         model = trainer.outputs["model"]
     return trainers
 

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from keras_ae.datasets import sources
 from keras_ae.errors import KerasAEError, StorageError
 from pipeline import console, memory
+from pipeline.order import depth_first
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -41,6 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
         f"budgets {', '.join(map(str, arguments.budgets))} epochs"
         + (f", tuned by {arguments.tune} trials" if arguments.tune else "")
+        + (f", {arguments.seeds} seeds" if arguments.seeds > 1 else "")
+        + (", the baseline beside" if arguments.with_baseline else "")
     )
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
@@ -82,6 +86,8 @@ def _run(arguments: argparse.Namespace) -> None:
         preset=arguments.preset,
         channels=arguments.channels,
         seed=arguments.seed,
+        seeds=arguments.seeds,
+        with_baseline=arguments.with_baseline,
         batch_size=arguments.batch_size,
         tile=arguments.tile,
         memory_limit=_bytes(arguments.memory_limit),
@@ -95,16 +101,21 @@ def _run(arguments: argparse.Namespace) -> None:
         tune_parameters=arguments.tune_parameters,
         in_service=_in_service(arguments.push_dir, lineage),
         check_command=arguments.check_command,
+        command=arguments.command,
+        mlflow=_mlflow(arguments),
         metadata_connection_config=connection,
         # With threads of its own Beam was seen to wait for ever once a disk was full.
         beam_pipeline_args=["--direct_running_mode=in_memory"],
     )
     compiled = compiler.Compiler().compile(pipeline)
     for node in compiled.nodes:
-        # What is in service may have changed since a push was cached.
-        if node.pipeline_node.node_info.id in ("ServingCheck", "Pusher"):
+        # What is in service may have changed since a push was cached, and a report is of its run.
+        if node.pipeline_node.node_info.id in ("ServingCheck", "Report", "Pusher"):
             node.pipeline_node.execution_options.caching_options.enable_cache = False
-    watch = _NodeWatch()
+    ordered = depth_first(compiled.nodes)
+    del compiled.nodes[:]
+    compiled.nodes.extend(ordered)
+    watch = _NodeWatch(max(len(node.pipeline_node.node_info.id) for node in ordered))
     logging.getLogger().addHandler(watch)
     try:
         LocalDagRunner().run_with_ir(compiled)
@@ -117,8 +128,9 @@ def _run(arguments: argparse.Namespace) -> None:
 class _NodeWatch(logging.Handler):
     """Prints a line per node, from what LocalDagRunner logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__(logging.INFO)
+        self._width = max(20, width)
         self.cached: dict[str, bool] = {}
         self._node, self._began = "", 0.0
 
@@ -138,7 +150,7 @@ class _NodeWatch(logging.Handler):
             took = (
                 "cached" if self.cached[self._node] else f"{time.monotonic() - self._began:.1f} s"
             )
-            console.say(f"  {self._node:<20} {took:>8}")
+            console.say(f"  {self._node:<{self._width}} {took:>8}")
             # Compiled functions hang in cycles: a hundred megabytes for each stage and model.
             gc.collect()
 
@@ -147,15 +159,15 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
     from keras_ae import search_space
     from keras_ae.comparison import format_table
     from pipeline import outputs
-    from pipeline.components.budget_comparison import executor as budget_comparison
     from pipeline.components.image_example_gen.executor import QUARANTINE
+    from pipeline.components.report import executor as report
 
     found = outputs.artifacts_of_last_run(connection, lineage)
-    (examples,), (comparison_artifact,) = found["Examples"], found["keras_ae.Comparison"]
-    place = outputs.folder(comparison_artifact)
-    for name in (budget_comparison.COMPARISON, budget_comparison.REPORT):
+    (examples,), (report_artifact,) = found["Examples"], found["keras_ae.Report"]
+    place = outputs.folder(report_artifact)
+    for name in (report.COMPARISON, report.IMAGES, report.REPORT):
         _replace(place / name, arguments.root / name)
-    comparison = json.loads((place / budget_comparison.COMPARISON).read_text())
+    comparison = json.loads((place / report.COMPARISON).read_text())
     console.say(f"\n{format_table(comparison)}\n")
     chosen = comparison["chosen"]
     if comparison["trials"]:
@@ -170,17 +182,18 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
         )
     if all(cached for node, cached in watch.cached.items() if node.startswith("Trainer")):
         console.say("trained nothing: data, flags and code are those of an earlier run")
-    console.say(f"report: {arguments.root / budget_comparison.REPORT}")
-    _tell_push(arguments.push_dir, found, _verdict(arguments, found))
+    console.say(f"report: {arguments.root / report.REPORT}")
+    _tell_mlflow(arguments, outputs.texts(report_artifact))
+    _tell_push(arguments.push_dir, found, comparison["verdict"])
 
 
-def _verdict(arguments: argparse.Namespace, found: dict[str, list[Any]]) -> dict[str, Any]:
-    from pipeline.evaluation import Limits
-    from pipeline.verdict import verdict
+def _tell_mlflow(arguments: argparse.Namespace, told: Mapping[str, str]) -> None:
+    from pipeline.components.report.executor import MLFLOW_FAILURE, MLFLOW_RUN
 
-    newest = max(found["ModelEvaluation"], key=lambda artifact: artifact.id)
-    limits = Limits(arguments.min_gain, arguments.max_drop, arguments.max_slice_drop)
-    return verdict(newest.uri, limits)
+    if failure := told.get(MLFLOW_FAILURE):
+        console.say(f"warning: {failure}")
+    elif run := told.get(MLFLOW_RUN):
+        console.say(f"mlflow: run {run} of {arguments.mlflow_experiment!r}")
 
 
 def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, Any]) -> None:
@@ -207,6 +220,12 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, A
         "serve: python -m serving.server --rest_api_port=8501 --model_name=keras_ae "
         f"--model_base_path={shlex.quote(str(push_dir))}"
     )
+
+
+def _mlflow(arguments: argparse.Namespace) -> dict[str, str] | None:
+    if arguments.mlflow_uri is None:
+        return None
+    return {"uri": arguments.mlflow_uri, "experiment": arguments.mlflow_experiment}
 
 
 def _bytes(limit: float | None) -> int | None:

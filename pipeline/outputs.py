@@ -36,6 +36,11 @@ def refusal(found: dict[str, list[mlmd.Artifact]]) -> str:
     return str(newest.custom_properties["reason"].string_value)
 
 
+def texts(artifact: mlmd.Artifact) -> dict[str, str]:
+    """What an executor noted on its artifact in words, by the name of the property."""
+    return {name: value.string_value for name, value in artifact.custom_properties.items()}
+
+
 def folder(artifact: mlmd.Artifact) -> Path:
     """Where an artifact lies."""
     return Path(artifact.uri)

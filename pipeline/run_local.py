@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # As a script its own folder comes first on the path, where the packages are not.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
@@ -51,6 +53,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--channels", type=int, choices=(1, 3), default=3, help="1 for grey, 3 for RGB")
     add("--seed", type=_number(int, 0, 2**31), default=0, help="of weights, crops and order")
+    add(
+        "--seeds",
+        type=_number(int, 1, 1000),
+        default=1,
+        metavar="N",
+        help="ladders that are trained: with --seed, the number after it and so on",
+    )
+    add(
+        "--with-baseline",
+        action="store_true",
+        help=f"train and compare the preset {presets.BASELINE} beside, with the first seed",
+    )
     add("--batch-size", type=_number(int, 1, 2**16), default=32, help="most tiles in a step")
     add(
         "--tile",
@@ -119,9 +133,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default=0.1,
         help="share of unreadable images above which the run stops",
     )
+    add(
+        "--mlflow-uri",
+        type=_checked(_plain_uri),
+        default=None,
+        metavar="URI",
+        help="address of an MLflow server to log the run to, such as http://127.0.0.1:5000",
+    )
+    add("--mlflow-experiment", default="keras-ae", metavar="NAME", help="experiment that it joins")
     add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
     arguments = parser.parse_args(argv)
     _check_tuning(parser, arguments)
+    if arguments.with_baseline and arguments.preset == presets.BASELINE:
+        parser.error(f"--with-baseline needs another --preset than {presets.BASELINE}")
+    named = arguments.mlflow_experiment != parser.get_default("mlflow_experiment")
+    if named and arguments.mlflow_uri is None:
+        parser.error("--mlflow-experiment needs --mlflow-uri")
+    arguments.command = _command(parser.parse_args([]), arguments)
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()
@@ -161,6 +189,20 @@ def _check_tuning(parser: argparse.ArgumentParser, arguments: argparse.Namespace
         parser.error(str(error))
 
 
+def _command(defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
+    """The command line that gives these arguments, without what is the default anyway."""
+    words = ["python", "pipeline/run_local.py"]
+    for name, value in vars(arguments).items():
+        if value == getattr(defaults, name):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, tuple):
+            words.append(",".join(map(str, value)))
+        elif value is not True:
+            words.append(str(value))
+    return shlex.join(words)
+
+
 def _checked(read):
     """Makes an argument type of a function that raises ConfigurationError."""
 
@@ -175,6 +217,16 @@ def _checked(read):
 
 def _tile(text: str) -> int:
     return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
+
+
+def _plain_uri(text: str) -> str:
+    # It is shown in the report.
+    if "@" in urlsplit(text).netloc:
+        raise ConfigurationError(
+            "give user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not "
+            "in the address"
+        )
+    return text
 
 
 def _number(kind, low, high):

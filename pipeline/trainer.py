@@ -21,6 +21,8 @@ from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 
 STATE = Path("training_state") / "state.npz"
 SUMMARY = Path("training_state") / "summary.json"
+FLOOR = Path("training_state") / "floor.npz"
+"""The principal components that the models are measured against, for `keras_ae.linear.load`."""
 MODEL = Path("model.keras")
 """The model in Keras's own format, beside the SavedModel, which has to answer as it does."""
 
@@ -56,14 +58,19 @@ class StageConfig:
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Trains one stage of the ladder and writes SavedModel, `.keras` file, state and summary."""
+    """Trains one stage of the ladder.
+
+    Writes SavedModel, `.keras` file, training state, the linear floor and a summary.
+    """
     config = StageConfig(**fn_args.custom_config)
     preset, batch_size = _preset(config, fn_args.hyperparameters)
     floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
     data = digest("", files_of(fn_args.train_files))
     foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
-    ladder = held.take(foot) if config.start else None
+    if not config.start:
+        held.release()
+    ladder = held.take(foot)
     images.tell(loudly=ladder is None)
     if ladder is None:
         ladder = _begin(config, preset, batch_size, images, floor)
@@ -82,6 +89,7 @@ def run_fn(fn_args: FnArgs) -> None:
         )
     artifact = Path(fn_args.serving_model_dir).parent
     ladder.save(artifact / STATE)
+    linear.save(floor, artifact / FLOOR)
     with ladder.averaged() as model:
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
         val_mse = mse_of_each(model, (image for _, image in val_images))
@@ -97,11 +105,13 @@ def run_fn(fn_args: FnArgs) -> None:
         "seed": config.seed,
         "batch_size": batch_size,
         "parameters": model.count_params(),
+        "flops_per_pixel": model.flops_per_pixel,
         "decoded_bytes": images.decoded_bytes,
         "placement": ladder.placement,
         "tile": ladder.tiles.size,
         "tiles_per_epoch": len(ladder.tiles),
         "backend": keras.backend.backend(),
+        "losses": [float(f"{loss:.6g}") for loss in ladder.losses[config.start :]],
     }
     (artifact / SUMMARY).write_text(json.dumps(facts, indent=1))
 

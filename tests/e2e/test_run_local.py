@@ -71,7 +71,7 @@ def versions(place: Path) -> list[Path]:
 def test_a_run_prints_its_own_lines_only(first, place):
     nodes = ["ImageExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform"]
     nodes += ["Trainer_5", "Trainer_10", "BudgetComparison", "Evaluator", "ServingCheck"]
-    nodes += ["Pusher"]
+    nodes += ["Pusher", "Report"]
     assert list(first.nodes) == nodes
     assert first.errors == ""
     for text in (
@@ -274,3 +274,26 @@ def test_a_tuned_run_trains_what_the_search_found_and_lists_its_trials(place):
     for node in ("Tuner", "Trainer_1", "Trainer_2", "BudgetComparison"):
         assert again.cached(node)
     assert "trained nothing" in again.out
+
+
+def test_further_seeds_and_a_baseline_join_a_run_that_was_made_without(place):
+    flags = ["--budgets", "1,2", "--preset", "small"]
+    alone = Run(place, *flags, root="several")
+    assert alone.status == 0, alone.errors
+    several = Run(place, *flags, "--seeds", "2", "--with-baseline", root="several")
+    assert several.status == 0, several.errors
+    trainers = [node for node in several.nodes if node.startswith("Trainer")]
+    ladders = [[f"Trainer_{n}" for n in ("1", "2")], [f"Trainer_{n}_seed_1" for n in ("1", "2")]]
+    ladders.append([f"Trainer_baseline_{n}" for n in ("1", "2")])
+    assert trainers == [trainer for ladder in ladders for trainer in ladder]
+    assert [several.cached(trainer) for trainer in trainers] == [True, True, *[False] * 4]
+    root = place / "several"
+    comparison = json.loads((root / "comparison.json").read_text())
+    assert comparison["seeds"]["seeds"] == comparison["run"]["seeds"] == [0, 1]
+    assert comparison["baseline"]["preset"] == "baseline"
+    assert "--seeds 2 --with-baseline" in comparison["run"]["command"]
+    nodes = {entry["node"] for entry in comparison["run"]["lineage"]}
+    assert {*trainers, "Evaluator", "ServingCheck"} <= nodes
+    assert isinstance(comparison["verdict"]["blessed"], bool)
+    assert (root / "images.jsonl").stat().st_size > 0
+    assert list(root.glob("artifacts/*/Report/report/*/tensorboard/baseline/val/events*"))

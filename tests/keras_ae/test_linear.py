@@ -3,7 +3,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from keras_ae import linear
-from keras_ae.errors import ConfigurationError, DataError
+from keras_ae.errors import ConfigurationError, DataError, StorageError
 from keras_ae.models import ConvAutoencoder
 from keras_ae.tiles import to_float
 
@@ -37,6 +37,29 @@ def test_before_the_first_epoch_the_model_equals_pca(photographs):
     np.testing.assert_allclose(
         np.asarray(model(image)), np.asarray(linear.reconstruct(image, pca, 8)), atol=1e-5
     )
+
+
+def test_components_are_read_as_they_were_written(photographs, tmp_path):
+    pca = linear.fit(linear.patch_moments(photographs, 8), 8)
+    linear.save(pca, tmp_path / "new" / "floor.npz")
+    for ours, theirs in zip(pca, linear.load(tmp_path / "new" / "floor.npz"), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+    (tmp_path / "text").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write the floor .*text"):
+        linear.save(pca, tmp_path / "text")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04 and no more"])
+def test_what_holds_no_components_is_refused(content, tmp_path):
+    path = tmp_path / "floor.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"floor\.npz holds no principal components"):
+        linear.load(path)
+    np.savez(path, mean=np.zeros(3))
+    with pytest.raises(DataError, match=r"floor\.npz holds no principal components"):
+        linear.load(path)
 
 
 def test_constant_patches_have_a_defined_pca():

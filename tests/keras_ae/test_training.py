@@ -150,6 +150,27 @@ def test_training_lowers_the_error_of_the_averaged_model(images):
     assert summary.tiles_per_second == pytest.approx(24 * 80 / summary.seconds)
 
 
+def test_the_losses_of_all_epochs_are_kept_through_states_and_checkpoints(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("keras_ae.training.CHECKPOINT_SECONDS", 0.0)
+    seen = []
+    ladder = make_ladder(images)
+    ladder.climb(2, on_epoch=lambda ladder: seen.append(ladder.loss))
+    ladder.save(tmp_path / "state.npz")
+    summary = ladder.climb(4, checkpoint=tmp_path / "stage.npz")
+    assert len(ladder.losses) == 4
+    assert ladder.losses[:2] == seen
+    assert ladder.losses[-1] == ladder.loss == summary.loss
+    assert ladder.arrays()["losses"].dtype == np.float32
+
+    other = make_ladder(images)
+    other.restore(tmp_path / "stage.npz")
+    assert other.losses == ladder.losses
+    other.restore(tmp_path / "state.npz")
+    assert other.losses == seen
+
+
 def test_looking_at_the_average_leaves_the_trunk_as_it_was(images):
     ladder = make_ladder(images)
     ladder.climb(2)
@@ -225,6 +246,17 @@ def test_a_state_of_another_model_is_refused(images, tmp_path):
     make_ladder(images).save(tmp_path / "state.npz")
     with pytest.raises(TrainingError, match="another model"):
         make_ladder(images, "baseline").restore(tmp_path / "state.npz")
+
+
+def test_a_state_without_the_losses_of_its_epochs_is_refused(images, tmp_path):
+    ladder = make_ladder(images)
+    ladder.climb(2)
+    arrays = ladder.arrays()
+    np.savez(tmp_path / "short.npz", **{**arrays, "losses": arrays["losses"][:1]})
+    np.savez(tmp_path / "none.npz", **{n: a for n, a in arrays.items() if n != "losses"})
+    for name in ("short.npz", "none.npz"):
+        with pytest.raises(TrainingError, match="another model"):
+            ladder.restore(tmp_path / name)
 
 
 def test_a_ladder_does_not_go_down(images):

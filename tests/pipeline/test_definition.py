@@ -9,7 +9,9 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from keras_ae import presets
 from keras_ae.errors import ConfigurationError
 from keras_ae.search_space import SearchSpace
+from pipeline.components.budget_comparison import keys
 from pipeline.definition import create_pipeline
+from pipeline.order import depth_first
 
 
 def make_pipeline(**arguments):
@@ -43,7 +45,8 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service, tune):
     tasks = spec["root"]["dag"]["tasks"]
     expected = {
         "ImageExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform",
-        "Trainer_10", "Trainer_100", "BudgetComparison", "Evaluator", "ServingCheck", "Pusher",
+        "Trainer_10", "Trainer_100", "BudgetComparison", "Evaluator", "ServingCheck", "Report",
+        "Pusher",
     }  # fmt: skip
     optional = ({"ModelInService"} if in_service else set()) | ({"Tuner"} if tune else set())
     assert set(tasks) == expected | optional
@@ -66,6 +69,95 @@ def test_a_longer_ladder_leaves_the_nodes_that_it_shares_as_they_are():
     for name in ("ImageExampleGen", "Transform", "Trainer_10", "Trainer_100"):
         assert short[name].parameters == long[name].parameters
         assert short[name].inputs == long[name].inputs
+
+
+def test_each_further_seed_and_the_baseline_are_a_ladder_of_their_own():
+    plain, many = nodes(seed=3), nodes(seed=3, seeds=3, with_baseline=True, tune=1)
+    ladders = {
+        "Trainer_10": "Trainer_100",
+        "Trainer_10_seed_4": "Trainer_100_seed_4",
+        "Trainer_10_seed_5": "Trainer_100_seed_5",
+        "Trainer_baseline_10": "Trainer_baseline_100",
+    }
+    trainers = {name for name in many if name.startswith("Trainer")}
+    assert trainers == {*ladders, *ladders.values()}
+    for first, second in ladders.items():
+        (channel,) = many[second].inputs.inputs["base_model"].channels
+        assert channel.producer_node_query.id == first
+        assert ("hyperparameters" in many[first].inputs.inputs) == ("baseline" not in first)
+    assert plain["Trainer_10"].parameters == many["Trainer_10"].parameters
+    told = {name: custom_config(many[name]) for name in trainers}
+    assert [told[name]["seed"] for name in ladders] == [3, 4, 5, 3]
+    assert [told[name]["preset"] for name in ladders] == [*["medium"] * 3, "baseline"]
+
+
+def test_the_comparison_takes_every_model_under_its_key():
+    node = nodes(seed=3, seeds=2, with_baseline=True)["BudgetComparison"]
+    producers = {
+        key: value.channels[0].producer_node_query.id for key, value in node.inputs.inputs.items()
+    }
+    assert producers == {
+        "examples": "ImageExampleGen",
+        "model_10": "Trainer_10",
+        "model_100": "Trainer_100",
+        "model_10_seed_4": "Trainer_10_seed_4",
+        "model_100_seed_4": "Trainer_100_seed_4",
+        "baseline_10": "Trainer_baseline_10",
+        "baseline_100": "Trainer_baseline_100",
+    }
+    seeds = node.parameters.parameters["seeds"].field_value.string_value
+    assert json.loads(seeds) == [3, 4]
+    found = keys.ladders(producers, json.loads(seeds))
+    assert found == {
+        "model": [
+            {10: "model_10", 100: "model_100"},
+            {10: "model_10_seed_4", 100: "model_100_seed_4"},
+        ],
+        "baseline": [{10: "baseline_10", 100: "baseline_100"}],
+    }
+
+
+def test_the_report_waits_for_all_that_it_tells_of():
+    mlflow = {"uri": "http://127.0.0.1:5000", "experiment": "ours"}
+    several = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", mlflow=mlflow)
+    node = several["Report"]
+    assert set(node.upstream_nodes) == {
+        "ImageExampleGen", "SchemaGen", "Transform", "BudgetComparison", "Evaluator",
+        "ServingCheck", "ModelInService",
+        "Trainer_10", "Trainer_100", "Trainer_10_seed_1", "Trainer_100_seed_1",
+    }  # fmt: skip
+    told = {
+        name: value.field_value.string_value for name, value in node.parameters.parameters.items()
+    }
+    assert told["command"] == "run --it"
+    assert json.loads(told["mlflow"]) == mlflow
+    assert json.loads(told["seeds"]) == [0, 1]
+    assert told["data_fingerprint"] == "0123"
+    plain = nodes()["Report"]
+    assert "in_service" not in plain.inputs.inputs
+    assert json.loads(plain.parameters.parameters["mlflow"].field_value.string_value) == {}
+
+
+def test_a_baseline_is_not_compared_with_itself():
+    with pytest.raises(ConfigurationError, match="baseline cannot be compared with itself"):
+        nodes(preset="baseline", with_baseline=True)
+
+
+@pytest.mark.parametrize("tune", [0, 1])
+def test_on_one_machine_the_stages_of_a_ladder_follow_each_other(tune):
+    pipeline = make_pipeline(seeds=2, with_baseline=True, tune=tune, in_service="gs://bucket/model")
+    compiled = list(compiler.Compiler().compile(pipeline).nodes)
+    ordered = [node.pipeline_node for node in depth_first(compiled)]
+    names = [node.node_info.id for node in ordered]
+    assert sorted(names) == sorted(node.pipeline_node.node_info.id for node in compiled)
+    for i, node in enumerate(ordered):
+        assert set(node.upstream_nodes) <= set(names[:i])
+    for first, second in (
+        ("Trainer_10", "Trainer_100"),
+        ("Trainer_10_seed_1", "Trainer_100_seed_1"),
+        ("Trainer_baseline_10", "Trainer_baseline_100"),
+    ):
+        assert names.index(second) == names.index(first) + 1
 
 
 def custom_config(node) -> dict:

@@ -93,3 +93,17 @@ def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_p
         "pushed nothing: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
         "slice 3 fell; and so did 2 slices more\n"
     )
+
+
+def test_what_came_of_mlflow_is_told_in_one_line(capsys):
+    arguments = parse_arguments(["--mlflow-uri", "http://127.0.0.1:5000"])
+    for told, text in (
+        ({}, ""),
+        ({"mlflow_run": "0123", "mlflow_failure": ""}, "mlflow: run 0123 of 'keras-ae'\n"),
+        (
+            {"mlflow_run": "", "mlflow_failure": "nothing was logged"},
+            "warning: nothing was logged\n",
+        ),
+    ):
+        local._tell_mlflow(arguments, told)
+        assert capsys.readouterr().out == text

@@ -1,5 +1,6 @@
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,10 @@ def test_defaults_are_those_of_the_documentation():
         (["--preset", "vgg"], "preset must be one of baseline, small, medium, large; got 'vgg'"),
         (["--channels", "2"], "invalid choice: 2"),
         (["--seed", "-1"], "expected a whole number from 0"),
+        (["--seeds", "0"], "expected a whole number from 1 to 1000; got '0'"),
+        (["--with-baseline", "--preset", "baseline"], "needs another --preset than baseline"),
+        (["--mlflow-experiment", "mine"], "--mlflow-experiment needs --mlflow-uri"),
+        (["--mlflow-uri", "http://me:secret@host"], "password in MLFLOW_TRACKING_USERNAME"),
         (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
         (["--max-drop", "-1"], "expected a number from 0 to 100; got '-1'"),
         (["--min-gain", "nan"], "expected a number from -100 to 100; got 'nan'"),
@@ -65,6 +70,23 @@ def test_a_wrong_flag_is_told(flags, text, capsys):
         parse_arguments(flags)
     assert caught.value.code == 2
     assert re.search(text, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("flags", "command"),
+    [
+        ([], ""),
+        (["--budgets", "10,100,500,1000,2000", "--seed", "0"], ""),
+        (["--budgets", "1,2", "--data", "my images"], " --data 'my images' --budgets 1,2"),
+        (["--root", "runs/mine", "--seeds", "2"], " --root runs/mine --seeds 2"),
+        (["--with-baseline", "--memory-limit", "0.5"], " --with-baseline --memory-limit 0.5"),
+    ],
+)
+def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, command):
+    arguments = parse_arguments(flags)
+    assert arguments.command == f"python pipeline/run_local.py{command}"
+    again = parse_arguments(shlex.split(arguments.command)[2:])
+    assert vars(again) == vars(arguments)
 
 
 def test_flags_are_checked_before_anything_heavy_is_imported():

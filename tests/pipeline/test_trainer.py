@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from keras_ae import presets
+from keras_ae import linear, presets
 from keras_ae.datasets.sources import Record
 from keras_ae.datasets.streaming import StoredImages
 from pipeline import held, inputs, trainer
@@ -23,6 +25,7 @@ CONFIG = trainer.StageConfig(
     checkpoints="somewhere",
     fingerprint="0123",
 )
+STAGES = ("0-1-0", "1-2-0")
 VALUES = {"depth": 2, "width_2": 24, "learning_rate": 2e-3, "batch_size": 16}
 
 
@@ -125,6 +128,13 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     train(1, 2, "0-1-0")
     assert len(made) == 1
     once = weights("1-2-0")
+    told = [json.loads((tmp_path / stage / trainer.SUMMARY).read_text()) for stage in STAGES]
+    assert [len(facts["losses"]) for facts in told] == [1, 1]
+    losses = [facts["losses"][0] for facts in told]
+    np.testing.assert_allclose(losses, made[0].losses, rtol=1e-5)
+    assert told[0]["flops_per_pixel"] == made[0].model.flops_per_pixel
+    floor = linear.load(tmp_path / "1-2-0" / trainer.FLOOR)
+    np.testing.assert_array_equal(floor.components, linear.fit(np.eye(193), 8).components)
     train(1, 2, "0-1-0")
     assert len(made) == 1
     assert all(np.array_equal(a, b) for a, b in zip(once, weights("1-2-0"), strict=True))

@@ -1,0 +1,99 @@
+"""The work of Report: all that is known of a run, as a page, as JSON and for tracking tools."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.components.util import model_utils
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+
+from keras_ae.report.page import write_report
+from pipeline.components.budget_comparison import keys
+from pipeline.components.report import mlflow_log, tensorboard
+from pipeline.components.serving_check.executor import REASON
+from pipeline.evaluation import Limits
+from pipeline.facts import facts, lineage
+from pipeline.verdict import verdict
+
+COMPARISON = "comparison.json"
+IMAGES = "images.jsonl"
+PICTURES = "pictures"
+REPORT = "report.html"
+TENSORBOARD = "tensorboard"
+SUMMARY = Path("training_state") / "summary.json"
+SERVED = "it answers as it was trained, in process and over the wire"
+MLFLOW_RUN, MLFLOW_FAILURE = "mlflow_run", "mlflow_failure"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Reads what the run made and writes files only: no image is scored again."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the report's files, and logs to MLflow where that is asked for."""
+        report = artifact_utils.get_single_instance(output_dict["report"])
+        place = Path(report.uri)
+        place.mkdir(parents=True, exist_ok=True)
+        compared = Path(artifact_utils.get_single_uri(input_dict["comparison"]))
+        comparison = json.loads((compared / COMPARISON).read_text())
+        comparison["run"] = _run(input_dict, exec_properties, pipeline_root=place.parents[2])
+        comparison["verdict"] = _verdict(input_dict, json.loads(exec_properties["limits"]))
+        text = json.dumps(comparison, indent=1, allow_nan=False)
+        (place / COMPARISON).write_text(text)
+        shutil.copyfile(compared / IMAGES, place / IMAGES)
+        _write_page(comparison, compared / PICTURES, place / REPORT)
+        tensorboard.write(comparison, compared / PICTURES, place / TENSORBOARD)
+        if target := json.loads(exec_properties["mlflow"]):
+            run, failure = mlflow_log.log(
+                target["uri"],
+                target["experiment"],
+                comparison,
+                [place / REPORT, place / COMPARISON],
+            )
+            report.set_string_custom_property(MLFLOW_RUN, run)
+            report.set_string_custom_property(MLFLOW_FAILURE, failure)
+
+
+def _run(
+    input_dict: Mapping[str, list[types.Artifact]],
+    exec_properties: Mapping[str, Any],
+    pipeline_root: Path,
+) -> dict[str, Any]:
+    seeds = json.loads(exec_properties["seeds"])
+    last = list(keys.ladders(input_dict, seeds)[keys.MODEL][0].values())[-1]
+    summary = Path(artifact_utils.get_single_uri(input_dict[last])) / SUMMARY
+    told = facts(
+        artifact_utils.get_single_instance(input_dict["examples"]),
+        json.loads(summary.read_text()),
+        seeds=seeds,
+        command=exec_properties["command"],
+        data_fingerprint=exec_properties["data_fingerprint"],
+    )
+    return {**told, "lineage": lineage(input_dict, pipeline_root)}
+
+
+def _verdict(
+    input_dict: Mapping[str, list[types.Artifact]], limits: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the Evaluator says, and of a blessed model what ServingCheck says."""
+    blessing = artifact_utils.get_single_instance(list(input_dict["model_blessing"]))
+    evaluation = artifact_utils.get_single_uri(list(input_dict["evaluation"]))
+    told = verdict(evaluation, Limits(**limits))
+    if not model_utils.is_model_blessed(blessing):
+        return told
+    served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))
+    reason = served.get_string_custom_property(REASON)
+    ok = bool(served.get_int_custom_property("blessed"))
+    return {**told, "served": {"ok": ok, "text": reason or SERVED}}
+
+
+def _write_page(comparison: dict[str, Any], pictures: Path, path: Path) -> None:
+    write_report(comparison, [], comparison["run"], path)

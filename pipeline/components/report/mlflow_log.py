@@ -1,0 +1,145 @@
+"""The comparison as a run in MLflow, where the user asked for one."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.components.report.curves import MODEL, points
+
+_BATCH = 500
+"""Metrics in a request; MLflow takes 1,000."""
+_LONGEST = 5000
+"""Characters of a tag; MLflow takes 8,000."""
+_SETTINGS = {
+    # Seconds, where MLflow would go on for half an hour with a server that does not answer.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+_RUN_PARAMS = (
+    "data",
+    "data_fingerprint",
+    "preset",
+    "seed",
+    "seeds",
+    "batch_size",
+    "channels",
+    "stride",
+    "latent_channels",
+    "parameters",
+    "flops_per_pixel",
+    "backend",
+    "images",
+)
+
+
+def log(
+    uri: str, experiment: str, comparison: Mapping[str, Any], files: Sequence[Path]
+) -> tuple[str, str]:
+    """Logs a run with params, metrics over epochs, tags and files.
+
+    Nothing is raised: a report is not lost because a server does not answer.
+
+    Args:
+        uri: of the tracking server.
+        experiment: name of the experiment, which is made where it is missing.
+        comparison: as it is in `comparison.json`, with `run` and `verdict`.
+        files: that are kept as artifacts of the run.
+
+    Returns:
+        The id of the run, or empty; and what went wrong and what to do, or empty.
+    """
+    try:
+        with _environment():
+            return _log(uri, experiment, comparison, files), ""
+    except ImportError as error:
+        advice = "install the package with: pip install mlflow-skinny"
+        if error.name != "mlflow":
+            advice = "give the address of a server, such as http://127.0.0.1:5000"
+        return "", _failure(uri, error, advice)
+    except Exception as error:  # Of the client's libraries; each has its own.
+        return "", _failure(uri, error, "see whether a server answers there, then run again")
+
+
+def params(comparison: Mapping[str, Any]) -> dict[str, str]:
+    """What the run was made with, as MLflow's params."""
+    run = comparison["run"]
+    budgets = [str(budget["epochs"]) for budget in comparison["budgets"]]
+    values = {name: run[name] for name in _RUN_PARAMS if name in run}
+    told = {"budgets": ",".join(budgets), "tolerance": comparison["tolerance"], **values}
+    return {name: str(value)[:_LONGEST] for name, value in told.items()}
+
+
+def tags(comparison: Mapping[str, Any]) -> dict[str, str]:
+    """What came of the run, as MLflow's tags; the answer is the run's description."""
+    verdict = comparison["verdict"]
+    notes = [f"- {note['text']}" for note in comparison["answer"]["notes"]]
+    told = {
+        "chosen_epochs": str(comparison["chosen"]["epochs"]),
+        "chosen_reason": comparison["chosen"]["reason"],
+        "blessed": str(verdict["blessed"]).lower(),
+        "verdict": "; ".join(check["text"] for check in verdict["checks"]),
+        "mlflow.note.content": "\n".join([comparison["answer"]["sentence"], "", *notes]).strip(),
+        "mlflow.source.name": "keras-ae",
+    }
+    if git := comparison["run"].get("git"):
+        told["mlflow.source.git.commit"] = git["commit"]
+    return {name: text[:_LONGEST] for name, text in told.items()}
+
+
+def metrics(comparison: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+    """Names, steps (epochs) and values, such as ("val/psnr", 10, 28.1)."""
+    for kind, split, metric, epochs, value in points(comparison):
+        prefix = "" if kind == MODEL else f"{kind}/"
+        yield f"{prefix}{split}/{metric}", epochs, value
+    for budget in comparison["budgets"]:
+        yield "seconds", budget["epochs"], budget["total_seconds"]
+
+
+def _log(uri: str, experiment: str, comparison: Mapping[str, Any], files: Sequence[Path]) -> str:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    place = found.experiment_id if found else client.create_experiment(experiment)
+    name = f"{comparison['run']['preset']} {comparison['run']['created']}"
+    run_id = str(client.create_run(place, tags=tags(comparison), run_name=name).info.run_id)
+    try:
+        listed = [Param(name, value) for name, value in params(comparison).items()]
+        client.log_batch(run_id, params=listed)
+        now = int(time.time() * 1000)
+        values = [Metric(name, value, now, step) for name, step, value in metrics(comparison)]
+        for start in range(0, len(values), _BATCH):
+            client.log_batch(run_id, metrics=values[start : start + _BATCH])
+        for file in files:
+            client.log_artifact(run_id, str(file))
+    except Exception:
+        with suppress(Exception):
+            client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _failure(uri: str, error: Exception, advice: str) -> str:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"nothing was logged to MLflow at {uri}: {first[:300]}; {advice}"
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """MLflow reads these at each request. What the user set stays; nobody else is told of a run."""
+    before = dict(os.environ)
+    os.environ.update({**_SETTINGS, **before, **_QUIET})
+    try:
+        yield
+    finally:
+        for name in (*_SETTINGS, *_QUIET):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]

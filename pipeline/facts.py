@@ -1,0 +1,193 @@
+"""What a run was: its data, model, machine, packages and artifacts, for the report."""
+
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tfx import types
+
+from keras_ae import contract as c
+from pipeline import memory
+from pipeline.components.image_example_gen.executor import QUARANTINE
+from pipeline.fingerprint import ROOT
+
+PACKAGES = (
+    "apache-beam",
+    "keras",
+    "keras-tuner",
+    "matplotlib",
+    "ml-metadata",
+    "numpy",
+    "pillow",
+    "scipy",
+    "tensorflow",
+    "tensorflow-datasets",
+    "tensorflow-model-analysis",
+    "tensorflow-transform",
+    "tfx",
+)
+LISTED = 100
+"""Quarantined images that are listed by name."""
+
+_OF_STAGE = (
+    "preset",
+    "parameters",
+    "flops_per_pixel",
+    "channels",
+    "stride",
+    "latent_channels",
+    "tile",
+    "tiles_per_epoch",
+    "tiles_per_second",
+    "decoded_bytes",
+    "placement",
+    "seed",
+    "batch_size",
+    "backend",
+)
+_GIT_SECONDS = 10
+
+
+def facts(
+    examples: types.Artifact,
+    stage: Mapping[str, Any],
+    *,
+    seeds: Sequence[int],
+    command: str,
+    data_fingerprint: str,
+) -> dict[str, Any]:
+    """Gathers what can be known of a run when it is reported.
+
+    Args:
+        examples: of ImageExampleGen.
+        stage: summary of the last stage of the first seed's ladder, as the Trainer writes it.
+        seeds: of all ladders.
+        command: the command line that reproduces the run.
+        data_fingerprint: digest of the data's content.
+
+    Returns:
+        What can be written as JSON: `data`, `images` (counts by split and of those `quarantined`),
+        `quarantined` (`source` and `reason` of the first 100), what the stage tells of model and
+        training, `seeds`, `packages` (versions), `machine`, `git`, `command`, `data_fingerprint`
+        and `created` (ISO 8601, UTC).
+    """
+    counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
+    backend = stage["backend"]
+    return {
+        "data": examples.get_string_custom_property("data"),
+        "images": counts,
+        "quarantined": _quarantined(Path(examples.uri) / QUARANTINE),
+        **{name: stage[name] for name in _OF_STAGE},
+        "seeds": list(seeds),
+        "packages": packages((*PACKAGES, backend)),
+        "machine": machine(),
+        "git": git(ROOT),
+        "command": command,
+        "data_fingerprint": data_fingerprint,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def packages(names: Iterable[str]) -> dict[str, str]:
+    """The versions of packages that are installed, and of Python, by name."""
+    versions = {"python": platform.python_version()}
+    for name in sorted(set(names)):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """`platform`, `processor`, `cores` and `memory_bytes` that this process may use, and the names
+    of the `accelerators` that TensorFlow sees."""
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+    return {
+        "platform": platform.platform(),
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": memory.total(),
+        "accelerators": [_name(device) for device in tf.config.list_physical_devices("GPU")],
+    }
+
+
+def git(folder: Path) -> dict[str, Any] | None:
+    """`commit` of a folder, and whether it is `dirty`: tracked files differ from the commit.
+
+    None where the folder is not the top of a checkout, or git is missing.
+    """
+    top = _ask_git(folder, "rev-parse", "--show-toplevel")
+    commit = _ask_git(folder, "rev-parse", "HEAD")
+    changes = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+    if top is None or commit is None or changes is None or not Path(top).samefile(folder):
+        return None
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def lineage(
+    consumed: Mapping[str, Sequence[types.Artifact]], pipeline_root: Path
+) -> list[dict[str, Any]]:
+    """The artifacts that a node reads, as ML Metadata knows them.
+
+    Args:
+        consumed: by input, as an executor gets them.
+        pipeline_root: folder of all artifacts of the pipeline.
+
+    Returns:
+        Of each artifact, in order of their ids, `id`, `type`, `node` that made it (null for one
+        from outside the pipeline), `name` of the input, and `uri`, relative to the root where it
+        lies below it.
+    """
+    listed = []
+    for name, artifacts in consumed.items():
+        for artifact in artifacts:
+            path = Path(artifact.uri)
+            inside = path.is_relative_to(pipeline_root)
+            relative = path.relative_to(pipeline_root) if inside else path
+            listed.append(
+                {
+                    "id": artifact.id,
+                    "type": artifact.type_name,
+                    "node": relative.parts[0] if inside else None,
+                    "name": name,
+                    "uri": str(relative),
+                }
+            )
+    return sorted(listed, key=lambda entry: (entry["id"], entry["name"]))
+
+
+def _quarantined(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open() as lines:
+        return [json.loads(line) for line in itertools.islice(lines, LISTED)]
+
+
+def _name(device: Any) -> str:
+    details = tf.config.experimental.get_device_details(device)
+    return str(details.get("device_name", device.name))
+
+
+def _ask_git(folder: Path, *question: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *question],
+            # Asking leaves the index alone.
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
