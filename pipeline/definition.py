@@ -166,13 +166,12 @@ def create_pipeline(
         fingerprint=source_fingerprint("pipeline.components.budget_comparison.executor"),
     )
     baseline = _importer(in_service)
+    limits = Limits(min_gain, max_drop, max_slice_drop)
     evaluator = components.Evaluator(
         examples=examples,
         model=comparison.outputs["model"],
         baseline_model=baseline.outputs["result"] if baseline else None,
-        eval_config=eval_config(
-            Limits(min_gain, max_drop, max_slice_drop), source_fingerprint("pipeline.evaluation")
-        ),
+        eval_config=eval_config(limits, source_fingerprint("pipeline.evaluation")),
         example_splits=[c.TEST],
     )
     check = ServingCheck(
@@ -197,7 +196,7 @@ def create_pipeline(
         models=models,
         in_service=baseline.outputs["result"] if baseline else None,
         seeds=all_seeds,
-        limits={"max_drop": tolerance},
+        limits=limits._asdict(),
         command=command,
         data_fingerprint=data_fingerprint,
         mlflow=mlflow,
