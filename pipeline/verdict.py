@@ -86,10 +86,11 @@ def reasons(told: dict[str, Any]) -> list[str]:
     checks = [check for check in told["checks"] if check["ok"] is told["blessed"]]
     sentences = [check["text"] for check in checks if not check["slice"]]
     slices = sorted((k for k in checks if k["slice"]), key=lambda check: check["value"])
-    shown = slices[: 1 if told["blessed"] else 3]
-    sentences += [check["text"] for check in shown]
-    if not told["blessed"] and len(slices) > len(shown):
-        sentences.append(f"and so did {len(slices) - len(shown)} slices more")
+    if told["blessed"]:
+        return sentences + [f"{k['text']} (the worst of {len(slices)} slices)" for k in slices[:1]]
+    sentences += [check["text"] for check in slices[:3]]
+    if len(slices) > 3:
+        sentences.append(f"more slices that fell too far: {len(slices) - 3}")
     return sentences
 
 

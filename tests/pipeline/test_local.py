@@ -73,14 +73,17 @@ def check(text: str, ok: bool | None, value: float = 0.0, of: str | None = None)
 
 
 def test_what_came_of_the_push_is_told(tmp_path, capsys):
-    told = {"blessed": True, "checks": [check("it is better", True), check("no other", None)]}
+    checks = [check("it is better", True), check("no other", None)]
+    checks += [check(f"slice {i} rose", True, i, f"label: {i}") for i in (2, 1)]
+    told = {"blessed": True, "checks": checks}
     for found, text in (
-        (outcome(1, ""), "blessed: it is better\npushed: /push/7\nserve: "),
+        (outcome(1, ""), "slice 1 rose (the worst of 2 slices)\npushed: /push/7\nserve: "),
         (outcome(0, "", unchanged="/push/6"), "pushed nothing: /push/6 is this model already"),
         (outcome(0, "REST: 7 grey levels"), "answer alike when it is served: REST: 7 grey levels"),
     ):
         local._tell_push(tmp_path, found, told)
         printed = capsys.readouterr().out
+        assert printed.startswith("blessed: it is better\nblessed: slice 1 rose")
         assert text in printed
         assert "no other" not in printed
 
@@ -91,7 +94,7 @@ def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_p
     local._tell_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
     assert capsys.readouterr().out == (
         "pushed nothing: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
-        "slice 3 fell; and so did 2 slices more\n"
+        "slice 3 fell; more slices that fell too far: 2\n"
     )
 
 
