@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_ae.comparison.statistics import Bootstrap, components
+from benchmarks import coverage
 
 FLAT = {10: 1.0, 100: 1.0, 500: 1.0, 1000: 1.0, 2000: 1.0}
 RISING = {10: 0.2, 100: 0.9, 500: 1.4, 1000: 1.6, 2000: 1.8}
@@ -122,43 +122,19 @@ def test_the_hardest_images_are_a_slice_too(world, note):
     assert any("the hardest tenth of the images" in t for t in note(comparison, "worst_decile"))
 
 
-def draw(kind: str, images: int, tables: int = 1000) -> tuple[np.ndarray, float]:
-    """Gains in dB of images, [images, tables], and their true mean."""
-    rng = np.random.default_rng(images)
-    if kind == "normal":
-        return rng.normal(0.1, 0.2, (images, tables)), 0.1
-    return rng.lognormal(-2.5, 0.7, (images, tables)), float(np.exp(-2.5 + 0.7**2 / 2))
-
-
-def coverage(kind: str, images: int) -> float:
-    gains, truth = draw(kind, images)
-    bootstrap = Bootstrap(gains)
-    held = 0
-    for column in np.eye(gains.shape[1]):
-        low, high = bootstrap.interval(column)
-        held += low <= truth <= high
-    return held / gains.shape[1]
-
-
-@pytest.mark.parametrize("kind", ["normal", "skewed"])
+@pytest.mark.parametrize("kind", coverage.KINDS)
 @pytest.mark.parametrize(
     # Few images know little of their own spread: docs/comparison.md states what is measured.
     ("images", "least"),
     [(10, 0.84), (50, 0.91), (1000, 0.93)],
 )
 def test_intervals_hold_the_truth_as_often_as_is_said(kind, images, least):
-    assert least <= coverage(kind, images) <= 0.97
+    assert least <= coverage.of_images(kind, images) <= 0.97
 
 
 @pytest.mark.parametrize("between", [0.0, 0.3])
 def test_intervals_over_seeds_and_images_hold_the_truth(between):
-    rng = np.random.default_rng(0)
-    both = images_alone = 0
-    for _ in range(300):
-        scores = 30 + rng.normal(0, 2, (100, 1)) + rng.normal(0, between, (1, 3))
-        parts = components(scores + rng.normal(0, 0.1, (100, 3)))
-        both += parts.over_both[0] <= 30 <= parts.over_both[1]
-        images_alone += parts.over_images[0] <= 30 <= parts.over_images[1]
-    assert both >= 0.91 * 300
+    over_images, over_both = coverage.of_seeds(between, tables=200)
+    assert over_both >= 0.91
     if between:
-        assert images_alone < both
+        assert over_images < 0.9
