@@ -1,5 +1,6 @@
 """The comparison as a run in MLflow, where the user asked for one."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,13 +56,9 @@ def log(
     try:
         with _environment():
             return _log(uri, experiment, comparison, files), ""
-    except ImportError as error:
-        advice = "install the package with: pip install mlflow-skinny"
-        if error.name != "mlflow":
-            advice = "give the address of a server, such as http://127.0.0.1:5000"
-        return "", _failure(uri, error, advice)
     except Exception as error:  # Of the client's libraries; each has its own.
-        return "", _failure(uri, error, "see whether a server answers there, then run again")
+        logging.warning("MLflow at %s", uri, exc_info=True)
+        return "", f"nothing was logged to MLflow at {uri}: {_reason(error)}"
 
 
 def params(comparison: Mapping[str, Any]) -> dict[str, str]:
@@ -125,9 +122,21 @@ def _log(uri: str, experiment: str, comparison: Mapping[str, Any], files: Sequen
     return run_id
 
 
-def _failure(uri: str, error: Exception, advice: str) -> str:
+def _reason(error: Exception) -> str:
+    """What went wrong and what to do, in a line."""
+    if isinstance(error, ImportError):
+        if error.name == "mlflow":
+            return "the package is missing; install it with: pip install mlflow-skinny"
+        return f"{error}; give the address of a server, such as http://127.0.0.1:5000"
+    from requests import RequestException
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RequestException):
+            return "no server answers there; start it or mend the address, then run again"
+        seen = seen.__cause__ or seen.__context__
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"nothing was logged to MLflow at {uri}: {first[:300]}; {advice}"
+    return f"{first[:300]}; mend that, then run again"
 
 
 @contextmanager
