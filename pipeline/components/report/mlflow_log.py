@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.components.report.curves import MODEL, points
 
@@ -19,6 +20,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
+_SERVER = "give the address of a server, such as http://127.0.0.1:5000"
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 _RUN_PARAMS = (
     "data",
@@ -58,7 +60,7 @@ def log(
             return _log(uri, experiment, comparison, files), ""
     except Exception as error:  # Of the client's libraries; each has its own.
         logging.warning("MLflow at %s", uri, exc_info=True)
-        return "", f"nothing was logged to MLflow at {uri}: {_reason(error)}"
+        return "", f"nothing was logged to MLflow at {uri}: {_reason(error, uri)}"
 
 
 def params(comparison: Mapping[str, Any]) -> dict[str, str]:
@@ -122,12 +124,12 @@ def _log(uri: str, experiment: str, comparison: Mapping[str, Any], files: Sequen
     return run_id
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, uri: str) -> str:
     """What went wrong and what to do, in a line."""
     if isinstance(error, ImportError):
         if error.name == "mlflow":
             return "the package is missing; install it with: pip install mlflow-skinny"
-        return f"{error}; give the address of a server, such as http://127.0.0.1:5000"
+        return f"{error}; {_SERVER}"
     from requests import RequestException
 
     seen: BaseException | None = error
@@ -135,8 +137,11 @@ def _reason(error: Exception) -> str:
         if isinstance(seen, RequestException):
             return "no server answers there; start it or mend the address, then run again"
         seen = seen.__cause__ or seen.__context__
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"{first[:300]}; mend that, then run again"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    advice = "mend that, then run again"
+    if urlsplit(uri).scheme in ("", "file"):
+        advice = f"{_SERVER}, or set MLFLOW_ALLOW_FILE_STORE=true"
+    return f"{lines[0].split('. ')[0][:300]}; {advice}"
 
 
 @contextmanager

@@ -100,6 +100,13 @@ def test_an_address_that_cannot_be_used_is_told(address, reported, tmp_path, mon
     assert failure.startswith(f"nothing was logged to MLflow at {address}: ")
 
 
+def test_a_folder_is_refused_with_what_to_do_unless_it_is_allowed(reported, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    _, failure = mlflow_log.log(str(tmp_path), "ours", reported, [])
+    assert failure.endswith("or set MLFLOW_ALLOW_FILE_STORE=true")
+    assert len(failure) < 400
+
+
 def test_a_missing_package_is_told_with_how_to_install_it(reported, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     _, failure = mlflow_log.log("http://127.0.0.1:5000", "ours", reported, [])
