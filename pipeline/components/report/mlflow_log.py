@@ -1,11 +1,13 @@
 """The comparison as a run in MLflow, where the user asked for one."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.components.report.curves import MODEL, points
 
@@ -18,6 +20,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
+_SERVER = "give the address of a server, such as http://127.0.0.1:5000"
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 _RUN_PARAMS = (
     "data",
@@ -55,13 +58,9 @@ def log(
     try:
         with _environment():
             return _log(uri, experiment, comparison, files), ""
-    except ImportError as error:
-        advice = "install the package with: pip install mlflow-skinny"
-        if error.name != "mlflow":
-            advice = "give the address of a server, such as http://127.0.0.1:5000"
-        return "", _failure(uri, error, advice)
     except Exception as error:  # Of the client's libraries; each has its own.
-        return "", _failure(uri, error, "see whether a server answers there, then run again")
+        logging.warning("MLflow at %s", uri, exc_info=True)
+        return "", f"nothing was logged to MLflow at {uri}: {_reason(error, uri)}"
 
 
 def params(comparison: Mapping[str, Any]) -> dict[str, str]:
@@ -125,9 +124,24 @@ def _log(uri: str, experiment: str, comparison: Mapping[str, Any], files: Sequen
     return run_id
 
 
-def _failure(uri: str, error: Exception, advice: str) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"nothing was logged to MLflow at {uri}: {first[:300]}; {advice}"
+def _reason(error: Exception, uri: str) -> str:
+    """What went wrong and what to do, in a line."""
+    if isinstance(error, ImportError):
+        if error.name == "mlflow":
+            return "the package is missing; install it with: pip install mlflow-skinny"
+        return f"{error}; {_SERVER}"
+    from requests import RequestException
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RequestException):
+            return "no server answers there; start it or mend the address, then run again"
+        seen = seen.__cause__ or seen.__context__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    advice = "mend that, then run again"
+    if urlsplit(uri).scheme in ("", "file"):
+        advice = f"{_SERVER}, or set MLFLOW_ALLOW_FILE_STORE=true"
+    return f"{lines[0].split('. ')[0][:300]}; {advice}"
 
 
 @contextmanager

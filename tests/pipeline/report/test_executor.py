@@ -80,11 +80,17 @@ def report(consumed: dict, tmp_path: Path, **properties):
 
 
 @pytest.fixture(autouse=True)
-def page(monkeypatch):
+def others(monkeypatch):
+    """The page and what is read from an evaluation have tests of their own."""
+
     def write(comparison, pictures, path):
         path.write_text(json.dumps([comparison["answer"]["sentence"], str(pictures)]))
 
+    def verdict(evaluation, limits):
+        return {"blessed": True, "checks": [{"text": "it lies above the floor"}]}
+
     monkeypatch.setattr(executor, "_write_page", write)
+    monkeypatch.setattr(executor, "verdict", verdict, raising=False)
 
 
 def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):
