@@ -15,6 +15,7 @@ from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
 from keras_ae.errors import ConfigurationError
+from keras_ae.scores import BASELINE
 from keras_ae.search_space import SearchSpace
 from keras_ae.tiling import TILE
 from pipeline.components.budget_comparison import keys
@@ -154,7 +155,7 @@ def create_pipeline(
         trainers |= _trainers(budgets, seeded, examples, graph, tuner, other_seed=other)
     if with_baseline:
         plain = {**settings, "preset": presets.BASELINE}
-        trainers |= _trainers(budgets, plain, examples, graph, None, name=keys.BASELINE)
+        trainers |= _trainers(budgets, plain, examples, graph, None, name=BASELINE)
     models = {key: trainer.outputs["model"] for key, trainer in trainers.items()}
     comparison = BudgetComparison(
         examples=examples,

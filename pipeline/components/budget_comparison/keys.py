@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-MODEL, BASELINE = "model", "baseline"
-"""The ladders: of the run's preset, and the plain one beside it."""
+from keras_ae.scores import BASELINE, MODEL
 
 _KEY = re.compile(rf"({MODEL}|{BASELINE})_(\d+)(?:_seed_(\d+))?")
 

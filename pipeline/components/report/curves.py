@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keras_ae.contract import SPLITS
+from keras_ae.scores import BASELINE, MODEL
 
 METRICS = ("psnr", "ssim", "ms_ssim")
 GAIN = "gain_over_floor"
-MODEL, BASELINE = "model", "baseline"
 
 
 class Point(NamedTuple):

@@ -11,7 +11,9 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from keras_ae.comparison.files import COMPARISON, IMAGES
 from keras_ae.report.page import write_report
+from keras_ae.scores import MODEL
 from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
 from pipeline.components.serving_check.executor import REASON
@@ -19,8 +21,6 @@ from pipeline.evaluation import Limits
 from pipeline.facts import facts, lineage
 from pipeline.verdict import verdict
 
-COMPARISON = "comparison.json"
-IMAGES = "images.jsonl"
 PICTURES = "pictures"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
@@ -68,7 +68,7 @@ def _run(
     pipeline_root: Path,
 ) -> dict[str, Any]:
     seeds = json.loads(exec_properties["seeds"])
-    last = list(keys.ladders(input_dict, seeds)[keys.MODEL][0].values())[-1]
+    last = list(keys.ladders(input_dict, seeds)[MODEL][0].values())[-1]
     summary = Path(artifact_utils.get_single_uri(input_dict[last])) / SUMMARY
     told = facts(
         artifact_utils.get_single_instance(input_dict["examples"]),
