@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_ae import contract as c
-from keras_ae.datasets.decoding import decode_stored
 from keras_ae.scores import MODEL, Layout, Table
+from pipeline.components.budget_comparison.reading import pixels, read
 
 INDEX = "pictures.json"
 MOST = 12
@@ -105,15 +104,11 @@ def _images(
     pattern: str, rows: Mapping[str, int], channels: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The row and the pixels, uint8 [H, W, channels], of the images of some digests."""
-    from pipeline.components.budget_comparison.scoring import digest_of
-
-    records = tf.data.TFRecordDataset(tf.io.gfile.glob(pattern), compression_type="GZIP")
-    for record in records.as_numpy_iterator():
-        feature = tf.train.Example.FromString(record).features.feature
-        encoded = feature[c.IMAGE_ENCODED].bytes_list.value[0]
-        row = rows.get(digest_of(encoded))
-        if row is not None:
-            yield row, decode_stored(tf.constant(encoded), channels).numpy()
+    for file in tf.io.gfile.glob(pattern):
+        for batch in read(file):
+            for example in batch:
+                if example.digest in rows:
+                    yield rows[example.digest], pixels([example], channels)[0].numpy()
 
 
 def _picture(
