@@ -1,88 +1,96 @@
-"""Geometry of the report's figures, in the units of their SVG view boxes."""
+"""The report's other figures: losses, and the codecs beside the model."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from keras_ae.contract import SPLITS
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-WIDTH, HEIGHT = 760, 380
-LEFT, RIGHT, TOP, BOTTOM = 56, 96, 16, 44
-
-
-class Line(NamedTuple):
-    """One split's curve: `points` for a polyline, `dots` of each budget, and its floors' y."""
-
-    split: str
-    points: str
-    dots: list[tuple[float, float, str]]
-    floor: float
-    global_floor: float | None
-    label_y: float
+from keras_ae.report.axes import DASHES, legend, legend_line, log_axis, mark_chosen
+from keras_ae.report.svg import COLOURS, Geometry, Margins, draw
 
 
-class Curve(NamedTuple):
-    """Mean PSNR over epochs, ready to draw."""
-
-    lines: list[Line]
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    chosen: float
-
-
-def psnr_curve(comparison: dict[str, Any]) -> Curve:
-    """Lays out mean PSNR over epochs (logarithmic) for the splits, with their floors."""
-    budgets = [entry["epochs"] for entry in comparison["budgets"]]
-    psnr = {
-        split: [entry["splits"][split]["psnr"]["mean"] for entry in comparison["budgets"]]
-        for split in SPLITS
-    }
-    floors = comparison["floor"]
-    whole: dict[str, Any] = comparison["global_floor"] or {}
-    global_floors = {
-        split: entry["mean"] for split, entry in whole.items() if entry["mean"] is not None
-    }
-    values = [v for split in SPLITS for v in (*psnr[split], floors[split])]
-    values += global_floors.values()
-    low, high, step = _nice_range(min(values), max(values))
-    first, last = math.log10(budgets[0]), math.log10(budgets[-1])
-
-    def x(epochs: float) -> float:
-        share = (math.log10(epochs) - first) / (last - first) if last > first else 0.5
-        return round(LEFT + 20 + share * (WIDTH - LEFT - RIGHT - 40), 1)
-
-    def y(value: float) -> float:
-        return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
-
-    labels = _apart({split: y(psnr[split][-1]) for split in SPLITS}, 16.0)
-    lines = []
-    for split in SPLITS:
-        dots = [
-            (x(b), y(v), f"{split}, {b} epochs: {v:.2f} dB") for b, v in zip(budgets, psnr[split])
-        ]
-        points = " ".join(f"{px},{py}" for px, py, _ in dots)
-        dotted = y(global_floors[split]) if split in global_floors else None
-        lines.append(Line(split, points, dots, y(floors[split]), dotted, labels[split]))
-    ticks = [low + i * step for i in range(round((high - low) / step) + 1)]
-    return Curve(
-        lines,
-        [(x(budget), f"{budget:,}") for budget in budgets],
-        [(y(tick), f"{tick:g}") for tick in ticks],
-        x(comparison["chosen"]["epochs"]),
+def loss_curves(comparison: Mapping[str, Any]) -> Markup:
+    """Training loss over epochs, both logarithmic, of every ladder and seed."""
+    return draw(
+        "losses",
+        "Mean training loss of each epoch, over epochs, for every ladder",
+        lambda axes, geometry: _plot_losses(axes, geometry, comparison),
+        height=320,
     )
 
 
-def _nice_range(low: float, high: float) -> tuple[float, float, float]:
-    """Round ends and step for an axis with four to eight ticks."""
-    span = max(high - low, 0.1)
-    scale = 10 ** math.floor(math.log10(span / 5))
-    step = next(scale * m for m in (1, 2, 5, 10) if span / (scale * m) <= 7)
-    return math.floor(low / step) * step, math.ceil(high / step + 1e-9) * step, step
+def _plot_losses(axes: Axes, geometry: Geometry, comparison: Mapping[str, Any]) -> Margins:
+    margins = Margins(74, 24, 48, 46)
+    chosen = comparison["chosen"]["epochs"]
+    budgets = [entry["epochs"] for entry in comparison["budgets"]]
+    epochs = [e for ladder in comparison["losses"] for e in ladder["epochs"]]
+    log_axis(axes, geometry, margins, sorted({min(epochs), *budgets, max(epochs)}), chosen)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(_log_places(comparison["losses"]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    names: dict[str, str] = {}
+    for ladder in comparison["losses"]:
+        colour = "base" if ladder["ladder"] == "baseline" else "train"
+        names.setdefault(ladder["ladder"], colour)
+        dashes = "-" if colour == "train" else DASHES
+        axes.plot(
+            ladder["epochs"],
+            ladder["loss"],
+            color=COLOURS[colour],
+            linewidth=1.4,
+            linestyle=dashes,
+        )
+    handles = [
+        legend_line(name, colour, dashes="-" if colour == "train" else DASHES)
+        for name, colour in names.items()
+    ]
+    legend(axes, geometry, margins, handles, len(handles))
+    axes.set_ylabel("loss")
+    mark_chosen(axes, chosen)
+    return margins
 
 
-def _apart(places: dict[str, float], gap: float) -> dict[str, float]:
-    """Moves labels down until none covers another."""
-    result: dict[str, float] = {}
-    last = -math.inf
-    for name, place in sorted(places.items(), key=lambda item: item[1]):
-        last = result[name] = max(place, last + gap)
-    return result
+def _log_places(losses: Sequence[Mapping[str, Any]]) -> FixedLocator:
+    """Ticks at 1, 2 and 5 times powers of ten; five anywhere if there are fewer than three."""
+    values = [loss for ladder in losses for loss in ladder["loss"] if loss > 0] or [1.0]
+    low, high = min(values), max(values)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    places = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    places = [place for place in places if low <= place <= high]
+    if len(places) < 3:
+        places = sorted({float(f"{place:.3g}") for place in np.geomspace(low, high, 5)})
+    return FixedLocator(places)
+
+
+def codec_dots(comparison: Mapping[str, Any]) -> Markup:
+    """Mean PSNR of the model and of each codec at the same bytes, with intervals."""
+    rows = comparison["codecs"]["rows"]
+    return draw(
+        "codecs",
+        "Mean PSNR of the model and of codecs at the same size; the numbers are in the table",
+        lambda axes, geometry: _plot_codecs(axes, geometry, rows),
+        height=70 + 36 * len(rows),
+    )
+
+
+def _plot_codecs(axes: Axes, geometry: Geometry, rows: Sequence[Mapping[str, Any]]) -> Margins:
+    longest = max(len(row["name"]) for row in rows)
+    for place, row in enumerate(rows):
+        estimate, colour = row["psnr"], "test" if row["key"] == "model" else "soft"
+        if estimate["mean"] is None:
+            continue
+        ends = estimate["interval"] or [estimate["mean"]] * 2
+        axes.plot(ends, [place] * 2, color=COLOURS[colour], linewidth=2, marker="|", markersize=8)
+        axes.plot(estimate["mean"], place, marker="s", markersize=8, color=COLOURS[colour])
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows], color=COLOURS["ink"])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("PSNR, dB")
+    return Margins(min(0.66 * geometry.text * longest + 16, 0.5 * geometry.width), 20, 10, 46)

@@ -1,90 +1,131 @@
-"""The comparison as one HTML page that needs no network and no script."""
+"""The comparison as one HTML page that needs no network."""
 
 import base64
-import io
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jinja2 import Environment, PackageLoader
-from PIL import Image
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from keras_ae.contract import SPLITS
-from keras_ae.report import figures
+from keras_ae.report import card, curve, figures, slices
+from keras_ae.report.numbers import FILTERS
+from keras_ae.report.pictures import Pictures, by_rank, colours, load, viewer_data
+from keras_ae.report.scale import scale
 
-CROP = 176
+LIMIT = 12_000_000
+"""Bytes of a page; images beyond the best, the median and the worst are left out above it."""
+
+NOTES = {
+    "few_images": "few images",
+    "no_difference": "not told apart",
+    "overfitting": "overfitting",
+    "falls": "more hurts",
+    "gap": "gap to training",
+    "longer": "longer ladder",
+    "slice": "slice",
+    "worst_decile": "hardest images",
+    "skipped": "skipped",
+    "wilcoxon": "second test",
+    "seeds": "seeds",
+    "sampled": "sampled",
+}
+"""What a note is about, by its kind."""
+WARNINGS = ("few_images", "overfitting", "falls", "slice")
 
 
-class Picture(NamedTuple):
-    """A test image and what became of it.
-
-    Attributes:
-        name: of the source.
-        original: the encoded image.
-        reconstructions: by budget, the encoded image and its PSNR in dB.
-    """
-
-    name: str
-    original: bytes
-    reconstructions: dict[int, tuple[bytes, float]]
-
-
-def write_report(
-    comparison: dict[str, Any], pictures: list[Picture], about: dict[str, Any], path: Path
-) -> None:
+def write_report(comparison: Mapping[str, Any], pictures: Path | None, path: Path) -> None:
     """Writes the report.
 
     Args:
-        comparison: what `keras_ae.comparison.compare` gives; and where the models were tuned, as
-            `trials` what `keras_ae.search_space.trials` gives, and as `tuning` the `preset`,
-            `epochs`, `parameters`, number of `trials` and how many of them `failed`.
-        pictures: test images; the middle of each is shown pixel by pixel.
-        about: facts of the run: `data`, `images` (counts by split, and `quarantined`), `preset`,
-            `parameters`, `channels`, `stride`, `latent_channels`, `tile`, `tiles_per_epoch`,
-            `tiles_per_second`, `decoded_bytes` (of all training images), `placement` (of
-            `keras_ae.training.Ladder`) and `seed`.
+        comparison: what `comparison.schema.json` describes. Of `run` and `verdict` any part may be
+            missing.
+        pictures: folder with `pictures.json` (`error_top`, grey levels of 255 that the largest
+            value of an error map stands for, and `images`: of each its `name`, `rank`, `height`,
+            `width` and the size `shown` in pixels, the WebP files `original` and `floor` with its
+            `floor_psnr`, and by epochs the files `image` and `error` with `psnr` and `ssim`); or
+            None for a page without pictures.
         path: file to write.
     """
-    environment = Environment(
+    template = environment().get_template("page.html")
+    context = _context(comparison)
+    empty = template.render(context, pictures=load(None, 0), viewer=None, ranked=[])
+    shown = load(pictures, LIMIT - len(empty.encode()))
+    page = template.render(context, **_pictures(shown, comparison["chosen"]["epochs"]))
+    path.write_text(page, encoding="utf-8")
+
+
+@cache
+def environment() -> Environment:
+    """The templates of this package, with escaping, the filters of `numbers` and `source`."""
+    made = Environment(
         loader=PackageLoader("keras_ae.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
-    environment.filters["decimal"] = _decimal
-    shown = [
-        {
-            "name": picture.name,
-            "original": _crop(picture.original),
-            "reconstructions": {
-                budget: (_crop(data), psnr)
-                for budget, (data, psnr) in picture.reconstructions.items()
-            },
-        }
-        for picture in pictures
-    ]
-    page = environment.get_template("page.html").render(
-        comparison=comparison,
-        pictures=shown,
-        about=about,
-        splits=SPLITS,
-        curve=figures.psnr_curve(comparison),
-        size=figures,
-        chosen=comparison["chosen"],
-    )
-    path.write_text(page, encoding="utf-8")
+    made.filters |= FILTERS
+    made.globals |= {"source": source, "digest": digest, "splits": SPLITS, "scale": scale}
+    return made
 
 
-def _decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    if value is None:
-        return "–"  # noqa: RUF001
-    return f"{value:{'+' if sign else ''}.{digits}f}"
+def source(name: str) -> str:
+    """The text of a style sheet or a script of this package."""
+    return (resources.files("keras_ae.report") / name).read_text(encoding="utf-8")
 
 
-def _crop(data: bytes) -> str:
-    """The middle of an image at its own pixels, as a data URL."""
-    image = Image.open(io.BytesIO(data)).convert("RGB")
-    left, top = max(0, (image.width - CROP) // 2), max(0, (image.height - CROP) // 2)
-    image = image.crop((left, top, min(image.width, left + CROP), min(image.height, top + CROP)))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def digest(name: str) -> str:
+    """What a Content-Security-Policy calls an inline script: its SHA-256."""
+    return base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode()
+
+
+def _context(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    claim, colon, rest = comparison["answer"]["sentence"].partition(": ")
+    return {
+        "c": comparison,
+        "run": comparison["run"] or {},
+        "claim": claim + colon.strip(),
+        "numbers": rest,
+        "note_names": NOTES,
+        "warnings": WARNINGS,
+        "verdict": _verdict(comparison["verdict"]),
+        "curve": curve.psnr_curve(comparison),
+        "losses": figures.loss_curves(comparison) if comparison["losses"] else None,
+        "codecs": figures.codec_dots(comparison) if comparison["codecs"] else None,
+        "slices": slices.order(comparison),
+        "card": card.card(comparison["run"]),
+    }
+
+
+def _verdict(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The checks that a reader should see first: over all images, failed ones, the worst slice."""
+    if told is None or "blessed" not in told:
+        return None
+    checks = told.get("checks", [])
+    whole = [check for check in checks if not check.get("slice")]
+    of_slices = [check for check in checks if check.get("slice")]
+    of_slices.sort(key=lambda check: (check["ok"] is not False, check.get("value") or 0.0))
+    failed = sum(check["ok"] is False for check in of_slices)
+    first = max(1, min(failed, 5))
+    return {
+        "blessed": told["blessed"],
+        "checks": whole + of_slices[:first],
+        "more": of_slices[first:],
+        "not_judged": told.get("not_judged", []),
+        "served": told.get("served"),
+    }
+
+
+def _pictures(shown: Pictures, chosen: int) -> dict[str, Any]:
+    steps = [f"rgb({r} {g} {b})" for r, g, b in colours(12)]
+    return {
+        "pictures": shown,
+        "viewer": viewer_data(shown, chosen) if shown.images else None,
+        "ranked": by_rank(shown.images),
+        "gradient": ", ".join(steps),
+        "tables": [" ".join(f"{c[i] / 255:.3f}" for c in colours(32)) for i in range(3)],
+    }

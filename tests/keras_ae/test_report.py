@@ -1,144 +1,365 @@
-import math
+import copy
+import importlib.resources
+import json
 import re
 import xml.dom.minidom
 
+import jsonschema
+import matplotlib as mpl
 import numpy as np
 import pytest
+from PIL import Image
 
-from keras_ae.comparison import Score, compare
-from keras_ae.report import figures
-from keras_ae.report.page import Picture, write_report
+from keras_ae.report import card, numbers, pictures, slices
+from keras_ae.report.page import LIMIT, write_report
+from tests.keras_ae.reports import RUN, make_comparison, make_pictures
 
-ABOUT = {
-    "data": "photos & <more>",
-    "images": {"train": 10, "val": 3, "test": 9, "quarantined": 2},
-    "preset": "medium",
-    "parameters": 123456,
-    "channels": 3,
-    "stride": 8,
-    "latent_channels": 8,
-    "tile": 64,
-    "tiles_per_epoch": 80,
-    "tiles_per_second": 1234.5,
-    "decoded_bytes": 36_200_000,
-    "placement": "in memory",
-    "seed": 7,
-}
-
-
-def make_comparison(budgets=(10, 100, 2000), global_floor=math.nan, **arguments):
-    scores = [
-        Score(f"{i}.png", split, budget, 1e-3, 25.0 + at + i / 10, 0.9, 0.95, 24.0, global_floor)
-        for at, budget in enumerate(budgets)
-        for split in ("train", "val", "test")
-        for i in range(9)
-    ]
-    stages = [{"stop": budget, "seconds": 1.0} for budget in budgets]
-    return compare(scores, stages, **arguments)
+SCHEMA = json.loads(
+    (importlib.resources.files("keras_ae.report") / "comparison.schema.json").read_text()
+)
 
 
 @pytest.fixture
-def page(tmp_path, encode):
-    image = np.zeros((300, 500, 3), np.uint8)
-    pictures = [
-        Picture("a<b>.png", encode(image, "PNG"), {b: (encode(image, "PNG"), 25.0 + b / 1000)})
-        for b in (10,)
-    ]
-    write_report(make_comparison(), pictures, ABOUT, tmp_path / "report.html")
-    return (tmp_path / "report.html").read_text()
+def write(tmp_path):
+    """Writes the page of a comparison and returns its text."""
+
+    def written(comparison, folder=None):
+        jsonschema.validate(comparison, SCHEMA)
+        path = tmp_path / "report.html"
+        write_report(comparison, folder, path)
+        return path.read_text()
+
+    return written
 
 
-def test_the_page_needs_no_network_and_no_script(page):
-    assert "<script" not in page
-    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
-    assert sources
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photographs):
+    place = tmp_path_factory.mktemp("pictures")
+    make_pictures(place, photographs, side=96, names=["a<b>.png", "</script>.png", "c.png"])
+    return place
 
 
-def test_the_page_shows_the_numbers_the_choice_and_the_run(page):
+def words(page, selector=None):
+    """The page's text, or that of its elements of a kind, without markup."""
+    if selector:
+        found = re.findall(rf"<{selector}\b[^>]*>(.*?)</{selector}>", page, re.DOTALL)
+        return [words(part) for part in found]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).strip()
+
+
+def svgs(page, name):
+    return re.findall(rf'<svg class="figure {name}".*?</svg>', page.replace("\n", " "), re.DOTALL)
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_answer_is_the_title_and_comes_first(write, folder):
+    comparison = make_comparison()
+    page = write(comparison, folder)
+    assert words(page, "h1") == [comparison["answer"]["sentence"]]
+    titles = words(page, "h2")
+    order = (
+        "What else to know", "Not blessed", "Quality", "Test images", "The best", "Slices", "Cost",
+        "Losses", "Beside codecs", "Beside the plain", "Seeds", "Trials", "Model and",
+    )  # fmt: skip
+    assert [title[: len(start)] for title, start in zip(titles, order, strict=True)] == [*order]
+    for note in comparison["answer"]["notes"]:
+        assert note["text"] in words(page)
+
+
+def test_headings_leave_out_no_level(write, folder):
+    levels = [int(level) for level in re.findall(r"<h(\d)", write(make_comparison(), folder))]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
+
+
+def test_the_table_has_every_budget_with_its_intervals_and_marks_the_chosen_one(write):
+    comparison = make_comparison()
+    page = write(comparison)
+    table = page[page.index("<caption><span>Quality by budget") :]
+    rows = words(table[: table.index("</table>")], "tr")
+    assert rows[1].startswith("PCA of patches 28.90 28.30 28.60")
+    assert [row.split()[0] for row in rows[2:]] == ["10", "100", "500", "1,000", "2,000"]
+    assert [row.split()[1] for row in rows[2:]].count("chosen") == 1
+    psnr = comparison["budgets"][3]["splits"]["val"]["psnr"]
+    shown = f"{psnr['mean']:.2f} {psnr['interval'][0]:.2f} to {psnr['interval'][1]:.2f}"
+    assert rows[5].startswith("1,000 chosen 1 min 40 s")
+    assert shown in rows[5]
+    assert "SSIM leaves out 2 and MS-SSIM 0" in words(page)
+
+
+def test_steps_tell_what_they_gained_with_interval_and_p_value(write):
+    comparison = make_comparison()
+    page = words(write(comparison))
+    step = comparison["differences"][0]["splits"]["test"]
+    low, high = step["psnr"]["interval"]
+    assert f"{step['psnr']['mean']:+.2f} {low:+.2f} to {high:+.2f} p &lt; 0.001" in page
+    low, high = step["ssim"]["interval"]
+    assert f"{step['ssim']['mean']:+.4f} {low:+.4f} to {high:+.4f} p = 0.031" in page
+
+
+def test_the_verdict_names_every_check_with_its_numbers(write):
+    comparison = make_comparison()
+    items = words(write(comparison), "li")
+    assert (
+        "met Its mean test PSNR is +1.57 dB from the linear floor and must lie above it." in items
+    )
+    assert "not compared Its mean test PSNR was compared with the floor only." in items
+    assert any(i.startswith("not met Its PSNR on detail: 4 finest (12 images)") for i in items)
+    assert "not judged Label: cat: not judged: 5 images, and 8 are needed." in items
+    assert any(item.startswith("served It answers") for item in items)
+    blessed = {"blessed": True, "checks": []}
+    assert "Blessed: it met every demand" in write({**comparison, "verdict": blessed})
+
+
+def test_floors_are_rows_or_their_reason_is_told(write):
+    without = write(make_comparison())
+    assert "No PCA of whole images: images of 500x741 pixels are larger than 64x64." in without
+    assert "PCA of images" not in without
+    page = write(make_comparison(whole_floor=True))
+    assert "PCA of images 28.30 27.70 28.00 -0.60" in words(page)
+    assert "No PCA of whole images" not in page
+    assert all("PCA of whole images" in svg for svg in svgs(page, "wide")[:1])
+
+
+def test_the_card_tells_the_run_and_how_to_reproduce_it(write):
+    page = words(write(make_comparison()))
     for text in (
-        "2,000 epochs",
-        "27.40",
-        "+3.40",
-        "123,456",
-        "1/24 of the numbers",
-        "36 MB decoded, in memory",
+        "photos &amp; &lt;more&gt;",
+        "400 train, 52 val, 48 test",
+        "362 MB decoded, in memory",
+        "316,816",
+        "9,856",
+        "1/24 of the numbers of the image",
+        "3,200 tiles of 64x64",
+        "906 tiles/s",
+        "seeds 0, 1, 2",
+        "Intel Xeon, 2 cores",
+        "with changes that are not committed",
+        "2026-03-04 05:06:07 UTC",
+        "keras 3.15.0",
+        "scans/&lt;b&gt;.jpg not an image",
+        "4 Comparison Comparison comparison Comparison/output/4",
+        "python pipeline/run_local.py --data &#39;my photos&#39; --seeds 3 --with-baseline",
     ):
         assert text in page
-    assert "2 set aside" in page
-    assert page.count("(chosen)") == 1
-    assert "still rising" in page
 
 
-def test_the_page_lists_the_trials_where_there_were_any(page, tmp_path):
-    assert "Trials" not in page
-    trial = {
-        "trial": 3, "width": 40, "blocks": [1, 5], "learning_rate": 0.00123, "batch_size": 16,
-        "parameters": 54321, "untuned": False, "val_psnr": 25.6789, "taken": True,
-    }  # fmt: skip
-    own = {**trial, "trial": 1, "untuned": True, "val_psnr": 24.3, "taken": False}
-    tuning = {"preset": "medium", "epochs": 5, "parameters": 99999, "trials": 3, "failed": 1}
-    comparison = {**make_comparison(), "trials": [trial, own], "tuning": tuning}
-    write_report(comparison, [], ABOUT, tmp_path / "tuned.html")
-    tuned = (tmp_path / "tuned.html").read_text()
-    texts = ("3 (taken)", "1 (medium itself)", "<td>40</td>", "1 + 5", "0.0012", "54,321", "25.68")
-    for text in (*texts, "99,999", "5 epochs", "1 of 3 trials did not train"):
-        assert text in tuned
+@pytest.mark.parametrize("name", ["images", "machine", "packages", "quarantined", "seeds"])
+def test_any_fact_of_the_run_may_be_missing(write, name):
+    comparison = make_comparison((10,), full=False)
+    for run in ({k: v for k, v in RUN.items() if k != name}, {name: RUN[name]}):
+        assert "Model and data card" in write({**comparison, "run": run})
 
 
-def test_names_are_escaped(page):
+def test_the_card_leaves_out_what_is_not_known():
+    for name in RUN:
+        known = {k: v for k, v in RUN.items() if k != name}
+        assert card.card(known) == card.card({**RUN, name: None})
+        assert all(rows for _, rows in card.card({name: RUN[name]}))
+    assert card.card(None) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"budgets": (10,)},
+        {"budgets": (10,), "intervals": False, "full": False},
+        {"intervals": False},
+        {"budgets": tuple(range(1, 31))},
+    ],
+)
+def test_pages_of_few_and_of_many_facts(write, folder, arguments):
+    comparison = make_comparison(**arguments)
+    page = write(comparison)
+    assert 'id="viewer"' not in page
+    for svg in svgs(page, "wide") + svgs(page, "narrow"):
+        xml.dom.minidom.parseString(svg)
+    if not comparison["run"]:
+        assert "Nothing is known of the run" in page
+        assert "lessed" not in page
+    if not arguments.get("intervals", True):
+        assert "No interval on val: 3 source images; an interval needs 8." in page
+
+
+def test_numbers_that_are_missing_are_dashes(write):
+    comparison = make_comparison()
+
+    def emptied(value):
+        if isinstance(value, dict):
+            skip = ("mean", "median", "worst_decile", "interval", "wilcoxon_p", "gain")
+            return {k: None if k in skip and not isinstance(v, dict) else emptied(v)
+                    for k, v in value.items()}  # fmt: skip
+        return [emptied(item) for item in value] if isinstance(value, list) else value
+
+    kept = copy.deepcopy(comparison["slices"]["worse"])
+    comparison = emptied(comparison)
+    comparison["slices"]["worse"] = kept
+    page = write(comparison)
+    assert "&ndash;" in page
+    assert "None" not in words(page)
+
+
+def test_names_are_escaped_and_scripts_cannot_be_closed(write, folder):
+    page = write(make_comparison(), folder)
     assert "a&lt;b&gt;.png" in page
-    assert "photos &amp; &lt;more&gt;" in page
+    assert "a<b>" not in page
+    assert "</script>.png" not in page
+    assert page.count("</script>") == 2
 
 
-def test_the_figure_is_well_formed_and_inside_its_box(page):
-    (svg,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    tree = xml.dom.minidom.parseString(svg)
-    circles = tree.getElementsByTagName("circle")
-    assert len(circles) == 9
-    for circle in circles:
-        assert figures.LEFT <= float(circle.getAttribute("cx")) <= figures.WIDTH - figures.RIGHT
-        assert figures.TOP <= float(circle.getAttribute("cy")) <= figures.HEIGHT - figures.BOTTOM
+def test_nothing_comes_from_elsewhere(write, folder):
+    page = write(make_comparison(), folder)
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len(sources) > 50
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "http" not in re.sub(r"http-equiv|http://www\.w3\.org/[\w/.]*", "", page)
+    assert "default-src 'none'; img-src data:;" in page
 
 
-def test_higher_psnr_lies_higher_and_epochs_grow_to_the_right():
-    curve = figures.psnr_curve(make_comparison())
-    for line in curve.lines:
-        xs, ys = [dot[0] for dot in line.dots], [dot[1] for dot in line.dots]
-        assert xs == sorted(xs)
-        assert ys == sorted(ys, reverse=True)
-        assert line.floor > ys[0]
-    assert curve.chosen == curve.lines[0].dots[-1][0]
+def test_every_picture_lies_in_the_page_once_and_every_reference_has_its_aim(write, folder):
+    page = write(make_comparison(), folder)
+    urls = re.findall(r'"(data:image/webp[^"]+)"', page)
+    assert len(urls) == len(set(urls)) == 3 * (2 + 2 * 5)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    aims = set(re.findall(r'(?:href="#|url\(#|aria-labelledby="|for=")([^")]+)', page))
+    assert aims <= set(ids)
 
 
-def test_one_budget_can_be_drawn():
-    curve = figures.psnr_curve(make_comparison((10,)))
-    assert len(curve.lines[0].dots) == 1
-    labels = sorted(line.label_y for line in curve.lines)
-    assert all(b - a >= 16 for a, b in zip(labels, labels[1:]))
+def test_figures_are_well_formed_text_in_two_sizes_and_in_the_colours_of_the_page(write):
+    page = write(make_comparison())
+    wide, narrow = svgs(page, "wide"), svgs(page, "narrow")
+    assert len(wide) == len(narrow) == 3
+    for svg in wide + narrow:
+        tree = xml.dom.minidom.parseString(svg)
+        assert tree.documentElement.getAttribute("aria-label")
+        assert tree.getElementsByTagName("text")
+        assert "font-family" not in svg
+        assert "DejaVu" not in svg
+        assert "var(--" in svg
+        assert not re.search(r"#0a0b|#000000", svg)
+        assert "Date" not in svg
+    for text in ("train", "val", "test", "chosen", "1,000", "extrapolated", "baseline, on test"):
+        assert f">{text}</text>" in wide[0]
+        assert f">{text}</text>" in narrow[0]
+    assert ">JPEG</text>" in wide[-1]
 
 
-def test_the_global_floor_is_a_row_and_a_dotted_line_of_each_split(tmp_path):
-    comparison = make_comparison((10,), global_floor=24.7)
-    comparison["global_floor"]["val"].update(mean=None, gain_over_floor=None, skipped=9)
-    write_report(comparison, [], ABOUT, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
-    assert "<td>global PCA</td>" in page
-    assert "+0.70" in page
-    assert "9 val images of another size" in page
-    assert page.count(": global PCA</title>") == 2
-    for line in figures.psnr_curve(comparison).lines:
-        if line.split == "val":
-            assert line.global_floor is None
-        else:
-            assert line.dots[0][1] < line.global_floor < line.floor
+def test_higher_psnr_lies_higher_and_epochs_grow_to_the_right(write):
+    svg = svgs(write(make_comparison()), "wide")[0]
+    (path,) = re.findall(
+        r'<path d="([^"]+)"[^>]*style="fill: none; stroke: var\(--train\); stroke-width: 2.2', svg
+    )
+    points = [
+        [float(n) for n in point.split()] for point in re.split("[ML]", path) if point.strip()
+    ]
+    xs, ys = zip(*points)
+    assert len(xs) == 5
+    assert list(xs) == sorted(xs)
+    assert list(ys) == sorted(ys, reverse=True)
 
 
-def test_without_a_global_floor_the_page_says_why(tmp_path):
-    comparison = make_comparison((10,), no_global_floor="the training images differ in size")
-    write_report(comparison, [], ABOUT, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
-    assert "No PCA of whole images: the training images differ in size." in page
-    assert "global PCA" not in page
-    assert "Dotted" not in page
-    assert all(line.global_floor is None for line in figures.psnr_curve(comparison).lines)
+def test_the_same_comparison_gives_the_same_page_and_leaves_matplotlib_alone(write, folder):
+    before = dict(mpl.rcParams)
+    comparison = make_comparison()
+    assert write(comparison, folder) == write(comparison, folder)
+    assert dict(mpl.rcParams) == before
+
+
+def test_of_many_slices_the_flagged_and_the_worst_come_first(write):
+    comparison = make_comparison(labels=1000)
+    page = write(comparison)
+    shown = slices.order(comparison)
+    assert shown.first[0]["value"] == "4 finest"
+    assert len(shown.first) + len(shown.rest) == 1012
+    assert len(shown.first) <= slices.WORST + 1
+    least = min(r["gain_over_floor"] for r in shown.rest if r["images"] >= 8)
+    assert all(row["gain_over_floor"] <= least for row in shown.first if not row["flagged"])
+    part = page[page.index('id="slices"') : page.index('id="cost"')]
+    first, rest = part.split("<details>")
+    assert first.count('<th scope="row">') == len(shown.first)
+    assert rest.count('<th scope="row">') == len(shown.rest)
+
+
+def test_a_page_stays_small_and_says_how_many_images_it_leaves_out(write, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.webp", quality=90, method=0)
+    budgets = {
+        str(b): {"image": "noise.webp", "error": "noise.webp", "psnr": 20.0, "ssim": 0.5}
+        for b in (10, 100)
+    }
+    images = [
+        {
+            "name": f"{i}.png", "rank": {3: "worst", 30: "best", 49: "median"}.get(i, ""),
+            "height": 4000, "width": 4000, "shown": [512, 512], "original": "noise.webp",
+            "floor": "noise.webp", "floor_psnr": None, "budgets": budgets,
+        }
+        for i in range(50)
+    ]  # fmt: skip
+    (tmp_path / "pictures.json").write_text(json.dumps({"error_top": 32, "images": images}))
+    page = write(make_comparison((10, 100)), tmp_path)
+    assert LIMIT / 2 < len(page.encode()) < LIMIT
+    kept = len(re.findall(r'type="radio" name="image"', page))
+    assert 3 < kept < 50
+    assert f"{50 - kept} more images are left out" in page
+    assert words(page, "h3")[kept + 2 :] != []
+    for name in ("30.png, the best", "49.png, the median", "3.png, the worst"):
+        assert f'aria-label="{name}"' in page
+
+
+def test_the_best_the_median_and_the_worst_are_kept_without_any_room(folder):
+    kept = pictures.load(folder, 0)
+    assert [image["rank"] for image in kept.images] == ["best", "median", "worst"]
+    assert kept.left_out == 0
+
+
+def luminance(colour):
+    levels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_text_stands_out_from_its_ground_in_both_themes_and_in_print():
+    style = (importlib.resources.files("keras_ae.report") / "style.css").read_text()
+    themes = re.findall(r":root \{([^}]+)\}", style)
+    assert len(themes) == 3
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): (#\w{6});", theme))
+        texts = ("ink", "soft", "train", "val", "test", "base", "bad", "good")
+        pairs = [(text, "page") for text in texts]
+        pairs += [(text, ground) for text in ("ink", "soft") for ground in ("band", "mark")]
+        for text, ground in pairs:
+            low, high = sorted(luminance(colours[name]) for name in (text, ground))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (numbers.decimal(1.005), "1.00"),
+        (numbers.decimal(1.5, 2, True), "+1.50"),
+        (numbers.decimal(-1.5, 2, True), "-1.50"),
+        (numbers.decimal(None), "&ndash;"),
+        (numbers.interval((28.716, 30.26)), "28.72 to 30.26"),
+        (numbers.interval(None), "&ndash;"),
+        (numbers.p_value(0.0029), "p = 0.003"),
+        (numbers.p_value(1e-9), "p < 0.001"),
+        (numbers.count(1234567), "1,234,567"),
+        (numbers.duration(0.84), "0.8 s"),
+        (numbers.duration(9.97), "10 s"),
+        (numbers.duration(59.6), "1 min 00 s"),
+        (numbers.duration(189), "3 min 09 s"),
+        (numbers.duration(7500), "2 h 05 min"),
+        (numbers.duration(270000), "3 d 03 h"),
+        (numbers.size(36_200_000), "36.2 MB"),
+        (numbers.size(12), "12 bytes"),
+        (numbers.sentence("its end"), "Its end."),
+        (numbers.sentence("Why?"), "Why?"),
+    ],
+)
+def test_numbers_are_written_for_readers(text, expected):
+    assert text == expected

@@ -1,4 +1,4 @@
-"""The work of BudgetComparison, on Beam: score, choose, report."""
+"""The work of BudgetComparison, on Beam: score and choose."""
 
 import json
 import shutil
@@ -18,18 +18,15 @@ from tfx.utils import path_utils
 from keras_ae import contract as c
 from keras_ae import presets, search_space
 from keras_ae.comparison import Score, compare
-from keras_ae.datasets.decoding import decode_stored
 from keras_ae.errors import DataError
-from keras_ae.report.page import Picture, write_report
 from keras_ae.search_space import SearchSpace
-from keras_ae.signatures import BATCH_PIXELS, PNG_COMPRESSION
+from keras_ae.signatures import BATCH_PIXELS
 from pipeline.components.budget_comparison.floors import score_global_floor
 
 COMPARISON = "comparison.json"
 IMAGES = "images.jsonl"
 REPORT = "report.html"
 SUMMARY = Path("training_state") / "summary.json"
-PICTURES = 6
 
 _PREFIX = "model_"
 _loaded: dict[str, Any] = {}
@@ -50,7 +47,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes comparison, scores of each image and report, and copies the chosen model."""
+        """Writes comparison and scores of each image, and copies the chosen model."""
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         models = {
             int(key.removeprefix(_PREFIX)): artifact_utils.get_single_instance(value)
@@ -70,9 +67,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         comparison = compare(scores, stages, exec_properties["tolerance"], no_global_floor)
         comparison |= _tuning(input_dict, exec_properties, stages[-1])
         (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
-        about = _facts(stages[-1], examples)
-        pictures = _pictures(examples, paths, stages[-1]["channels"])
-        write_report(comparison, pictures, about, place / REPORT)
 
         chosen = comparison["chosen"]
         comparison_artifact.set_int_custom_property("epochs", chosen["epochs"])
@@ -196,31 +190,3 @@ def _write_scores(scores: list[Score], path: Path) -> None:
 
     lines = [json.dumps({k: strict(v) for k, v in s._asdict().items()}) + "\n" for s in scores]
     path.write_text("".join(lines))
-
-
-def _facts(stage: dict[str, Any], examples: types.Artifact) -> dict[str, Any]:
-    names = ["preset", "channels", "stride", "latent_channels", "parameters", "seed"]
-    names += ["tile", "tiles_per_epoch", "tiles_per_second", "decoded_bytes", "placement"]
-    counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
-    facts = {name: stage[name] for name in names}
-    return {**facts, "images": counts, "data": examples.get_string_custom_property("data")}
-
-
-def _pictures(examples: types.Artifact, models: dict[int, str], channels: int) -> list[Picture]:
-    """Some test images beside their reconstructions at each budget."""
-    files = tf.io.gfile.glob(_pattern(examples, c.TEST))
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-    found = [_features(record.numpy()) for record in records]
-    found.sort(key=lambda features: features[c.IMAGE_SOURCE].bytes_list.value[0])
-    pictures = []
-    for features in found[:PICTURES]:
-        encoded = features[c.IMAGE_ENCODED].bytes_list.value[0]
-        image = decode_stored(encoded, channels)
-        shown = {}
-        # Not `serving_default`: the first call of a signature takes a second.
-        for budget, answers in _answers(models, c.RECONSTRUCT, image[None]).items():
-            png = tf.io.encode_png(answers[c.RECONSTRUCTIONS][0], PNG_COMPRESSION).numpy()
-            shown[budget] = (png, float(answers[c.PSNR][0]))
-        name = features[c.IMAGE_SOURCE].bytes_list.value[0].decode()
-        pictures.append(Picture(name, encoded, shown))
-    return pictures

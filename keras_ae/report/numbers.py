@@ -1,0 +1,83 @@
+"""How numbers are written on pages."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+NONE = Markup("&ndash;")
+"""What stands where there is no number."""
+
+_BYTES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
+
+def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A number with a fixed count of digits behind the point; `sign` writes a plus too."""
+    if value is None:
+        return NONE
+    return f"{value:{'+' if sign else ''},.{digits}f}"
+
+
+def interval(ends: Sequence[float] | None, digits: int = 2, sign: bool = False) -> str:
+    """Two ends, such as "28.72 to 30.26"."""
+    if ends is None:
+        return NONE
+    low, high = ends
+    return f"{decimal(low, digits, sign)} to {decimal(high, digits, sign)}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to three digits."""
+    if p is None:
+        return NONE
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands apart."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a reader: "0.8 s", "52 s", "3 min 09 s", "2 h 05 min", "3 d 04 h"."""
+    if seconds is None:
+        return NONE
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, size, part, part_size in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part_size:02} {part}"
+    return f"{whole} s"
+
+
+def size(count_of_bytes: float | None) -> str:
+    """Bytes with a decimal unit: "36.2 MB"."""
+    if count_of_bytes is None:
+        return NONE
+    for unit, factor in _BYTES:
+        if count_of_bytes >= factor:
+            return f"{count_of_bytes / factor:.3g} {unit}"
+    return f"{count_of_bytes:.0f} bytes"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital and a full stop."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+FILTERS: dict[str, Any] = {
+    "decimal": decimal,
+    "interval": interval,
+    "p_value": p_value,
+    "count": count,
+    "duration": duration,
+    "size": size,
+    "sentence": sentence,
+}
+"""Filters of the templates by name."""

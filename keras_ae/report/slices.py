@@ -1,0 +1,52 @@
+"""Which slices a page shows first."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from keras_ae.report.scale import Scale, scale
+
+AT_ONCE = 24
+"""Slices up to this number are shown together."""
+WORST = 10
+"""Of more, so many of those with the lowest gain over the floor are shown beside the flagged."""
+
+
+class Slices(NamedTuple):
+    """Rows of slices.
+
+    Attributes:
+        first: those that a reader should see, each with `flagged`.
+        rest: the others.
+        at: place of the chosen budget in their lists.
+        scale: for drawing their changes.
+    """
+
+    first: list[dict[str, Any]]
+    rest: list[dict[str, Any]]
+    at: int
+    scale: Scale
+
+
+def order(comparison: Mapping[str, Any]) -> Slices:
+    """Sorts the slices of a comparison for showing: all as they are if they are few, else those
+    that became worse and those with the lowest gain over the floor first."""
+    slices = comparison["slices"]
+    worse = {(entry["by"], entry["value"]) for entry in slices["worse"]}
+    rows = [{**row, "flagged": (row["by"], row["value"]) in worse} for row in slices["rows"]]
+    epochs = [entry["epochs"] for entry in comparison["budgets"]]
+    at = epochs.index(comparison["chosen"]["epochs"])
+    size = scale([row["change"] for row in rows])
+    if len(rows) <= AT_ONCE:
+        return Slices(rows, [], at, size)
+    judged = [row for row in rows if row["images"] >= slices["least"]]
+    ranked = sorted(judged, key=_gain)
+    named = {(row["by"], row["value"]) for row in ranked[:WORST]} | worse
+    first = [row for row in rows if (row["by"], row["value"]) in named]
+    first.sort(key=lambda row: (not row["flagged"], _gain(row)))
+    rest = [row for row in rows if (row["by"], row["value"]) not in named]
+    return Slices(first, rest, at, size)
+
+
+def _gain(row: Mapping[str, Any]) -> float:
+    gain = row["gain_over_floor"]
+    return float("inf") if gain is None else gain
