@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_ae.errors import ConfigurationError, DataError, StorageError
 from keras_ae.layers import depth_to_space, pad_to_multiple, space_to_depth
-from keras_ae.tiles import TILE
+from keras_ae.tiles import TILE, to_float, to_uint8
 
 MAX_NUMBERS = 4096
 """Numbers of the largest image whose global PCA is computed."""
@@ -218,6 +218,11 @@ def reconstruct(images, pca: PatchPCA, stride: int):
     height, width = ops.shape(images)[1:3]
     patches = _project(space_to_depth(pad_to_multiple(images, stride), stride), pca)
     return depth_to_space(patches, stride)[:, :height, :width, :]
+
+
+def reconstruct_rounded(images, pca: PatchPCA, stride: int):
+    """`reconstruct` of grey levels 0..255, uint8 [N, H, W, C], rounded to such."""
+    return to_uint8(reconstruct(to_float(images), pca, stride))
 
 
 def reconstruct_global(images, floor: GlobalPCA):

@@ -1,6 +1,7 @@
 """Reconstruction quality per image: MSE, PSNR, SSIM and MS-SSIM, on any Keras backend."""
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -11,19 +12,28 @@ WINDOW = 11
 SIGMA = 1.5
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 C1, C2 = 0.01**2, 0.03**2
+"""The constants of Wang et al. 2004, for pixels scaled to 0..1."""
+
+_C1, _C2 = C1 * 255.0**2, C2 * 255.0**2
+_BLOCK = 32
+_LONGEST = _BLOCK + WINDOW - 1
+_KERNEL = np.exp(-np.square(np.arange(WINDOW) - WINDOW // 2) / (2 * SIGMA**2))
+_KERNEL = (_KERNEL / _KERNEL.sum()).astype("float32")
+# Row i, column j: the weight of pixel i in the mean of the window that begins at j.
+_BAND = np.array([np.pad(_KERNEL, (i, _BLOCK - 1 - i)) for i in range(_BLOCK)]).T
 
 
 def mse(images, others):
     """Mean squared difference of pixels scaled to 0..1.
 
     Args:
-        images, others: uint8 tensors [N, H, W, C].
+        images, others: grey levels 0..255, uint8 or float32 tensors [N, H, W, C].
 
     Returns:
         float32 [N].
     """
     difference = ops.cast(images, "float32") - ops.cast(others, "float32")
-    return ops.mean(ops.square(difference / 255.0), axis=(1, 2, 3))
+    return ops.mean(ops.square(difference), axis=(1, 2, 3)) / 255.0**2
 
 
 def psnr_from_mse(values):
@@ -51,48 +61,103 @@ def structural(images, others):
         float32 [N] each, NaN where a side is shorter than the window.
     """
     height, width = ops.shape(images)[1:3]
-    sums = structural_sums(images, others, height, width)
-    ssim, ms_ssim = structural_from_sums(sums, height, width)
-    return ssim, ms_ssim
+    sums = Reference(images, height, width).sums(others)
+    return structural_from_sums(sums.structural, height, width)
 
 
-def structural_sums(images, others, height, width, scales: int = len(SCALE_WEIGHTS)):
-    """The sums behind SSIM and MS-SSIM over the windows that begin in one part of the images.
+class Sums(NamedTuple):
+    """What a part of some images adds to their MSE, SSIM and MS-SSIM.
 
-    The sums of the parts of a large image add up to its own, if each part begins at a multiple
-    of 2 ** (scales - 1) pixels and is given with the `margin(scales)` rows below it and columns
-    to its right, or with those that there are.
+    Attributes:
+        error: float32 [N], the sum of squared differences of grey levels.
+        structural: float32 [N, C, scales, 2], sums over the windows of luminance times contrast,
+            and of contrast.
+    """
+
+    error: Any
+    structural: Any
+
+
+class Reference:
+    """The original's side of a comparison, computed once for any number of reconstructions.
+
+    It is of the pixels in one part of the images and of the windows that begin there. The sums of
+    the parts of a large image add up to its own, if each part begins at a multiple of
+    2 ** (scales - 1) pixels and is given with the `margin(scales)` rows below it and columns to its
+    right, or with those that there are.
 
     Args:
-        images, others: uint8 tensors [N, H, W, C]: the part and its margin.
+        images: grey levels 0..255, uint8 or float32 [N, H, W, C]: the part and its margin.
         height, width: of the part without the margin, in pixels.
         scales: of MS-SSIM, 1 to 5; 1 is enough for SSIM.
-
-    Returns:
-        float32 [N, C, scales, 2]: of luminance times contrast, and of contrast.
     """
-    channels = images.shape[-1]
-    x, y = _planes(images), _planes(others)
-    sums = []
-    for scale in range(scales):
-        if scale:
-            x, y = _halve(x), _halve(y)
-        rows, columns = (
-            _positions(size // 2**scale, side)
-            for size, side in zip((height, width), ops.shape(x)[1:3])
-        )
-        seen = [
-            _at_least_window(planes[:, : rows + WINDOW - 1, : columns + WINDOW - 1])
-            for planes in (x, y)
-        ]
-        luminance, contrast = _terms(*seen)
-        positions = ops.cast(rows * columns, "float32")
-        sums.append(ops.stack([_mean(luminance * contrast), _mean(contrast)], -1) * positions)
-    return ops.reshape(ops.stack(sums, 1), (-1, channels, scales, 2))
+
+    def __init__(self, images, height, width, scales: int = len(SCALE_WEIGHTS)):
+        self._height, self._width = height, width
+        self._sides = []
+        for scale, pixels in enumerate(_pyramid(images, scales)):
+            rows, columns = (
+                _positions(size // 2**scale, side)
+                for size, side in zip((height, width), ops.shape(pixels)[1:3])
+            )
+            planes = _planes(pixels, rows, columns)
+            mean = _blur(planes)
+            square = ops.square(mean)
+            spread = _blur(ops.square(planes)) - square + _C2
+            self._sides.append(_Side(rows, columns, planes, mean, square + _C1, spread))
+
+    def sums(self, others) -> Sums:
+        """Compares with reconstructions: grey levels like the images, [N, H, W, C]."""
+        structural = []
+        error: Any = None
+        for side, pixels in zip(self._sides, _pyramid(others, len(self._sides))):
+            planes = _planes(pixels, side.rows, side.columns)
+            squares = ops.square(planes - side.planes)
+            if error is None:
+                error = ops.sum(_sum(squares[:, : self._height, :, : self._width]), axis=1)
+            structural.append(_structural_sums(side, planes, squares))
+        return Sums(error, ops.stack(structural, 2))
+
+
+class _Side(NamedTuple):
+    """One scale of the originals x: windows along each axis, and maps.
+
+    Attributes:
+        planes: x.
+        mean: E[x], the Gaussian mean.
+        energy: E[x]^2 + c1.
+        spread: E[x^2] - E[x]^2 + c2.
+    """
+
+    rows: Any
+    columns: Any
+    planes: Any
+    mean: Any
+    energy: Any
+    spread: Any
+
+
+def _structural_sums(side: _Side, planes, squares):
+    """float32 [N, C, 2] of one scale, of planes y and (x - y)^2.
+
+    Luminance is 1 - (E[x] - E[y])^2 / (E[x]^2 + E[y]^2 + c1), and contrast likewise one less the
+    share that the variance of x - y has in that of both: the same fractions as in Wang et al., with
+    fewer operations, and exact where x = y.
+    """
+    mean = _blur(planes)
+    square = ops.square(mean)
+    offset = ops.square(mean - side.mean)
+    away = offset / (square + side.energy)
+    changed = (_blur(squares) - offset) / (_blur(ops.square(planes)) - square + side.spread)
+    windows = _as_float(side.rows) * _as_float(side.columns)
+    contrast = windows - _sum(changed)
+    product = contrast - _sum(away - away * changed)
+    # Where no window begins in the part, there is one of padding.
+    return ops.where(windows > 0, ops.stack([product, contrast], -1), 0.0)
 
 
 def structural_from_sums(sums, height, width):
-    """SSIM and MS-SSIM of whole images from what `structural_sums` gives.
+    """SSIM and MS-SSIM of whole images from the sums of `Reference`.
 
     Args:
         sums: float tensor [N, C, scales, 2].
@@ -124,14 +189,22 @@ def structural_from_sums(sums, height, width):
     )
 
 
+def fitting_scales(height: int, width: int) -> int:
+    """Scales of MS-SSIM that fit, at least 1: with these alone it comes out the same, sooner."""
+    scales = 1
+    while scales < len(SCALE_WEIGHTS) and min(height, width) >= WINDOW * 2**scales:
+        scales += 1
+    return scales
+
+
 def margin(scales: int) -> int:
-    """Pixels beyond a part of an image that `structural_sums` looks at."""
+    """Pixels beyond a part of an image that `Reference` looks at."""
     return (WINDOW - 1) * 2 ** (scales - 1)
 
 
 def _positions(size, side):
     """Windows that begin within `size` pixels and fit into `side`."""
-    if isinstance(size, int) and isinstance(side, int):
+    if _is_known(size, side):
         return max(min(size, side - WINDOW + 1), 0)
     return ops.maximum(ops.minimum(size, side - WINDOW + 1), 0)
 
@@ -140,53 +213,72 @@ def _as_float(value):
     return ops.cast(value, "float32")
 
 
-def _planes(images):
-    """uint8 [N, H, W, C] -> float32 [N * C, H, W, 1] in 0..1."""
-    _, height, width, _ = ops.shape(images)
-    planes = ops.transpose(ops.cast(images, "float32") / 255.0, (0, 3, 1, 2))
-    return ops.reshape(planes, (-1, height, width, 1))
+def _pyramid(images, scales: int):
+    """Images [N, H, W, C] as float32, and their halves."""
+    pixels = [ops.cast(images, "float32")]
+    for _ in range(scales - 1):
+        pixels.append(_halve(pixels[-1]))
+    return pixels
 
 
-def _mean(planes):
-    return ops.mean(planes, axis=(1, 2, 3))
+def _planes(pixels, rows, columns):
+    """[N, H, W, C] -> [N, rows + 10, C, columns + 10], at least as large as the window.
+
+    So rows are blurred by a convolution with columns as channels, and columns by a product with a
+    matrix: what backends do fast, with no transposition between.
+    """
+    pixels = pixels[:, : rows + WINDOW - 1, : columns + WINDOW - 1]
+    height, width = ops.shape(pixels)[1:3]
+    if not (_is_known(height, width) and min(height, width) >= WINDOW):
+        missing = [(0, ops.maximum(WINDOW - size, 0)) for size in (height, width)]
+        pixels = ops.pad(pixels, ((0, 0), *missing, (0, 0)))
+    return ops.transpose(pixels, (0, 1, 3, 2))
 
 
-def _terms(x, y):
-    """The luminance and the contrast-structure maps of SSIM."""
-    mean_x, mean_y = _blur(x), _blur(y)
-    product = mean_x * mean_y
-    squares = ops.square(mean_x) + ops.square(mean_y)
-    covariance = _blur(x * y) - product
-    variances = _blur(ops.square(x) + ops.square(y)) - squares
-    luminance = (2.0 * product + C1) / (squares + C1)
-    return luminance, (2.0 * covariance + C2) / (variances + C2)
+def _sum(maps):
+    """[N, rows, C, columns] -> [N, C]."""
+    return ops.sum(ops.sum(maps, axis=3), axis=1)
 
 
 def _blur(planes):
-    """Gaussian means at the positions where the window fits."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    kernel = np.exp(-np.square(offsets) / (2 * SIGMA**2))
-    kernel = (kernel / kernel.sum()).astype("float32")
-    for shape in ((WINDOW, 1, 1, 1), (1, WINDOW, 1, 1)):
-        planes = ops.conv(
-            planes, ops.reshape(kernel, shape), padding="valid", data_format="channels_last"
+    """Gaussian means of [N, height, C, width] at the positions where the window fits."""
+    width = ops.shape(planes)[3]
+    kernel = ops.tile(ops.reshape(_KERNEL, (WINDOW, 1, 1, 1)), (1, 1, width, 1))
+    rows = ops.depthwise_conv(planes, kernel, padding="valid", data_format="channels_last")
+    count, height, channels, width = ops.shape(rows)
+    lines = ops.reshape(rows, (-1, width))
+    if _is_known(width):
+        lines = _short(lines, width) if width <= _LONGEST else _long(lines, width)
+    else:
+        lines = ops.cond(
+            width <= _LONGEST, lambda: _short(lines, width), lambda: _long(lines, width)
         )
-    return planes
+    return ops.reshape(lines, (count, height, channels, width - WINDOW + 1))
 
 
-def _at_least_window(planes):
-    height, width = ops.shape(planes)[1:3]
-    if isinstance(height, int) and isinstance(width, int) and min(height, width) >= WINDOW:
-        return planes
-    rows, columns = (ops.maximum(WINDOW - size, 0) for size in (height, width))
-    return ops.pad(planes, ((0, 0), (0, rows), (0, columns), (0, 0)))
+def _short(lines, width):
+    """Gaussian means along lines that are no longer than the matrix."""
+    return ops.matmul(lines, ops.convert_to_tensor(_BAND)[:width, : width - WINDOW + 1])
 
 
-def _halve(planes):
+def _long(lines, width):
+    """The same of lines of any length, in blocks that each see the beginning of the next one."""
+    count = -(-(width - WINDOW + 1) // _BLOCK)
+    lines = ops.pad(lines, ((0, 0), (0, (count + 1) * _BLOCK - width)))
+    blocks = ops.reshape(lines, (-1, count + 1, _BLOCK))
+    blocks = ops.concatenate([blocks[:, :-1], blocks[:, 1:, : WINDOW - 1]], axis=2)
+    means = ops.matmul(ops.reshape(blocks, (-1, _LONGEST)), ops.convert_to_tensor(_BAND))
+    return ops.reshape(means, (-1, count * _BLOCK))[:, : width - WINDOW + 1]
+
+
+def _halve(pixels):
     """Means of 2 x 2 pixels; a last odd row or column is left out, but a side stays at least 1."""
-    height, width = ops.shape(planes)[1:3]
-    planes = ops.pad(
-        planes,
-        ((0, 0), (0, ops.maximum(2 - height, 0)), (0, ops.maximum(2 - width, 0)), (0, 0)),
-    )
-    return ops.average_pool(planes, 2, 2, padding="valid", data_format="channels_last")
+    height, width = ops.shape(pixels)[1:3]
+    if not (_is_known(height, width) and min(height, width) >= 2):
+        missing = [(0, ops.maximum(2 - size, 0)) for size in (height, width)]
+        pixels = ops.pad(pixels, ((0, 0), *missing, (0, 0)))
+    return ops.average_pool(pixels, 2, 2, padding="valid", data_format="channels_last")
+
+
+def _is_known(*sizes) -> bool:
+    return all(isinstance(size, int) for size in sizes)

@@ -8,65 +8,100 @@ from keras_ae.tiling import Grid, Span, sum_tiles, unit
 
 
 class Quality(NamedTuple):
-    """float32 tensors [N].
+    """float32 tensors [M, N] of M reconstructions of N images, as `keras_ae.metrics` gives them.
 
-    Attributes:
-        mse, ssim, ms_ssim: as `keras_ae.metrics` gives them; MS-SSIM is of the scales asked for.
-        floor_mse: MSE of what was compared besides, or None.
+    MS-SSIM is of the scales asked for.
     """
 
     mse: Any
     ssim: Any
     ms_ssim: Any
-    floor_mse: Any = None
 
 
-def measure(
-    images: Any,
-    others: Any,
-    *,
-    tile: int,
-    scales: int,
-    floor: Callable[[Any], Any] | None = None,
-    stride: int = 1,
-) -> Quality:
+def measure(images: Any, several: Any, *, tile: int, scales: int) -> Quality:
     """Compares images with their reconstructions, tile by tile, and adds up in float64.
 
+    One reconstruction after the other, with the originals' side of SSIM computed once.
+
     Args:
-        images, others: uint8 tensors [N, H, W, C].
+        images: uint8 tensor [N, H, W, C].
+        several: M reconstructions of each, uint8 tensor [M, N, H, W, C].
         tile: most pixels of a tile's side, as `keras_ae.tiling.check_tile` allows.
         scales: of MS-SSIM, 1 to 5.
-        floor: another reconstruction of a part of the images, uint8 [n, h, w, C], where that
-            depends on each patch of stride x stride pixels alone.
-        stride: of `floor`.
     """
     import tensorflow as tf
 
-    channels, step, margin = images.shape[3], unit(stride), metrics.margin(scales)
+    count, height, width = tf.unstack(tf.shape(images)[:3])
+    models, channels, margin = tf.shape(several)[0], images.shape[3], metrics.margin(scales)
+    depth = 1 + channels * scales * 2
+
+    def terms(some: Span, rows: slice, columns: slice) -> Any:
+        high, wide = rows.stop - rows.start, columns.stop - columns.start
+        seen = [slice(span.start, span.stop + margin) for span in (rows, columns)]
+        part = images[some.times(1), seen[0], seen[1]]
+        reference = metrics.Reference(part, high, wide, scales)
+
+        def compared(model: Any) -> Any:
+            sums = reference.sums(several[model, some.times(1), seen[0], seen[1]])
+            structural = tf.reshape(sums.structural, (-1, depth - 1))
+            return tf.concat([sums.error[:, None], structural], 1)
+
+        if several.shape[0] == 1:
+            return tf.cast(compared(0), tf.float64)
+        each = tf.map_fn(
+            compared, tf.range(models), fn_output_signature=tf.float32, parallel_iterations=1
+        )
+        by_image = tf.reshape(tf.transpose(each, (1, 0, 2)), (-1, models * depth))
+        return tf.cast(by_image, tf.float64)
+
+    totals = _sum_pixels(terms, images, tile, unit(1), models * depth)
+    totals = tf.reshape(totals, (count * models, depth))
+    numbers = tf.cast(height, tf.float64) * tf.cast(width, tf.float64) * channels
+    sums = tf.reshape(totals[:, 1:], (-1, channels, scales, 2))
+    structural = metrics.structural_from_sums(sums, height, width)
+    mse = tf.cast(totals[:, 0] / (numbers * 255.0**2), tf.float32)
+    return Quality(*(tf.transpose(tf.reshape(v, (count, models))) for v in (mse, *structural)))
+
+
+def error(images: Any, reconstruct: Callable[[Any], Any], *, tile: int, stride: int) -> Any:
+    """MSE of a reconstruction that depends on each patch alone, made and compared tile by tile.
+
+    Args:
+        images: uint8 tensor [N, H, W, C].
+        reconstruct: uint8 [n, h, w, C] -> the same shape, of a part of the images.
+        tile: as for `measure`.
+        stride: side of a patch in pixels.
+
+    Returns:
+        float32 [N].
+    """
+    import tensorflow as tf
+
+    def terms(some: Span, rows: slice, columns: slice) -> Any:
+        part = images[some.times(1), rows, columns]
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        mse = tf.cast(metrics.mse(part, reconstruct(part)), tf.float64)
+        return (mse * tf.cast(area, tf.float64))[:, None]
+
+    total = _sum_pixels(terms, images, tile, unit(stride), 1)[:, 0]
+    _, height, width = tf.unstack(tf.cast(tf.shape(images)[:3], tf.float64))
+    return tf.cast(total / (height * width), tf.float32)
+
+
+def _sum_pixels(
+    terms: Callable[[Span, slice, slice], Any], images: Any, tile: int, step: int, depth: Any
+) -> Any:
+    """`sum_tiles` over images [N, H, W, C], with rows and columns of pixels; float64 [N, depth]."""
+    import tensorflow as tf
+
     count, height, width = tf.unstack(tf.shape(images)[:3])
     grid = Grid((count, -(-height // step), -(-width // step)), tile // step)
 
-    def terms(some: Span, rows: Span, columns: Span) -> Any:
-        top, left = rows.begin * step, columns.begin * step
-        high = tf.minimum(rows.end * step, height) - top
-        wide = tf.minimum(columns.end * step, width) - left
-        parts = [
-            whole[some.times(1), top : top + high + margin, left : left + wide + margin]
-            for whole in (images, others)
+    def of_pixels(some: Span, rows: Span, columns: Span) -> Any:
+        spans = [
+            slice(span.begin * step, tf.minimum(span.end * step, size))
+            for span, size in ((rows, height), (columns, width))
         ]
-        core, other = (part[:, :high, :wide] for part in parts)
-        errors = [metrics.mse(core, other)]
-        if floor is not None:
-            errors.append(metrics.mse(core, floor(core)))
-        sums = metrics.structural_sums(parts[0], parts[1], high, wide, scales)
-        sums = tf.cast(tf.reshape(sums, (-1, channels * scales * 2)), tf.float64)
-        pixels = tf.cast(high * wide, tf.float64)
-        return tf.concat([tf.cast(tf.stack(errors, 1), tf.float64) * pixels, sums], 1)
+        return terms(some, *spans)
 
-    head = 1 if floor is None else 2
-    totals = sum_tiles(terms, grid, head + channels * scales * 2)
-    area = tf.cast(height, tf.float64) * tf.cast(width, tf.float64)
-    errors = tf.cast(totals[:, :head] / area, tf.float32)
-    sums = tf.reshape(totals[:, head:], (-1, channels, scales, 2))
-    ssim, ms_ssim = metrics.structural_from_sums(sums, height, width)
-    return Quality(errors[:, 0], ssim, ms_ssim, None if floor is None else errors[:, 1])
+    return sum_tiles(of_pixels, grid, depth)

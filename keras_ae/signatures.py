@@ -7,9 +7,9 @@ from typing import Any
 from keras_ae import contract as c
 from keras_ae import metrics
 from keras_ae.calibration import Calibration
-from keras_ae.linear import PatchPCA, reconstruct
+from keras_ae.linear import PatchPCA, reconstruct_rounded
 from keras_ae.models import ConvAutoencoder
-from keras_ae.quality import measure
+from keras_ae.quality import error, measure
 from keras_ae.tiles import to_float, to_uint8
 from keras_ae.tiling import Grid, map_tiles
 
@@ -122,28 +122,21 @@ class Signatures:
         return self._answer_each(encoded, answer, _nan(*names))
 
     def _scores(self, images: Any, others: Any, *, for_score: bool) -> dict[str, Any]:
-        stride = self._model.stride
-
-        def floor(part: Any) -> Any:
-            return to_uint8(reconstruct(to_float(part), self._floor, stride))
-
-        quality = measure(
-            images,
-            others,
-            tile=self._tile,
-            scales=len(metrics.SCALE_WEIGHTS) if for_score else 1,
-            floor=floor if for_score else None,
-            stride=stride,
-        )
+        scales = len(metrics.SCALE_WEIGHTS) if for_score else 1
+        quality = measure(images, others[None], tile=self._tile, scales=scales)
+        mse, ssim, ms_ssim = (values[0] for values in quality)
         scores = {
-            c.MSE: quality.mse,
-            c.PSNR: metrics.psnr_from_mse(quality.mse),
-            c.PERCENTILE: self._calibration.percentile(quality.mse),
-            c.SSIM: quality.ssim,
+            c.MSE: mse,
+            c.PSNR: metrics.psnr_from_mse(mse),
+            c.PERCENTILE: self._calibration.percentile(mse),
+            c.SSIM: ssim,
         }
         if for_score:
-            scores[c.MS_SSIM] = quality.ms_ssim
-            scores[c.FLOOR_PSNR] = metrics.psnr_from_mse(quality.floor_mse)
+            stride = self._model.stride
+            floor = functools.partial(reconstruct_rounded, pca=self._floor, stride=stride)
+            floor_mse = error(images, floor, tile=self._tile, stride=stride)
+            scores[c.MS_SSIM] = ms_ssim
+            scores[c.FLOOR_PSNR] = metrics.psnr_from_mse(floor_mse)
         return scores
 
     def _answer_each(self, encoded: Any, answer: Any, blank: dict[str, Any]) -> dict[str, Any]:

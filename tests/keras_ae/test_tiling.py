@@ -1,3 +1,4 @@
+import functools
 import os
 import subprocess
 import sys
@@ -11,9 +12,8 @@ from keras_ae import contract as c
 from keras_ae import linear, metrics, presets
 from keras_ae.calibration import Calibration
 from keras_ae.export import export
-from keras_ae.linear import reconstruct
 from keras_ae.models import ConvAutoencoder
-from keras_ae.quality import measure
+from keras_ae.quality import error, measure
 from keras_ae.signatures import Signatures
 from keras_ae.tiles import to_float, to_uint8
 
@@ -92,17 +92,23 @@ def test_scores_of_tiles_are_those_of_the_whole(photographs, pca, size):
     noise = np.random.default_rng(0).normal(0, 9, images.shape)
     others = np.clip(images + noise, 0, 255).astype(np.uint8)
 
-    def floor(part):
-        return to_uint8(reconstruct(to_float(part), pca, 8))
+    # One reconstruction alone, and two that share the original's side.
+    for several in (others[None], np.stack([images, others])):
+        found = measure(tf.constant(images), tf.constant(several), tile=TILE, scales=5)
+        assert found.mse.shape == (len(several), 2)
+        for i, other in enumerate(several):
+            ssim, ms_ssim = metrics.structural(images, other)
+            np.testing.assert_allclose(found.mse[i], metrics.mse(images, other), rtol=1e-5)
+            np.testing.assert_allclose(found.ssim[i], ssim, atol=2e-6)
+            np.testing.assert_allclose(found.ms_ssim[i], ms_ssim, atol=2e-6)
 
-    found = measure(
-        tf.constant(images), tf.constant(others), tile=TILE, scales=5, floor=floor, stride=8
-    )
-    ssim, ms_ssim = metrics.structural(images, others)
-    np.testing.assert_allclose(found.mse, metrics.mse(images, others), rtol=1e-5)
-    np.testing.assert_allclose(found.ssim, ssim, atol=2e-6)
-    np.testing.assert_allclose(found.ms_ssim, ms_ssim, atol=2e-6)
-    np.testing.assert_allclose(found.floor_mse, metrics.mse(images, floor(images)), rtol=1e-5)
+
+@pytest.mark.parametrize("size", [(64, 65), (203, 131), (9, 200)])
+def test_the_error_of_the_floor_in_tiles_is_that_of_the_whole(photographs, pca, size):
+    images = np.stack([p[: size[0], : size[1]] for p in (photographs[1], photographs[2])])
+    floor = functools.partial(linear.reconstruct_rounded, pca=pca, stride=8)
+    found = error(tf.constant(images), floor, tile=TILE, stride=8)
+    np.testing.assert_allclose(found, metrics.mse(images, floor(images)), rtol=1e-5)
 
 
 def test_a_tile_as_large_as_the_image_answers_alike(pca, photographs, encode):
