@@ -44,8 +44,8 @@ def _plot_curve(axes: Axes, geometry: Geometry, comparison: Mapping[str, Any]) -
     ends = {split: _draw_line(axes, lines[split], split, per_pixel) for split in SPLITS}
     if comparison["baseline"]:
         points = _points(comparison["baseline"]["budgets"], TEST)
-        _draw_line(axes, points, "base", per_pixel)
-        shown.append(legend_line("baseline, on test", "base", MARKERS["base"]))
+        if _draw_baseline(axes, points, per_pixel):
+            shown.append(legend_line("baseline, on test", "base", MARKERS["base"]))
     if beyond:
         ends[VAL] = _draw_line(axes, beyond, VAL, per_pixel, _BEYOND)
         shown.append(legend_line("extrapolated", "val", "^", _BEYOND))
@@ -117,8 +117,8 @@ def _draw_line(
         linestyle=dashes,
         linewidth=2.2,
         marker=MARKERS[colour],
-        markersize=7,
-        markeredgewidth=1.2,
+        markersize=9 if MARKERS[colour] == "^" else 7.5,
+        markeredgewidth=1,
         markeredgecolor=COLOURS[colour] if hollow else COLOURS["page"],
         markerfacecolor=COLOURS["page"] if hollow else COLOURS[colour],
         markevery=slice(1, None) if hollow else None,
@@ -137,6 +137,16 @@ def _draw_line(
                 zorder=2,
             )
     return (known[-1][0], known[-1][1]) if known else (math.nan, math.nan)
+
+
+def _draw_baseline(axes: Axes, points: Sequence[Point], per_pixel: float) -> bool:
+    """Draws what lies inside the axes; returns whether anything does."""
+    low, _ = axes.get_ylim()
+    inside = [y is not None and y >= low for _, y, _ in points]
+    if any(inside):
+        shown = [(x, y, ends if seen else None) for (x, y, ends), seen in zip(points, inside)]
+        _draw_line(axes, shown, "base", per_pixel)
+    return any(inside)
 
 
 def _label_ends(

@@ -17,6 +17,7 @@ COLOURS: Final[Mapping[str, str]] = {name: f"#0a0b{i:02x}" for i, name in enumer
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": COLOURS["soft"],
+    "axes.formatter.useoffset": False,
     "axes.labelcolor": COLOURS["soft"],
     "axes.linewidth": 0.8,
     "axes.spines.right": False,

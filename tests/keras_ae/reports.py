@@ -377,6 +377,10 @@ def make_pictures(folder, photographs, budgets=BUDGETS, side=512, names=None, lo
     ranks = ("best", "median", "worst")
     entries, pixels = [], {}
 
+    def psnr(image, other):
+        off = np.asarray(image, float) - np.asarray(other, float)
+        return float(10 * np.log10(255**2 / max(np.square(off).mean(), 1e-3)))
+
     def save(file, image):
         image.save(folder / file, "WEBP", quality=88, method=1, lossless=lossless, exact=True)
         pixels[file] = np.asarray(Image.open(folder / file).convert("RGB"))
@@ -387,6 +391,7 @@ def make_pictures(folder, photographs, budgets=BUDGETS, side=512, names=None, lo
         share = min(1.0, side / max(original.size))
         size = tuple(max(1, round(length * share)) for length in original.size)
         original = original.resize(size)
+        floor = original.filter(ImageFilter.GaussianBlur(3.2))
         of_budgets = {}
         for place, epochs in enumerate(budgets):
             blurred = original.filter(ImageFilter.GaussianBlur(2.6 / (1 + place) ** 0.8))
@@ -396,7 +401,7 @@ def make_pictures(folder, photographs, budgets=BUDGETS, side=512, names=None, lo
             of_budgets[str(epochs)] = {
                 "image": save(f"{number}-{epochs}.webp", blurred),
                 "error": save(f"{number}-{epochs}-error.webp", Image.fromarray(grey)),
-                "psnr": float(10 * np.log10(255**2 / max(np.square(off).mean(), 1e-3))),
+                "psnr": psnr(original, blurred),
                 "ssim": 0.75 + place / 50,
             }
         entries.append(
@@ -407,10 +412,8 @@ def make_pictures(folder, photographs, budgets=BUDGETS, side=512, names=None, lo
                 "width": photograph.shape[1],
                 "shown": [size[1], size[0]],
                 "original": save(f"{number}.webp", original),
-                "floor": save(
-                    f"{number}-floor.webp", original.filter(ImageFilter.GaussianBlur(3.2))
-                ),
-                "floor_psnr": 27.1,
+                "floor": save(f"{number}-floor.webp", floor),
+                "floor_psnr": psnr(original, floor),
                 "budgets": of_budgets,
             }
         )

@@ -109,7 +109,7 @@ def test_the_verdict_names_every_check_with_its_numbers(write):
     )
     assert "not compared Its mean test PSNR was compared with the floor only." in items
     assert any(i.startswith("not met Its PSNR on detail: 4 finest (12 images)") for i in items)
-    assert "not judged Label: cat: not judged: 5 images, and 8 are needed." in items
+    assert "too few Label: cat: not judged: 5 images, and 8 are needed." in items
     assert any(item.startswith("served It answers") for item in items)
     blessed = {"blessed": True, "checks": []}
     assert "Blessed: it met every demand" in write({**comparison, "verdict": blessed})
@@ -181,6 +181,8 @@ def test_pages_of_few_and_of_many_facts(write, folder, arguments):
     if not comparison["run"]:
         assert "Nothing is known of the run" in page
         assert "lessed" not in page
+    aims = set(re.findall(r'href="#([^"]+)', page))
+    assert aims <= set(re.findall(r'\bid="([^"]+)"', page))
     if not arguments.get("intervals", True):
         assert "No interval on val: 3 source images; an interval needs 8." in page
 
@@ -261,6 +263,20 @@ def test_higher_psnr_lies_higher_and_epochs_grow_to_the_right(write):
     assert len(xs) == 5
     assert list(xs) == sorted(xs)
     assert list(ys) == sorted(ys, reverse=True)
+
+
+def test_a_baseline_far_below_does_not_flatten_the_curve(write):
+    comparison = make_comparison()
+    near = svgs(write(comparison), "wide")[0]
+    for entry in comparison["baseline"]["budgets"]:
+        psnr = entry["splits"]["test"]["psnr"]
+        psnr["mean"], psnr["interval"] = 12.0, [8.0, 31.0]
+    far = svgs(write(comparison), "wide")[0]
+    assert "baseline" in near
+    assert "baseline" not in far
+    assert far.count("var(--base)") == 0
+    train = r'<path d="([^"]+)"[^>]*stroke: var\(--train\); stroke-width: 2.2'
+    assert re.findall(train, near) == re.findall(train, far)
 
 
 def test_the_same_comparison_gives_the_same_page_and_leaves_matplotlib_alone(write, folder):
