@@ -169,12 +169,12 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
         _replace(place / name, arguments.root / name)
     comparison = json.loads((place / report.COMPARISON).read_text())
     console.say(f"\n{format_table(comparison)}\n")
-    chosen = comparison["chosen"]
     if comparison["trials"]:
         console.say(f"tuned: {search_space.summary(comparison['trials'], comparison['tuning'])}")
-    console.say(f"chosen: {chosen['reason']}")
-    if chosen["warning"]:
-        console.say(f"note: {chosen['warning']}")
+    console.say(comparison["answer"]["sentence"])
+    console.say(f"chosen: {comparison['chosen']['reason']}")
+    for note in comparison["answer"]["notes"]:
+        console.say(f"note: {note['text']}")
     if outputs.quarantined(examples):
         console.say(
             f"set aside: {outputs.quarantined(examples)} images, "

@@ -1,45 +1,37 @@
-"""The work of BudgetComparison, on Beam: score and choose."""
+"""The work of BudgetComparison, on Beam: score, choose, and show some images."""
 
+import dataclasses
 import json
 import shutil
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
-import tensorflow as tf
+import numpy as np
 from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from keras_ae import contract as c
-from keras_ae import presets, search_space
-from keras_ae.comparison import Score, compare
-from keras_ae.errors import DataError
+from keras_ae import linear, presets, search_space
+from keras_ae.comparison import compare, summarize_codecs
+from keras_ae.comparison.files import COMPARISON, IMAGES
+from keras_ae.scores import MODEL, Layout, Table
 from keras_ae.search_space import SearchSpace
-from keras_ae.signatures import BATCH_PIXELS
-from pipeline.components.budget_comparison.floors import score_global_floor
+from pipeline.components.budget_comparison import keys, served
+from pipeline.components.budget_comparison.codecs import KINDS, score_codecs
+from pipeline.components.budget_comparison.floors import Floors, fit_global
+from pipeline.components.budget_comparison.pictures import write_pictures
+from pipeline.components.budget_comparison.scoring import score
 
-COMPARISON = "comparison.json"
-IMAGES = "images.jsonl"
-REPORT = "report.html"
-SUMMARY = Path("training_state") / "summary.json"
-
-_PREFIX = "model_"
-_loaded: dict[str, Any] = {}
-_loading = threading.Lock()
-
-
-def model_key(budget: int) -> str:
-    """The input that holds the model of a budget."""
-    return f"{_PREFIX}{budget}"
+PICTURES = "pictures"
+STATE = Path("training_state")
+SUMMARY, FLOOR = STATE / "summary.json", STATE / "floor.npz"
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Runs each budget's SavedModel over whole images, once."""
+    """Runs every SavedModel over whole images, once."""
 
     def Do(  # noqa: N802
         self,
@@ -47,115 +39,140 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes comparison and scores of each image, and copies the chosen model."""
-        examples = artifact_utils.get_single_instance(input_dict["examples"])
-        models = {
-            int(key.removeprefix(_PREFIX)): artifact_utils.get_single_instance(value)
-            for key, value in input_dict.items()
-            if key.startswith(_PREFIX)
-        }
-        models = dict(sorted(models.items()))
-        stages = [json.loads((Path(m.uri) / SUMMARY).read_text()) for m in models.values()]
-        comparison_artifact = artifact_utils.get_single_instance(output_dict["comparison"])
-        place = Path(comparison_artifact.uri)
+        """Writes comparison, scores of each image and pictures, and copies the chosen model."""
+        run = _Run.of(input_dict, json.loads(exec_properties["seeds"]))
+        compared = artifact_utils.get_single_instance(output_dict["comparison"])
+        place = Path(compared.uri)
         place.mkdir(parents=True, exist_ok=True)
-
-        paths = {budget: path_utils.serving_model_path(m.uri) for budget, m in models.items()}
-        scores = self._score(examples, paths, place / "scores")
-        scores, no_global_floor = _with_global_floor(scores, examples, stages[-1])
-        _write_scores(scores, place / IMAGES)
-        comparison = compare(scores, stages, exec_properties["tolerance"], no_global_floor)
-        comparison |= _tuning(input_dict, exec_properties, stages[-1])
+        try:
+            comparison = self._compare(run, exec_properties["tolerance"], place)
+        finally:
+            served.forget()
+        comparison |= _tuning(input_dict, exec_properties, run.first)
         (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
-
-        chosen = comparison["chosen"]
-        comparison_artifact.set_int_custom_property("epochs", chosen["epochs"])
         model = artifact_utils.get_single_instance(output_dict["model"])
-        shutil.copytree(models[chosen["epochs"]].uri, model.uri, dirs_exist_ok=True)
-        model.set_int_custom_property("epochs", chosen["epochs"])
-        _loaded.clear()
+        seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
+        shutil.copytree(run.artifact(seed, epochs).uri, model.uri, dirs_exist_ok=True)
+        for artifact in (compared, model):
+            artifact.set_int_custom_property("epochs", epochs)
+            artifact.set_int_custom_property("seed", seed)
 
-    def _score(self, examples: types.Artifact, models: dict[int, str], place: Path) -> list[Score]:
-        with self._make_beam_pipeline() as pipeline:
-            rows = []
-            for split in c.SPLITS:
-                rows.append(
-                    pipeline
-                    | f"Read {split}" >> beam.io.ReadFromTFRecord(_pattern(examples, split))
-                    | f"Batch {split}"
-                    >> beam.BatchElements(BATCH_PIXELS, BATCH_PIXELS, element_size_fn=_pixels)
-                    | f"Score {split}" >> beam.FlatMap(_score_batch, models, split)
-                )
-            _ = (
-                rows
-                | "All" >> beam.Flatten()
-                | "Encode" >> beam.Map(json.dumps)
-                | "Collect" >> beam.io.WriteToText(str(place))
-            )
-        files = sorted(place.parent.glob(f"{place.name}-*"))
-        lines = [line for file in files for line in file.read_text().splitlines()]
-        scores = [Score(*json.loads(line)) for line in lines]
-        for file in files:
-            file.unlink()
-        return sorted(scores, key=lambda s: (c.SPLITS.index(s.split), s.source, s.budget))
-
-
-def _score_batch(
-    batch: list[bytes], models: dict[int, str], split: str
-) -> Iterator[tuple[Any, ...]]:
-    sources = [_features(record)[c.IMAGE_SOURCE].bytes_list.value[0].decode() for record in batch]
-    for budget, answers in _answers(models, c.SCORE, tf.constant(batch)).items():
-        for i, source in enumerate(sources):
-            if answers[c.STATUS][i]:
-                raise DataError(f"{source}: {answers[c.STATUS][i].decode()}")
-            names = (c.MSE, c.PSNR, c.SSIM, c.MS_SSIM, c.FLOOR_PSNR)
-            yield Score(source, split, budget, *(float(answers[name][i]) for name in names))
+    def _compare(self, run: "_Run", tolerance: float, place: Path) -> dict[str, Any]:
+        whole, no_whole = fit_global(run.patterns[c.TRAIN], run.stride, run.latents, run.channels)
+        patch = linear.load(Path(run.ladders[MODEL][0][run.layout.budgets[0]].uri) / FLOOR)
+        floors = Floors(patch, run.stride, whole)
+        scores = score(
+            self._make_beam_pipeline,
+            run.patterns,
+            run.paths,
+            run.layout,
+            floors,
+            run.channels,
+            place / IMAGES,
+        )
+        comparison = compare(
+            scores, run.layout, run.stages, tolerance=tolerance, no_global_floor=no_whole
+        )
+        seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
+        path = path_utils.serving_model_path(run.artifact(seed, epochs).uri)
+        scored = score_codecs(run.patterns, path, floors, run.channels)
+        quality = {kind: scored[kind] for kind in KINDS}
+        comparison["codecs"] = summarize_codecs(quality, scored["bytes"], scored["pixels"])
+        _write_pictures(run, seed, epochs, scores[c.TEST].table, floors, place / PICTURES)
+        return comparison
 
 
-def _with_global_floor(
-    scores: list[Score], examples: types.Artifact, stage: dict[str, Any]
-) -> tuple[list[Score], str | None]:
-    """The scores with PSNR of the global floor where it is defined; and why it is nowhere."""
-    patterns = {split: _pattern(examples, split) for split in c.SPLITS}
-    sizes = (stage[name] for name in ("stride", "latent_channels", "channels"))
-    psnr, reason = score_global_floor(patterns, *sizes)
-    nan = float("nan")
-    scored = [s._replace(global_floor_psnr=psnr.get((s.split, s.source), nan)) for s in scores]
-    return scored, reason
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What is compared.
 
-
-def _answers(models: dict[int, str], signature: str, value: Any) -> dict[int, dict[str, Any]]:
-    """What a signature of each model makes of its one input, as arrays by name.
-
-    Two at a time: the first call of a signature uses one core for a second or two.
+    Attributes:
+        patterns: of each split, its files.
+        ladders: the Model artifacts by ladder, seed and budget.
+        stages: what their training left, likewise.
     """
 
-    def answer(path: str) -> dict[str, Any]:
-        return {name: v.numpy() for name, v in _signature(path, signature)(value).items()}
+    patterns: dict[str, str]
+    ladders: dict[str, list[dict[int, types.Artifact]]]
+    stages: dict[str, list[list[dict[str, Any]]]]
 
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(models, pool.map(answer, models.values())))
+    @classmethod
+    def of(cls, input_dict: dict[str, list[types.Artifact]], seeds: list[int]) -> "_Run":
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        ladders = {
+            ladder: [
+                {
+                    budget: artifact_utils.get_single_instance(input_dict[key])
+                    for budget, key in of_seed.items()
+                }
+                for of_seed in of_seeds
+            ]
+            for ladder, of_seeds in keys.ladders(input_dict, seeds).items()
+        }
+        stages = {
+            ladder: [[_summary(model) for model in models.values()] for models in of_seeds]
+            for ladder, of_seeds in ladders.items()
+        }
+        return cls({split: _pattern(examples, split) for split in c.SPLITS}, ladders, stages)
+
+    @cached_property
+    def layout(self) -> Layout:
+        budgets = tuple(self.ladders[MODEL][0])
+        return Layout(budgets, {ladder: len(models) for ladder, models in self.ladders.items()})
+
+    @property
+    def first(self) -> dict[str, Any]:
+        return self.stages[MODEL][0][0]
+
+    @property
+    def channels(self) -> int:
+        return int(self.first["channels"])
+
+    @property
+    def stride(self) -> int:
+        return int(self.first["stride"])
+
+    @property
+    def latents(self) -> int:
+        return int(self.first["latent_channels"])
+
+    @property
+    def paths(self) -> dict[str, list[list[str]]]:
+        return {
+            ladder: [
+                [path_utils.serving_model_path(model.uri) for model in models.values()]
+                for models in of_seeds
+            ]
+            for ladder, of_seeds in self.ladders.items()
+        }
+
+    def place(self, seed: int) -> int:
+        """Which of the ladders a seed is."""
+        return [stages[0]["seed"] for stages in self.stages[MODEL]].index(seed)
+
+    def artifact(self, seed: int, epochs: int) -> types.Artifact:
+        return self.ladders[MODEL][self.place(seed)][epochs]
 
 
-def _signature(path: str, name: str) -> Any:
-    """A signature of a SavedModel that each process loads once, called with its one input."""
-    with _loading:
-        if path not in _loaded:
-            _loaded[path] = tf.saved_model.load(path)
-    function = _loaded[path].signatures[name]
-    (argument,) = function.structured_input_signature[1]
-    return lambda value: function(**{argument: value})
+def _write_pictures(
+    run: _Run, seed: int, epochs: int, table: Table, floors: Floors, place: Path
+) -> None:
+    at = run.place(seed)
+    models = served.load(run.paths[MODEL][at], run.channels)
 
+    def reconstruct(images: np.ndarray) -> dict[str, np.ndarray]:
+        floor = linear.reconstruct_rounded(images, floors.patch, floors.stride)
+        made = {str(b): model.reconstruct(images) for b, model in zip(run.layout.budgets, models)}
+        return {name: np.asarray(pixels) for name, pixels in {**made, "floor": floor}.items()}
 
-def _features(record: bytes) -> Any:
-    return tf.train.Example.FromString(record).features.feature
-
-
-def _pixels(record: bytes) -> int:
-    features = _features(record)
-    return int(
-        features[c.IMAGE_HEIGHT].int64_list.value[0] * features[c.IMAGE_WIDTH].int64_list.value[0]
+    chosen = at, run.layout.budgets.index(epochs)
+    write_pictures(
+        run.patterns[c.TEST], table, run.layout, chosen, reconstruct, run.channels, place
     )
+
+
+def _summary(model: types.Artifact) -> dict[str, Any]:
+    return dict(json.loads((Path(model.uri) / SUMMARY).read_text()))
 
 
 def _pattern(examples: types.Artifact, split: str) -> str:
@@ -182,11 +199,3 @@ def _tuning(
     # TFX lists only those that trained.
     tuning["failed"] = tuning["trials"] - len(trials)
     return {"tuning": tuning, "trials": trials}
-
-
-def _write_scores(scores: list[Score], path: Path) -> None:
-    def strict(value: Any) -> Any:
-        return None if isinstance(value, float) and value != value else value
-
-    lines = [json.dumps({k: strict(v) for k, v in s._asdict().items()}) + "\n" for s in scores]
-    path.write_text("".join(lines))

@@ -49,7 +49,7 @@ class Executor(base_executor.BaseExecutor):
         text = json.dumps(comparison, indent=1, allow_nan=False)
         (place / COMPARISON).write_text(text)
         shutil.copyfile(compared / IMAGES, place / IMAGES)
-        _write_page(comparison, compared / PICTURES, place / REPORT)
+        write_report(comparison, compared / PICTURES, place / REPORT)
         tensorboard.write(comparison, compared / PICTURES, place / TENSORBOARD)
         if target := json.loads(exec_properties["mlflow"]):
             run, failure = mlflow_log.log(
@@ -93,7 +93,3 @@ def _verdict(
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
     return {**told, "served": {"ok": ok, "text": reason or SERVED}}
-
-
-def _write_page(comparison: dict[str, Any], pictures: Path, path: Path) -> None:
-    write_report(comparison, [], comparison["run"], path)

@@ -1,0 +1,64 @@
+"""Several runs side by side as one HTML page that needs no network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from keras_ae.report.axes import legend, legend_line, log_axis
+from keras_ae.report.page import environment
+from keras_ae.report.svg import COLOURS, WIDE, Geometry, Margins, draw
+
+STYLES = (("train", "o"), ("val", "^"), ("test", "s"), ("base", "D"), ("ink", "v"), ("soft", "P"))
+"""Colour and marker of each run; a seventh one looks like the first, with dashes."""
+
+
+def write_across(compared: Mapping[str, Any], path: Path) -> None:
+    """Writes the page.
+
+    Args:
+        compared: what `keras_ae.comparison.across.compare_runs` gives.
+        path: file to write.
+    """
+    template = environment().get_template("across.html")
+    path.write_text(template.render(compared, curves=curves(compared)), encoding="utf-8")
+
+
+def curves(compared: Mapping[str, Any]) -> Markup:
+    """Mean test PSNR over epochs of every run, with intervals."""
+    return draw(
+        "curves",
+        "Mean test PSNR over epochs of every run; chosen budgets are in the table",
+        lambda axes, geometry: _plot(axes, geometry, compared),
+    )
+
+
+def _plot(axes: Axes, geometry: Geometry, compared: Mapping[str, Any]) -> Margins:
+    runs = compared["runs"]
+    columns = 3 if geometry.name == WIDE.name else 1
+    rows = -(-len(runs) // columns)
+    margins = Margins(50, 16, 30 + 1.5 * geometry.text * rows, 46)
+    epochs = sorted({point["epochs"] for run in runs for point in run["curve"]})
+    log_axis(axes, geometry, margins, epochs, runs[0]["epochs"])
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    handles = []
+    for place, run in enumerate(runs):
+        colour, marker = STYLES[place % len(STYLES)]
+        dashes: Any = "-" if place < len(STYLES) else (0, (4, 2))
+        _draw(axes, run, colour, marker, dashes)
+        handles.append(legend_line(run["name"], colour, marker, dashes))
+    legend(axes, geometry, margins, handles, columns)
+    axes.set_ylabel("test PSNR, dB")
+    return margins
+
+
+def _draw(axes: Axes, run: Mapping[str, Any], colour: str, marker: str, dashes: Any) -> None:
+    points = [(p["epochs"], p["mean"], p["interval"]) for p in run["curve"]]
+    style = {"color": COLOURS[colour], "linewidth": 2.0, "linestyle": dashes}
+    axes.plot([x for x, _, _ in points], [y for _, y, _ in points], marker=marker, **style)
+    for x, _, ends in points:
+        if ends:
+            axes.plot([x] * 2, ends, color=COLOURS[colour], linewidth=1.2, marker="_", alpha=0.6)
