@@ -8,6 +8,7 @@ from tfx.types import standard_artifacts
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.report import executor
 from pipeline.components.report.component import ReportArtifact
+from tests.keras_ae.reports import make_comparison, make_pictures
 
 STAGE = {
     "preset": "medium",
@@ -79,25 +80,29 @@ def report(consumed: dict, tmp_path: Path, **properties):
     return artifact
 
 
+@pytest.fixture
+def comparison() -> dict:
+    return make_comparison()
+
+
+@pytest.fixture
+def pictures(tmp_path, photographs) -> Path:
+    make_pictures(tmp_path / "pictures", photographs, side=64)
+    return tmp_path / "pictures"
+
+
 @pytest.fixture(autouse=True)
-def others(monkeypatch):
-    """The page and what is read from an evaluation have tests of their own."""
-
-    def write(comparison, pictures, path):
-        path.write_text(json.dumps([comparison["answer"]["sentence"], str(pictures)]))
-
-    def verdict(evaluation, limits):
-        return {"blessed": True, "checks": [{"text": "it lies above the floor"}]}
-
-    monkeypatch.setattr(executor, "_write_page", write)
-    monkeypatch.setattr(executor, "verdict", verdict, raising=False)
+def evaluated(monkeypatch):
+    """An Evaluator takes half a minute: what is read of it is tested beside it."""
+    told = {"blessed": True, "checks": [{"text": "it lies above the floor", "ok": True}]}
+    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: dict(told))
 
 
 def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):
     place = Path(report(consumed, tmp_path).uri)
     told = json.loads((place / "comparison.json").read_text())
     run, verdict = told.pop("run"), told.pop("verdict")
-    assert told == comparison
+    assert told == {k: v for k, v in comparison.items() if k not in ("run", "verdict")}
     assert run["command"] == "python pipeline/run_local.py --seed 3"
     assert run["tiles_per_second"] == 100.0
     nodes = {entry["name"]: entry["node"] for entry in run["lineage"]}
@@ -107,7 +112,9 @@ def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, co
     assert verdict["blessed"] is True
     assert verdict["served"] == {"ok": True, "text": executor.SERVED}
     assert (place / "images.jsonl").read_text() == '{"source": "a/b.png"}\n'
-    assert (place / "report.html").is_file()
+    page = (place / "report.html").read_text()
+    assert "It lies above the floor" in page
+    assert "data:image/webp;base64" in page
     assert list((place / "tensorboard" / "model" / "test").iterdir())
 
 
