@@ -40,7 +40,7 @@ class Layout:
         return FLOORS.index(name)
 
     def of(self, matrix: np.ndarray, ladder: str, metric: str) -> np.ndarray:
-        """The scores of a ladder's models: of a matrix [..., width] a view [..., seeds, budgets]."""
+        """The scores of a ladder: of a matrix [..., width] a view [..., seeds, budgets]."""
         begin = len(FLOORS)
         for name, seeds in self.seeds.items():
             size = seeds * len(self.budgets) * len(METRICS)
@@ -83,9 +83,9 @@ def table(
     values: np.ndarray,
 ) -> Table:
     """A table of plain sequences; see there."""
-    names = (np.asarray(column, object) for column in (sources, digests))
+    names, hashes = (np.asarray(column, object) for column in (sources, digests))
     columns = {by: np.asarray(column, object) for by, column in slices.items()}
-    return Table(*names, columns, np.asarray(values, np.float32))
+    return Table(names, hashes, columns, np.asarray(values, np.float32))
 
 
 class Sums:
