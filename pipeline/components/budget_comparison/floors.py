@@ -1,7 +1,8 @@
-"""The global floor of a run: PCA of whole training images, and what it makes of every image."""
+"""The linear floors of a run, and what they make of every image."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,9 +12,50 @@ from keras_ae import contract as c
 from keras_ae import linear, metrics
 from keras_ae.datasets.decoding import decode_stored
 from keras_ae.errors import DataError
+from keras_ae.quality import error
+from keras_ae.scores import FLOORS
 from keras_ae.tiles import to_float, to_uint8
+from keras_ae.tiling import TILE
 
 BATCH = 512
+
+
+class Floors(NamedTuple):
+    """The best linear autoencoders of a run.
+
+    Attributes:
+        patch: PCA of patches.
+        stride: side of a patch in pixels.
+        whole: PCA of whole images, or None where it is not defined.
+    """
+
+    patch: linear.PatchPCA
+    stride: int
+    whole: linear.GlobalPCA | None = None
+
+
+def psnr_of(floors: Floors, channels: int) -> Callable[[Any], np.ndarray]:
+    """A function that gives the PSNR in dB of each floor's reconstructions, rounded to 8 bits.
+
+    It maps uint8 [N, H, W, channels] to float32 [N, 2] in the order of `keras_ae.scores.FLOORS`,
+    NaN for the global floor of images that are not of its size.
+    """
+    rounded = functools.partial(linear.reconstruct_rounded, pca=floors.patch, stride=floors.stride)
+    spec = tf.TensorSpec((None, None, None, channels), tf.uint8)
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def of_patches(images: Any) -> Any:
+        mse = error(images, rounded, tile=TILE, stride=floors.stride)
+        return metrics.psnr_from_mse(mse)
+
+    def psnr(images: Any) -> np.ndarray:
+        values = np.full((len(images), len(FLOORS)), np.nan, np.float32)
+        values[:, FLOORS.index("patch_pca")] = of_patches(images)
+        if floors.whole and tuple(images.shape[1:]) == floors.whole.shape:
+            values[:, FLOORS.index("global_pca")] = _psnr(images, floors.whole)
+        return values
+
+    return psnr
 
 
 def score_global_floor(
@@ -78,7 +120,7 @@ def _features(pattern: str) -> Any:
     return records.map(lambda record: tf.io.parse_single_example(record, spec))
 
 
-def _psnr(images: np.ndarray, floor: linear.GlobalPCA) -> np.ndarray:
+def _psnr(images: Any, floor: linear.GlobalPCA) -> np.ndarray:
     reconstructions = to_uint8(linear.reconstruct_global(to_float(images), floor))
     psnr = metrics.psnr_from_mse(metrics.mse(images, reconstructions))
     return np.asarray(ops.convert_to_numpy(psnr))
