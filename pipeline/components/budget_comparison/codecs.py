@@ -108,8 +108,7 @@ def _score(
     ]
     # What is not there is compared as if it were the image, and then left out.
     present = [whole if other is None else other for other in several]
-    values = compared(image, [tf.constant(other[None]) for other in present]).reshape(
-        len(KINDS), len(METRICS)
-    )
+    values = compared(image, tf.constant(np.stack(present)[:, None]))
+    values = values.reshape(len(KINDS), len(METRICS))
     values[[other is None for other in several]] = np.nan
     return latents.size, values[:, [METRICS.index("psnr"), METRICS.index("ssim")]]

@@ -65,16 +65,17 @@ class Models:
         several = max(1, TOGETHER // math.prod(originals.shape[:3]))
         for start in range(0, len(self._models), several):
             some = self._models[start : start + several]
-            values.append(compared(originals, [model.reconstruct(originals) for model in some]))
+            reconstructions = tf.stack([model.reconstruct(originals) for model in some])
+            values.append(compared(originals, reconstructions))
         return np.concatenate(values, 1)
 
 
-def compared(originals: Any, reconstructions: Sequence[Any]) -> np.ndarray:
+def compared(originals: Any, reconstructions: Any) -> np.ndarray:
     """Metrics of some reconstructions, in the order of `keras_ae.scores.METRICS`.
 
     Args:
         originals: uint8 tensor [N, H, W, C].
-        reconstructions: M of the like.
+        reconstructions: M of each, uint8 tensor [M, N, H, W, C].
 
     Returns:
         float32 [N, M * metrics].
@@ -82,12 +83,12 @@ def compared(originals: Any, reconstructions: Sequence[Any]) -> np.ndarray:
     height, width, channels = originals.shape[1:]
     with _tracing:
         measured = _measure(channels, metrics.fitting_scales(height, width))
-    return measured(originals, tf.stack(reconstructions)).numpy()
+    return measured(originals, reconstructions).numpy()
 
 
 @cache
 def _measure(channels: int, scales: int) -> Any:
-    """`compared`, traced, with the reconstructions as one tensor [M, N, H, W, C]."""
+    """`compared` as a traced function."""
 
     def measured(images: Any, several: Any) -> Any:
         mse, ssim, ms_ssim = measure(images, several, tile=TILE, scales=scales)
