@@ -28,6 +28,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks.machine import machine
 from keras_ae import linear, presets
+from keras_ae.comparison import compare
 from keras_ae.contract import SPLITS
 from keras_ae.datasets.sources import open_source
 from keras_ae.errors import DataError
@@ -41,11 +42,12 @@ from pipeline.components.budget_comparison.floors import Floors, psnr_of
 from pipeline.components.budget_comparison.lines import Lines
 from pipeline.components.budget_comparison.models import Models, compared
 from pipeline.components.budget_comparison.reading import pixels, read
-from pipeline.components.budget_comparison.scoring import score
+from pipeline.components.budget_comparison.scoring import Scores, score
 from pipeline.components.image_example_gen.executor import to_example
 
 BUDGETS = (10, 100, 500, 1000, 2000)
 LAYOUT = Layout(BUDGETS, {"model": 1})
+STAGES = {"model": [[{"stop": budget, "seconds": 1.0} for budget in BUDGETS]]}
 CHANNELS = 3
 BATCHES = (32, 128, 256, 512, 1024)
 MEMORY = (1_000, 20_000)
@@ -96,22 +98,27 @@ def _time(arguments: argparse.Namespace, place: Path) -> None:
     batches = [batch for split in SPLITS for batch in read(_file(place, split))]
     images = np.concatenate([pixels(batch, CHANNELS).numpy() for batch in batches])
     ways = _bare(model, images)
-    seconds: dict[str, list[float]] = {name: [] for name in [*ways, "scoring"]}
+    seconds: dict[str, list[float]] = {name: [] for name in [*ways, "scoring", "statistics"]}
     for _ in range(arguments.turns):
-        for name, work in [*ways.items(), ("scoring", lambda: _run(place))]:
+        for name, work in ways.items():
             seconds[name].append(_seconds(work))
+        began = time.perf_counter()
+        scores = _run(place)
+        seconds["scoring"].append(time.perf_counter() - began)
+        seconds["statistics"].append(
+            _seconds(lambda scores=scores: compare(scores, LAYOUT, STAGES))
+        )
     print(f"\n{len(images):,} images of {images.shape[1]}x{images.shape[2]} pixels, seconds")
     print(f"{'':<40} {'median':>8} {'lowest':>8} {'highest':>8}")
     for name, values in seconds.items():
         _row(name, values)
-    scoring = np.array(seconds.pop("scoring"))
+    comparison = np.array(seconds.pop("scoring")) + np.array(seconds.pop("statistics"))
     predict = min((v for k, v in seconds.items() if "predict" in k), key=np.median)
     fastest = min(seconds.values(), key=np.median)
-    # The statistics of `keras_ae.comparison.compare` belong here, on top of scoring.
     for name, bare in (("fastest predict", predict), ("fastest of all", fastest)):
-        ratios = scoring / np.array(bare)
+        ratios = comparison / np.array(bare)
         print(
-            f"scoring to the {name}, turn by turn: {np.median(ratios):.2f} "
+            f"the comparison to the {name}, turn by turn: {np.median(ratios):.2f} "
             f"({ratios.min():.2f} to {ratios.max():.2f})"
         )
     print("\nparts of scoring, one after the other, seconds for all images")
@@ -215,13 +222,13 @@ def _prepare(arguments: argparse.Namespace, place: Path, count: int) -> ConvAuto
     return model
 
 
-def _run(place: Path) -> None:
+def _run(place: Path) -> dict[str, Scores]:
     def make_pipeline() -> beam.Pipeline:
         return beam.Pipeline(options=PipelineOptions(["--direct_running_mode=in_memory"]))
 
     models = {"model": [_models(place)]}
     file = place / "images.jsonl"
-    score(make_pipeline, _patterns(place), models, LAYOUT, _floors(place), CHANNELS, file)
+    return score(make_pipeline, _patterns(place), models, LAYOUT, _floors(place), CHANNELS, file)
 
 
 def _floors(place: Path) -> Floors:
