@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+WORKERS ?= 2
 ROOT ?= runs/default
 PORT ?= 8500
 REST_PORT ?= 8501
@@ -18,7 +19,7 @@ serve: setup
 	@exec serving/deploy/serve.sh "$(ROOT)" $(PORT) $(REST_PORT) $(BIN)/python $(ARGS)
 
 test: lint browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -26,14 +27,14 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The tests of the server's page need a browser; they are skipped where none can be had.
+# The tests of the pages need a browser; they are skipped where none can be had.
 browser:
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing chromium for the tests of the server's page"; \
+	  echo "installing chromium for the tests of the pages"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium; } \
-	    >/dev/null 2>&1 || echo "chromium cannot be installed: tests of the server's page will be skipped"; \
-	else echo "no chromium or google-chrome on the PATH: tests of the server's page will be skipped"; fi
+	    >/dev/null 2>&1 || echo "chromium cannot be installed: tests of the pages will be skipped"; \
+	else echo "no chromium or google-chrome on the PATH: tests of the pages will be skipped"; fi
 
 setup: $(VENV)/.done
 

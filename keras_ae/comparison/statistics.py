@@ -27,14 +27,14 @@ class Bootstrap:
 
     Args:
         values: float [N, K], a row for each image; NaN is left out of its column's means.
-        most: resamples; there are fewer where there are more than 1,000 images, but not fewer than
+        most: resamples; there are fewer where there are more than 500 images, but not fewer than
             2,000.
         seed: of the resamples.
     """
 
     def __init__(self, values: np.ndarray, most: int = 10_000, seed: int = 0):
         self.values = np.asarray(values, np.float64)
-        self.resamples = min(most, max(2_000, 10_000_000 // max(len(self.values), 1)))
+        self.resamples = min(most, max(2_000, 5_000_000 // max(len(self.values), 1)))
         self._seed = seed
 
     @cached_property

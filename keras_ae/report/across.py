@@ -40,7 +40,7 @@ def _plot(axes: Axes, geometry: Geometry, compared: Mapping[str, Any]) -> Margin
     runs = compared["runs"]
     columns = 3 if geometry.name == WIDE.name else 1
     rows = -(-len(runs) // columns)
-    margins = Margins(50, 16, 30 + 1.5 * geometry.text * rows, 46)
+    margins = Margins(66, 16, 30 + 1.5 * geometry.text * rows, 46)
     epochs = sorted({point["epochs"] for run in runs for point in run["curve"]})
     log_axis(axes, geometry, margins, epochs, runs[0]["epochs"])
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from keras_ae.datasets.sample_photos import SPLITS, path_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "keras_ae" / "report" / "comparison.schema.json"
 
 
 class Run:
@@ -103,11 +105,19 @@ def test_the_comparison_and_the_report_lie_under_the_root(first, place):
     images = [comparison["budgets"][0]["splits"][s]["images"] for s in ("train", "val", "test")]
     assert sum(images) == 17
     assert min(images) >= 1
-    assert comparison["global_floor"] is None
-    assert "larger than a tile" in comparison["no_global_floor"]
+    whole = comparison["floors"]["global_pca"]
+    assert whole["splits"] is None
+    assert "larger than a tile" in whole["reason"]
+    jsonschema.validate(comparison, json.loads(SCHEMA.read_text()))
+    assert comparison["answer"]["sentence"] in first.out
+    assert {row["key"] for row in comparison["codecs"]["rows"]} >= {"model_8bit", "jpeg", "webp"}
+    lines = (place / "root" / "images.jsonl").read_text().splitlines()
+    assert len(lines) == 17
+    assert set(json.loads(lines[0])["slices"]) == {
+        "label", "source", "size", "brightness", "detail"}  # fmt: skip
     for entry in comparison["budgets"]:
         assert f"{entry['splits']['test']['psnr']['mean']:.2f}" in first.out
-    assert "data:image/png" in (place / "root" / "report.html").read_text()
+    assert "data:image/webp" in (place / "root" / "report.html").read_text()
 
 
 def test_plain_tensorflow_serves_images_of_odd_sizes_in_one_request(first, place, encode):
@@ -261,8 +271,9 @@ def test_a_tuned_run_trains_what_the_search_found_and_lists_its_trials(place):
     assert best["parameters"] <= 30000
     assert re.search(rf"^tuned: width {best['width']}, .* on val", tuned.out, re.MULTILINE)
     report = (place / "tuned" / "report.html").read_text()
-    assert f"{best['trial']} (taken)" in report
-    assert f"medium tuned, {best['parameters']:,} parameters" in report
+    assert f"{best['trial']} <span class=\"ends\">taken" in report
+    assert "medium tuned" in report
+    assert f"{best['parameters']:,}" in report
     summaries = list((place / "tuned" / "artifacts").glob("*/Trainer_[12]/model/*/*/summary.json"))
     trained = [json.loads(path.read_text()) for path in summaries]
     trained = [facts for facts in trained if facts["preset"] == "medium tuned"]
