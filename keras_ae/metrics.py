@@ -65,6 +65,37 @@ def structural(images, others):
     return structural_from_sums(sums.structural, height, width)
 
 
+def blur(planes):
+    """Gaussian means of [N, height, C, width] at the positions where the window fits."""
+    width = ops.shape(planes)[3]
+    kernel = ops.tile(ops.reshape(_KERNEL, (WINDOW, 1, 1, 1)), (1, 1, width, 1))
+    rows = ops.depthwise_conv(planes, kernel, padding="valid", data_format="channels_last")
+    count, height, channels, width = ops.shape(rows)
+    lines = ops.reshape(rows, (-1, width))
+    if _is_known(width):
+        lines = _short(lines, width) if width <= _LONGEST else _long(lines, width)
+    else:
+        lines = ops.cond(
+            width <= _LONGEST, lambda: _short(lines, width), lambda: _long(lines, width)
+        )
+    return ops.reshape(lines, (count, height, channels, width - WINDOW + 1))
+
+
+def _short(lines, width):
+    """Gaussian means along lines that are no longer than the matrix."""
+    return ops.matmul(lines, ops.convert_to_tensor(_BAND)[:width, : width - WINDOW + 1])
+
+
+def _long(lines, width):
+    """The same of lines of any length, in blocks that each see the beginning of the next one."""
+    count = -(-(width - WINDOW + 1) // _BLOCK)
+    lines = ops.pad(lines, ((0, 0), (0, (count + 1) * _BLOCK - width)))
+    blocks = ops.reshape(lines, (-1, count + 1, _BLOCK))
+    blocks = ops.concatenate([blocks[:, :-1], blocks[:, 1:, : WINDOW - 1]], axis=2)
+    means = ops.matmul(ops.reshape(blocks, (-1, _LONGEST)), ops.convert_to_tensor(_BAND))
+    return ops.reshape(means, (-1, count * _BLOCK))[:, : width - WINDOW + 1]
+
+
 class Sums(NamedTuple):
     """What a part of some images adds to their MSE, SSIM and MS-SSIM.
 
@@ -90,10 +121,11 @@ class Reference:
         images: grey levels 0..255, uint8 or float32 [N, H, W, C]: the part and its margin.
         height, width: of the part without the margin, in pixels.
         scales: of MS-SSIM, 1 to 5; 1 is enough for SSIM.
+        blur: `blur`, or what computes the same.
     """
 
-    def __init__(self, images, height, width, scales: int = len(SCALE_WEIGHTS)):
-        self._height, self._width = height, width
+    def __init__(self, images, height, width, scales: int = len(SCALE_WEIGHTS), blur=blur):
+        self._height, self._width, self._blur = height, width, blur
         self._sides = []
         for scale, pixels in enumerate(_pyramid(images, scales)):
             rows, columns = (
@@ -101,9 +133,9 @@ class Reference:
                 for size, side in zip((height, width), ops.shape(pixels)[1:3])
             )
             planes = _planes(pixels, rows, columns)
-            mean = _blur(planes)
+            mean = blur(planes)
             square = ops.square(mean)
-            spread = _blur(ops.square(planes)) - square + _C2
+            spread = blur(ops.square(planes)) - square + _C2
             self._sides.append(_Side(rows, columns, planes, mean, square + _C1, spread))
 
     def sums(self, others) -> Sums:
@@ -115,7 +147,7 @@ class Reference:
             squares = ops.square(planes - side.planes)
             if error is None:
                 error = ops.sum(_sum(squares[:, : self._height, :, : self._width]), axis=1)
-            structural.append(_structural_sums(side, planes, squares))
+            structural.append(_structural_sums(side, planes, squares, self._blur))
         return Sums(error, ops.stack(structural, 2))
 
 
@@ -137,18 +169,18 @@ class _Side(NamedTuple):
     spread: Any
 
 
-def _structural_sums(side: _Side, planes, squares):
+def _structural_sums(side: _Side, planes, squares, blur):
     """float32 [N, C, 2] of one scale, of planes y and (x - y)^2.
 
     Luminance is 1 - (E[x] - E[y])^2 / (E[x]^2 + E[y]^2 + c1), and contrast likewise one less the
     share that the variance of x - y has in that of both: the same fractions as in Wang et al., with
     fewer operations, and exact where x = y.
     """
-    mean = _blur(planes)
+    mean = blur(planes)
     square = ops.square(mean)
     offset = ops.square(mean - side.mean)
     away = offset / (square + side.energy)
-    changed = (_blur(squares) - offset) / (_blur(ops.square(planes)) - square + side.spread)
+    changed = (blur(squares) - offset) / (blur(ops.square(planes)) - square + side.spread)
     windows = _as_float(side.rows) * _as_float(side.columns)
     contrast = windows - _sum(changed)
     product = contrast - _sum(away - away * changed)
@@ -238,37 +270,6 @@ def _planes(pixels, rows, columns):
 def _sum(maps):
     """[N, rows, C, columns] -> [N, C]."""
     return ops.sum(ops.sum(maps, axis=3), axis=1)
-
-
-def _blur(planes):
-    """Gaussian means of [N, height, C, width] at the positions where the window fits."""
-    width = ops.shape(planes)[3]
-    kernel = ops.tile(ops.reshape(_KERNEL, (WINDOW, 1, 1, 1)), (1, 1, width, 1))
-    rows = ops.depthwise_conv(planes, kernel, padding="valid", data_format="channels_last")
-    count, height, channels, width = ops.shape(rows)
-    lines = ops.reshape(rows, (-1, width))
-    if _is_known(width):
-        lines = _short(lines, width) if width <= _LONGEST else _long(lines, width)
-    else:
-        lines = ops.cond(
-            width <= _LONGEST, lambda: _short(lines, width), lambda: _long(lines, width)
-        )
-    return ops.reshape(lines, (count, height, channels, width - WINDOW + 1))
-
-
-def _short(lines, width):
-    """Gaussian means along lines that are no longer than the matrix."""
-    return ops.matmul(lines, ops.convert_to_tensor(_BAND)[:width, : width - WINDOW + 1])
-
-
-def _long(lines, width):
-    """The same of lines of any length, in blocks that each see the beginning of the next one."""
-    count = -(-(width - WINDOW + 1) // _BLOCK)
-    lines = ops.pad(lines, ((0, 0), (0, (count + 1) * _BLOCK - width)))
-    blocks = ops.reshape(lines, (-1, count + 1, _BLOCK))
-    blocks = ops.concatenate([blocks[:, :-1], blocks[:, 1:, : WINDOW - 1]], axis=2)
-    means = ops.matmul(ops.reshape(blocks, (-1, _LONGEST)), ops.convert_to_tensor(_BAND))
-    return ops.reshape(means, (-1, count * _BLOCK))[:, : width - WINDOW + 1]
 
 
 def _halve(pixels):

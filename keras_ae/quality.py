@@ -1,5 +1,6 @@
 """Quality of reconstructions of any size in bounded memory, inside a TensorFlow graph."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def measure(images: Any, several: Any, *, tile: int, scales: int) -> Quality:
         high, wide = rows.stop - rows.start, columns.stop - columns.start
         seen = [slice(span.start, span.stop + margin) for span in (rows, columns)]
         part = images[some.times(1), seen[0], seen[1]]
-        reference = metrics.Reference(part, high, wide, scales)
+        reference = metrics.Reference(part, high, wide, scales, _blur())
 
         def compared(model: Any) -> Any:
             sums = reference.sums(several[model, some.times(1), seen[0], seen[1]])
@@ -105,3 +106,12 @@ def _sum_pixels(
         return terms(some, *spans)
 
     return sum_tiles(of_pixels, grid, depth)
+
+
+@functools.cache
+def _blur() -> Any:
+    """`metrics.blur` as a function that a graph holds once for all scales and signatures."""
+    import tensorflow as tf
+
+    planes = tf.TensorSpec((None, None, None, None), tf.float32)
+    return tf.function(metrics.blur, input_signature=[planes], autograph=False)
