@@ -83,11 +83,6 @@ def webp(image: np.ndarray, most: int) -> Coded | None:
     return _best(encode, _webp_size, _WEBP_QUALITIES, most, image)
 
 
-def latent_bytes(height: int, width: int, stride: int, latent_channels: int) -> int:
-    """Bytes of the latent of an image of height x width pixels, with one byte for each number."""
-    return -(-height // stride) * -(-width // stride) * latent_channels
-
-
 class Quantizer(NamedTuple):
     """Latents to 8 bits and back, each channel in a range that is fixed beforehand.
 

@@ -15,6 +15,8 @@ ALL = ("", "")
 """The key of the sums that are over a whole split."""
 
 _SHIFT = 44
+# 100 dB as many times, shifted, are below 2^63.
+_TOGETHER = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,11 @@ class Sums:
         self._images: dict[tuple[str, str], int] = {}
 
     def add(self, some: Table) -> None:
-        """Adds the scores of some hundred images, to the whole and to the slices they are in."""
+        """Adds the scores of some images, to the whole and to the slices they are in."""
+        for begin in range(0, len(some), _TOGETHER):
+            self._add_part(some.take(slice(begin, begin + _TOGETHER)))
+
+    def _add_part(self, some: Table) -> None:
         finite = np.isfinite(some.values)
         fixed = np.where(finite, some.values, 0.0).astype(np.float64) * 2.0**_SHIFT
         whole = np.rint(fixed).astype(np.int64)

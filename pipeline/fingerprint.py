@@ -11,9 +11,12 @@ LIBRARIES = (
     "apache-beam",
     "keras",
     "keras-tuner",
+    "matplotlib",
     "numpy",
     "pillow",
+    "scipy",
     "tensorflow",
+    "tensorflow-model-analysis",
     "tensorflow-transform",
     "tfx",
 )

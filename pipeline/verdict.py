@@ -1,6 +1,7 @@
 """What an evaluation says of a model: each demand with its number, met or not, and each slice."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +56,9 @@ def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
     result = tfma.load_validation_result(str(Path(evaluation_uri)))
     slices = _slices(evaluation_uri, result)
     overall = slices.pop(_OVERALL)
+    # One slice of all images says nothing that they do not.
+    values = Counter(by for by, _ in slices)
+    slices = {key: s for key, s in slices.items() if values[key[0]] > 1}
     checks = [_gain(overall, limits), _change(overall, limits)]
     if overall.changes:
         checks += [_slice_change(key, s, limits) for key, s in slices.items() if _judged(s)]

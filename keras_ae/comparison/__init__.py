@@ -53,7 +53,7 @@ def compare(
     for name in SPLITS:
         if name not in scores or not scores[name][0].images():
             raise DataError(f"no scores on {name}; each split needs an image")
-    splits = {name: Split(*scores[name], layout) for name in SPLITS}
+    splits = {name: Split(*scores[name], layout, seed) for seed, name in enumerate(SPLITS)}
     model = stages[MODEL]
     numbers = [int(ladder[0].get("seed", 0)) for ladder in model]
     entries = _budgets(splits, MODEL, model, numbers)

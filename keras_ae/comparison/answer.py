@@ -36,29 +36,37 @@ def choose(val: Split, tolerance: float) -> dict[str, Any]:
 
 def sentence(comparison: Comparison) -> str:
     """How many epochs it is worth, chosen on val and claimed on test."""
-    chosen = comparison["chosen"]
+    chosen, seeds = comparison["chosen"], comparison["seeds"]
     test = chosen["test"]
-    shown = _with_interval(test["psnr"])
-    gain = test["gain_over_floor"]
+    psnr, gain = test["psnr"], test["gain_over_floor"]
+    over = f" with {len(seeds['seeds'])} seeds" if seeds else ""
+    if seeds:
+        psnr = {**psnr, "interval": seeds["splits"][TEST]["interval"]}
     side = "over" if gain["mean"] >= 0 else "below"
     ends = _ends(gain["interval"], sign=True)
     return (
-        f"{_claim(comparison)}: {shown} dB on {_count(test['images'], TEST)}, "
+        f"{_claim(comparison)}: {_with_interval(psnr)} dB on {_count(test['images'], TEST)}{over}, "
         f"{abs(gain['mean']):.2f} dB {side} PCA of the same size{ends}."
     )
 
 
 def _claim(comparison: Comparison) -> str:
     chosen, tolerance = comparison["chosen"]["epochs"], comparison["tolerance"]
-    psnr = {b["epochs"]: b["splits"][VAL]["psnr"]["mean"] for b in comparison["budgets"]}
-    first, last = min(psnr), max(psnr)
-    if first == last:
+    psnr = _val_psnr(comparison)
+    last = max(psnr)
+    if len(psnr) == 1:
         return f"After {chosen:,} epochs"
-    if psnr[last] < max(psnr.values()) - tolerance:
-        return f"{chosen:,} epochs are best, more make it worse"
     if chosen == last:
         return f"{chosen:,} epochs are worth it, fewer lose more than {tolerance:g} dB"
-    return f"{chosen:,} epochs are enough, more gain less than {tolerance:g} dB"
+    loss = psnr[chosen] - psnr[last]
+    if psnr[chosen] == max(psnr.values()) and loss > tolerance:
+        return f"{chosen:,} epochs are best, {last:,} lose {loss:.2f} dB"
+    claim = f"{chosen:,} epochs are enough, more gain at most {tolerance:g} dB"
+    return f"{claim} and {last:,} lose {loss:.2f}" if loss > tolerance else claim
+
+
+def _val_psnr(comparison: Comparison) -> dict[int, float]:
+    return {b["epochs"]: b["splits"][VAL]["psnr"]["mean"] for b in comparison["budgets"]}
 
 
 def notes(comparison: Comparison) -> list[dict[str, str]]:
@@ -67,7 +75,7 @@ def notes(comparison: Comparison) -> list[dict[str, str]]:
         *_few_images(comparison),
         *_falls(comparison),
         *_gap(comparison),
-        *_not_shown(comparison),
+        *_on_test(comparison),
         *_second_opinion(comparison),
         *_slices(comparison),
         *_hardest(comparison),
@@ -87,28 +95,34 @@ def _few_images(comparison: Comparison) -> list[Note]:
     few = [split for split in SPLITS if images[split]["images"] < LEAST]
     if not few:
         return []
-    counts = " and ".join(_count(images[split]["images"], split) for split in few)
+    counts = [_count(images[split]["images"], split) for split in few]
+    listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
     return [
         (
             "few_images",
-            f"There {'is' if counts.startswith('1 ') and len(few) == 1 else 'are'} {counts}: fewer "
-            f"than {LEAST} give no interval and no test, so these numbers hold for these images "
-            "and may not for others.",
+            f"Few images: {listed}. Fewer than {LEAST} give no interval and no test, so these "
+            "numbers hold for these images and may not for others.",
         )
     ]
 
 
 def _falls(comparison: Comparison) -> list[Note]:
-    psnr = {b["epochs"]: b["splits"][VAL]["psnr"]["mean"] for b in comparison["budgets"]}
-    best, last = max(psnr, key=lambda b: psnr[b]), max(psnr)
-    loss = psnr[best] - psnr[last]
+    psnr = _val_psnr(comparison)
+    chosen, last = comparison["chosen"]["epochs"], max(psnr)
+    loss = psnr[chosen] - psnr[last]
     if loss <= comparison["tolerance"]:
         return []
+    entry = next(e for e in comparison["against_chosen"] if e["epochs"] == last)
+    lost = entry["splits"][VAL]["psnr"]
+    if lost["interval"] is None:
+        sure = "more training hurts on these images"
+    else:
+        sure = "more training hurts" if lost["interval"][0] > 0 else "it may be chance"
     return [
         (
             "falls",
-            f"Val PSNR falls by {loss:.2f} dB from {best:,} to {last:,} epochs: more training "
-            "hurts.",
+            f"Val PSNR falls by {_with_interval(lost)} dB from {chosen:,} to {last:,} epochs: "
+            f"{sure}.",
         )
     ]
 
@@ -118,23 +132,44 @@ def _gap(comparison: Comparison) -> list[Note]:
     return [("overfitting", f"{gap['text']}.")] if gap["overfitting"] else []
 
 
-def _not_shown(comparison: Comparison) -> list[Note]:
-    """The chosen budget against the next smaller one, on test: the choice had no say there."""
+def _on_test(comparison: Comparison) -> list[Note]:
+    """What test says of the choice, which had no say in it."""
     chosen = comparison["chosen"]["epochs"]
-    smaller = [entry for entry in comparison["against_chosen"] if entry["epochs"] < chosen]
-    if not smaller:
-        return []
-    entry = smaller[-1]
-    gain = entry["splits"][TEST]["psnr"]
-    if gain["interval"] is None or gain["interval"][0] > 0:
-        return []
-    return [
-        (
-            "no_difference",
-            f"That {chosen:,} epochs are better than {entry['epochs']:,} is not shown on test: "
-            f"{_with_interval(gain, sign=True)} dB.",
-        )
-    ]
+    smaller = [e for e in comparison["against_chosen"] if e["epochs"] < chosen]
+    larger = [e for e in comparison["against_chosen"] if e["epochs"] > chosen]
+    found = []
+    if smaller:
+        other = smaller[-1]["epochs"]
+        gain = _gain_on_test(comparison, smaller[-1])
+        low, high = gain["interval"] or (gain["mean"], gain["mean"])
+        shown = _with_interval(gain, sign=True)
+        if high < 0:
+            found.append(f"On test {chosen:,} epochs are worse than {other:,}: {shown} dB.")
+        elif low <= 0:
+            found.append(
+                f"That {chosen:,} epochs are better than {other:,} is not shown on test: "
+                f"{shown} dB."
+            )
+    for entry in larger:
+        gain = _gain_on_test(comparison, entry)
+        high = (gain["interval"] or (0.0, gain["mean"]))[1]
+        if high < -comparison["tolerance"]:
+            found.append(
+                f"On test {entry['epochs']:,} epochs are better than {chosen:,}, which val did not "
+                f"show: {_with_interval(gain, sign=True)} dB for the {chosen:,}."
+            )
+    return [("no_difference", text) for text in found]
+
+
+def _gain_on_test(comparison: Comparison, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The chosen budget minus another one; of several seeds over them too, where that is known."""
+    chosen = comparison["chosen"]["epochs"]
+    gain: Mapping[str, Any] = entry["splits"][TEST]["psnr"]
+    if comparison["seeds"]:
+        for step in comparison["seeds"]["differences"]:
+            if (step["from"], step["to"]) == (entry["epochs"], chosen):
+                return {**gain, "interval": step["splits"][TEST]["interval"]}
+    return gain
 
 
 def _second_opinion(comparison: Comparison) -> list[Note]:
@@ -185,7 +220,7 @@ def _hardest(comparison: Comparison) -> list[Note]:
     if psnr[first]["worst_decile"] is None or psnr[chosen]["mean"] <= psnr[first]["mean"]:
         return []
     change = psnr[chosen]["worst_decile"] - psnr[first]["worst_decile"]
-    if change >= 0:
+    if change >= -comparison["tolerance"]:
         return []
     return [
         (
@@ -207,7 +242,18 @@ def _longer(comparison: Comparison) -> list[Note]:
 
 def _seeds(comparison: Comparison) -> list[Note]:
     seeds = comparison["seeds"]
-    return [("seeds", f"{seeds['text']}.")] if seeds else []
+    if not seeds:
+        return []
+    chosen = comparison["chosen"]
+    entry = next(e for e in comparison["budgets"] if e["epochs"] == chosen["epochs"])
+    own = next(s for s in entry["seeds"] if s["seed"] == chosen["seed"])
+    return [
+        (
+            "seeds",
+            f"{seeds['text']}. The model that goes on is that of seed {chosen['seed']}, the best "
+            f"on val: {own[TEST]:.2f} dB on test.",
+        )
+    ]
 
 
 def _skipped(comparison: Comparison) -> list[Note]:

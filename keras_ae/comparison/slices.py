@@ -12,6 +12,8 @@ HARDEST = ("hardest tenth", "by PSNR of patch PCA")
 """The worst decile that no budget had a say in."""
 FLAGGED = 0.05
 RESAMPLES = 2_000
+LISTED = 50
+"""Slices of fewer than 8 images that are listed, or none of them if there are more."""
 
 
 def break_down(split: Split, name: str, chosen: int) -> dict[str, Any]:
@@ -33,8 +35,9 @@ def break_down(split: Split, name: str, chosen: int) -> dict[str, Any]:
     first = budgets[0]
     slices = _slices(split)
     steps = sorted({*zip(budgets, budgets[1:]), *([(first, chosen)] if chosen != first else [])})
-    rows = [_row(split, by, value, images, first, chosen) for by, value, images in slices]
     judged = [s for s in slices if int(s[2].sum()) >= statistics.LEAST]
+    listed = slices if len(slices) - len(judged) <= LISTED else judged
+    rows = [_row(split, by, value, images, first, chosen) for by, value, images in listed]
     compared = len(judged) * len(steps)
     return {
         "split": name,
@@ -45,7 +48,7 @@ def break_down(split: Split, name: str, chosen: int) -> dict[str, Any]:
         "compared": compared,
         "rows": rows,
         "worse": _worse(split, judged, steps),
-        "text": _text(len(slices), len(judged), compared),
+        "text": _text(len(slices), len(judged), len(listed), compared),
     }
 
 
@@ -107,11 +110,12 @@ def _worse(
 ) -> list[dict[str, Any]]:
     found, p_values = [], []
     for before, after in steps:
-        each = split.each({(MODEL, "psnr", after): 1.0, (MODEL, "psnr", before): -1.0})
+        terms = {(MODEL, "psnr", after): 1.0, (MODEL, "psnr", before): -1.0}
+        each, overall = split.each(terms), split.estimate(terms)["mean"]
         for by, value, images in judged:
             p_values.append(statistics.fell(each[images]))
             place = {"by": by, "value": value, "from": before, "to": after}
-            found.append((place, each[images], float(each.mean())))
+            found.append((place, each[images], overall))
     worse = []
     for (place, each, overall), p in zip(found, statistics.holm(p_values)):
         if p < FLAGGED and overall > 0:
@@ -121,10 +125,11 @@ def _worse(
     return worse
 
 
-def _text(slices: int, judged: int, compared: int) -> str:
+def _text(slices: int, judged: int, listed: int, compared: int) -> str:
+    hidden = f" {slices - listed} smaller ones are not listed." if listed < slices else ""
     if not judged:
-        return f"None of {slices} slices has {statistics.LEAST} images: none is judged."
+        return f"None of {slices} slices has {statistics.LEAST} images: none is judged.{hidden}"
     return (
         f"{judged} of {slices} slices have {statistics.LEAST} images or more and were judged in "
-        f"{compared} comparisons; p-values are adjusted for their number."
+        f"{compared} comparisons; p-values are adjusted for their number.{hidden}"
     )

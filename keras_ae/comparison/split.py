@@ -22,9 +22,10 @@ class Split:
         sums: over all images.
         table: of some or all of them; everything but a mean comes from it.
         layout: of the columns of both.
+        seed: of the resamples: those of two splits must not go together.
     """
 
-    def __init__(self, sums: Sums, table: Table, layout: Layout):
+    def __init__(self, sums: Sums, table: Table, layout: Layout, seed: int = 0):
         self.table, self.layout, self.images = table, layout, sums.images()
         self.names: list[Column] = [(floor, "psnr", 0) for floor in FLOORS]
         self.names += [
@@ -35,7 +36,7 @@ class Split:
         ]
         self._at = {name: place for place, name in enumerate(self.names)}
         self._sums, self.exact = sums, sums.mean()
-        self.bootstrap = Bootstrap(self.over_seeds(table.values))
+        self.bootstrap = Bootstrap(self.over_seeds(table.values), seed=seed)
 
     def over_seeds(self, matrix: np.ndarray) -> np.ndarray:
         """The columns `names` of a matrix [..., width] of scores: means over the seeds."""
@@ -84,8 +85,7 @@ class Split:
         interval = self.bootstrap.interval(self.weights(terms), level)
         if interval is None or self.images == len(self.table):
             return interval
-        # The kept images are a sample: its interval, around the mean of all.
-        shift = self._exact(terms) - float(np.nanmean(self.each(terms)))
+        shift = self._shift(terms)
         return (interval[0] + shift, interval[1] + shift)
 
     def replicates(self, terms: Terms) -> np.ndarray | None:
@@ -94,7 +94,7 @@ class Split:
             return None
         used = self.weights(terms)
         columns = np.flatnonzero(used)
-        return self.bootstrap.replicates[:, columns] @ used[columns]
+        return self.bootstrap.replicates[:, columns] @ used[columns] + self._shift(terms)
 
     def estimate(self, terms: Terms) -> dict[str, Any]:
         """`mean` and `interval` of a combination of columns."""
@@ -132,6 +132,12 @@ class Split:
             }
         terms = {(ladder, "psnr", budget): 1.0, ("patch_pca", "psnr", 0): -1.0}
         return {**entry, "gain_over_floor": self.estimate(terms)}
+
+    def _shift(self, terms: Terms) -> float:
+        """From the mean of the kept images, where they are a sample, to that of all."""
+        if self.images == len(self.table):
+            return 0.0
+        return self._exact(terms) - float(np.nanmean(self.each(terms)))
 
     def _exact(self, terms: Terms) -> float:
         used = self.weights(terms)

@@ -18,7 +18,7 @@ _TAIL = 4
 
 
 def cost(split: Split, seconds: Sequence[float]) -> dict[str, Any]:
-    """Gains of val PSNR for each doubling of the epochs and for each minute of training.
+    """Gains of val PSNR for each doubling of the epochs and for each second of training.
 
     Args:
         split: the val images.
@@ -38,7 +38,7 @@ def cost(split: Split, seconds: Sequence[float]) -> dict[str, Any]:
                 "doublings": doublings,
                 "gain": gain,
                 "per_doubling": _scaled(gain, 1 / doublings),
-                "per_minute": _scaled(gain, 60 / time if time > 0 else math.nan),
+                "per_second": _scaled(gain, 1 / time if time > 0 else math.nan),
             }
         )
     return {"steps": steps, "within": _within(split, seconds)}
@@ -48,7 +48,7 @@ def _within(split: Split, seconds: Sequence[float]) -> list[dict[str, Any]]:
     psnr = [split.mean((MODEL, "psnr", budget)) or 0.0 for budget in split.layout.budgets]
     rows = []
     for tolerance in WITHIN:
-        at = next(i for i, value in enumerate(psnr) if value >= max(psnr) - tolerance)
+        at = next(i for i, value in enumerate(psnr) if value >= max(psnr) - tolerance - 1e-9)
         rows.append(
             {"tolerance": tolerance, "epochs": split.layout.budgets[at], "seconds": seconds[at]}
         )
@@ -114,9 +114,10 @@ def _gap_text(growth: Mapping[str, Any], first: int, last: int, named: bool) -> 
     shown = f" ({ends[0]:+.2f} to {ends[1]:+.2f})" if ends else ""
     grown = f"{growth['mean']:+.2f} dB{shown} from {first:,} to {last:,} epochs"
     if named:
+        sure = "overfitting" if ends else "overfitting, as far as so few images can tell"
         return (
-            f"The gap to training grows by {grown}: overfitting. What more epochs add is learned "
-            "from the training images more than it holds for others; more images help"
+            f"The gap to training grows by {grown}: {sure}. What more epochs add is learned from "
+            "the training images more than it holds for others; more images help"
         )
     return f"The gap to training changes by {grown}"
 

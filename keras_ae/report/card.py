@@ -20,7 +20,7 @@ def card(run: Mapping[str, Any] | None) -> list[tuple[str, Rows]]:
         ("Data", _data(known)),
         ("Model", _model(known)),
         ("Training", _training(known)),
-        ("Machine", _machine(known)),
+        ("Written on", _machine(known)),
     ]
     return [(title, rows) for title, rows in groups if rows]
 

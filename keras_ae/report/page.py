@@ -24,7 +24,6 @@ NOTES = {
     "no_difference": "not told apart",
     "overfitting": "overfitting",
     "falls": "more hurts",
-    "gap": "gap to training",
     "longer": "longer ladder",
     "slice": "slice",
     "worst_decile": "hardest images",

@@ -314,7 +314,7 @@ def make_comparison(
                     "from": b, "to": a, "seconds": 0.095 * (a - b), "doublings": math.log2(a / b),
                     "gain": estimate(gained(a) - gained(b), 0.05),
                     "per_doubling": estimate((gained(a) - gained(b)) / math.log2(a / b), 0.02),
-                    "per_minute": estimate((gained(a) - gained(b)) / (a - b) * 600, 0.02),
+                    "per_second": estimate((gained(a) - gained(b)) / (a - b) * 10, 0.0003),
                 }
                 for b, a in steps
             ],

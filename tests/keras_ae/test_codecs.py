@@ -71,10 +71,6 @@ def test_webp_has_no_image_with_a_longer_side():
     assert codecs.webp(np.zeros((1, 16384, 3), np.uint8), 10**6) is None
 
 
-def test_latents_take_a_byte_for_each_number():
-    assert codecs.latent_bytes(64, 65, 8, 8) == 8 * 9 * 8
-
-
 def test_a_quantizer_keeps_what_is_in_its_range_to_half_a_step():
     rng = np.random.default_rng(0)
     scales = np.array([0.1, 1, 30, 0], np.float32)

@@ -114,3 +114,14 @@ def test_a_layout_gives_views_by_ladder_seed_and_budget():
     assert matrix[0].tolist() == [0, 5] + 24 * [1] + 12 * [2]
     with pytest.raises(KeyError):
         LAYOUT.of(matrix, "tuned", "psnr")
+
+
+def test_many_images_at_once_do_not_overflow():
+    layout = Layout((10,), {"model": 1})
+    values = np.full((20_000, layout.width), 100.0, np.float32)
+    names = [str(i) for i in range(20_000)]
+    sums = Sums()
+    sums.add(scores.table(names, names, {"label": ["a"] * 20_000}, values))
+    assert sums.mean().tolist() == [100.0] * layout.width
+    assert sums.mean(("label", "a")).tolist() == [100.0] * layout.width
+    assert sums.images() == 20_000

@@ -60,3 +60,15 @@ def test_reconstructions_and_error_maps_are_those_of_the_image(
     assert shown(first["budgets"]["10"]["error"]).max() == 0
     error = shown(first["budgets"]["20"]["error"])
     assert error.mean() == pytest.approx(255 * 16 / ERROR_TOP, abs=2)
+
+
+def test_copies_of_an_image_are_shown_as_often_as_they_are_there(write_examples, tmp_path):
+    image = np.full((20, 20, 1), 99, np.uint8)
+    pattern, encoded = write_examples([image, image])
+    values = np.full((2, LAYOUT.width), 20.0, np.float32)
+    rows = table(["a", "copy of a"], [digest_of(e) for e in encoded], {}, values)
+    write_pictures(
+        pattern, rows, LAYOUT, (0, 0), lambda x: {"10": x, "20": x, "floor": x}, 1, tmp_path
+    )
+    index = json.loads((tmp_path / "pictures.json").read_text())
+    assert [entry["name"] for entry in index["images"]] == ["a", "copy of a"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +17,9 @@ from pipeline.components.budget_comparison.reading import pixels, read
 
 INDEX = "pictures.json"
 MOST = 12
-SIDE = 512
-"""Pixels of the longer side of what is shown."""
+SIDE, BUDGETS = 512, 10
+"""Pixels of the longer side of what is shown; less where there are more budgets than these, so that
+a page of them keeps its size."""
 ERROR_TOP = 32
 """Mean absolute error of a pixel, in grey levels of 255, that is drawn as the largest."""
 QUALITY, SMALL = 90, 128
@@ -63,13 +65,14 @@ def write_pictures(
     place.mkdir(parents=True, exist_ok=True)
     psnr = layout.of(table.values, MODEL, "psnr")
     shown = choose(psnr[(slice(None), *chosen)])
-    found = dict(_images(pattern, {str(table.digests[s.row]): s.row for s in shown}, channels))
+    found = dict(_images(pattern, {str(table.digests[s.row]) for s in shown}, channels))
+    side = round(SIDE * min(1.0, math.sqrt(BUDGETS / len(layout.budgets))))
     entries = []
     with ThreadPoolExecutor(2) as pool:
         for number, (row, rank) in enumerate(shown):
-            image = found[row]
+            image = found[str(table.digests[row])]
             others = reconstruct(image[None])
-            entry, files = _picture(number, image, {k: v[0] for k, v in others.items()})
+            entry, files = _picture(number, image, side, {k: v[0] for k, v in others.items()})
             list(pool.map(lambda file: (place / file[0]).write_bytes(_webp(*file[1])), files))
             scores = {
                 name: layout.of(table.values, MODEL, name)[row, chosen[0]]
@@ -100,23 +103,21 @@ def choose(psnr: np.ndarray, most: int = MOST) -> list[Shown]:
     return [Shown(int(order[place]), ranks.get(place, "")) for place in places[:most]]
 
 
-def _images(
-    pattern: str, rows: Mapping[str, int], channels: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The row and the pixels, uint8 [H, W, channels], of the images of some digests."""
+def _images(pattern: str, digests: set[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
+    """The digest and the pixels, uint8 [H, W, channels], of the images of some digests."""
     for file in tf.io.gfile.glob(pattern):
         for batch in read(file):
             for example in batch:
-                if example.digest in rows:
-                    yield rows[example.digest], pixels([example], channels)[0].numpy()
+                if example.digest in digests:
+                    yield example.digest, pixels([example], channels)[0].numpy()
 
 
 def _picture(
-    number: int, image: np.ndarray, others: Mapping[str, np.ndarray]
+    number: int, image: np.ndarray, side: int, others: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, Any], list[tuple[str, tuple[Image.Image, bool]]]]:
     """What `pictures.json` says of an image, and the files: name, picture, without loss or not."""
     height, width = image.shape[:2]
-    share = min(1.0, SIDE / max(height, width))
+    share = min(1.0, side / max(height, width))
     size = (max(1, round(width * share)), max(1, round(height * share)))
     exact = max(size) <= SMALL
     entry: dict[str, Any] = {

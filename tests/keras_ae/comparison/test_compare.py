@@ -117,7 +117,7 @@ def test_below_eight_images_there_is_no_interval_and_a_sentence_says_so(world, n
     assert comparison["intervals"]["val"] == "7 source images; an interval needs 8"
     assert comparison["intervals"]["test"] is None
     (text,) = note(comparison, "few_images")
-    assert "There are 7 val images: fewer than 8 give no interval" in text
+    assert text.startswith("Few images: 7 val images. Fewer than 8 give no interval")
 
 
 def test_a_second_opinion_that_differs_is_given(world, note):
@@ -130,13 +130,13 @@ def test_a_second_opinion_that_differs_is_given(world, note):
     assert "the two do not agree" in text
 
 
-def test_cost_is_per_doubling_and_per_minute(world):
+def test_cost_is_per_doubling_and_per_second(world):
     comparison = world(RISING, spread=0.0).compare()
     step = comparison["cost"]["steps"][-1]
     assert (step["from"], step["to"], step["seconds"]) == (1000, 2000, 100.0)
     assert step["doublings"] == 1.0
     assert step["per_doubling"]["mean"] == pytest.approx(0.2, abs=1e-3)
-    assert step["per_minute"]["mean"] == pytest.approx(0.12, abs=1e-3)
+    assert step["per_second"]["mean"] == pytest.approx(0.002, abs=1e-5)
     first = comparison["cost"]["steps"][0]
     assert first["per_doubling"]["mean"] == pytest.approx(0.7 / math.log2(10), abs=1e-3)
     within = {row["tolerance"]: row["epochs"] for row in comparison["cost"]["within"]}

@@ -16,7 +16,7 @@ def test_without_a_difference_the_smallest_budget_is_enough_and_nothing_is_claim
         comparison = world(FLAT, seed=seed, slices=QUARTERS).compare()
         assert comparison["chosen"]["epochs"] == 10
         assert comparison["answer"]["sentence"].startswith(
-            "10 epochs are enough, more gain less than 0.1 dB: "
+            "10 epochs are enough, more gain at most 0.1 dB: "
         )
         for kind in ("overfitting", "falls", "longer"):
             assert not note(comparison, kind)
@@ -69,11 +69,46 @@ def test_val_and_test_that_disagree_are_not_claimed_to_agree(world, note):
     )
 
 
+def test_what_val_did_not_show_and_test_does_is_said(world, note):
+    rising = {"train": RISING, "val": FLAT, "test": RISING}
+    texts = note(world(rising).compare(), "no_difference")
+    assert len(texts) == 4
+    assert texts[-1].startswith(
+        "On test 2,000 epochs are better than 10, which val did not show: -1."
+    )
+    falling = {budget: -gain for budget, gain in RISING.items()}
+    (text,) = note(
+        world({"train": RISING, "val": RISING, "test": falling}).compare(), "no_difference"
+    )
+    assert text.startswith("On test 2,000 epochs are worse than 1,000: -0.19 (")
+    few = world(rising, {"train": 5, "val": 5, "test": 5}).compare()
+    assert "On test 2,000 epochs are better" in note(few, "no_difference")[-1]
+
+
+def test_a_budget_before_the_best_is_not_called_the_best(world):
+    val = {10: 0.95, 100: 1.0, 500: 0.2}
+    sentence = world({"train": val, "val": val, "test": val}).compare()["answer"]["sentence"]
+    assert sentence.startswith("10 epochs are enough, more gain at most 0.1 dB and 500 lose 0.7")
+
+
+def test_resamples_of_two_splits_do_not_go_together(world):
+    """Images of train and val in the same order, with the same gains, are no pairs."""
+    gains = {10: 0.0, 100: 1.0}
+    counts = {"train": 40, "val": 40, "test": 9}
+    made = world(gains, counts, spread=0.0)
+    for split in ("train", "val"):
+        psnr = made.layout.of(made.scores[split][1].values, "model", "psnr")
+        psnr[:, 0, 1] = psnr[:, 0, 0] + np.linspace(-1, 1, 40)
+    made.resum()
+    low, high = made.compare()["gap"]["growth"]["interval"]
+    assert high - low > 0.4
+
+
 def test_overfitting_is_named_and_the_best_budget_on_val_chosen(world, note):
     falling = {10: 0.2, 100: 1.0, 500: 0.9, 1000: 0.4, 2000: -0.5}
     comparison = world({"train": RISING, "val": falling, "test": falling}).compare()
     assert comparison["chosen"]["epochs"] == 100
-    assert "100 epochs are best, more make it worse" in comparison["answer"]["sentence"]
+    assert "100 epochs are best, 2,000 lose 1.50 dB" in comparison["answer"]["sentence"]
     assert "falls by 1.50 dB from 100 to 2,000 epochs" in note(comparison, "falls")[0]
     assert comparison["gap"]["overfitting"]
     growth = comparison["gap"]["growth"]
