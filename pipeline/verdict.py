@@ -56,9 +56,9 @@ def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
     result = tfma.load_validation_result(str(Path(evaluation_uri)))
     slices = _slices(evaluation_uri, result)
     overall = slices.pop(_OVERALL)
-    # One slice of all images says nothing that they do not.
+    # One slice of all images says nothing that they do not, unless it is why the model fails.
     values = Counter(by for by, _ in slices)
-    slices = {key: s for key, s in slices.items() if values[key[0]] > 1}
+    slices = {key: s for key, s in slices.items() if values[key[0]] > 1 or s.failed}
     checks = [_gain(overall, limits), _change(overall, limits)]
     if overall.changes:
         checks += [_slice_change(key, s, limits) for key, s in slices.items() if _judged(s)]

@@ -147,19 +147,14 @@ def test_slices_are_told_with_their_numbers(evaluate):
     assert [(s["by"], s["value"], s["images"]) for s in told["slices"]] == [
         ("label", "few", 8),
         ("label", "many", 16),
-        ("source", "none", 24),
-        ("size", "1 smallest", 24),
-        ("brightness", "2", 24),
-        ("detail", "3", 24),
     ]
-    few, many, every = told["slices"][:3]
+    few, many = told["slices"]
     assert many["psnr"] > few["psnr"] + 3
-    for name in ("psnr", "gain"):
-        assert every[name] == pytest.approx((8 * few[name] + 16 * many[name]) / 24)
+    gain = (8 * few["gain"] + 16 * many["gain"]) / 24
+    assert gain == pytest.approx(by_name(told)[FLOOR, None]["value"])
     # One image is smaller than the window of SSIM.
     assert told["skipped_ssim"] == 1
-    assert every["ssim"] == pytest.approx((8 * few["ssim"] + 15 * many["ssim"]) / 23)
-    assert every["gain"] == pytest.approx(by_name(told)[FLOOR, None]["value"])
+    assert 0 < few["ssim"] < many["ssim"] < 1
     assert all(s["change"] is None for s in told["slices"])
 
 
