@@ -139,7 +139,7 @@ def test_without_a_browser_the_tests_still_run_and_say_so(user, apt, on_path):
     on_path("id", f"echo {user}")
     done = make("browser", path=on_path.path)
     assert done.returncode == 0
-    assert "tests of the server's page will be skipped" in done.stdout
+    assert "tests of the pages will be skipped" in done.stdout
 
 
 def test_the_tests_ask_for_a_browser_first(on_path):
