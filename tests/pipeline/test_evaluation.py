@@ -159,11 +159,13 @@ def test_slices_are_told_with_their_numbers(evaluate):
 
 
 def test_a_model_that_does_not_exceed_the_floor_and_is_below_the_one_in_service(evaluate):
-    told = evaluate("the floor", in_service="for many", limits=Limits(max_slice_drop=ANY))
+    # The floor's own model differs from the floor by rounding.
+    limits = Limits(min_gain=1e-3, max_slice_drop=ANY)
+    told = evaluate("the floor", in_service="for many", limits=limits)
     assert not told["blessed"]
     checks = by_name(told)
     floor, service = checks[FLOOR, None], checks[SERVICE, None]
-    assert floor["value"] == 0
+    assert floor["value"] == pytest.approx(0, abs=1e-4)
     assert floor["ok"] is False
     assert service["ok"] is False
     assert service["value"] < -1
