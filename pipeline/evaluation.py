@@ -12,6 +12,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import util
 
 from keras_ae import contract as c
+from keras_ae.comparison.statistics import LEAST
 
 MEAN_PSNR = "mean_psnr"
 MEAN_SSIM = "mean_ssim"
@@ -20,7 +21,7 @@ SLICE_PSNR = "slice_psnr"
 IMAGES = "images"
 SKIPPED_SSIM = "skipped_ssim"
 
-JUDGED_FROM = 8
+JUDGED_FROM = LEAST
 """Test images of a slice from which on it has a say."""
 
 MEAN, COUNT, SKIPPED = "mean", "count", "skipped"

@@ -18,13 +18,7 @@ from keras_ae.scoring import mse_of_each
 from keras_ae.training import Ladder, begin
 from pipeline import console, held
 from pipeline.inputs import TrainingImages, digest, files_of, read_moments
-
-STATE = Path("training_state") / "state.npz"
-SUMMARY = Path("training_state") / "summary.json"
-FLOOR = Path("training_state") / "floor.npz"
-"""The principal components that the models are measured against, for `keras_ae.linear.load`."""
-MODEL = Path("model.keras")
-"""The model in Keras's own format, beside the SavedModel, which has to answer as it does."""
+from pipeline.model_files import FLOOR, MODEL, STATE, SUMMARY
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 
-INDEX = "pictures.json"
+from keras_ae.comparison.files import PICTURES_INDEX
+
 RANKS = ("best", "median", "worst")
 _MARKUP = 1_000
 """Bytes of the page that stand around one encoded picture, at most."""
@@ -48,9 +49,9 @@ def load(folder: Path | None, room: int) -> Pictures:
         room: bytes of the page for them; the best, the median and the worst image are taken even
             where it is too small.
     """
-    if folder is None or not (folder / INDEX).is_file():
+    if folder is None or not (folder / PICTURES_INDEX).is_file():
         return Pictures([], {}, 0.0, 0)
-    index = json.loads((folder / INDEX).read_text())
+    index = json.loads((folder / PICTURES_INDEX).read_text())
     taken: list[dict[str, Any]] = []
     files: dict[str, Stored] = {}
     for number, entry in enumerate(sorted(index["images"], key=_importance)):

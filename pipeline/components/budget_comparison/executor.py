@@ -16,7 +16,7 @@ from tfx.utils import path_utils
 from keras_ae import contract as c
 from keras_ae import linear, presets, search_space
 from keras_ae.comparison import compare, summarize_codecs
-from keras_ae.comparison.files import COMPARISON, IMAGES
+from keras_ae.comparison.files import COMPARISON, IMAGES, PICTURES
 from keras_ae.scores import MODEL, Layout, Table
 from keras_ae.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys, served
@@ -24,10 +24,7 @@ from pipeline.components.budget_comparison.codecs import KINDS, score_codecs
 from pipeline.components.budget_comparison.floors import Floors, fit_global
 from pipeline.components.budget_comparison.pictures import write_pictures
 from pipeline.components.budget_comparison.scoring import score
-
-PICTURES = "pictures"
-STATE = Path("training_state")
-SUMMARY, FLOOR = STATE / "summary.json", STATE / "floor.npz"
+from pipeline.model_files import FLOOR, SUMMARY
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

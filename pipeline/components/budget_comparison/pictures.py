@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_ae.comparison.files import PICTURES_INDEX
 from keras_ae.scores import MODEL, Layout, Table
 from pipeline.components.budget_comparison.reading import pixels, read
 
-INDEX = "pictures.json"
 MOST = 12
 SIDE, BUDGETS = 512, 10
 """Pixels of the longer side of what is shown; less where there are more budgets than these, so that
@@ -84,7 +84,7 @@ def write_pictures(
             entry["floor_psnr"] = _number(table.values[row, layout.floor("patch_pca")])
             entries.append({"name": str(table.sources[row]), "rank": rank, **entry})
     index = {"error_top": ERROR_TOP, "images": entries}
-    (place / INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
+    (place / PICTURES_INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
 
 
 def choose(psnr: np.ndarray, most: int = MOST) -> list[Shown]:

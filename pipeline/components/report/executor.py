@@ -11,7 +11,7 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
-from keras_ae.comparison.files import COMPARISON, IMAGES
+from keras_ae.comparison.files import COMPARISON, IMAGES, PICTURES
 from keras_ae.report.page import write_report
 from keras_ae.scores import MODEL
 from pipeline.components.budget_comparison import keys
@@ -19,12 +19,11 @@ from pipeline.components.report import mlflow_log, tensorboard
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
 from pipeline.facts import facts, lineage
+from pipeline.model_files import SUMMARY
 from pipeline.verdict import verdict
 
-PICTURES = "pictures"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
-SUMMARY = Path("training_state") / "summary.json"
 SERVED = "it answers as it was trained, in process and over the wire"
 MLFLOW_RUN, MLFLOW_FAILURE = "mlflow_run", "mlflow_failure"
 

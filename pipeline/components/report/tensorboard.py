@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_ae.comparison.files import PICTURES_INDEX
 from keras_ae.contract import TEST
 from pipeline.components.report.curves import MODEL, points
 
-PICTURES = "pictures.json"
 ORIGINAL = "original"
 
 
@@ -58,7 +58,7 @@ def write(comparison: Mapping[str, Any], pictures: Path, place: Path) -> None:
 
 
 def _pictures(folder: Path) -> Iterator[_Shown]:
-    listed = folder / PICTURES
+    listed = folder / PICTURES_INDEX
     if not listed.is_file():
         return
     for image in json.loads(listed.read_text())["images"]:

@@ -23,8 +23,8 @@ from keras_ae import contract as c
 from keras_ae.datasets.decoding import decode_stored
 from keras_ae.tiles import to_float, to_uint8
 from pipeline.components.pusher.executor import model_digest, newest_version, provenance
+from pipeline.model_files import MODEL
 
-MODEL = Path("model.keras")
 EXPECTED = "EXPECTED.npz"
 BLESSED, NOT_BLESSED = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
 REASON = "reason"
