@@ -1,14 +1,18 @@
 """How often an interval holds the truth: `python -m benchmarks.coverage`."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from keras_ae.comparison.statistics import Bootstrap, components
+from keras_ae.comparison.split import Split
+from keras_ae.comparison.statistics import components
+from keras_ae.scores import MODEL, Layout, Sums, table
 
 TABLES = 1000
 IMAGES = (10, 50, 1000)
 KINDS = ("normal", "skewed")
+_TOGETHER = 100
 
 
 def draw(kind: str, images: int, tables: int = TABLES) -> tuple[np.ndarray, float]:
@@ -26,11 +30,36 @@ def draw(kind: str, images: int, tables: int = TABLES) -> tuple[np.ndarray, floa
 
 
 def of_images(kind: str, images: int, tables: int = TABLES) -> float:
-    """The share of tables whose interval of the mean gain holds the truth."""
+    """The share of score tables whose interval of a budget's mean gain holds the truth.
+
+    Each table has its own two budgets of the same images; `compare` gets its intervals likewise.
+    """
     gains, truth = draw(kind, images, tables)
-    bootstrap = Bootstrap(gains)
-    intervals = [bootstrap.interval(column) for column in np.eye(tables)]
-    return sum(low <= truth <= high for low, high in filter(None, intervals)) / tables
+    held = 0
+    for begin in range(0, tables, _TOGETHER):
+        some = gains[:, begin : begin + _TOGETHER]
+        split = _split(some)
+        for first in split.layout.budgets[::2]:
+            gain = split.difference(MODEL, first, first + 1)["psnr"]
+            low, high = gain["interval"] or (math.nan, math.nan)
+            held += low <= truth <= high
+    return held / tables
+
+
+def _split(gains: np.ndarray) -> Split:
+    """Scores of images at pairs of budgets, 1 and 2, 3 and 4, ..., that differ by the gains."""
+    images, tables = gains.shape
+    rng = np.random.default_rng(images + 1)
+    layout = Layout(tuple(range(1, 2 * tables + 1)), {MODEL: 1})
+    values = np.zeros((images, layout.width), np.float32)
+    psnr = layout.of(values, MODEL, "psnr")[:, 0]
+    psnr[:, ::2] = rng.normal(28, 3, (images, tables))
+    psnr[:, 1::2] = psnr[:, ::2] + gains
+    names = [f"{i:08}" for i in range(images)]
+    rows = table(names, names, {}, values)
+    sums = Sums()
+    sums.add(rows)
+    return Split(sums, rows, layout)
 
 
 def of_seeds(between: float, images: int = 100, seeds: int = 3, tables: int = 300) -> list[float]:

@@ -64,7 +64,6 @@ def compare(
     chosen["test"] = entries[at]["splits"][TEST]
     seconds = [entry["total_seconds"] for entry in entries]
     comparison: dict[str, Any] = {
-        "version": VERSION,
         "level": LEVEL,
         "tolerance": tolerance,
         "chosen": chosen,

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -14,25 +13,11 @@ from keras_ae.report.page import write_report
 from keras_ae.report.pictures import colours
 from tests.keras_ae.reports import BUDGETS, make_comparison, make_pictures
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if not CHROMIUM:
-    pytest.skip("there is no Chromium here", allow_module_level=True)
-
 NAMES = ["a<b>.png", "</script><script>x.png", "grey.png"]
 DRAWN = """(id) => {
   const canvas = document.getElementById(id);
   return [canvas.dataset.place.split(" ").map(Number), canvas.toDataURL().split(",")[1]];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,11 @@ import contextlib
 import io
 import math
 import re
-import shutil
 
 import numpy as np
 import pytest
 
 from tests.serving.server.conftest import ODD_NAME
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if not CHROMIUM:
-    pytest.skip("there is no Chromium here", allow_module_level=True)
 
 DROP = """([data, name]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
@@ -26,16 +21,6 @@ PIXELS = """(id) => {
   const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return [all.height, all.width, Array.from(all.data)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @contextlib.contextmanager
