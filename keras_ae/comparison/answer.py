@@ -23,12 +23,12 @@ def choose(val: Split, tolerance: float) -> dict[str, Any]:
     # A mean has more digits than are shown: 0.1 dB is meant to hold 0.1 dB.
     chosen = next(b for b in psnr if psnr[b] >= psnr[best] - tolerance - 1e-9)
     if chosen == best:
-        reason = f"{chosen} epochs have the highest val PSNR, {psnr[chosen]:.2f} dB"
+        reason = f"{_have(chosen)} the highest val PSNR, {psnr[chosen]:.2f} dB"
         if len(psnr) > 1 and chosen > budgets[0]:
             reason += f"; no smaller budget comes within {tolerance:g} dB"
     else:
         reason = (
-            f"{chosen} epochs have {psnr[chosen]:.2f} dB of val PSNR, "
+            f"{_have(chosen)} {psnr[chosen]:.2f} dB of val PSNR, "
             f"within {tolerance:g} dB of the best, {psnr[best]:.2f} dB at {best}"
         )
     return {"epochs": chosen, "reason": reason}
@@ -55,14 +55,22 @@ def _claim(comparison: Comparison) -> str:
     psnr = _val_psnr(comparison)
     last = max(psnr)
     if len(psnr) == 1:
-        return f"After {chosen:,} epochs"
+        return f"After {chosen:,} epoch{'' if chosen == 1 else 's'}"
     if chosen == last:
         return f"{chosen:,} epochs are worth it, fewer lose more than {tolerance:g} dB"
     loss = psnr[chosen] - psnr[last]
     if psnr[chosen] == max(psnr.values()) and loss > tolerance:
-        return f"{chosen:,} epochs are best, {last:,} lose {loss:.2f} dB"
-    claim = f"{chosen:,} epochs are enough, more gain at most {tolerance:g} dB"
+        return f"{_are(chosen)} best, {last:,} lose {loss:.2f} dB"
+    claim = f"{_are(chosen)} enough, more gain at most {tolerance:g} dB"
     return f"{claim} and {last:,} lose {loss:.2f}" if loss > tolerance else claim
+
+
+def _are(epochs: int) -> str:
+    return "1 epoch is" if epochs == 1 else f"{epochs:,} epochs are"
+
+
+def _have(epochs: int) -> str:
+    return "1 epoch has" if epochs == 1 else f"{epochs} epochs have"
 
 
 def _val_psnr(comparison: Comparison) -> dict[int, float]:
