@@ -43,7 +43,7 @@ from pipeline.components.budget_comparison.lines import Lines
 from pipeline.components.budget_comparison.models import Models, compared
 from pipeline.components.budget_comparison.reading import pixels, read
 from pipeline.components.budget_comparison.scoring import Scores, score
-from pipeline.components.image_example_gen.executor import to_example
+from pipeline.components.image_example_gen.examples import to_example
 
 BUDGETS = (10, 100, 500, 1000, 2000)
 LAYOUT = Layout(BUDGETS, {"model": 1})

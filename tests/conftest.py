@@ -1,11 +1,14 @@
 import io
 import shutil
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.gcs import Bucket, serving
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +31,20 @@ def encode():
         return buffer.getvalue()
 
     return encoded
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory) -> Iterator[Bucket]:
+    """An empty bucket of Google Cloud Storage, which this process and those that it starts reach.
+
+    A TensorFlow that has not used a filesystem of that kind yet finds it in no time; one that has
+    asked for another bucket's objects remembers nothing of them, for names differ.
+    """
+    folder = tmp_path_factory.mktemp("bucket")
+    with serving(folder, f"bucket-{uuid.uuid4().hex}") as bucket, pytest.MonkeyPatch.context() as m:
+        for name, value in bucket.environment.items():
+            m.setenv(name, value)
+        yield bucket
 
 
 @pytest.fixture(scope="module")

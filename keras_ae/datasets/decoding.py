@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from keras_ae import contract as c
 
 UNKNOWN = "not a PNG, JPEG, BMP, GIF or WebP image"
@@ -13,6 +15,7 @@ ANIMATED = "an animated WebP; send one frame as PNG, JPEG or WebP"
 CORRUPT = "cannot be decoded: truncated or corrupt"
 
 HEADER_BYTES = 32
+JPEG = b"\xff\xd8\xff"
 BMP, GIF = 2, 3
 GIF_EXTENSION, GIF_IMAGE, GIF_END = 0x21, 0x2C, b"\x3b"
 # A run is blocks of one size, a step passes over one.
@@ -113,10 +116,32 @@ def decode_stored(data: Any, channels: int) -> Any:
     import tensorflow as tf
 
     return tf.cond(
-        tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff"),
+        tf.equal(tf.strings.substr(data, 0, 3), JPEG),
         lambda: _jpeg(data, channels),
         lambda: tf.io.decode_png(data, channels=channels),
     )
+
+
+def decode_bytes(data: bytes, channels: int) -> np.ndarray:
+    """What `decode_stored` gives, at once.
+
+    Args:
+        data: a PNG or JPEG of `channels`.
+        channels: 1 or 3.
+
+    Returns:
+        uint8 [H, W, channels].
+
+    Raises:
+        tf.errors.InvalidArgumentError: if it cannot be decoded.
+    """
+    import tensorflow as tf
+
+    if data.startswith(JPEG):
+        pixels = _jpeg(data, channels)
+    else:
+        pixels = tf.io.decode_png(data, channels=channels)
+    return np.asarray(pixels)
 
 
 def _inspect(data: Any) -> tuple[Any, Any, Any]:
@@ -311,7 +336,7 @@ def _header(head: Any) -> tuple[Any, Any, Any]:
 
     kinds = [
         _begins(head, b"\x89PNG\r\n\x1a\n"),
-        _begins(head, b"\xff\xd8\xff"),
+        _begins(head, JPEG),
         _begins(head, b"BM"),
         _begins(head, b"GIF8"),
         _begins(head, b"RIFF") & _begins(head, b"WEBP", 8),

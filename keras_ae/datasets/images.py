@@ -21,6 +21,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURN_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""One of them is in every PNG that says how it is to be turned."""
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
@@ -43,8 +45,14 @@ def decode(data: bytes, channels: int) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def normalize(data: bytes, channels: int) -> tuple[bytes, Header]:
+def normalize(data: bytes, channels: int, *, proven: bool = False) -> tuple[bytes, Header]:
     """Encodes an image so that any decoder gives the pixels of `decode`.
+
+    Args:
+        data: PNG, JPEG, BMP, GIF or WebP.
+        channels: 1 (grey) or 3 (RGB).
+        proven: whether the caller decodes, or decoded, what is returned: the body of an image that
+            is left unchanged is then not looked at.
 
     Returns:
         The bytes, unchanged where they are a plain PNG or JPEG of that many channels, else a PNG;
@@ -57,8 +65,9 @@ def normalize(data: bytes, channels: int) -> tuple[bytes, Header]:
     with _reading():
         original = Image.open(io.BytesIO(data))
         plain = header.format in ("png", "jpeg") and original.mode == MODES[channels]
-        if plain and _orientation(original) is None and not _sixteen_bit_rgb(data):
-            original.load()
+        if plain and not _turned(original, data) and not _sixteen_bit_rgb(data):
+            if not proven:
+                original.load()
             return data, header
     image = _open(data, channels)
     buffer = io.BytesIO()
@@ -95,6 +104,13 @@ def _reading() -> Iterator[None]:
     except Exception as error:
         # Its plugins raise whatever their parsing runs into.
         raise DataError(f"cannot be decoded: {error}") from error
+
+
+def _turned(image: Image.Image, data: bytes) -> bool:
+    # Pillow decodes a PNG to look behind its pixels.
+    if image.format == "PNG" and not any(mark in data for mark in _TURN_MARKS):
+        return False
+    return _orientation(image) is not None
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

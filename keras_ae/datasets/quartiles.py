@@ -14,7 +14,8 @@ QUARTERS: Final = {
 }
 """The names of the quarters of each measure, in the order of `measure`."""
 
-_STRIP = 1_000_000
+_STRIP = 1 << 18
+"""Pixels that are measured together: what is made of them stays in a processor's cache."""
 
 
 def measure(pixels: np.ndarray) -> tuple[int, float, float]:
@@ -27,13 +28,17 @@ def measure(pixels: np.ndarray) -> tuple[int, float, float]:
         The number of pixels; the mean grey level, 0 to 255; the mean absolute difference of
         neighbouring grey levels, beside and below one another, 0 to 255 (0 for a single pixel).
     """
-    colours = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    grey = np.asarray(Image.fromarray(colours).convert("L"))
-    height, width = grey.shape
-    pairs = height * (width - 1) + (height - 1) * width
+    height, width = pixels.shape[:2]
     rows = max(1, _STRIP // width)
-    steps = sum(_steps(grey[top : top + rows + 1], rows) for top in range(0, height, rows))
-    return grey.size, int(grey.sum(dtype=np.int64)) / grey.size, steps / max(pairs, 1)
+    levels = steps = 0
+    for top in range(0, height, rows):
+        # A row that is only there as a neighbour comes last.
+        grey = _grey(pixels[top : top + rows + 1])
+        own = grey[:rows]
+        levels += _total(own)
+        steps += _distance(own[:, 1:], own[:, :-1]) + _distance(grey[1:], grey[:-1])
+    pairs = height * (width - 1) + (height - 1) * width
+    return height * width, levels / (height * width), steps / max(pairs, 1)
 
 
 def cuts(measured: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -59,12 +64,20 @@ def quarters(measured: Sequence[float], cut: Sequence[Sequence[float]]) -> tuple
     return tuple(four[bisect_left(at, x)] for four, at, x in zip(names, cut, measured))
 
 
-def _steps(strip: np.ndarray, rows: int) -> int:
-    """Sum of the differences in a strip; a row that is only there as a neighbour comes last."""
-    own = strip[:rows]
-    return _distance(own[:, 1:], own[:, :-1]) + _distance(strip[1:], strip[:-1])
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    if pixels.shape[-1] == 1:
+        return pixels[..., 0]
+    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def _distance(these: np.ndarray, those: np.ndarray) -> int:
     # Unsigned: the smaller one is taken from the larger one.
-    return int((np.maximum(these, those) - np.minimum(these, those)).sum(dtype=np.int64))
+    return _total(np.maximum(these, those) - np.minimum(these, those))
+
+
+def _total(levels: np.ndarray) -> int:
+    """Sum of uint8: 256 of them fit in 16 bits, in which a processor adds fastest."""
+    flat = levels.ravel()
+    whole = flat.size - flat.size % 256
+    columns = flat[:whole].reshape(256, -1).sum(axis=0, dtype=np.uint16)
+    return int(columns.sum(dtype=np.int64)) + int(flat[whole:].sum(dtype=np.int64))

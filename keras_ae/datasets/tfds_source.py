@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_ae.contract import SPLITS
-from keras_ae.datasets.sources import TFDS_PREFIX, Record, Shard, Source, slices
+from keras_ae.datasets.shards import balanced
+from keras_ae.datasets.sources import TFDS_PREFIX, Record, Shard, Source
 from keras_ae.errors import DataError
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -31,7 +32,7 @@ class _DatasetSource(Source):
         return [
             (split, str(start), str(stop))
             for split, info in builder.info.splits.items()
-            for start, stop in slices(info.num_examples)
+            for start, stop in balanced(_sizes(info))
         ]
 
     def read(self, shard: Shard) -> Iterator[Record]:
@@ -139,6 +140,12 @@ def _image_feature(builder: Any) -> str:
             f"(features: {', '.join(features)}); expected one, or one named image"
         )
     return images[0]
+
+
+def _sizes(split: Any) -> list[int]:
+    """Bytes of each example of a split, of which only the sum is known."""
+    count = split.num_examples
+    return [split.num_bytes // max(1, count)] * count
 
 
 def _suggestion(name: str) -> str:

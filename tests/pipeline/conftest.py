@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ae.datasets.sources import Record
-from pipeline.components.image_example_gen.executor import to_example
+from pipeline.components.image_example_gen.examples import to_example
 
 SPLITS = ("train", "val", "test")
 

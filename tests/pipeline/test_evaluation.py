@@ -17,7 +17,7 @@ from keras_ae.datasets.sources import Record
 from keras_ae.models import ConvAutoencoder
 from keras_ae.signatures import Signatures
 from keras_ae.tiling import TILE
-from pipeline.components.image_example_gen.executor import to_example
+from pipeline.components.image_example_gen.examples import to_example
 from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
 from pipeline.verdict import _db, reasons, verdict
 

@@ -1,5 +1,8 @@
 import hashlib
 import json
+import pickle
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +12,15 @@ from PIL import Image
 from tfx.types import artifact_utils, standard_artifacts
 
 from keras_ae import contract as c
+from keras_ae.datasets import shards
 from keras_ae.datasets.images import decode
-from keras_ae.datasets.sources import Record
+from keras_ae.datasets.sources import Record, open_source
 from keras_ae.errors import DataError
-from pipeline.components.image_example_gen.executor import QUARANTINE, Executor, to_example
-from pipeline.components.image_example_gen.places import Check, assign_places, assign_splits
+from pipeline.components.image_example_gen import files
+from pipeline.components.image_example_gen.checks import Check, check_shard
+from pipeline.components.image_example_gen.examples import to_example
+from pipeline.components.image_example_gen.executor import QUARANTINE, Executor
+from pipeline.components.image_example_gen.places import Findings, assign_splits
 
 
 @pytest.fixture
@@ -29,12 +36,12 @@ def folder(tmp_path, photographs, encode):
     return place
 
 
-def ingest(data, place: Path, *beam_arguments: str, channels=3, max_bad_share=0.1):
+def ingest(data, place: Path | str, *beam_arguments: str, channels=3, max_bad_share=0.1):
     artifact = standard_artifacts.Examples()
     artifact.uri = str(place)
     context = Executor.Context(
         beam_pipeline_args=list(beam_arguments or ["--direct_running_mode=in_memory"]),
-        tmp_dir=str(place.parent),
+        tmp_dir=f"{place}-temp",
         unique_id="1",
     )
     properties = {"data": str(data), "channels": channels, "max_bad_share": max_bad_share}
@@ -122,10 +129,67 @@ def test_a_slice_is_the_first_folder_or_the_label(photographs, encode, key, labe
     assert values["size"] == values["brightness"] == values["detail"] == b"none"
 
 
-def test_any_number_of_workers_gives_the_same_examples(folder, tmp_path):
-    alone = examples_of(ingest(folder, tmp_path / "alone"))
-    workers = ("--direct_running_mode=multi_threading", "--direct_num_workers=3")
-    assert examples_of(ingest(folder, tmp_path / "many", *workers)) == alone
+WORKERS = {
+    "threads": ("--direct_running_mode=multi_threading", "--direct_num_workers=3"),
+    "processes": ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
+}
+
+
+def contents_of(place: Path) -> dict[str, bytes]:
+    """What lies below a folder, by name."""
+    return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_any_number_of_workers_writes_the_same_files(folder, tmp_path, monkeypatch, workers):
+    (folder / "bad.png").write_text("text")
+    monkeypatch.setattr(shards, "SHARD_BYTES", 5 * shards.IMAGE_BYTES)
+    ingest(folder, tmp_path / "alone")
+    ingest(folder, tmp_path / "many", *WORKERS[workers])
+    found = contents_of(tmp_path / "many")
+    assert found == contents_of(tmp_path / "alone")
+    assert len(found) > 6
+
+
+def test_images_of_a_bucket_become_examples_in_it(folder, tmp_path, bucket):
+    (folder / "bad.png").write_text("text")
+    ingest(folder, tmp_path / "local")
+    ingest(bucket.put(folder, "images"), f"{bucket.uri}/root/examples")
+    assert contents_of(bucket.get("root/examples", tmp_path / "fetched")) == contents_of(
+        tmp_path / "local"
+    )
+    assert not bucket.names("root/examples/unfinished")
+
+
+def test_files_are_of_bounded_size(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FILE_BYTES", 4_000)
+    artifact = ingest(folder, tmp_path / "out")
+    sizes = [p.stat().st_size for p in (tmp_path / "out").rglob("*.gz")]
+    assert len(sizes) > 3
+    assert max(sizes) < 8_000
+    assert sum(map(len, examples_of(artifact).values())) == 20
+
+
+@pytest.mark.parametrize(("share", "fails"), [(0.1, False), (0.0, True)])
+def test_nothing_unfinished_is_left(folder, tmp_path, share, fails):
+    (folder / "bad.png").write_text("text")
+    with pytest.raises(DataError, match="1 of 21") if fails else nullcontext():
+        ingest(folder, tmp_path / "out", max_bad_share=share)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == (
+        {QUARANTINE} if fails else {QUARANTINE, *(f"Split-{split}" for split in c.SPLITS)}
+    )
+
+
+def test_images_that_change_meanwhile_stop_the_run(folder, tmp_path, photographs, encode):
+    source = open_source(str(folder))
+    (shard,) = source.shards()
+    findings = Findings()
+    findings.add(check_shard(0, shard, source, 3, str(tmp_path)))
+    (folder / "07.png").write_bytes(encode(photographs[2][:9, :9], "PNG"))
+    places = {split: str(tmp_path / split) for split in c.SPLITS}
+    with pytest.raises(DataError, match=r"07\.png changed while the images were read; run again"):
+        files.write_shard(0, shard, source, 3, findings.plan(0.1), places, str(tmp_path))
+    assert not list(tmp_path.glob("t*/*.gz"))
 
 
 def test_bad_images_are_set_aside_with_their_reasons_and_the_rest_goes_on(folder, tmp_path):
@@ -168,55 +232,82 @@ def test_fewer_than_three_good_images_stop_the_run(tmp_path, photographs, encode
         ingest(place, tmp_path / "out", max_bad_share=1.0)
 
 
-def checks_of(digests, split=None) -> list[Check]:
-    return [Check(f"{i}", digest, "", split) for i, digest in enumerate(digests)]
-
-
 def digests(count: int) -> list[str]:
     return [hashlib.sha256(str(i).encode()).hexdigest() for i in range(count)]
 
 
+def splits_of(digests) -> dict[str, str]:
+    return assign_splits(dict.fromkeys(digests, ""))
+
+
+def check_of(name, digest, split=None, fault="") -> Check:
+    return Check(str(name), digest, 9, fault, split, () if fault else (100, 3.0, 1.0))
+
+
 def test_splits_are_tenths_and_do_not_depend_on_the_order():
-    checks = checks_of(digests(5000))
-    splits = assign_splits(checks)
+    splits = splits_of(digests(5000))
     shares = {split: sum(v == split for v in splits.values()) / 5000 for split in c.SPLITS}
     assert shares == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.02)
-    assert assign_splits(checks[::-1]) == splits
-
-
-def test_places_are_shared_by_the_images_that_go_there():
-    checks = [check._replace(measured=(100, 3.0, 1.0)) for check in checks_of(digests(200))]
-    places = assign_places(checks)
-    assert len({id(place) for place in places.values()}) == 3
-    assert {place.quarters for place in places.values()} == {
-        ("1 smallest", "1 darkest", "1 smoothest")
-    }
+    assert splits_of(digests(5000)[::-1]) == splits
 
 
 def test_an_image_keeps_its_split_when_others_come():
-    checks = checks_of(digests(500))
-    splits = assign_splits(checks)
-    before = assign_splits(checks[:400])
-    assert all(splits[source] == split for source, split in before.items())
+    splits = splits_of(digests(500))
+    before = splits_of(digests(400))
+    assert all(splits[digest] == split for digest, split in before.items())
 
 
 @pytest.mark.parametrize("count", range(3, 12))
 def test_each_split_gets_an_image_where_there_are_three(count):
     for skip in range(200):
-        splits = assign_splits(checks_of(digests(count + skip)[skip:]))
+        splits = splits_of(digests(count + skip)[skip:])
         assert set(splits.values()) == set(c.SPLITS)
 
 
+def plan_of(*parts):
+    """The plan for checks that were found in parts."""
+    every = Findings()
+    for part in parts:
+        findings = Findings()
+        findings.add(part)
+        every.merge(findings)
+    return every.plan(max_bad_share=0.5)
+
+
+def test_a_plan_does_not_depend_on_who_found_what():
+    checks = [check_of(i, digest) for i, digest in enumerate(digests(40))]
+    checks += [check_of(f"copy {i}", digest) for i, digest in enumerate(digests(9))]
+    checks += [check_of(f"bad {i}", digest, fault="text") for i, digest in enumerate(digests(5))]
+    plan = plan_of(checks)
+    assert plan == plan_of(checks[::-1][:20], [], checks[::-1][20:])
+    assert sum(plan.counts.values()) == 49
+    assert plan.bad == [(f"bad {i}", "text") for i in range(5)]
+    assert plan.counts == Counter(plan.place(check)[0] for check in checks if not check.fault)
+
+
 def test_the_same_bytes_under_two_names_stay_in_one_split():
-    splits = assign_splits(checks_of([d for d in digests(50) for _ in range(2)]))
-    assert all(splits[f"{2 * i}"] == splits[f"{2 * i + 1}"] for i in range(50))
+    few = [check_of(name, digest) for digest in digests(4) for name in (digest, f"{digest} 2")]
+    plan = plan_of(few)
+    assert set(plan.counts) == {plan.place(check)[0] for check in few} == set(c.SPLITS)
+    assert all(plan.place(a) == plan.place(b) for a, b in zip(few[::2], few[1::2]))
+    fixed = [check_of(split, digests(1)[0], split) for split in c.SPLITS]
+    others = [check_of(i, digest, c.TRAIN) for i, digest in enumerate(digests(9)[1:])]
+    plan = plan_of(fixed, others)
+    assert len({plan.place(check)[0] for check in fixed}) == 1
 
 
 def test_splits_of_the_source_are_kept():
-    checks = checks_of(digests(30), c.TRAIN)
+    checks = [check_of(i, digest, c.TRAIN) for i, digest in enumerate(digests(30))]
     checks[3] = checks[3]._replace(split=c.VAL)
     checks[4] = checks[4]._replace(split=c.TEST)
-    splits = assign_splits(checks)
-    assert splits["3"] == c.VAL
-    assert splits["4"] == c.TEST
-    assert sum(split == c.TRAIN for split in splits.values()) == 28
+    plan = plan_of(checks)
+    assert [plan.place(check)[0] for check in checks[3:6]] == [c.VAL, c.TEST, c.TRAIN]
+    assert plan.counts == {c.TRAIN: 28, c.VAL: 1, c.TEST: 1}
+
+
+def test_a_plan_does_not_grow_with_the_images():
+    large, small = (
+        pickle.dumps(plan_of([check_of(i, digest) for i, digest in enumerate(digests(count))]))
+        for count in (5000, 500)
+    )
+    assert len(large) <= len(small) + 10

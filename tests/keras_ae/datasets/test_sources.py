@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_ae.datasets import sources
+from keras_ae.datasets import shards, sources
 from keras_ae.errors import DataError
 
 NAMES = ("a.png", "cats/b.JPG", "cats/deep/c.webp", "d.gif", "e.bmp")
@@ -53,17 +53,20 @@ def read_all(source: sources.Source) -> dict[str, sources.Record]:
     return {record.key: record for record in records}
 
 
-def test_folder_and_archives_give_the_same_images(source_path, folder):
+def test_folder_and_archives_give_the_same_images(source_path, folder, tmp_path):
+    before = set(tmp_path.rglob("*"))
     source = pickle.loads(pickle.dumps(sources.open_source(str(source_path))))
     records = read_all(source)
     assert set(records) == set(NAMES)
     for name, record in records.items():
         assert record.data == (folder / name).read_bytes()
         assert not record.fault
+    # Nothing is unpacked.
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_many_images_come_in_shards_that_can_be_read_alone_and_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MIN_SHARD", 4)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4 * shards.IMAGE_BYTES)
     path = tmp_path / "many.tar"
     (tmp_path / "x.png").write_bytes(b"")
     with tarfile.open(path, "w") as archive:
@@ -71,19 +74,33 @@ def test_many_images_come_in_shards_that_can_be_read_alone_and_in_any_order(tmp_
             (tmp_path / "x.png").write_bytes(bytes([i]))
             archive.add(tmp_path / "x.png", f"{i:02}.png")
     source = sources.open_source(str(path))
-    shards = source.shards()
-    assert [len(shard) for shard in shards] == [4, 4, 3]
-    for shard in reversed(shards):
+    parts = source.shards()
+    assert [len(part) for part in parts] == [4, 4, 3]
+    for shard in reversed(parts):
         for record in source.read(shard):
             assert record.data == bytes([int(record.key[:2])])
 
 
-def test_the_number_of_shards_is_limited():
-    cuts = sources.slices(50_000)
-    assert len(cuts) <= sources.MAX_SHARDS
-    assert cuts[0][0] == 0
-    assert cuts[-1][1] == 50_000
-    assert all(a[1] == b[0] for a, b in zip(cuts, cuts[1:]))
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_huge_member_of_an_archive_has_a_shard_of_its_own(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    path = tmp_path / f"images.{kind}"
+    sizes = {f"{i:02}.png": 100_000 if i == 5 else 100 for i in range(20)}
+    (tmp_path / "x").write_bytes(bytes(100_000))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, size in sizes.items():
+            archive.writestr(name, bytes(size))
+    if kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            for name, size in sizes.items():
+                info = tarfile.TarInfo(name)
+                info.size = size
+                with (tmp_path / "x").open("rb") as file:
+                    archive.addfile(info, file)
+    parts = sources.open_source(str(path)).shards()
+    assert [name for part in parts for name in part] == sorted(sizes)
+    assert len(next(part for part in parts if "05.png" in part)) <= 4
+    assert len(parts) > 4
 
 
 def test_the_fingerprint_follows_names_and_contents(folder):

@@ -1,0 +1,102 @@
+"""Examples written shard by shard, each split to files of its own."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from keras_ae.datasets.sources import Record, Shard, Source
+from keras_ae.errors import DataError
+from pipeline.components.image_example_gen.checks import Check, checks_of, digest, spread
+from pipeline.components.image_example_gen.examples import to_example
+from pipeline.components.image_example_gen.places import Plan
+
+FILE_BYTES = 128 * 2**20
+"""Examples of a file, about."""
+STORED_FROM = 16 * 2**10
+"""Mean bytes of an image from which GZIP keeps bytes as they are: images are compressed already.
+
+Where they are small, most of a JPEG is tables that are the same in each.
+"""
+
+
+def write_shard(
+    number: int,
+    shard: Shard,
+    source: Source,
+    channels: int,
+    plan: Plan,
+    folders: Mapping[str, str],
+    work: str,
+) -> None:
+    """Writes the good images of a shard as GZIP TFRecords, the same whoever writes them.
+
+    Args:
+        number: of the shard.
+        shard, source: where the images are.
+        channels: 1 or 3.
+        plan: where they go.
+        folders: of each split, a path or URI.
+        work: folder with the checks of the shard, also for files that are not complete.
+
+    Raises:
+        DataError: if an image is not the one that was checked.
+    """
+    good = {check.source: check for check in checks_of(number, work) if not check.fault}
+
+    def example(record: Record) -> tuple[str, bytes]:
+        check = good[record.key]
+        if digest(record.data) != check.digest:
+            raise DataError(f"{record.key} changed while the images were read; run again")
+        split, quarters = plan.place(check)
+        return split, to_example(record, channels, quarters, proven=True)
+
+    with _files(number, folders, work, _level(good)) as files:
+        for split, record in spread(example, (r for r in source.read(shard) if r.key in good)):
+            files[split].write(record)
+
+
+class _SplitFiles:
+    """The files of one split and shard, each of about `FILE_BYTES`, published when complete."""
+
+    def __init__(self, folder: str, number: int, work: str, level: int):
+        self._folder, self._number, self._work = folder, number, work
+        self._options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=level)
+        self._open: tuple[str, tf.io.TFRecordWriter] | None = None
+        self._held = self._complete = 0
+
+    def write(self, record: bytes) -> None:
+        if self._open is None:
+            path = f"{self._work}/{uuid.uuid4().hex}.gz"
+            self._open = path, tf.io.TFRecordWriter(path, self._options)
+        self._open[1].write(record)
+        self._held += len(record)
+        if self._held >= FILE_BYTES:
+            self.publish()
+
+    def publish(self) -> None:
+        if self._open is None:
+            return
+        path, writer = self._open
+        writer.close()
+        name = f"data_tfrecord-{self._number:05d}-{self._complete:03d}.gz"
+        tf.io.gfile.makedirs(self._folder)
+        tf.io.gfile.rename(path, f"{self._folder}/{name}", overwrite=True)
+        self._open, self._held, self._complete = None, 0, self._complete + 1
+
+
+@contextmanager
+def _files(
+    number: int, folders: Mapping[str, str], work: str, level: int
+) -> Iterator[dict[str, _SplitFiles]]:
+    files = {name: _SplitFiles(folder, number, work, level) for name, folder in folders.items()}
+    yield files
+    for of_split in files.values():
+        of_split.publish()
+
+
+def _level(good: Mapping[str, Check]) -> int:
+    """How hard GZIP tries, 0 to 9."""
+    mean = sum(check.size for check in good.values()) / max(1, len(good))
+    return 0 if mean >= STORED_FROM else 1
