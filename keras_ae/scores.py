@@ -128,6 +128,21 @@ class Sums:
         self._counts[key] = self._counts[key] + count if key in self._counts else count
         self._images[key] = self._images.get(key, 0) + images
 
+    def listed(self) -> list[list[Any]]:
+        """All of it as what JSON can hold; the integers have any size."""
+        return [
+            [*key, images, self._totals[key].tolist(), self._counts[key].tolist()]
+            for key, images in self._images.items()
+        ]
+
+    @classmethod
+    def of(cls, listed: Iterable[Sequence[Any]]) -> "Sums":
+        """The sums that `listed` gave."""
+        sums = cls()
+        for by, value, images, totals, counts in listed:
+            sums._add((by, value), images, np.asarray(totals, object), np.asarray(counts, np.int64))
+        return sums
+
     @property
     def keys(self) -> list[tuple[str, str]]:
         """What was sliced and the slice, sorted; ("", "") is the whole."""

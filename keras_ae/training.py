@@ -118,6 +118,7 @@ class Ladder:
         stop: int,
         *,
         checkpoint: Path | None = None,
+        on_checkpoint: Callable[[], None] | None = None,
         on_epoch: Callable[["Ladder"], None] | None = None,
         progress: TextIO | None = None,
     ) -> StageSummary:
@@ -127,6 +128,7 @@ class Ladder:
             stop: epoch to end at, at least the present one.
             checkpoint: file that keeps the state every ten seconds; if it is there already, the
                 stage goes on from it.
+            on_checkpoint: called after each time that the state was saved.
             on_epoch: called after each epoch.
             progress: where to show a progress bar, or None.
 
@@ -150,6 +152,8 @@ class Ladder:
                 bar.update()
                 if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self.save(checkpoint)
+                    if on_checkpoint is not None:
+                        on_checkpoint()
                     saved = time.monotonic()
         seconds = self.seconds - before
         rate = len(self.tiles) * (stop - start) / seconds if seconds else 0.0

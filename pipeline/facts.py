@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfx import types
 
 from keras_ae import contract as c
-from pipeline import memory
+from pipeline import memory, staging
 from pipeline.components.image_example_gen.executor import QUARANTINE
 from pipeline.fingerprint import ROOT
 
@@ -84,7 +84,7 @@ def facts(
     return {
         "data": examples.get_string_custom_property("data"),
         "images": counts,
-        "quarantined": _quarantined(Path(examples.uri) / QUARANTINE),
+        "quarantined": _quarantined(staging.below(examples.uri, QUARANTINE)),
         **{name: stage[name] for name in _OF_STAGE},
         "seeds": list(seeds),
         "packages": packages((*PACKAGES, backend)),
@@ -135,41 +135,40 @@ def git(folder: Path) -> dict[str, Any] | None:
 
 
 def lineage(
-    consumed: Mapping[str, Sequence[types.Artifact]], pipeline_root: Path
+    consumed: Mapping[str, Sequence[types.Artifact]], pipeline_root: str | Path
 ) -> list[dict[str, Any]]:
     """The artifacts that a node reads, as ML Metadata knows them.
 
     Args:
         consumed: by input, as an executor gets them.
-        pipeline_root: folder of all artifacts of the pipeline.
+        pipeline_root: path or URI of the folder of all artifacts of the pipeline.
 
     Returns:
         Of each artifact, in order of their ids, `id`, `type`, `node` that made it (null for one
         from outside the pipeline), `name` of the input, and `uri`, relative to the root where it
         lies below it.
     """
-    listed = []
+    listed, root = [], staging.below(pipeline_root, "")
     for name, artifacts in consumed.items():
         for artifact in artifacts:
-            path = Path(artifact.uri)
-            inside = path.is_relative_to(pipeline_root)
-            relative = path.relative_to(pipeline_root) if inside else path
+            inside = artifact.uri.startswith(root)
+            relative = artifact.uri.removeprefix(root)
             listed.append(
                 {
                     "id": artifact.id,
                     "type": artifact.type_name,
-                    "node": relative.parts[0] if inside else None,
+                    "node": relative.partition("/")[0] if inside else None,
                     "name": name,
-                    "uri": str(relative),
+                    "uri": relative,
                 }
             )
     return sorted(listed, key=lambda entry: (entry["id"], entry["name"]))
 
 
-def _quarantined(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
+def _quarantined(uri: str) -> list[dict[str, str]]:
+    if not staging.exists(uri):
         return []
-    with path.open() as lines:
+    with staging.opened(uri) as lines:
         return [json.loads(line) for line in itertools.islice(lines, LISTED)]
 
 

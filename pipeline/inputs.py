@@ -13,7 +13,7 @@ import tensorflow_transform as tft
 from keras_ae import contract as c
 from keras_ae.datasets.streaming import StoredImages, StreamedTiles
 from keras_ae.tiles import Tiles, TileSource
-from pipeline import console, memory
+from pipeline import console, memory, staging
 from pipeline.preprocessing import PATCH_MOMENTS
 
 
@@ -77,8 +77,7 @@ def digest(settings: str, paths: Iterable[str | Path]) -> str:
     """Names settings and the contents of files, in 32 hexadecimal digits."""
     total = hashlib.sha256(settings.encode())
     for path in paths:
-        with Path(path).open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(staging.sha256(path))
     return total.hexdigest()[:32]
 
 

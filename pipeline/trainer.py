@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from keras_ae.export import export
 from keras_ae.presets import Preset
 from keras_ae.scoring import mse_of_each
 from keras_ae.training import Ladder, begin
-from pipeline import console, held
+from pipeline import console, held, staging
 from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 from pipeline.model_files import FLOOR, MODEL, STATE, SUMMARY
 
@@ -33,7 +34,7 @@ class StageConfig:
         tile: most pixels of a side that go through the served model at once.
         memory_limit: bytes of decoded training images above which they are streamed; None for half
             of the machine's memory.
-        checkpoints: folder for the state of unfinished stages.
+        checkpoints: folder, or its URI, for the state of unfinished stages.
         fingerprint: of the training code.
     """
 
@@ -68,46 +69,59 @@ def run_fn(fn_args: FnArgs) -> None:
     images.tell(loudly=ladder is None)
     if ladder is None:
         ladder = _begin(config, preset, batch_size, images, floor)
-    before = Path(fn_args.base_model).parent / STATE if config.start else None
-    if before is not None:
-        ladder.restore(before)
-    held.keep(foot, ladder)
-
-    writer = tf.summary.create_file_writer(fn_args.model_run_dir)
-    settings = _settings(config, preset, batch_size, images.streamed)
-    key = digest(data + settings, [before] if before else [])
-    checkpoint = Path(config.checkpoints) / f"{key}.npz"
-    with writer.as_default():
-        summary = ladder.climb(
-            config.stop, checkpoint=checkpoint, on_epoch=_log_epoch, progress=console.terminal()
+    with ExitStack() as stack:
+        before = []
+        if config.start:
+            state = staging.below(staging.parent(fn_args.base_model), STATE)
+            before.append(stack.enter_context(staging.fetched(state)))
+            ladder.restore(before[0])
+        held.keep(foot, ladder)
+        key = digest(data + _settings(config, preset, batch_size, images.streamed), before)
+        checkpoint, keep = stack.enter_context(
+            staging.kept(staging.below(config.checkpoints, f"{key}.npz"))
         )
-    artifact = Path(fn_args.serving_model_dir).parent
-    ladder.save(artifact / STATE)
-    linear.save(floor, artifact / FLOOR)
+        with tf.summary.create_file_writer(fn_args.model_run_dir).as_default():
+            summary = ladder.climb(
+                config.stop,
+                checkpoint=checkpoint,
+                on_checkpoint=keep,
+                on_epoch=_log_epoch,
+                progress=console.terminal(),
+            )
+        # Uploaded, where that is to be done, before the checkpoint goes.
+        place = stack.enter_context(staging.written(staging.parent(fn_args.serving_model_dir)))
+        _save(ladder, floor, fn_args, config, place)
+        facts = {
+            **dataclasses.asdict(summary),
+            "preset": preset.name,
+            "channels": config.channels,
+            "stride": config.stride,
+            "latent_channels": config.latent_channels,
+            "seed": config.seed,
+            "batch_size": batch_size,
+            "parameters": ladder.model.count_params(),
+            "flops_per_pixel": ladder.model.flops_per_pixel,
+            "decoded_bytes": images.decoded_bytes,
+            "placement": ladder.placement,
+            "tile": ladder.tiles.size,
+            "tiles_per_epoch": len(ladder.tiles),
+            "backend": keras.backend.backend(),
+            "losses": [float(f"{loss:.6g}") for loss in ladder.losses[config.start :]],
+        }
+        (place / SUMMARY).write_text(json.dumps(facts, indent=1))
+
+
+def _save(
+    ladder: Ladder, floor: linear.PatchPCA, fn_args: FnArgs, config: StageConfig, place: Path
+) -> None:
+    ladder.save(place / STATE)
+    linear.save(floor, place / FLOOR)
     with ladder.averaged() as model:
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
         val_mse = mse_of_each(model, (image for _, image in val_images))
-        model.save(artifact / MODEL)
-        serving = Path(fn_args.serving_model_dir)
+        model.save(place / MODEL)
+        serving = place / staging.name(fn_args.serving_model_dir)
         export(model, serving, floor=floor, val_mse=val_mse, tile=config.tile)
-    facts = {
-        **dataclasses.asdict(summary),
-        "preset": preset.name,
-        "channels": config.channels,
-        "stride": config.stride,
-        "latent_channels": config.latent_channels,
-        "seed": config.seed,
-        "batch_size": batch_size,
-        "parameters": model.count_params(),
-        "flops_per_pixel": model.flops_per_pixel,
-        "decoded_bytes": images.decoded_bytes,
-        "placement": ladder.placement,
-        "tile": ladder.tiles.size,
-        "tiles_per_epoch": len(ladder.tiles),
-        "backend": keras.backend.backend(),
-        "losses": [float(f"{loss:.6g}") for loss in ladder.losses[config.start :]],
-    }
-    (artifact / SUMMARY).write_text(json.dumps(facts, indent=1))
 
 
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:

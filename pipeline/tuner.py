@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from tfx.components.trainer.fn_args_utils import FnArgs
@@ -10,7 +9,7 @@ from tfx.components.tuner.component import TunerFnResult
 
 from keras_ae import linear, tuning
 from keras_ae.datasets.streaming import StoredImages
-from pipeline import console
+from pipeline import console, staging
 from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 
 
@@ -27,7 +26,7 @@ class TunerConfig:
         channels, stride, latent_channels: of the model.
         seed: of weights, tiles and search.
         memory_limit: as the Trainers have it.
-        checkpoints: folder for the state of unfinished work.
+        checkpoints: folder, or its URI, for the state of unfinished work.
         fingerprint: of the tuning code.
     """
 
@@ -66,7 +65,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     tuner = tuning.tuner(
         lambda batch_size: images.tiles(config.stride, batch_size, config.seed),
         _ValImages(fn_args.eval_files, config.channels),
-        directory=Path(config.checkpoints) / f"tuning-{name}",
+        directory=staging.below(config.checkpoints, f"tuning-{name}"),
         preset=config.preset,
         trials=config.trials,
         epochs=config.epochs,

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow_model_analysis as tfma
@@ -53,7 +52,7 @@ def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
           service; None where there is no such number.
         - `skipped_ssim`: test images that are too small for an SSIM.
     """
-    result = tfma.load_validation_result(str(Path(evaluation_uri)))
+    result = tfma.load_validation_result(evaluation_uri)
     slices = _slices(evaluation_uri, result)
     overall = slices.pop(_OVERALL)
     # One slice of all images says nothing that they do not, unless it is why the model fails.
@@ -105,7 +104,7 @@ def _slices(evaluation_uri: str, result: Any) -> dict[tuple[str, str], _Slice]:
         for failure in result.metric_validations_per_slice
     }
     found = {}
-    for record in tfma.load_metrics(str(Path(evaluation_uri))):
+    for record in tfma.load_metrics(evaluation_uri):
         values, changes = dict(_metrics(record, False)), dict(_metrics(record, True))
         key = _key(record.slice_key)
         found[key] = _Slice(values, changes, failed.get(key, set()))

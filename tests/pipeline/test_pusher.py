@@ -92,3 +92,31 @@ def test_the_digest_follows_names_and_contents(model):
     changed = executor.model_digest(model)
     (model / "saved_model.pb").rename(model / "renamed.pb")
     assert len({first, changed, executor.model_digest(model)}) == 3
+
+
+def test_a_version_in_a_bucket_is_one_when_its_last_file_is_there(model, bucket):
+    (model / "z").write_bytes(b"after saved_model.pb in the alphabet")
+    base = f"{bucket.uri}/push/keras_ae"
+    assert executor.newest_version(base) is None
+    versions = [
+        executor.publish(model, base, {"digest": str(i), "lineage": lineage})
+        for i, lineage in enumerate(("grey", "rgb"))
+    ]
+    numbers = [int(str(version).rpartition("/")[2]) for version in versions]
+    assert numbers[0] < numbers[1]
+    for number in numbers:
+        written = bucket.written(f"push/keras_ae/{number}/")
+        names = [name.removeprefix(f"push/keras_ae/{number}/") for name in written]
+        assert names[-1] == "saved_model.pb"
+        assert set(names[:-1]) == {"variables/variables.index", "z", str(executor.PROVENANCE)}
+    assert executor.newest_version(base) == versions[1]
+    assert executor.newest_version(base, "grey") == versions[0]
+    assert executor.provenance(versions[0]) == {"digest": "0", "lineage": "grey"}
+    bucket.write(f"push/keras_ae/{numbers[1] + 7}/variables/variables.index", b"half a version")
+    assert executor.newest_version(base) == versions[1]
+    assert str(executor.publish(model, base, {})).endswith(f"/{numbers[1] + 8}")
+
+
+def test_a_push_to_no_bucket_says_where(model, bucket):
+    with pytest.raises(StorageError, match="cannot read gs://no-such-bucket/push: "):
+        executor.publish(model, "gs://no-such-bucket/push", {})

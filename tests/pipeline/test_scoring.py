@@ -96,8 +96,10 @@ def beam_pipeline() -> beam.Pipeline:
 def scored(patterns, folders, pca, tmp_path, whole=None):
     floors = Floors(pca, 8, whole)
     file = tmp_path / "images.jsonl"
-    parts = score(beam_pipeline, patterns, folders, LAYOUT, floors, 3, file)
-    return parts, [json.loads(line) for line in file.read_text().splitlines()]
+    parts = str(tmp_path / "parts")
+    found = score(beam_pipeline, patterns, folders, LAYOUT, floors, 3, file, parts)
+    assert not Path(parts).exists()
+    return found, [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def answers_of(folder: str, pattern: str) -> dict[str, dict[str, float]]:

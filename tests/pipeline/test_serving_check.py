@@ -14,7 +14,7 @@ from keras_ae import linear
 from keras_ae.datasets.sources import Record
 from keras_ae.export import export
 from keras_ae.models import ConvAutoencoder
-from pipeline.components.image_example_gen.executor import to_example
+from pipeline.components.image_example_gen.examples import to_example
 from pipeline.components.pusher import executor as pusher
 from pipeline.components.serving_check import executor
 
@@ -32,6 +32,7 @@ with np.load(expected) as arrays:
         assert np.abs(answer - arrays[name.replace("images", "reconstructions")]).max() <= 1
     print(len(names), "alike")
 """
+FIND = "import pathlib, sys; sys.exit(not pathlib.Path(sys.argv[1], 'saved_model.pb').is_file())"
 REFUSE = "import sys; sys.exit('starting\\nerror: REST: 7 grey levels')"
 
 
@@ -49,21 +50,21 @@ def made(photographs, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def check(photographs, encode, tmp_path, made):
-    """Runs ServingCheck: check(model folder, command, blessed) -> its InfraBlessing."""
+    """Runs ServingCheck: check(model folder, command, blessed, root) -> its InfraBlessing."""
     place = tmp_path / "examples" / "Split-test"
     place.mkdir(parents=True)
     with tf.io.TFRecordWriter(str(place / "data.gz"), options="GZIP") as writer:
         for i, photograph in enumerate(photographs):
             writer.write(to_example(Record(f"{i}.png", encode(photograph, "PNG")), 3))
 
-    def run(model: Path = made, command=(sys.executable, "-c", CHECK), blessed: int = 1):
+    def run(model=made, command=(sys.executable, "-c", CHECK), blessed=1, root=tmp_path):
         examples = artifact(standard_artifacts.Examples, tmp_path / "examples")
         examples.split_names = '["test"]'
-        infra_blessing = artifact(standard_artifacts.InfraBlessing, tmp_path / "blessing")
+        infra_blessing = artifact(standard_artifacts.InfraBlessing, f"{root}/blessing")
         node = {"model_blessing": [model_blessing(tmp_path, blessed)]}
         node |= {"examples": [examples], "model": [artifact(standard_artifacts.Model, model)]}
         properties = {
-            "push_destination": str(tmp_path / "push"),
+            "push_destination": f"{root}/push",
             "tile": TILE,
             "command": json.dumps(command),
         }
@@ -74,28 +75,28 @@ def check(photographs, encode, tmp_path, made):
     return run
 
 
-def artifact(kind, uri: Path):
+def artifact(kind, uri):
     made = kind()
     made.uri = str(uri)
     return made
 
 
-def model_blessing(tmp_path: Path, blessed: int = 1):
-    blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "evaluated")
+def model_blessing(root, blessed: int = 1):
+    blessing = artifact(standard_artifacts.ModelBlessing, f"{root}/evaluated")
     blessing.set_int_custom_property("blessed", blessed)
     return blessing
 
 
-def push(model: Path, infra_blessing, tmp_path: Path):
+def push(model, infra_blessing, root):
     """Runs the Pusher; its PushedModel."""
-    pushed = artifact(standard_artifacts.PushedModel, tmp_path / "pushed")
+    pushed = artifact(standard_artifacts.PushedModel, f"{root}/pushed")
     destination = pusher_pb2.PushDestination(
-        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(tmp_path / "push"))
+        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{root}/push")
     )
     pusher.Executor().Do(
         {
             "model": [artifact(standard_artifacts.Model, model)],
-            "model_blessing": [model_blessing(tmp_path)],
+            "model_blessing": [model_blessing(root)],
             "infra_blessing": [infra_blessing],
         },
         {"pushed_model": [pushed]},
@@ -163,3 +164,23 @@ def test_what_is_not_to_be_pushed_is_not_compared(check, made, tmp_path):
     assert check(command=command).get_int_custom_property("blessed") == 1
     pusher.publish(made / "Format-Serving", tmp_path / "push", {"digest": "another"})
     assert check(command=command).get_int_custom_property("blessed") == 0
+
+
+def test_in_a_bucket_it_is_compared_and_pushed_once(check, made, tmp_path, bucket):
+    model = bucket.put(made, "model")
+    blessing = check(model, (sys.executable, "-c", FIND), root=bucket.uri)
+    assert blessing.get_int_custom_property("blessed") == 1
+    names = [name.removeprefix("blessing/") for name in bucket.names("blessing/")]
+    assert sorted(names) == [executor.EXPECTED, executor.BLESSED]
+    pushed = push(model, blessing, bucket.uri)
+    assert pushed.get_int_custom_property("pushed") == 1
+    version = pusher.newest_version(f"{bucket.uri}/push")
+    assert pushed.get_string_custom_property("pushed_destination") == version
+    digest = pusher.model_digest(made / "Format-Serving")
+    assert pusher.provenance(version)["digest"] == digest
+    # It is in service now: neither compared nor pushed again.
+    blessing = check(model, (sys.executable, "-c", REFUSE), root=bucket.uri)
+    assert blessing.get_int_custom_property("blessed") == 1
+    again = push(model, blessing, bucket.uri)
+    assert again.get_int_custom_property("pushed") == 0
+    assert again.get_string_custom_property(pusher.UNCHANGED) == version

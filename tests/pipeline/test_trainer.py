@@ -9,7 +9,7 @@ from keras_ae import linear, presets
 from keras_ae.datasets.sources import Record
 from keras_ae.datasets.streaming import StoredImages
 from pipeline import held, inputs, trainer
-from pipeline.components.image_example_gen.executor import to_example
+from pipeline.components.image_example_gen.examples import to_example
 
 CONFIG = trainer.StageConfig(
     start=0,

@@ -1,20 +1,24 @@
 """All models on all images, on Beam: exact sums, a bounded table, and a line for each image."""
 
-import pickle
+import io
+import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 
 from keras_ae.contract import SPLITS
-from keras_ae.scores import Layout, Sample, Sums, Table
+from keras_ae.scores import Layout, Sample, Sums, Table, table
+from pipeline import staging
 from pipeline.components.budget_comparison.floors import Floors
 from pipeline.components.budget_comparison.lines import Lines
 from pipeline.components.budget_comparison.models import Models
+
+_SLICE = "slice/"
 
 
 class Scores(NamedTuple):
@@ -37,6 +41,7 @@ def score(
     floors: Floors,
     channels: int,
     images_file: Path,
+    parts: str,
 ) -> dict[str, Scores]:
     """Scores every model on every image.
 
@@ -52,6 +57,7 @@ def score(
         floors: the linear floors.
         channels: 1 or 3.
         images_file: gets a line of JSON for each image, see `lines.Lines`.
+        parts: folder, or its URI, that all workers of the pipeline can write; it is removed.
 
     Returns:
         The scores of each split that has a file.
@@ -65,29 +71,30 @@ def score(
         for index, file in enumerate(sorted(tf.io.gfile.glob(pattern)))
     ]
     paths = [path for ladder in layout.seeds for of_seed in models[ladder] for path in of_seed]
-    with tempfile.TemporaryDirectory(dir=images_file.parent) as folder:
-        place = Path(folder)
+    tf.io.gfile.makedirs(parts)
+    try:
         with make_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Files" >> beam.Create(files)
                 | "Spread" >> beam.Reshuffle()
-                | "Score" >> beam.ParDo(_ScoreFile(paths, layout, floors, channels, place))
+                | "Score" >> beam.ParDo(_ScoreFile(paths, layout, floors, channels, parts))
                 | "Sum" >> beam.CombinePerKey(_Combine())
-                | "Keep" >> beam.Map(_keep, place)
+                | "Keep" >> beam.Map(_keep, parts)
             )
-        _join([_part(place, split, index) for split, index, _ in files], images_file)
-        return {split: _kept(place / split) for split in patterns if (place / split).exists()}
+        _join([_part(parts, split, index) for split, index, _ in files], images_file)
+        kept = {split: _file(parts, split) for split in patterns}
+        return {split: _kept(file) for split, file in kept.items() if staging.exists(file)}
+    finally:
+        tf.io.gfile.rmtree(parts)
 
 
 class _ScoreFile(beam.DoFn):
     """A file to tables of the scores of its images; and their lines, beside."""
 
-    def __init__(
-        self, paths: list[str], layout: Layout, floors: Floors, channels: int, place: Path
-    ):
+    def __init__(self, paths: list[str], layout: Layout, floors: Floors, channels: int, parts: str):
         self._paths, self._layout, self._floors = paths, layout, floors
-        self._channels, self._place = channels, place
+        self._channels, self._parts = channels, parts
 
     def setup(self) -> None:
         self._models = Models(self._paths, self._floors, self._channels)
@@ -95,7 +102,7 @@ class _ScoreFile(beam.DoFn):
     def process(self, element: tuple[str, int, str]) -> Iterator[tuple[str, Table]]:
         split, index, file = element
         write = Lines(split, self._layout)
-        with _part(self._place, split, index).open("w") as lines:
+        with staging.opened(_part(self._parts, split, index), "w") as lines:
             for table, size in self._models.score(file):
                 lines.write(write(table, *size))
                 yield split, table
@@ -127,21 +134,37 @@ class _Combine(beam.CombineFn):
         return Scores(sums, sample.table())
 
 
-def _keep(item: tuple[str, Scores], place: Path) -> None:
-    split, scores = item
-    (place / split).write_bytes(pickle.dumps(scores))
+def _keep(item: tuple[str, Scores], parts: str) -> None:
+    split, (sums, table) = item
+    texts = {"sources": table.sources, "digests": table.digests}
+    texts |= {f"{_SLICE}{by}": column for by, column in table.slices.items()}
+    arrays: dict[str, Any] = {name: column.astype(str) for name, column in texts.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, sums=json.dumps(sums.listed()), values=table.values, **arrays)
+    with staging.opened(_file(parts, split), "wb") as file:
+        file.write(buffer.getvalue())
 
 
-def _kept(file: Path) -> Scores:
-    return pickle.loads(file.read_bytes())
+def _kept(file: str) -> Scores:
+    with staging.opened(file, "rb") as stream:
+        arrays = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+    slices = {n.removeprefix(_SLICE): arrays[n] for n in arrays.files if n.startswith(_SLICE)}
+    return Scores(
+        Sums.of(json.loads(str(arrays["sums"]))),
+        table(arrays["sources"], arrays["digests"], slices, arrays["values"]),
+    )
 
 
-def _part(place: Path, split: str, index: int) -> Path:
-    return place / f"{SPLITS.index(split)}-{index:05d}.jsonl"
+def _file(parts: str, split: str) -> str:
+    return staging.below(parts, f"{split}.npz")
 
 
-def _join(parts: Iterable[Path], whole: Path) -> None:
+def _part(parts: str, split: str, index: int) -> str:
+    return staging.below(parts, f"{SPLITS.index(split)}-{index:05d}.jsonl")
+
+
+def _join(parts: Iterable[str], whole: Path) -> None:
     with whole.open("wb") as target:
         for part in parts:
-            with part.open("rb") as source:
+            with staging.opened(part, "rb") as source:
                 shutil.copyfileobj(source, target)

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ def load(folders: Sequence[str], channels: int) -> list[Served]:
             return _loaded.setdefault(folder, served)
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(ready, map(str, map(Path, folders))))
+        return list(pool.map(ready, map(str, folders)))
 
 
 def forget() -> None:

@@ -5,9 +5,12 @@ import json
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import tensorflow as tf
 from tfx import types
 from tfx.components.pusher import executor
 from tfx.proto import pusher_pb2
@@ -15,6 +18,8 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from keras_ae.errors import StorageError
+from pipeline import staging
+from pipeline.staging import Uri
 
 PROVENANCE = Path("assets.extra") / "keras_ae.json"
 UNCHANGED = "unchanged_version"
@@ -36,40 +41,51 @@ class Executor(executor.Executor):
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
-        base = Path(destination.filesystem.base_directory)
-        model = Path(self.GetModelPath(input_dict))
-        lineage = json.loads(exec_properties["custom_config"] or "{}").get("lineage", "")
-        digest = model_digest(model)
+        base = destination.filesystem.base_directory
+        facts = {
+            "lineage": json.loads(exec_properties["custom_config"] or "{}").get("lineage", ""),
+            "artifact": artifact_utils.get_single_uri(input_dict["model"]),
+        }
         newest = newest_version(base)
-        if newest is not None and provenance(newest).get("digest") == digest:
-            self._MarkNotPushed(pushed)
-            pushed.set_string_custom_property(UNCHANGED, str(newest))
-            return
-        artifact = artifact_utils.get_single_instance(input_dict["model"]).uri
-        version = publish(model, base, {"digest": digest, "lineage": lineage, "artifact": artifact})
-        self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
+        with staging.fetched(self.GetModelPath(input_dict)) as model:
+            digest = model_digest(model)
+            if newest is not None and provenance(newest).get("digest") == digest:
+                self._MarkNotPushed(pushed)
+                pushed.set_string_custom_property(UNCHANGED, str(newest))
+                return
+            version = publish(model, base, {"digest": digest, **facts})
+        name = staging.name(version)
+        self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=name)
 
 
-def publish(model: Path, base: Path, facts: dict[str, Any]) -> Path:
+def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
     """Copies a SavedModel to a new version folder, which appears whole or not at all.
+
+    At a remote URI, where nothing can be renamed, `saved_model.pb` comes last: a server that looks
+    there meanwhile finds no model in the folder and asks again later. Two pushes to one such place
+    within a second are not told apart.
 
     Args:
         model: folder of the SavedModel.
-        base: folder of the versions; made if missing. Names that are no integers are left alone.
+        base: folder of the versions, or its URI; made if missing. Names that are no integers are
+            left alone.
         facts: written to `assets.extra/keras_ae.json` of the version.
 
     Returns:
-        The version's folder; its name is the time in seconds, or one more than the newest version.
+        The version's folder, or its URI; its name is the time in seconds, or one more than the
+        newest version.
 
     Raises:
         StorageError: if it cannot be written; nothing is left behind.
     """
+    if staging.is_remote(base):
+        return _upload(model, str(base), facts)
+    base = Path(base)
     incoming = base / f".incoming-{uuid.uuid4().hex}"
     try:
         base.mkdir(parents=True, exist_ok=True)
         shutil.copytree(model, incoming)
-        (incoming / PROVENANCE).parent.mkdir(exist_ok=True)
-        (incoming / PROVENANCE).write_text(json.dumps(facts, indent=1))
+        _note(incoming, facts)
         return _rename(incoming, base)
     except OSError as error:
         raise StorageError(f"cannot push to {base}: {error}") from error
@@ -79,8 +95,7 @@ def publish(model: Path, base: Path, facts: dict[str, Any]) -> Path:
 
 def _rename(incoming: Path, base: Path) -> Path:
     while True:
-        newest = newest_version(base)
-        number = max(int(time.time()), int(newest.name) + 1 if newest else 0)
+        number = _next(base)
         try:
             # Renaming a folder onto another that holds files fails: two pushes never mix.
             return incoming.rename(base / str(number))
@@ -89,21 +104,60 @@ def _rename(incoming: Path, base: Path) -> Path:
                 raise
 
 
-def newest_version(base: Path, lineage: str | None = None) -> Path | None:
-    """The version folder with the largest number, of one lineage if that is given."""
-    if not base.is_dir():
-        return None
-    versions = [path for path in base.iterdir() if path.name.isdigit() and path.is_dir()]
-    if lineage is not None:
-        versions = [path for path in versions if provenance(path).get("lineage") == lineage]
-    return max(versions, key=lambda path: int(path.name), default=None)
+def _upload(model: Path, base: str, facts: dict[str, Any]) -> str:
+    version = staging.below(base, _next(base))
+    with TemporaryDirectory() as folder:
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        _note(Path(folder), facts)
+        try:
+            staging.copied(folder, version)
+        except StorageError as error:
+            with suppress(tf.errors.OpError):
+                tf.io.gfile.rmtree(version)
+            raise StorageError(f"cannot push to {base}: {error}") from error
+    return version
 
 
-def provenance(version: Path) -> dict[str, Any]:
+def _note(version: Path, facts: dict[str, Any]) -> None:
+    (version / PROVENANCE).parent.mkdir(exist_ok=True)
+    (version / PROVENANCE).write_text(json.dumps(facts, indent=1))
+
+
+def _next(base: Uri) -> int:
+    return max([int(time.time()), *(number + 1 for number in _numbers(base))])
+
+
+def newest_version(base: Uri, lineage: str | None = None) -> Uri | None:
+    """The version folder with the largest number, of one lineage if that is given.
+
+    A version at a remote URI is one when its `saved_model.pb` is there.
+
+    Args:
+        base: folder of the versions, or its URI.
+        lineage: that `publish` noted of the version.
+    """
+    for number in sorted(_numbers(base), reverse=True):
+        remote = staging.is_remote(base)
+        version: Uri = staging.below(base, number) if remote else Path(base) / str(number)
+        if remote and not staging.exists(staging.below(version, staging.LAST)):
+            continue
+        if lineage is None or provenance(version).get("lineage") == lineage:
+            return version
+    return None
+
+
+def _numbers(base: Uri) -> list[int]:
+    if staging.is_remote(base):
+        return [int(name) for name in staging.names(base) if name.isdigit()]
+    folders = Path(base).iterdir() if Path(base).is_dir() else ()
+    return [int(path.name) for path in folders if path.name.isdigit() and path.is_dir()]
+
+
+def provenance(version: Uri) -> dict[str, Any]:
     """What `publish` noted of a version; empty for one that it did not write."""
     try:
-        return dict(json.loads((version / PROVENANCE).read_text()))
-    except (OSError, ValueError):
+        return dict(json.loads(staging.read_text(staging.below(version, PROVENANCE))))
+    except (OSError, ValueError, tf.errors.NotFoundError):
         return {}
 
 

@@ -24,6 +24,7 @@ from keras_ae.datasets.decoding import decode_stored
 from keras_ae.tiles import to_float, to_uint8
 from pipeline.components.pusher.executor import model_digest, newest_version, provenance
 from pipeline.model_files import MODEL
+from pipeline.staging import fetched, written
 
 EXPECTED = "EXPECTED.npz"
 BLESSED, NOT_BLESSED = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
@@ -46,28 +47,32 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Compares a model that is to be pushed, and marks the blessing."""
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        place = Path(blessing.uri)
-        place.mkdir(parents=True, exist_ok=True)
-        model = artifact_utils.get_single_instance(input_dict["model"])
-        saved_model = Path(path_utils.serving_model_path(model.uri))
         evaluated = artifact_utils.get_single_instance(input_dict["model_blessing"])
-        if not model_utils.is_model_blessed(evaluated):
-            _mark(blessing, blessed=False)
-            return
-        if _in_service(saved_model, Path(exec_properties["push_destination"])):
-            _mark(blessing, blessed=True)
-            return
-        examples = artifact_utils.get_single_instance(input_dict["examples"])
-        split = artifact_utils.get_split_uri([examples], c.TEST)
-        reason = compare(
-            Path(model.uri) / MODEL,
-            saved_model,
-            f"{split}/*.gz",
-            exec_properties["tile"],
-            json.loads(exec_properties["command"]),
-            place / EXPECTED,
-        )
-        _mark(blessing, blessed=not reason, reason=reason)
+        model = artifact_utils.get_single_uri(input_dict["model"])
+        with written(blessing.uri) as place:
+            if not model_utils.is_model_blessed(evaluated):
+                _mark(blessing, place, blessed=False)
+                return
+            with fetched(model) as folder:
+                reason = _compare(folder, input_dict, exec_properties, place / EXPECTED)
+            _mark(blessing, place, blessed=not reason, reason=reason)
+
+
+def _compare(
+    model: Path,
+    input_dict: dict[str, list[types.Artifact]],
+    exec_properties: dict[str, Any],
+    expected: Path,
+) -> str:
+    """What differs in a Model artifact that is not in service already."""
+    saved_model = Path(path_utils.serving_model_path(str(model)))
+    if _in_service(saved_model, exec_properties["push_destination"]):
+        return ""
+    examples = artifact_utils.get_single_instance(input_dict["examples"])
+    split = artifact_utils.get_split_uri([examples], c.TEST)
+    command = json.loads(exec_properties["command"])
+    tile = exec_properties["tile"]
+    return compare(model / MODEL, saved_model, f"{split}/*.gz", tile, command, expected)
 
 
 def compare(
@@ -167,14 +172,14 @@ def _verdict(process: subprocess.Popen[str]) -> str:
     return lines[-1].removeprefix("error: ")
 
 
-def _in_service(saved_model: Path, base: Path) -> bool:
+def _in_service(saved_model: Path, base: str) -> bool:
     newest = newest_version(base)
     return newest is not None and provenance(newest).get("digest") == model_digest(saved_model)
 
 
-def _mark(blessing: types.Artifact, *, blessed: bool, reason: str = "") -> None:
+def _mark(blessing: types.Artifact, place: Path, *, blessed: bool, reason: str = "") -> None:
     """As TFX's InfraValidator does."""
-    (Path(blessing.uri) / (BLESSED if blessed else NOT_BLESSED)).touch()
+    (place / (BLESSED if blessed else NOT_BLESSED)).write_bytes(b"")
     blessing.set_int_custom_property("blessed", int(blessed))
     if reason:
         blessing.set_string_custom_property(REASON, reason)
