@@ -18,8 +18,9 @@ from typing import Any
 
 from keras_ae.datasets import sources
 from keras_ae.errors import KerasAEError, StorageError
-from pipeline import console, memory
+from pipeline import console, engines, flags
 from pipeline.order import depth_first
+from pipeline.staging import check_reachable
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     logs = arguments.root / "logs"
     for place in (arguments.root, logs, arguments.push_dir):
-        _check_writable(place)
+        check_reachable(place)
     log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     console.say(
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         try:
             _run(arguments)
         except Exception as error:
-            known = _cause(error)
+            known = _cause(error) or _cause_in_worker(error)
             if known is not None:
                 raise known from error
             logging.exception("the run failed")
@@ -71,6 +72,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
+    from pipeline import beam_operator
     from pipeline.definition import create_pipeline
 
     lineage = _lineage(arguments)
@@ -82,30 +84,12 @@ def _run(arguments: argparse.Namespace) -> None:
         data_fingerprint=sources.open_source(arguments.data).fingerprint(),
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
-        budgets=arguments.budgets,
-        preset=arguments.preset,
-        channels=arguments.channels,
-        seed=arguments.seed,
-        seeds=arguments.seeds,
-        with_baseline=arguments.with_baseline,
-        batch_size=arguments.batch_size,
-        tile=arguments.tile,
-        memory_limit=_bytes(arguments.memory_limit),
-        max_bad_share=arguments.max_bad_share,
-        tolerance=arguments.tolerance,
-        min_gain=arguments.min_gain,
-        max_drop=arguments.max_drop,
-        max_slice_drop=arguments.max_slice_drop,
-        tune=arguments.tune,
-        tune_epochs=arguments.tune_epochs,
-        tune_parameters=arguments.tune_parameters,
         in_service=_in_service(arguments.push_dir, lineage),
         check_command=arguments.check_command,
         command=arguments.command,
-        mlflow=_mlflow(arguments),
+        **flags.settings(arguments),
         metadata_connection_config=connection,
-        # With threads of its own Beam was seen to wait for ever once a disk was full.
-        beam_pipeline_args=["--direct_running_mode=in_memory"],
+        beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
     )
     compiled = compiler.Compiler().compile(pipeline)
     for node in compiled.nodes:
@@ -118,7 +102,8 @@ def _run(arguments: argparse.Namespace) -> None:
     watch = _NodeWatch(max(len(node.pipeline_node.node_info.id) for node in ordered))
     logging.getLogger().addHandler(watch)
     try:
-        LocalDagRunner().run_with_ir(compiled)
+        with beam_operator.engine(arguments.beam_arguments):
+            LocalDagRunner().run_with_ir(compiled)
     finally:
         logging.getLogger().removeHandler(watch)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
@@ -163,7 +148,7 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
     from pipeline.components.report import executor as report
 
     found = outputs.artifacts_of_last_run(connection, lineage)
-    (examples,), (report_artifact,) = found["Examples"], found["keras_ae.Report"]
+    (examples,), (report_artifact,) = found["Examples"], found["pipeline.ReportArtifact"]
     place = outputs.folder(report_artifact)
     for name in (report.COMPARISON, report.IMAGES, report.REPORT):
         _replace(place / name, arguments.root / name)
@@ -222,16 +207,6 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, A
     )
 
 
-def _mlflow(arguments: argparse.Namespace) -> dict[str, str] | None:
-    if arguments.mlflow_uri is None:
-        return None
-    return {"uri": arguments.mlflow_uri, "experiment": arguments.mlflow_experiment}
-
-
-def _bytes(limit: float | None) -> int | None:
-    return None if limit is None else int(limit * memory.GB)
-
-
 def _lineage(arguments: argparse.Namespace) -> str:
     """Names runs whose models can stand in for each other: same place of data, same kind."""
     text = json.dumps([_resolved(arguments.data), arguments.preset, arguments.channels])
@@ -262,20 +237,19 @@ def _in_service(push_dir: Path, lineage: str) -> str | None:
     return None
 
 
-def _check_writable(place: Path) -> None:
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        probe = place / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise StorageError(f"cannot write to {place}: {error.strerror}") from error
-
-
 def _replace(source: Path, target: Path) -> None:
     partial = target.with_name(target.name + ".partial")
     shutil.copyfile(source, partial)
     partial.replace(target)
+
+
+def _cause_in_worker(error: Exception) -> KerasAEError | None:
+    from pipeline import beam_workers
+
+    known = beam_workers.cause(error)
+    if known is not None:
+        logging.exception("a worker failed")
+    return known
 
 
 def _cause(error: BaseException) -> KerasAEError | None:

@@ -20,7 +20,7 @@ class Run:
             env={**os.environ, "KERAS_BACKEND": "jax"},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800,
         )
         self.status, self.out, self.errors = done.returncode, done.stdout, done.stderr
         pattern = r"^  (\w+) +(cached|[\d.]+ s)$"

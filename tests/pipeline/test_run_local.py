@@ -3,6 +3,7 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,11 @@ def test_a_wrong_flag_is_told(flags, text, capsys):
         (["--budgets", "1,2", "--data", "my images"], " --data 'my images' --budgets 1,2"),
         (["--root", "runs/mine", "--seeds", "2"], " --root runs/mine --seeds 2"),
         (["--with-baseline", "--memory-limit", "0.5"], " --with-baseline --memory-limit 0.5"),
+        (["--workers", "2"], " --workers 2"),
+        (
+            ["--beam-runner", "flink", "--", "--flink_master=host:1", "--job_name=my job"],
+            " --beam-runner flink -- --flink_master=host:1 '--job_name=my job'",
+        ),
     ],
 )
 def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, command):
@@ -87,6 +93,25 @@ def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, 
     assert arguments.command == f"python pipeline/run_local.py{command}"
     again = parse_arguments(shlex.split(arguments.command)[2:])
     assert vars(again) == vars(arguments)
+
+
+def test_an_engine_that_is_not_here_is_told_before_anything_starts(tmp_path, capsys):
+    flags = ["--root", str(tmp_path / "root"), "--beam-runner", "spark"]
+    assert main([*flags, "--", "--job_server_java_launcher=/no/java"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the engine spark needs Java")
+    assert not (tmp_path / "root").exists()
+
+
+def test_dataflow_is_refused_a_folder_of_this_machine(tmp_path, capsys, monkeypatch):
+    client = "apache_beam.runners.dataflow.internal.apiclient"
+    monkeypatch.setitem(sys.modules, client, types.ModuleType(client))
+    options = ["--project=p", "--region=r", "--temp_location=gs://b/t", "--sdk_container_image=i"]
+    root = tmp_path / "root"
+    assert main(["--root", str(root), "--beam-runner", "dataflow", "--", *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "do not see the folder --root; run_kubeflow.py" in line
+    assert not root.exists()
 
 
 def test_flags_are_checked_before_anything_heavy_is_imported():

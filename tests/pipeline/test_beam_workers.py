@@ -1,0 +1,77 @@
+import os
+
+import apache_beam as beam
+import pytest
+
+from keras_ae.errors import DataError, KerasAEError, StorageError
+from pipeline import beam_operator, beam_workers, engines
+
+TWO = engines.beam_arguments(engines.DIRECT, 2, [])
+TEXT = """Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1498, in process
+{error} [while running 'Check']
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "work.py", line 2128, in <lambda>
+{error} [while running 'Check']
+"""
+
+
+def _refuse(number: int) -> int:
+    if number == 1:
+        raise DataError("the image cannot be decoded")
+    return number
+
+
+def _die(number: int) -> int:
+    if number == 1:
+        os._exit(9)
+    return number
+
+
+def _run(work) -> None:
+    with beam_operator.engine(TWO), beam.Pipeline(argv=TWO) as pipeline:
+        _ = pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work)
+
+
+def test_an_error_in_a_worker_is_the_project_s_own():
+    with pytest.raises(RuntimeError) as caught:
+        _run(_refuse)
+    known = beam_workers.cause(caught.value)
+    assert type(known) is DataError
+    assert str(known) == "the image cannot be decoded"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_dies_ends_the_run():
+    with pytest.raises(KerasAEError, match=r"a worker process died.* fewer --workers need less"):
+        _run(_die)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        ("keras_ae.errors.DataError: no image", DataError, "no image"),
+        ("RuntimeError: DataError: no image", DataError, "no image"),
+        (
+            "RuntimeError: OSError: [Errno 28] No space left on device: '/x'",
+            StorageError,
+            "cannot write: No space left on device: '/x'; what earlier runs made is kept",
+        ),
+        (
+            "google.api_core.exceptions.ForbiddenError: no bucket",
+            KerasAEError,
+            "a worker failed: ForbiddenError: no bucket; the details are in the log",
+        ),
+    ],
+)
+def test_a_traceback_of_a_worker_is_told_in_one_line(error, kind, text):
+    known = beam_workers.cause(RuntimeError(TEXT.format(error=error)))
+    assert type(known) is kind
+    assert str(known) == text
+
+
+def test_other_errors_are_left_alone():
+    assert beam_workers.cause(RuntimeError("OSError: [Errno 28] No space left on device")) is None
