@@ -1,5 +1,6 @@
 """The pipeline itself: what runs, on what, in which order. Knows no runner and no path."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipeline.components.image_example_gen.component import ImageExampleGen
 from pipeline.components.pusher import executor as pusher_executor
 from pipeline.components.report.component import Report
 from pipeline.components.serving_check.component import ServingCheck
+from pipeline.components.stage_trainer.component import StageTrainer
 from pipeline.evaluation import Limits, eval_config
 from pipeline.fingerprint import source_fingerprint
 
@@ -37,9 +39,9 @@ def create_pipeline(
     push_destination: str,
     checkpoints: str,
     budgets: tuple[int, ...] = ladder.DEFAULT,
-    preset: str = presets.DEFAULT,
+    preset: Any = presets.DEFAULT,
     channels: int = 3,
-    seed: int = 0,
+    seed: Any = 0,
     seeds: int = 1,
     with_baseline: bool = False,
     batch_size: int = 32,
@@ -66,13 +68,15 @@ def create_pipeline(
         pipeline_name: name under which results are cached; also the lineage of what is pushed.
         pipeline_root: where artifacts go.
         data: what `keras_ae.datasets.sources.open_source` takes, or a runtime parameter.
-        data_fingerprint: digest of the data's content, so that a change of it is noticed.
+        data_fingerprint: digest of the data's content, so that a change of it is noticed, or a
+            runtime parameter.
         push_destination: folder of the version folders.
         checkpoints: folder for the state of unfinished stages.
         budgets: increasing numbers of epochs; one Trainer each.
-        preset: a name in `keras_ae.presets.PRESETS`.
+        preset: a name in `keras_ae.presets.PRESETS`, or a runtime parameter if nothing is tuned.
         channels: 1 (grey) or 3 (RGB).
-        seed: of initial weights, crops, flips and order.
+        seed: of initial weights, crops, flips and order, or a runtime parameter if it is the only
+            one and nothing is tuned.
         seeds: how many ladders, of this seed and the following ones, are trained and compared.
         with_baseline: whether the plain network is trained and compared beside, with the first
             seed and as it is, not tuned.
@@ -131,11 +135,9 @@ def create_pipeline(
         },
     )
     settings = {
-        "preset": preset,
         "channels": channels,
         "stride": presets.STRIDE,
         "latent_channels": presets.LATENT_CHANNELS,
-        "seed": seed,
         "batch_size": batch_size,
         "tile": tile,
         "memory_limit": memory_limit,
@@ -147,20 +149,19 @@ def create_pipeline(
         space = SearchSpace(presets.get(preset), batch_size, tune_parameters, channels)
         tuning = {"trials": tune, "epochs": tune_epochs, "parameters": space.parameters}
         trial = {name: value for name, value in settings.items() if name != "tile"}
-        tuner = _tuner({**trial, **tuning}, examples, graph)
-    all_seeds = range(seed, seed + seeds)
-    trainers = _trainers(budgets, settings, examples, graph, tuner)
-    for other in all_seeds[1:]:
-        seeded = {**settings, "seed": other}
-        trainers |= _trainers(budgets, seeded, examples, graph, tuner, other_seed=other)
+        tuner = _tuner({**trial, **tuning, "preset": preset, "seed": seed}, examples, graph)
+    ladder_of = functools.partial(
+        _trainers, budgets, examples=examples, transform_graph=graph, settings=settings
+    )
+    trainers = ladder_of(preset=preset, seed=seed, tuner=tuner)
+    for i in range(1, seeds):
+        trainers |= ladder_of(preset=preset, seed=seed + i, tuner=tuner, other_seed=seed + i)
     if with_baseline:
-        plain = {**settings, "preset": presets.BASELINE}
-        trainers |= _trainers(budgets, plain, examples, graph, None, name=BASELINE)
+        trainers |= ladder_of(preset=presets.BASELINE, seed=seed, name=BASELINE)
     models = {key: trainer.outputs["model"] for key, trainer in trainers.items()}
     comparison = BudgetComparison(
         examples=examples,
         models=models,
-        seeds=all_seeds,
         tuner_results=tuner.outputs["tuner_results"] if tuner else None,
         tuning={**tuning, "preset": preset, "batch_size": batch_size} if tuning else None,
         tolerance=tolerance,
@@ -196,7 +197,6 @@ def create_pipeline(
         },
         models=models,
         in_service=baseline.outputs["result"] if baseline else None,
-        seeds=all_seeds,
         limits=limits._asdict(),
         command=command,
         data_fingerprint=data_fingerprint,
@@ -237,26 +237,34 @@ def _tuner(settings, examples, transform_graph) -> Any:
 
 
 def _trainers(
-    budgets, settings, examples, transform_graph, tuner, name=keys.MODEL, other_seed=None
+    budgets: tuple[int, ...],
+    *,
+    examples: Any,
+    transform_graph: Any,
+    settings: Mapping[str, Any],
+    preset: Any,
+    seed: Any,
+    tuner: Any = None,
+    name: str = keys.MODEL,
+    other_seed: int | None = None,
 ) -> dict[str, Any]:
     """The chain of Trainers of one ladder, by the key of their models in the comparison.
 
     The first seed's have the names and settings of a run without other seeds, whose results serve.
     """
-    settings = {**settings, "fingerprint": source_fingerprint("pipeline.trainer")}
+    code = source_fingerprint("pipeline.components.stage_trainer.executor")
     trainers: dict[str, Any] = {}
     model = None
     for stage in ladder.stages(budgets):
         key = keys.model_key(stage.stop, other_seed, name)
-        trainer = components.Trainer(
-            run_fn="pipeline.trainer.run_fn",
+        trainer = StageTrainer(
             examples=examples,
             transform_graph=transform_graph,
+            preset=preset,
+            seed=seed,
+            settings={**settings, "start": stage.start, "stop": stage.stop, "fingerprint": code},
             base_model=model,
             hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
-            train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
-            eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
-            custom_config={**settings, "start": stage.start, "stop": stage.stop},
         ).with_id(f"Trainer_{key.removeprefix(f'{keys.MODEL}_')}")
         trainers[key] = trainer
         model = trainer.outputs["model"]

@@ -30,13 +30,17 @@ def source_fingerprint(module: str) -> str:
     """
     digest = hashlib.sha256()
     code = _closure(module)
-    # Templates and the like lie beside the code that reads them.
-    data = {p for path in code for p in path.parent.iterdir() if p.is_file() and p.suffix != ".py"}
+    # Templates and the like lie beside the code that reads them; the Dockerfile is no such thing.
+    data = {p for path in code for p in path.parent.iterdir() if _is_data(p)}
     for path in sorted(code | data):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     for library in LIBRARIES:
         digest.update(f"{library}={metadata.version(library)}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".py" and path.name != "Dockerfile"
 
 
 def _closure(module: str) -> set[Path]:

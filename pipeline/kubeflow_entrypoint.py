@@ -66,7 +66,8 @@ def remove_markers(uris: Iterable[str]) -> None:
         from google.cloud import storage
 
         prefix = place.path.strip("/") + "/"
-        blobs = storage.Client().list_blobs(place.netloc, prefix=prefix)
+        # The project has no part in this, and the client would look for one.
+        blobs = storage.Client(project="none").list_blobs(place.netloc, prefix=prefix)
         markers = [blob for blob in blobs if blob.name.endswith("/") and not blob.size]
         for marker in markers:
             marker.delete()

@@ -1,7 +1,7 @@
 """BudgetComparison: every budget's model on every image, and the model that is worth it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tfx.dsl.components.base import base_beam_component
@@ -14,7 +14,7 @@ from pipeline.components.budget_comparison import executor
 class Comparison(artifact.Artifact):
     """`comparison.json`, `images.jsonl` and `pictures/`, for Report."""
 
-    TYPE_NAME = "keras_ae.Comparison"
+    TYPE_NAME = "pipeline.Comparison"
 
 
 class BudgetComparison(base_beam_component.BaseBeamComponent):
@@ -25,7 +25,6 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
     Args:
         examples: channel of Examples with the splits train, val and test.
         models: channel of the Model of each budget, seed and ladder, by its key: see `keys`.
-        seeds: of the models, the first one first.
         tuner_results: channel of the TunerResults behind the models, if they were tuned.
         tuning: how they were: `preset` and `batch_size` around which was searched, `trials`,
             `epochs` of each, and `parameters`, the budget of a model.
@@ -40,7 +39,6 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
         self,
         examples: Any,
         models: Mapping[str, Any],
-        seeds: Sequence[int] = (0,),
         tuner_results: Any = None,
         tuning: Mapping[str, Any] | None = None,
         tolerance: float = 0.1,
@@ -53,7 +51,6 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
             examples=examples,
             **models,
             **tuned,
-            seeds=json.dumps(list(seeds)),
             tolerance=tolerance,
             fingerprint=fingerprint,
             comparison=channel_utils.as_channel([Comparison()]),
@@ -65,7 +62,6 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
 def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
     class BudgetComparisonSpec(component_spec.ComponentSpec):
         PARAMETERS = {  # noqa: RUF012
-            "seeds": component_spec.ExecutionParameter(type=str),
             "tolerance": component_spec.ExecutionParameter(type=float),
             "fingerprint": component_spec.ExecutionParameter(type=str),
             "tuning": component_spec.ExecutionParameter(type=str, optional=True),

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-import shutil
+import uuid
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
@@ -19,6 +20,7 @@ from keras_ae.comparison import compare, summarize_codecs
 from keras_ae.comparison.files import COMPARISON, IMAGES, PICTURES
 from keras_ae.scores import MODEL, Layout, Table
 from keras_ae.search_space import SearchSpace
+from pipeline import staging
 from pipeline.components.budget_comparison import keys, served
 from pipeline.components.budget_comparison.codecs import KINDS, score_codecs
 from pipeline.components.budget_comparison.floors import Floors, fit_global
@@ -37,26 +39,29 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Writes comparison, scores of each image and pictures, and copies the chosen model."""
-        run = _Run.of(input_dict, json.loads(exec_properties["seeds"]))
+        run = _Run.of(input_dict)
         compared = artifact_utils.get_single_instance(output_dict["comparison"])
-        place = Path(compared.uri)
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            comparison = self._compare(run, exec_properties["tolerance"], place)
-        finally:
-            served.forget()
-        comparison |= _tuning(input_dict, exec_properties, run.first)
-        (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
+        # Beam's workers share no disk with this process where they run elsewhere.
+        parts = staging.below(compared.uri, f".parts-{uuid.uuid4().hex}")
+        with staging.written(compared.uri) as place:
+            try:
+                comparison = self._compare(run, exec_properties["tolerance"], place, parts)
+            finally:
+                served.forget()
+            comparison |= _tuning(input_dict, exec_properties, run.first)
+            (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
         model = artifact_utils.get_single_instance(output_dict["model"])
         seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
-        shutil.copytree(run.artifact(seed, epochs).uri, model.uri, dirs_exist_ok=True)
+        staging.copied(run.artifact(seed, epochs).uri, model.uri)
         for artifact in (compared, model):
             artifact.set_int_custom_property("epochs", epochs)
             artifact.set_int_custom_property("seed", seed)
 
-    def _compare(self, run: "_Run", tolerance: float, place: Path) -> dict[str, Any]:
+    def _compare(self, run: "_Run", tolerance: float, place: Path, parts: str) -> dict[str, Any]:
         whole, no_whole = fit_global(run.patterns[c.TRAIN], run.stride, run.latents, run.channels)
-        patch = linear.load(Path(run.ladders[MODEL][0][run.layout.budgets[0]].uri) / FLOOR)
+        first = run.ladders[MODEL][0][run.layout.budgets[0]]
+        with staging.fetched(staging.below(first.uri, FLOOR)) as floor:
+            patch = linear.load(floor)
         floors = Floors(patch, run.stride, whole)
         scores = score(
             self._make_beam_pipeline,
@@ -66,6 +71,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             floors,
             run.channels,
             place / IMAGES,
+            parts,
         )
         comparison = compare(
             scores, run.layout, run.stages, tolerance=tolerance, no_global_floor=no_whole
@@ -94,7 +100,7 @@ class _Run:
     stages: dict[str, list[list[dict[str, Any]]]]
 
     @classmethod
-    def of(cls, input_dict: dict[str, list[types.Artifact]], seeds: list[int]) -> "_Run":
+    def of(cls, input_dict: dict[str, list[types.Artifact]]) -> "_Run":
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         ladders = {
             ladder: [
@@ -104,7 +110,7 @@ class _Run:
                 }
                 for of_seed in of_seeds
             ]
-            for ladder, of_seeds in keys.ladders(input_dict, seeds).items()
+            for ladder, of_seeds in keys.ladders(input_dict).items()
         }
         stages = {
             ladder: [[_summary(model) for model in models.values()] for models in of_seeds]
@@ -169,11 +175,11 @@ def _write_pictures(
 
 
 def _summary(model: types.Artifact) -> dict[str, Any]:
-    return dict(json.loads((Path(model.uri) / SUMMARY).read_text()))
+    return dict(json.loads(staging.read_text(staging.below(model.uri, SUMMARY))))
 
 
 def _pattern(examples: types.Artifact, split: str) -> str:
-    return str(Path(artifact_utils.get_split_uri([examples], split)) / "*.gz")
+    return staging.below(artifact_utils.get_split_uri([examples], split), "*.gz")
 
 
 def _tuning(
@@ -185,14 +191,15 @@ def _tuning(
     if not input_dict.get("tuner_results"):
         return {"tuning": None, "trials": []}
     tuning = json.loads(exec_properties["tuning"])
-    (results,) = Path(artifact_utils.get_single_uri(input_dict["tuner_results"])).glob("*.json")
+    place = artifact_utils.get_single_uri(input_dict["tuner_results"])
+    (results,) = tf.io.gfile.glob(staging.below(place, "*.json"))
     space = SearchSpace(
         presets.get(tuning["preset"]),
         tuning["batch_size"],
         tuning["parameters"],
         *(stage[name] for name in ("channels", "stride", "latent_channels")),
     )
-    trials = search_space.trials(space, json.loads(results.read_text()))
+    trials = search_space.trials(space, json.loads(staging.read_text(results)))
     # TFX lists only those that trained.
     tuning["failed"] = tuning["trials"] - len(trials)
     return {"tuning": tuning, "trials": trials}

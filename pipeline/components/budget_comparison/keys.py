@@ -1,7 +1,7 @@
 """Which input of BudgetComparison holds which model."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from keras_ae.scores import BASELINE, MODEL
 
@@ -19,23 +19,23 @@ def model_key(budget: int, seed: int | None = None, ladder: str = MODEL) -> str:
     return f"{ladder}_{budget}" if seed is None else f"{ladder}_{budget}_seed_{seed}"
 
 
-def ladders(keys: Iterable[str], seeds: Sequence[int]) -> dict[str, list[dict[int, str]]]:
+def ladders(keys: Iterable[str]) -> dict[str, list[dict[int, str]]]:
     """Sorts the inputs that hold models; others are passed over.
 
     Args:
         keys: names of inputs, as `model_key` gives them.
-        seeds: of the models, the first one first.
 
     Returns:
-        By ladder, and of each seed that it has in order, the keys by budget in rising order.
+        By ladder, and of each seed that it has, the keys by budget in rising order; the first
+        seed, which no key names, comes first, then the others as they rise.
     """
     found: dict[str, dict[int, dict[int, str]]] = {}
     for key in keys:
         if match := _KEY.fullmatch(key):
             ladder, budget, seed = match.groups()
-            of_seed = found.setdefault(ladder, {}).setdefault(int(seed or seeds[0]), {})
+            of_seed = found.setdefault(ladder, {}).setdefault(int(seed or -1), {})
             of_seed[int(budget)] = key
     return {
-        ladder: [dict(sorted(by_seed[seed].items())) for seed in seeds if seed in by_seed]
+        ladder: [dict(sorted(by_seed[seed].items())) for seed in sorted(by_seed)]
         for ladder, by_seed in found.items()
     }

@@ -1,7 +1,7 @@
 """Report: the comparison with all that is known of the run, for people, programs and tools."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tfx.dsl.components.base import base_component
@@ -25,7 +25,7 @@ _INPUTS = {
 class ReportArtifact(artifact.Artifact):
     """`report.html`, `comparison.json`, `images.jsonl` and `tensorboard/`."""
 
-    TYPE_NAME = "keras_ae.Report"
+    TYPE_NAME = "pipeline.ReportArtifact"
 
 
 class Report(base_component.BaseComponent):
@@ -40,7 +40,6 @@ class Report(base_component.BaseComponent):
         models: channel of the Model of each budget, seed and ladder, by its key: see
             `pipeline.components.budget_comparison.keys`.
         in_service: channel of the Model that the new one was measured against, if there was one.
-        seeds: of the models, the first one first.
         limits: what a model must reach to be blessed.
         command: the command line that reproduces the run.
         data_fingerprint: digest of the data's content.
@@ -56,7 +55,6 @@ class Report(base_component.BaseComponent):
         inputs: Mapping[str, Any],
         models: Mapping[str, Any],
         in_service: Any = None,
-        seeds: Sequence[int] = (0,),
         limits: Mapping[str, float] | None = None,
         command: str = "",
         data_fingerprint: Any = "",
@@ -68,7 +66,6 @@ class Report(base_component.BaseComponent):
             **inputs,
             **models,
             **({"in_service": in_service} if in_service else {}),
-            seeds=json.dumps(list(seeds)),
             limits=json.dumps(dict(limits or {})),
             command=command,
             data_fingerprint=data_fingerprint,
@@ -83,7 +80,7 @@ def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]
     class ReportSpec(component_spec.ComponentSpec):
         PARAMETERS = {  # noqa: RUF012
             name: component_spec.ExecutionParameter(type=str)
-            for name in ("seeds", "limits", "command", "data_fingerprint", "mlflow", "fingerprint")
+            for name in ("limits", "command", "data_fingerprint", "mlflow", "fingerprint")
         }
         INPUTS = {  # noqa: RUF012
             **{name: component_spec.ChannelParameter(type=kind) for name, kind in _INPUTS.items()},

@@ -20,6 +20,7 @@ from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
 from pipeline.facts import facts, lineage
 from pipeline.model_files import SUMMARY
+from pipeline.staging import below, fetched, read_text, written
 from pipeline.verdict import verdict
 
 REPORT = "report.html"
@@ -39,11 +40,21 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Writes the report's files, and logs to MLflow where that is asked for."""
         report = artifact_utils.get_single_instance(output_dict["report"])
-        place = Path(report.uri)
-        place.mkdir(parents=True, exist_ok=True)
-        compared = Path(artifact_utils.get_single_uri(input_dict["comparison"]))
+        compared = artifact_utils.get_single_uri(input_dict["comparison"])
+        with fetched(compared) as source, written(report.uri) as place:
+            self._write(input_dict, exec_properties, report, source, place)
+
+    def _write(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+        report: types.Artifact,
+        compared: Path,
+        place: Path,
+    ) -> None:
         comparison = json.loads((compared / COMPARISON).read_text())
-        comparison["run"] = _run(input_dict, exec_properties, pipeline_root=place.parents[2])
+        root = report.uri.rsplit("/", 3)[0]
+        comparison["run"] = _run(input_dict, exec_properties, root)
         comparison["verdict"] = _verdict(input_dict, json.loads(exec_properties["limits"]))
         text = json.dumps(comparison, indent=1, allow_nan=False)
         (place / COMPARISON).write_text(text)
@@ -64,19 +75,25 @@ class Executor(base_executor.BaseExecutor):
 def _run(
     input_dict: Mapping[str, list[types.Artifact]],
     exec_properties: Mapping[str, Any],
-    pipeline_root: Path,
+    pipeline_root: str,
 ) -> dict[str, Any]:
-    seeds = json.loads(exec_properties["seeds"])
-    last = list(keys.ladders(input_dict, seeds)[MODEL][0].values())[-1]
-    summary = Path(artifact_utils.get_single_uri(input_dict[last])) / SUMMARY
+    ladders = [
+        [_summary(input_dict, key) for key in of_seed.values()]
+        for of_seed in keys.ladders(input_dict)[MODEL]
+    ]
     told = facts(
         artifact_utils.get_single_instance(input_dict["examples"]),
-        json.loads(summary.read_text()),
-        seeds=seeds,
+        ladders[0][-1],
+        seeds=[stages[0]["seed"] for stages in ladders],
         command=exec_properties["command"],
         data_fingerprint=exec_properties["data_fingerprint"],
     )
     return {**told, "lineage": lineage(input_dict, pipeline_root)}
+
+
+def _summary(input_dict: Mapping[str, list[types.Artifact]], key: str) -> dict[str, Any]:
+    model = artifact_utils.get_single_uri(list(input_dict[key]))
+    return dict(json.loads(read_text(below(model, SUMMARY))))
 
 
 def _verdict(

@@ -64,11 +64,10 @@ def consumed(tmp_path, comparison, pictures) -> dict:
     }
 
 
-def report(consumed: dict, tmp_path: Path, **properties):
+def report(consumed: dict, place: Path | str, **properties):
     artifact = ReportArtifact()
-    artifact.uri = str(tmp_path / "root" / "Report" / "report" / "2")
+    artifact.uri = f"{place}/root/Report/report/2"
     told = {
-        "seeds": "[0]",
         "limits": json.dumps({"max_drop": 0.1}),
         "command": "python pipeline/run_local.py --seed 3",
         "data_fingerprint": "0123",
@@ -145,3 +144,23 @@ def test_a_report_is_not_lost_because_mlflow_does_not_answer(consumed, tmp_path)
     failure = artifact.get_string_custom_property(executor.MLFLOW_FAILURE)
     assert failure.startswith("nothing was logged to MLflow at nowhere://x")
     assert (Path(artifact.uri) / "report.html").is_file()
+
+
+def test_a_report_in_a_bucket_is_the_same(consumed, tmp_path, bucket):
+    local = Path(report(consumed, tmp_path).uri)
+    uri = bucket.put(tmp_path / "root", "root")
+    for artifacts in consumed.values():
+        artifacts[0].uri = artifacts[0].uri.replace(f"{tmp_path}/root", uri)
+    bad = {"source": "broken.png", "reason": "cut short"}
+    bucket.write("root/ImageExampleGen/examples/1/quarantine.jsonl", json.dumps(bad).encode())
+    report(consumed, bucket.uri)
+    copy = bucket.get("root/Report/report/2", tmp_path / "copy")
+    told, expected = (json.loads((p / "comparison.json").read_text()) for p in (copy, local))
+    assert told["run"].pop("quarantined") == [bad]
+    for run in (told["run"], expected["run"]):
+        del run["created"]
+    del expected["run"]["quarantined"]
+    assert told == expected
+    assert (copy / "images.jsonl").read_bytes() == (local / "images.jsonl").read_bytes()
+    assert "data:image/webp;base64" in (copy / "report.html").read_text()
+    assert list((copy / "tensorboard" / "model" / "test").iterdir())

@@ -1,0 +1,206 @@
+"""Compiles the pipeline for Kubeflow, and starts it: `python pipeline/run_kubeflow.py --help`."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# As a script its own folder comes first on the path, where the packages are not.
+sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
+
+from keras_ae.datasets import sources
+from keras_ae.errors import ConfigurationError, KerasAEError
+from pipeline import cluster, engines, flags, kubeflow
+
+PROGRAM = "pipeline/run_kubeflow.py"
+_OF_SUBMISSION = (
+    "output", "submit", "host", "namespace", "experiment", "run_name", "wait", "no_cache",
+    "data_fingerprint",
+)  # fmt: skip
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads and checks the command line, before anything heavy is imported."""
+    own, passed = engines.split(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="run_kubeflow.py",
+        description="Compile the pipeline to KFP's YAML (--output), or start it on Kubeflow "
+        "Pipelines (--submit). Nothing is trained here.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_what_to_do(parser)
+    flags.add_arguments(parser)
+    _add_places(parser)
+    _add_cluster(parser)
+    engines.add_arguments(parser)
+    arguments = parser.parse_args(own)
+    flags.check(parser, arguments)
+    _check(parser, arguments)
+    arguments.command = _command(parser, arguments) + engines.rest(passed)
+    arguments.passed = passed
+    arguments.push_dir = arguments.push_dir or f"{arguments.pipeline_root}/serving/keras_ae"
+    arguments.checkpoints = arguments.checkpoints or f"{arguments.pipeline_root}/checkpoints"
+    arguments.check_command = ["python", "-m", "serving.check"]
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, compiles and, if asked, submits; returns the exit status."""
+    arguments = parse_arguments(argv)
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        kubeflow.run(arguments)
+    except KerasAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: a run that was started goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _add_what_to_do(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--output", type=Path, metavar="FILE.yaml", help="write the compiled pipeline here")
+    add("--submit", action="store_true", help="upload the pipeline and start a run; needs --host")
+    add("--host", metavar="URL", help="address of Kubeflow Pipelines, http(s)://HOST[:PORT]")
+    add("--namespace", help="of the run, where Kubeflow has several users")
+    add("--experiment", default="keras-ae", metavar="NAME", help="experiment that the run joins")
+    add("--run-name", metavar="NAME", help="shown for the run (default: pipeline and time)")
+    add("--wait", action="store_true", help="wait for the end; the exit status tells of it")
+    add("--no-cache", action="store_true", help="run every step, whatever earlier runs made")
+    add(
+        "--data-fingerprint",
+        metavar="TEXT",
+        help="stands for the content of the data: another text means other data (default: "
+        "computed when the run is submitted, if this machine sees the data)",
+    )
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--name", type=flags.checked(_name), default="keras-ae", help="name of the pipeline")
+    add("--image", required=True, help="container image of the project, see pipeline/Dockerfile")
+    add(
+        "--pipeline-root",
+        required=True,
+        type=flags.checked(_root),
+        metavar="URI",
+        help="where artifacts go: gs://BUCKET/FOLDER or s3://BUCKET/FOLDER",
+    )
+    add("--push-dir", metavar="URI", help="of the version folders (default: ROOT/serving/keras_ae)")
+    add("--checkpoints", metavar="URI", help="of unfinished stages (default: ROOT/checkpoints)")
+    add(
+        "--incumbent-uri",
+        metavar="URI",
+        help="Model artifact of the model in service, which a new one must not be worse than",
+    )
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    add, text = parser.add_argument, flags.checked
+    for flag, default, what in (
+        ("--cpu", "2", "cores of each node"),
+        ("--memory", "4Gi", "memory of each node"),
+        ("--trainer-cpu", "4", "cores of Trainers and Tuner"),
+        ("--trainer-memory", "16Gi", "memory of Trainers and Tuner"),
+    ):
+        add(flag, type=text(_kept(cluster.quantity)), default=default, help=what)
+    add(
+        "--gpu",
+        type=text(_kept(cluster.gpu)),
+        default="none",
+        metavar="NAME=COUNT",
+        help="of Trainers and Tuner, such as nvidia.com/gpu=1",
+    )
+    for flag, read, form, what in (
+        ("--node-selector", cluster.pair, "KEY=VALUE", "label of machines for Trainers and Tuner"),
+        (
+            "--toleration",
+            cluster.toleration,
+            "KEY[=VALUE]:EFFECT",
+            "taint of machines for Trainers and Tuner",
+        ),
+        ("--volume", cluster.mount, "CLAIM:/PATH", "volume claim that every node sees"),
+        ("--secret", cluster.mount, "NAME:/PATH", "secret that every node sees, as files"),
+        ("--env", cluster.pair, "NAME=VALUE", "environment variable of every node"),
+    ):
+        add(
+            flag,
+            type=text(_kept(read)),
+            action="append",
+            default=[],
+            metavar=form,
+            help=f"{what}; may be given several times",
+        )
+
+
+def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if not (arguments.output or arguments.submit):
+        parser.error("say what to do: --output FILE.yaml, --submit, or both")
+    if arguments.submit and not arguments.host:
+        parser.error("--submit needs --host")
+    if arguments.host and not arguments.host.startswith(("http://", "https://")):
+        parser.error(f"--host: expected http://HOST or https://HOST; got {arguments.host!r}")
+    if arguments.output and arguments.output.suffix not in (".yaml", ".yml"):
+        parser.error(f"--output: Kubeflow takes .yaml only; got {str(arguments.output)!r}")
+    volumes = [cluster.mount(volume).path for volume in arguments.volume]
+    for name in ("data", "push_dir", "checkpoints", "incumbent_uri"):
+        place = getattr(arguments, name)
+        if name == "data" and (place == sources.SAMPLE or place.startswith(sources.TFDS_PREFIX)):
+            continue
+        if place and not _seen(place, volumes):
+            parser.error(
+                f"--{name.replace('_', '-')}: the nodes do not see {place!r}: give a gs:// or "
+                "s3:// URI, or an absolute path on a --volume CLAIM:/PATH"
+            )
+
+
+def _seen(place: str, volumes: list[str]) -> bool:
+    """Whether the nodes of a cluster can reach a place."""
+    if "://" in place:
+        return True
+    return any(Path(place).is_relative_to(volume) for volume in volumes)
+
+
+def _command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """The command line that compiles this again, without what each run may be given anew."""
+    defaults = parser.parse_args(["--image=", "--pipeline-root=gs://bucket/root"])
+    defaults.image = defaults.pipeline_root = None
+    leave = {*_OF_SUBMISSION, *kubeflow.runtime_parameters(arguments)}
+    own = {name: value for name, value in vars(arguments).items() if name not in leave}
+    return flags.command(PROGRAM, defaults, argparse.Namespace(**own))
+
+
+def _kept(read: Callable[[str], Any]) -> Callable[[str], str]:
+    """Checks a text by reading it, and keeps it as it was written."""
+
+    def checked(text: str) -> str:
+        read(text)
+        return text
+
+    return checked
+
+
+def _root(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("gs", "s3") or not rest.strip("/"):
+        raise ConfigurationError(
+            "Kubeflow keeps artifacts in a bucket: expected gs://BUCKET/FOLDER or "
+            f"s3://BUCKET/FOLDER; got {text!r}"
+        )
+    return text.rstrip("/")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9-]{0,127}", text):
+        raise ConfigurationError(f"expected small letters, digits and hyphens; got {text!r}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
