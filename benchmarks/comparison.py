@@ -44,6 +44,7 @@ from pipeline.components.budget_comparison.models import Models, compared
 from pipeline.components.budget_comparison.reading import pixels, read
 from pipeline.components.budget_comparison.scoring import Scores, score
 from pipeline.components.image_example_gen.examples import to_example
+from pipeline.engines import DIRECT, beam_arguments
 
 BUDGETS = (10, 100, 500, 1000, 2000)
 LAYOUT = Layout(BUDGETS, {"model": 1})
@@ -224,7 +225,7 @@ def _prepare(arguments: argparse.Namespace, place: Path, count: int) -> ConvAuto
 
 def _run(place: Path) -> dict[str, Scores]:
     def make_pipeline() -> beam.Pipeline:
-        return beam.Pipeline(options=PipelineOptions(["--direct_running_mode=in_memory"]))
+        return beam.Pipeline(options=PipelineOptions(beam_arguments(DIRECT, 1, [])))
 
     models = {"model": [_models(place)]}
     file = place / "images.jsonl"

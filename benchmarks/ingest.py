@@ -33,12 +33,12 @@ from PIL import Image
 from benchmarks.machine import machine
 from keras_ae.datasets import sample_photos, storage
 from keras_ae.datasets.sources import open_source
+from pipeline.engines import DIRECT, beam_arguments
 
-IN_MEMORY = ["--direct_running_mode=in_memory"]
 WAYS = {
-    "1 core": (1, IN_MEMORY),
-    "2 cores": (2, IN_MEMORY),
-    "2 workers": (2, ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]),
+    "1 core": (1, beam_arguments(DIRECT, 1, [])),
+    "2 cores": (2, beam_arguments(DIRECT, 1, [])),
+    "2 workers": (2, beam_arguments(DIRECT, 2, [])),
 }
 ONE, TWO = "1 core", ("2 cores", "2 workers")
 STAGES = ("plain", "plain-stored", "ingest", "transform", "comparison")

@@ -91,13 +91,14 @@ def beam_arguments(
 
 def _own(runner: str, workers: int) -> list[str]:
     if runner == DIRECT:
-        if workers == 1:
-            # With threads of its own Beam was seen to wait for ever once a disk was full.
-            return ["--direct_running_mode=in_memory"]
-        processes = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
         # There are no triggers here; without it Beam's direct runner would rather download and
         # start Prism, a runner in Go that has workers of its own.
-        return [*processes, "--allow_unsafe_triggers", PLUGIN]
+        no_prism = "--allow_unsafe_triggers"
+        if workers == 1:
+            # With threads of its own Beam was seen to wait for ever once a disk was full.
+            return ["--direct_running_mode=in_memory", no_prism]
+        processes = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
+        return [*processes, no_prism, PLUGIN]
     parallel = {
         "flink": f"--parallelism={workers}",
         "spark": f"--spark_master_url=local[{workers}]",

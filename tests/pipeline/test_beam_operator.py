@@ -56,7 +56,8 @@ def test_what_was_set_for_the_engine_is_put_back(specs, monkeypatch):
         assert os.environ["PYTHONPATH"] == f"{ROOT}{os.pathsep}/mine"
     assert os.environ["PYTHONPATH"] == "/mine"
     given = launched(specs["Evaluator"]).beam_pipeline_args
-    assert [a.value.string_value for a in given] == ["--direct_running_mode=in_memory"]
+    usual = engines.beam_arguments(engines.DIRECT, 1, [])
+    assert [argument.value.string_value for argument in given] == usual
     monkeypatch.delenv("PYTHONPATH")
     with beam_operator.engine(["--x"]):
         assert os.environ["PYTHONPATH"] == str(ROOT)

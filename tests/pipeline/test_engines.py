@@ -49,7 +49,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
 @pytest.mark.parametrize(
     ("runner", "workers", "passed", "arguments"),
     [
-        ("direct", 1, [], ["--direct_running_mode=in_memory"]),
+        ("direct", 1, [], ["--direct_running_mode=in_memory", "--allow_unsafe_triggers"]),
         (
             "direct",
             2,
@@ -65,7 +65,12 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
             "direct",
             1,
             ["--temp_location", "/tmp/x"],
-            ["--direct_running_mode=in_memory", "--temp_location", "/tmp/x"],
+            [
+                "--direct_running_mode=in_memory",
+                "--allow_unsafe_triggers",
+                "--temp_location",
+                "/tmp/x",
+            ],
         ),
         ("dataflow", 5, CLOUD, ["--runner=DataflowRunner", "--num_workers=5", PLUGIN, *CLOUD]),
         (

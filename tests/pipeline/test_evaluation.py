@@ -17,6 +17,7 @@ from keras_ae.datasets.sources import Record
 from keras_ae.models import ConvAutoencoder
 from keras_ae.signatures import Signatures
 from keras_ae.tiling import TILE
+from pipeline import engines
 from pipeline.components.image_example_gen.examples import to_example
 from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
 from pipeline.verdict import _db, reasons, verdict
@@ -99,7 +100,7 @@ def evaluate(tmp_path_factory, models, encode):
             "example_splits": json.dumps([c.TEST]),
         }
         context = executor.Executor.Context(
-            beam_pipeline_args=["--direct_running_mode=in_memory"],
+            beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
             tmp_dir=str(place),
             unique_id="1",
         )

@@ -16,6 +16,7 @@ from keras_ae.datasets import shards
 from keras_ae.datasets.images import decode
 from keras_ae.datasets.sources import Record, open_source
 from keras_ae.errors import DataError
+from pipeline import engines
 from pipeline.components.image_example_gen import files
 from pipeline.components.image_example_gen.checks import Check, check_shard
 from pipeline.components.image_example_gen.examples import to_example
@@ -40,7 +41,7 @@ def ingest(data, place: Path | str, *beam_arguments: str, channels=3, max_bad_sh
     artifact = standard_artifacts.Examples()
     artifact.uri = str(place)
     context = Executor.Context(
-        beam_pipeline_args=list(beam_arguments or ["--direct_running_mode=in_memory"]),
+        beam_pipeline_args=list(beam_arguments or engines.beam_arguments(engines.DIRECT, 1, [])),
         tmp_dir=f"{place}-temp",
         unique_id="1",
     )

@@ -11,7 +11,7 @@ from tfx.types import standard_artifacts
 from keras_ae import contract as c
 from keras_ae import training
 from keras_ae.datasets.sources import Record
-from pipeline import held, trainer
+from pipeline import engines, held, trainer
 from pipeline.components.budget_comparison import executor
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.image_example_gen.executor import to_example
@@ -122,9 +122,11 @@ def compare(root: Path | str, tmp_path: Path) -> None:
         "model": artifact(standard_artifacts.Model, "chosen"),
     }
     context = executor.Executor.Context(
-        beam_pipeline_args=["--direct_running_mode=in_memory"], tmp_dir=str(tmp_path), unique_id="1"
+        beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
+        tmp_dir=str(tmp_path),
+        unique_id="1",
     )
-    told = {"seeds": "[0]", "tolerance": 0.1}
+    told = {"tolerance": 0.1}
     executor.Executor(context).Do(consumed, made, told)
 
 

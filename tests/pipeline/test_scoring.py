@@ -15,6 +15,7 @@ from keras_ae.errors import DataError
 from keras_ae.export import export
 from keras_ae.models import ConvAutoencoder
 from keras_ae.scores import Layout
+from pipeline import engines
 from pipeline.components.budget_comparison import codecs, models, reading
 from pipeline.components.budget_comparison.floors import Floors
 from pipeline.components.budget_comparison.scoring import score
@@ -90,7 +91,7 @@ def all_scored(patterns, folders, pca, tmp_path_factory):
 
 
 def beam_pipeline() -> beam.Pipeline:
-    return beam.Pipeline(options=PipelineOptions(["--direct_running_mode=in_memory"]))
+    return beam.Pipeline(options=PipelineOptions(engines.beam_arguments(engines.DIRECT, 1, [])))
 
 
 def scored(patterns, folders, pca, tmp_path, whole=None):

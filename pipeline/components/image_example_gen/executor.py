@@ -2,7 +2,6 @@
 
 import json
 import logging
-import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -81,8 +80,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "Write"
                 >> beam.Map(_write, source, channels, beam.pvalue.AsSingleton(plan), folders, work)
             )
-        with tf.io.gfile.GFile(_plan_file(work), "rb") as file:
-            return pickle.loads(file.read())
+        with tf.io.gfile.GFile(_plan_file(work)) as file:
+            return Plan(*json.loads(file.read()))
 
 
 class _Combine(beam.CombineFn):
@@ -128,8 +127,8 @@ def _write(
 
 
 def _keep(plan: Plan, work: str) -> None:
-    with tf.io.gfile.GFile(_plan_file(work), "wb") as file:
-        file.write(pickle.dumps(plan))
+    with tf.io.gfile.GFile(_plan_file(work), "w") as file:
+        file.write(json.dumps(plan))
 
 
 def _plan_file(work: str) -> str:
