@@ -23,6 +23,8 @@ from pipeline.order import depth_first
 from pipeline.staging import check_reachable
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+# As TensorFlow and SQLite say it.
+_FULL = ("No space left on device", "database or disk is full")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -264,5 +266,7 @@ def _cause(error: BaseException) -> KerasAEError | None:
             return StorageError(
                 f"cannot write{place}: {seen.strerror}; what earlier runs made is kept"
             )
+        if any(words in str(seen) for words in _FULL):
+            return StorageError(f"cannot write: {_FULL[0]}; what earlier runs made is kept")
         seen = seen.__cause__ or seen.__context__
     return None

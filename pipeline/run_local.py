@@ -24,10 +24,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--root", type=Path, default=Path("runs/default"), help="folder of everything a run makes")
+    add(
+        "--root",
+        type=flags.checked(_folder),
+        default=Path("runs/default"),
+        help="folder of everything a run makes",
+    )
     add(
         "--push-dir",
-        type=Path,
+        type=flags.checked(_folder),
         default=None,
         help="folder of the version folders that a server polls (default: ROOT/serving/keras_ae)",
     )
@@ -45,6 +50,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.push_dir = push_dir.expanduser().absolute()
     arguments.check_command = [sys.executable, "-m", "serving.check"]
     return arguments
+
+
+def _folder(text: str) -> Path:
+    if "://" in text:
+        raise ConfigurationError(
+            f"expected a folder of this machine; got {text!r}: run_kubeflow.py has its root in a "
+            "bucket"
+        )
+    return Path(text)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -39,8 +39,10 @@ def load(text: str) -> tuple[spec_pb2.PipelineSpec, spec_pb2.PipelineDeploymentC
     except json_format.ParseError as error:
         raise RefusedError(f"deploymentSpec: {error}") from error
     _check_header(spec)
-    for name, task in spec.root.dag.tasks.items():
-        component = _component(spec, name, task)
+    tasks = sorted(spec.root.dag.tasks.items())
+    components = {name: _component(spec, name, task) for name, task in tasks}
+    for name, task in tasks:
+        component = components[name]
         _check_executor(name, component, task, deployment)
         _check_types(name, component)
         _check_inputs(spec, name, component, task)

@@ -4,6 +4,7 @@ All that it makes lies in a bucket, as Kubeflow has it.
 """
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(place) -> Run:
-    run = Run(place, *COMPILED, *TRAINED)
-    assert run.status == 0, run.errors
+    """With two workers, where the containers have one: an engine changes no result either."""
+    run = Run(place, *COMPILED, *TRAINED, "--workers", "2")
+    assert (run.status, run.errors) == (0, "")
     return run
 
 
@@ -70,6 +72,12 @@ def outputs(place, replay, bucket):
         return bucket.get(below, place / "copies" / task / name)
 
     return copied
+
+
+def test_no_worker_outlives_the_local_run(place, run):
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert f"--root {place}" not in running
+    assert f"{place}/root" not in running
 
 
 def test_every_stage_has_the_weights_of_the_local_run(place, outputs):

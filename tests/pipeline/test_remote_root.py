@@ -14,7 +14,7 @@ from keras_ae.datasets.sources import Record
 from pipeline import engines, held, trainer
 from pipeline.components.budget_comparison import executor
 from pipeline.components.budget_comparison.component import Comparison
-from pipeline.components.image_example_gen.executor import to_example
+from pipeline.components.image_example_gen.examples import to_example
 from pipeline.model_files import STATE
 from tests.keras_ae.test_tuning import Judge, make_tuner, values_of
 from tests.pipeline.test_trainer import CONFIG

@@ -50,6 +50,7 @@ def test_defaults_are_those_of_the_documentation():
         (["--mlflow-uri", "http://me:secret@host"], "password in MLFLOW_TRACKING_USERNAME"),
         (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
         (["--max-drop", "-1"], "expected a number from 0 to 100; got '-1'"),
+        (["--root", "gs://bucket/run"], "expected a folder of this machine; got 'gs://bucket/run'"),
         (["--min-gain", "nan"], "expected a number from -100 to 100; got 'nan'"),
         (["--tolerance", "nan"], "expected a number from 0 to 100; got 'nan'"),
         (["--tune", "-1"], "expected a whole number from 0 to 10000; got '-1'"),

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import tensorflow as tf
 
@@ -75,6 +75,11 @@ class _SplitFiles:
         if self._held >= FILE_BYTES:
             self.publish()
 
+    def abandon(self) -> None:
+        if self._open is not None:
+            with suppress(tf.errors.OpError):
+                self._open[1].close()
+
     def publish(self) -> None:
         if self._open is None:
             return
@@ -91,9 +96,14 @@ def _files(
     number: int, folders: Mapping[str, str], work: str, level: int
 ) -> Iterator[dict[str, _SplitFiles]]:
     files = {name: _SplitFiles(folder, number, work, level) for name, folder in folders.items()}
-    yield files
-    for of_split in files.values():
-        of_split.publish()
+    try:
+        yield files
+        for of_split in files.values():
+            of_split.publish()
+    except BaseException:
+        for of_split in files.values():
+            of_split.abandon()
+        raise
 
 
 def _level(good: Mapping[str, Check]) -> int:
