@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from keras_ae.datasets import sources
+from keras_ae.datasets import sources, storage
 from keras_ae.errors import KerasAEError, StorageError
 from pipeline import console, engines, flags
 from pipeline.order import depth_first
@@ -216,7 +216,7 @@ def _lineage(arguments: argparse.Namespace) -> str:
 
 
 def _resolved(data: str) -> str:
-    if data == sources.SAMPLE or data.startswith(sources.TFDS_PREFIX):
+    if data == sources.SAMPLE or data.startswith(sources.TFDS_PREFIX) or storage.is_uri(data):
         return data
     return str(Path(data).expanduser().resolve())
 

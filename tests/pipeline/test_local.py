@@ -23,6 +23,15 @@ def test_only_runs_of_the_same_data_preset_and_channels_share_a_lineage(tmp_path
     assert local._lineage(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
 
 
+@pytest.mark.parametrize("data", ["gs://bucket/images.zip", "tfds:cifar10", "sample"])
+def test_data_that_is_no_path_is_the_same_from_every_folder(data, tmp_path, monkeypatch):
+    flags = parse_arguments(["--data", data])
+    here = local._lineage(flags)
+    monkeypatch.chdir(tmp_path)
+    assert local._lineage(flags) == here
+    assert local._resolved(data) == data
+
+
 def push(push_dir, version: str, lineage: str, artifact: str) -> None:
     path = push_dir / version / PROVENANCE
     path.parent.mkdir(parents=True)
