@@ -144,7 +144,8 @@ def test_make_serve_serves_what_a_run_has_pushed(base_path, free_port, tmp_path)
     base_path.rename(root / "serving" / "keras_ae")
     port, rest_port = free_port(), free_port()
     command = ["make", "-o", ".venv/.done", "serve", f"ROOT={root}", f"PORT={port}"]
-    command += [f"REST_PORT={rest_port}", f"BIN={Path(sys.executable).parent}"]
+    # ARGS may be those that the tests themselves are run with.
+    command += [f"REST_PORT={rest_port}", f"BIN={Path(sys.executable).parent}", "ARGS="]
     # Without tensorflow_model_server, wherever this machine may have it.
     path = tmp_path / "bin"
     path.mkdir()
