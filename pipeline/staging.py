@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
+from keras_ae.datasets.storage import is_uri
 from keras_ae.errors import StorageError
 
 PARALLEL = 8
@@ -31,7 +32,7 @@ Uri = str | Path
 
 def is_remote(uri: Uri) -> bool:
     """Whether a URI has a scheme, such as gs://, so that it is no path of this machine."""
-    return "://" in str(uri)
+    return is_uri(str(uri))
 
 
 def below(uri: Uri, *names: Uri | int) -> str:
