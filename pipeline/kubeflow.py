@@ -1,7 +1,7 @@
 """The pipeline on Kubeflow Pipelines: the YAML of it, and what of that is left to each run."""
 
 import argparse
-import tempfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ def run(arguments: argparse.Namespace) -> None:
         KerasAEError: with one line that says what is wrong; also if a run that is waited for did
             not succeed.
     """
-    if arguments.submit:
-        # It needs what reads buckets.
-        from pipeline import submission
-
-        submission.check(arguments)
     # TensorFlow and TFX have much to say that nobody asked for.
-    with tempfile.TemporaryDirectory() as place, console.logs_to(Path(place) / "log"):
+    with console.logs_to(Path(os.devnull)):
+        if arguments.submit:
+            # It needs what reads buckets.
+            from pipeline import submission
+
+            submission.check(arguments)
         text = compiled(arguments)
     named = runtime_parameters(arguments)
     if arguments.output:

@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import logging
-import os
 import re
 import shlex
 import shutil
@@ -41,7 +40,6 @@ def run(arguments: argparse.Namespace) -> None:
     for place in (arguments.root, logs, arguments.push_dir):
         check_reachable(place)
     log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     console.say(
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
         f"budgets {', '.join(map(str, arguments.budgets))} epochs"

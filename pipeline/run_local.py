@@ -10,7 +10,7 @@ sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
 from keras_ae.datasets import sources
 from keras_ae.errors import ConfigurationError, KerasAEError
-from pipeline import engines, flags
+from pipeline import console, engines, flags
 
 PROGRAM = "pipeline/run_local.py"
 
@@ -64,8 +64,11 @@ def _folder(text: str) -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Parses, runs and reports; returns the exit status."""
     arguments = parse_arguments(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
-        sources.check(arguments.data)
+        # TensorFlow looks at URIs, and has much to say that nobody asked for.
+        with console.logs_to(Path(os.devnull)):
+            sources.check(arguments.data)
         chosen = arguments.beam_runner, arguments.workers, arguments.beam_options
         arguments.beam_arguments = engines.beam_arguments(*chosen)
         if arguments.beam_runner == engines.DATAFLOW:

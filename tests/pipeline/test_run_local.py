@@ -176,6 +176,13 @@ def test_an_unknown_tensorflow_dataset_ends_in_one_line(tmp_path):
     assert "did you mean" in line
 
 
+def test_data_in_a_store_that_cannot_be_read_ends_in_one_line(tmp_path):
+    done = run("--data", "s3://bucket/images", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: cannot read s3://bucket/images: TensorFlow has no filesystem")
+
+
 def test_too_many_bad_images_end_in_one_line(tmp_path, photographs, encode):
     data = tmp_path / "images"
     data.mkdir()
