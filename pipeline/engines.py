@@ -21,6 +21,10 @@ RUNNERS = {
     DATAFLOW: "DataflowRunner",
     DASK: "apache_beam.runners.dask.dask_runner.DaskRunner",
 }
+# There are no triggers here; without the first Beam's direct runner would rather download and start
+# Prism, a runner in Go that has workers of its own. No container is started either; without the
+# second TFX would pack itself for workers elsewhere, at each step, for one to two seconds.
+HERE = ("--allow_unsafe_triggers", "--sdk_container_image=none")
 # A worker must import tfx before tensorflow_data_validation, to which it adds what is missing.
 PLUGIN = "--beam_plugin=tfx"
 
@@ -91,14 +95,11 @@ def beam_arguments(
 
 def _own(runner: str, workers: int) -> list[str]:
     if runner == DIRECT:
-        # There are no triggers here; without it Beam's direct runner would rather download and
-        # start Prism, a runner in Go that has workers of its own.
-        no_prism = "--allow_unsafe_triggers"
         if workers == 1:
             # With threads of its own Beam was seen to wait for ever once a disk was full.
-            return ["--direct_running_mode=in_memory", no_prism]
+            return ["--direct_running_mode=in_memory", *HERE]
         processes = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
-        return [*processes, no_prism, PLUGIN]
+        return [*processes, *HERE, PLUGIN]
     parallel = {
         "flink": f"--parallelism={workers}",
         "spark": f"--spark_master_url=local[{workers}]",

@@ -10,6 +10,7 @@ from pipeline import engines
 
 IMAGE = "--sdk_container_image=registry.example/keras-ae"
 PLUGIN = "--beam_plugin=tfx"
+HERE = ("--allow_unsafe_triggers", "--sdk_container_image=none")
 CLOUD = ["--project=mine", "--region=europe-west1", "--temp_location=gs://mine/temp", IMAGE]
 
 
@@ -49,7 +50,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
 @pytest.mark.parametrize(
     ("runner", "workers", "passed", "arguments"),
     [
-        ("direct", 1, [], ["--direct_running_mode=in_memory", "--allow_unsafe_triggers"]),
+        ("direct", 1, [], ["--direct_running_mode=in_memory", *HERE]),
         (
             "direct",
             2,
@@ -57,7 +58,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
             [
                 "--direct_running_mode=multi_processing",
                 "--direct_num_workers=2",
-                "--allow_unsafe_triggers",
+                *HERE,
                 PLUGIN,
             ],
         ),
@@ -67,7 +68,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
             ["--temp_location", "/tmp/x"],
             [
                 "--direct_running_mode=in_memory",
-                "--allow_unsafe_triggers",
+                *HERE,
                 "--temp_location",
                 "/tmp/x",
             ],

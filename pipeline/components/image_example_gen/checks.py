@@ -85,9 +85,16 @@ def digest(data: bytes) -> str:
 
 
 def spread(work: Callable[[Record], T], records: Iterable[Record]) -> Iterator[T]:
-    """Works on images on all cores of a worker, in their order, holding only a few at a time."""
-    threads = min(MOST_THREADS, len(os.sched_getaffinity(0)))
-    some = in_threads(lambda part: [work(record) for record in part], _parts(records), threads)
+    """Works on images on all cores of a worker, in their order, holding only a few at a time.
+
+    Small images are worked on by one: what they take of Python threads only wait for.
+    """
+    parts = _parts(records)
+    first = next(parts, [])
+    small = sum(len(record.data) for record in first) < TOGETHER_BYTES
+    threads = 1 if small else min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    every = itertools.chain([first], parts)
+    some = in_threads(lambda part: [work(record) for record in part], every, threads)
     return itertools.chain.from_iterable(some)
 
 

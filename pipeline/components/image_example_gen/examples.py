@@ -39,8 +39,14 @@ def to_example(
         features[c.IMAGE_LABEL] = record.label.encode()
     slices = (record.label or c.NO_SLICE, _first_folder(record.key), *quarters)
     features |= {c.SLICE_PREFIX + name: text.encode() for name, text in zip(c.SLICES, slices)}
-    feature = {name: _feature(value) for name, value in features.items()}
-    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    example = tf.train.Example()
+    # In place: each message that is put into another one is copied, megabytes of an image as well.
+    for name, value in features.items():
+        feature = example.features.feature[name]
+        if isinstance(value, int):
+            feature.int64_list.value.append(value)
+        else:
+            feature.bytes_list.value.append(value)
     # Otherwise the order of features is another one in each process.
     return example.SerializeToString(deterministic=True)
 
@@ -48,9 +54,3 @@ def to_example(
 def _first_folder(key: str) -> str:
     folders = [part for part in PurePosixPath(key).parts[:-1] if part not in ("/", "..")]
     return folders[0] if folders else c.NO_SLICE
-
-
-def _feature(value: bytes | int) -> tf.train.Feature:
-    if isinstance(value, int):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
