@@ -107,6 +107,7 @@ def comparison(stage: str, data: str, place: Path, beam_arguments: list[str]) ->
         Floors(floor, presets.STRIDE),
         CHANNELS,
         place / "images.jsonl",
+        str(place / "parts"),
     )
 
 
