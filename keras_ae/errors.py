@@ -17,6 +17,10 @@ class StorageError(KerasAEError):
     """A place that cannot be written, or a disk that is full."""
 
 
+class BusyError(KerasAEError):
+    """A root that another run uses; its text says which."""
+
+
 class TrainingError(KerasAEError):
     """A stage that cannot go on; its last good checkpoint is kept."""
 

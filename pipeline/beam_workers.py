@@ -1,6 +1,7 @@
 """Beam's worker processes: the death of one is noticed, and their errors are told as one's own."""
 
 import re
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
 
 from keras_ae import errors
 from keras_ae.errors import KerasAEError, StorageError
+from pipeline import tethered
 
 _ERROR = re.compile(r"^(?:[\w.]+: )?(?:\w+\.)*(\w+(?:Error|Exception)): (\S.*)$", re.MULTILINE)
 _STEP = re.compile(r" \[while running .*$")
@@ -20,10 +22,14 @@ _STEP = re.compile(r" \[while running .*$")
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Ends a pipeline one of whose worker processes died; Beam itself would wait for ever."""
+    """Ends a pipeline one of whose worker processes died; Beam itself would wait for ever.
+
+    The processes end with this one, too.
+    """
     start = SubprocessSdkWorkerHandler.start_worker
 
     def start_and_watch(handler: SubprocessSdkWorkerHandler) -> None:
+        handler._worker_command_line = _tethered(handler._worker_command_line)
         start(handler)
         threading.Thread(target=_watch, args=(handler,), daemon=True).start()
 
@@ -32,6 +38,12 @@ def watched() -> Iterator[None]:
         yield
     finally:
         SubprocessSdkWorkerHandler.start_worker = start
+
+
+def _tethered(line: bytes) -> bytes:
+    """A worker's command line; the shell that Beam starts for it makes way."""
+    words = tethered.command(shlex.split(line.decode()))
+    return f"exec {shlex.join(words)}".encode()
 
 
 def _watch(handler: SubprocessSdkWorkerHandler) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from keras_ae.datasets import sources, storage
 from keras_ae.errors import KerasAEError, StorageError
-from pipeline import console, engines, flags
+from pipeline import console, engines, flags, lock, temporary
 from pipeline.order import depth_first
 from pipeline.staging import check_reachable
 
@@ -35,9 +35,18 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         KerasAEError: with one line that says what is wrong.
     """
+    check_reachable(arguments.root)
+    with (
+        lock.held(arguments.root, arguments.command, wait=arguments.wait) as alone,
+        temporary.folder(arguments.root, alone=alone),
+    ):
+        _run_and_log(arguments, alone)
+
+
+def _run_and_log(arguments: argparse.Namespace, alone: bool) -> None:
     began = time.monotonic()
     logs = arguments.root / "logs"
-    for place in (arguments.root, logs, arguments.push_dir):
+    for place in (logs, arguments.push_dir):
         check_reachable(place)
     log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     console.say(
@@ -49,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
-            _run(arguments)
+            _run(arguments, alone)
         except Exception as error:
             known = _cause(error) or _cause_in_worker(error)
             if known is not None:
@@ -63,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     console.say(f"\ndone in {time.monotonic() - began:.0f} s")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace, alone: bool) -> None:
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.INFO)
@@ -72,19 +81,23 @@ def _run(arguments: argparse.Namespace) -> None:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline import beam_operator
+    from pipeline import beam_operator, recovery
     from pipeline.definition import create_pipeline
 
     lineage = _lineage(arguments)
     connection = sqlite_metadata_connection_config(str(arguments.root / "metadata.sqlite"))
+    if alone:
+        recovery.clear(arguments.root, connection)
+    fingerprint = sources.open_source(arguments.data).fingerprint()
+    same = {"command": arguments.command, "data": fingerprint}
     pipeline = create_pipeline(
         pipeline_name=lineage,
         pipeline_root=str(arguments.root / "artifacts" / lineage),
         data=_resolved(arguments.data),
-        data_fingerprint=sources.open_source(arguments.data).fingerprint(),
+        data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
-        in_service=_in_service(arguments.push_dir, lineage),
+        in_service=recovery.began(arguments.root, same, _in_service(arguments.push_dir, lineage)),
         check_command=arguments.check_command,
         command=arguments.command,
         **flags.settings(arguments),
@@ -108,6 +121,7 @@ def _run(arguments: argparse.Namespace) -> None:
         logging.getLogger().removeHandler(watch)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
     _tell(arguments, connection, lineage, watch)
+    recovery.ended(arguments.root)
 
 
 class _NodeWatch(logging.Handler):

@@ -38,11 +38,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     flags.add_arguments(parser)
     engines.add_arguments(parser)
+    add(
+        "--wait",
+        action="store_true",
+        help="if another run uses the root, wait until it ends instead of saying so",
+    )
     add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
     own, passed = engines.split(sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(own)
     flags.check(parser, arguments)
-    command = flags.command(PROGRAM, parser.parse_args([]), arguments)
+    # Whether it waits makes no other run of it.
+    told = argparse.Namespace(**{**vars(arguments), "wait": False})
+    command = flags.command(PROGRAM, parser.parse_args([]), told)
     arguments.command = command + engines.rest(passed)
     arguments.beam_options = passed
     arguments.root = arguments.root.expanduser().absolute()

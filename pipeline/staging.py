@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from keras_ae.datasets.storage import is_uri
@@ -198,9 +198,9 @@ def check_reachable(uri: Uri) -> None:
 def _check_folder(place: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
-        probe = place / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        # It has no name that a killed process could leave.
+        with TemporaryFile(dir=place) as probe:
+            probe.write(b"x")
     except OSError as error:
         raise StorageError(f"cannot write to {place}: {error.strerror}") from error
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -120,3 +122,26 @@ def test_a_version_in_a_bucket_is_one_when_its_last_file_is_there(model, bucket)
 def test_a_push_to_no_bucket_says_where(model, bucket):
     with pytest.raises(StorageError, match="cannot read gs://no-such-bucket/push: "):
         executor.publish(model, "gs://no-such-bucket/push", {})
+
+
+def test_what_a_killed_push_left_goes_and_what_another_one_writes_stays(model, tmp_path):
+    base = tmp_path / "push"
+    version = executor.publish(model, base, {})
+    left, busy = base / ".incoming-left", base / ".incoming-busy"
+    for folder in (left, busy):
+        (folder / "variables").mkdir(parents=True)
+        (folder / "variables" / "variables.index").write_bytes(b"ind")
+    program = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program, busy]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        executor.clear_abandoned(base)
+        assert set(base.iterdir()) == {version, busy}
+        other.stdin.close()
+    executor.clear_abandoned(base)
+    assert list(base.iterdir()) == [version]

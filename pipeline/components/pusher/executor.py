@@ -1,11 +1,14 @@
 """Pusher that publishes a version in one step, so that a polling server never sees half of one."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +26,7 @@ from pipeline.staging import Uri
 
 PROVENANCE = Path("assets.extra") / "keras_ae.json"
 UNCHANGED = "unchanged_version"
+INCOMING = ".incoming-"
 
 
 class Executor(executor.Executor):
@@ -46,6 +50,7 @@ class Executor(executor.Executor):
             "lineage": json.loads(exec_properties["custom_config"] or "{}").get("lineage", ""),
             "artifact": artifact_utils.get_single_uri(input_dict["model"]),
         }
+        clear_abandoned(base)
         newest = newest_version(base)
         with staging.fetched(self.GetModelPath(input_dict)) as model:
             digest = model_digest(model)
@@ -81,16 +86,42 @@ def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
     if staging.is_remote(base):
         return _upload(model, str(base), facts)
     base = Path(base)
-    incoming = base / f".incoming-{uuid.uuid4().hex}"
+    incoming = base / f"{INCOMING}{uuid.uuid4().hex}"
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(model, incoming)
-        _note(incoming, facts)
-        return _rename(incoming, base)
+        incoming.mkdir(parents=True)
+        with _opened(incoming) as descriptor:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            shutil.copytree(model, incoming, dirs_exist_ok=True)
+            _note(incoming, facts)
+            return _rename(incoming, base)
     except OSError as error:
         raise StorageError(f"cannot push to {base}: {error}") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def clear_abandoned(base: Uri) -> None:
+    """Removes what pushes that were killed left in a folder of this machine.
+
+    Several roots may push to one folder: what another process is writing is left alone.
+    """
+    if staging.is_remote(base):
+        return
+    for incoming in Path(base).glob(f"{INCOMING}*"):
+        # What is locked, and all on a filesystem without locks, may be in use.
+        with suppress(OSError), _opened(incoming) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(incoming)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _rename(incoming: Path, base: Path) -> Path:

@@ -22,6 +22,7 @@ import keras_ae.models  # noqa: F401 - registers what `model.keras` is made of
 from keras_ae import contract as c
 from keras_ae.datasets.decoding import decode_stored
 from keras_ae.tiles import to_float, to_uint8
+from pipeline import tethered
 from pipeline.components.pusher.executor import model_digest, newest_version, provenance
 from pipeline.model_files import MODEL
 from pipeline.staging import fetched, written
@@ -144,14 +145,21 @@ def _part(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @contextmanager
 def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str] | None]:
-    """A program that finds our packages and does not outlive the block, nor what it started."""
+    """A program that finds our packages and does not outlive the block, nor what it started.
+
+    Nor does it outlive this process: it stops what it started when it is asked to end.
+    """
     if not command:
         yield None
         return
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        tethered.command(command, signal.SIGTERM),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     )
     try:
         yield process
