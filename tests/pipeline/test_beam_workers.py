@@ -1,6 +1,10 @@
 import os
+import subprocess
+import sys
+import time
 
 import apache_beam as beam
+import psutil
 import pytest
 
 from keras_ae.errors import DataError, KerasAEError, StorageError
@@ -75,3 +79,39 @@ def test_a_traceback_of_a_worker_is_told_in_one_line(error, kind, text):
 
 def test_other_errors_are_left_alone():
     assert beam_workers.cause(RuntimeError("OSError: [Errno 28] No space left on device")) is None
+
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+import apache_beam as beam
+from pipeline import beam_operator, engines
+
+def work(number, place):
+    Path(place, str(os.getpid())).touch()
+    time.sleep(600)
+
+two = engines.beam_arguments(engines.DIRECT, 2, [])
+with beam_operator.engine(two), beam.Pipeline(argv=two) as pipeline:
+    pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work, sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    (tmp_path / "places").mkdir()
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, tmp_path / "places"], stdout=log, stderr=log
+        )
+    while not any((tmp_path / "places").iterdir()):
+        assert run.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+    workers = psutil.Process(run.pid).children(recursive=True)
+    assert len(workers) >= 2
+    run.kill()
+    run.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert not alive

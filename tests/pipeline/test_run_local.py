@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import lock
 from pipeline.run_local import main, parse_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,23 @@ def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, 
     assert arguments.command == f"python pipeline/run_local.py{command}"
     again = parse_arguments(shlex.split(arguments.command)[2:])
     assert vars(again) == vars(arguments)
+
+
+def test_a_run_that_waits_for_another_one_is_told_as_the_same_run():
+    waiting, other = parse_arguments(["--seed", "1", "--wait"]), parse_arguments(["--seed", "1"])
+    assert waiting.command == other.command
+    assert (waiting.wait, other.wait) == (True, False)
+
+
+def test_a_second_run_in_a_root_says_who_is_there_and_leaves_it_alone(tmp_path, capsys):
+    root = tmp_path / "root"
+    root.mkdir()
+    with lock.held(root, "python pipeline/run_local.py --seed 7"):
+        assert main(["--root", str(root), "--budgets", "1"]) == 1
+        assert [path.name for path in root.iterdir()] == ["lock"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {root} is in use by process {os.getpid()} on ")
+    assert ": python pipeline/run_local.py --seed 7; --wait waits until it ends" in line
 
 
 def test_an_engine_that_is_not_here_is_told_before_anything_starts(tmp_path, capsys):
