@@ -33,6 +33,7 @@ class Run:
         self._log = Log(root / "logs")
         self._old = len(self._log.events)
         self._output = temporary.with_name("output.txt")
+        self._said = self._output.stat().st_size if self._output.exists() else 0
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -59,6 +60,13 @@ class Run:
     def step(self) -> str:
         """Where it is."""
         return list(self._since)[-1]
+
+    @property
+    def done(self) -> bool:
+        """Whether it has said that it is done; what follows is the end of its process."""
+        with self._output.open("rb") as output:
+            output.seek(self._said)
+            return b"\ndone in " in output.read()
 
     def finish(self) -> dict[str, float]:
         """Waits for the end.

@@ -45,14 +45,16 @@ class Ladder:
         self._command, self._number = [*words, "--root", str(self.root)], number
         self.hit: list[str] = []
         self.orphans: list[str] = []
-        self.runs = 0
+        self.runs, self.done = 0, False
 
     def finish(self) -> dict[str, float]:
-        """Runs to the end.
+        """Runs to the end, unless it was done before it was killed.
 
         Returns:
             Seconds by step.
         """
+        if self.done:
+            return {}
         with self._run() as run:
             return run.finish()
 
@@ -69,6 +71,7 @@ class Ladder:
                 return False
             self.hit.append(run.step)
             self.orphans += run.kill(self._number)
+            self.done = run.done
         return True
 
     def _run(self) -> Run:

@@ -82,14 +82,15 @@ def test_other_errors_are_left_alone():
 
 
 PROGRAM = """
-import os, sys, time
+import ctypes, os, sys
 from pathlib import Path
 import apache_beam as beam
 from pipeline import beam_operator, engines
 
 def work(number, place):
     Path(place, str(os.getpid())).touch()
-    time.sleep(600)
+    # In C and with the lock of the interpreter, so that no thread notices anything.
+    ctypes.PyDLL(None).sleep(600)
 
 two = engines.beam_arguments(engines.DIRECT, 2, [])
 with beam_operator.engine(two), beam.Pipeline(argv=two) as pipeline:
