@@ -21,8 +21,16 @@ class BusyError(KerasAEError):
     """A root that another run uses; its text says which."""
 
 
+class DamagedError(StorageError):
+    """A file whose content is not what was written."""
+
+
 class TrainingError(KerasAEError):
     """A stage that cannot go on; its last good checkpoint is kept."""
+
+
+class StoppedError(TrainingError):
+    """A stage that was asked to stop; its checkpoint is of the batch that it stopped after."""
 
 
 class ServingError(KerasAEError):

@@ -41,7 +41,7 @@ class TileSource(Protocol):
     @property
     def batch_sizes(self) -> list[int]: ...
 
-    def epoch(self, epoch: int) -> Iterator[np.ndarray]: ...
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[np.ndarray]: ...
 
 
 class Tiles:
@@ -98,11 +98,11 @@ class Tiles:
         the epoch evenly, for each size is compiled anew; else they differ by one tile."""
         return batch_sizes(len(self), self._batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[np.ndarray]:
-        """Yields the batches of an epoch, uint8 [n, size, size, C]."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[np.ndarray]:
+        """Yields the batches of an epoch from number `first`, uint8 [n, size, size, C]."""
         draws = self.draw(epoch)
-        ends = np.cumsum(self.batch_sizes)
-        for start, end in zip([0, *ends], ends):
+        ends = np.cumsum([0, *self.batch_sizes])[first:]
+        for start, end in zip(ends, ends[1:]):
             yield np.stack(
                 [
                     cut(self.images[self._index[i]], self.size, *(part[i] for part in draws[:-1]))

@@ -1,53 +1,30 @@
 """One stage of the ladder: the state after `start` epochs in, the state after `stop` epochs out."""
 
-import importlib
-import io
 import math
-import os
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import keras
 import numpy as np
-from keras import ops
-from tqdm import tqdm
 
-from keras_ae import linear, presets
-from keras_ae.errors import ConfigurationError, StorageError, TrainingError
+from keras_ae import linear, presets, states
+from keras_ae.backends.position import Position
+from keras_ae.errors import ConfigurationError, StoppedError, TrainingError
 from keras_ae.models import ConvAutoencoder
 from keras_ae.presets import Preset
+from keras_ae.progress import Bar
+from keras_ae.schedule import average_decay
 from keras_ae.tiles import TileSource
+from keras_ae.trunk import ADVICE, Trunk
 
-WARM_UP_STEPS = 50
-MAX_DECAY = 0.999
 CHECKPOINT_SECONDS = 10.0
-_ADVICE = (
-    "what was saved before is kept. Lower the learning rate of the preset, or look for broken "
-    "images in the data"
-)
-
-
-@keras.saving.register_keras_serializable("keras_ae")
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to `rate` over `steps` steps and stays there, wherever the ladder ends."""
-
-    def __init__(self, rate: float, steps: int = WARM_UP_STEPS):
-        self.rate, self.steps = rate, steps
-
-    def __call__(self, step):
-        return self.rate * ops.minimum(1.0, (ops.cast(step, "float32") + 1.0) / self.steps)
-
-    def get_config(self):
-        return {"rate": self.rate, "steps": self.steps}
-
-
-def average_decay(step):
-    """Decay of the moving average: it spans the last tenth of the steps, 1,000 at most."""
-    return ops.minimum(MAX_DECAY, (1.0 + step) / (10.0 + step))
+PAUSE_SECONDS = 1.0
+"""Between two moments at which an epoch can be left, if its calls are shorter than that."""
+_ASKED = re.compile(r"(OOM|[Oo]ut of memory|can't allocate).*")
 
 
 @dataclass(frozen=True)
@@ -68,7 +45,7 @@ class StageSummary:
     loss: float
 
 
-class Ladder:
+class Ladder(Trunk):
     """A model, its optimizer and its moving average on their way up the budgets.
 
     What an epoch does follows from the state before it and (seed, epoch) alone, so that any way of
@@ -80,175 +57,129 @@ class Ladder:
 
     Attributes:
         placement: where the training images are: "on the device", "in memory" or "streamed".
-        losses: mean squared error on pixels 0..1 over the tiles of each epoch since the foot of the
-            ladder, float32 values.
     """
 
     def __init__(self, model: ConvAutoencoder, tiles: TileSource):
-        preset = model.preset
-        self.model, self.tiles = model, tiles
-        self.epoch, self.seconds = 0, 0.0
-        self.losses: list[float] = []
-        self.optimizer = keras.optimizers.Adam(
-            WarmUp(preset.learning_rate), global_clipnorm=preset.clipnorm
-        )
-        self.optimizer.build(model.trainable_variables)
-        self.average = [
-            keras.Variable(
-                ops.copy(v.value),
-                trainable=False,
-                name=f"average_{i}",
-                aggregation="only_first_replica",
-            )
-            for i, v in enumerate(model.trainable_variables)
-        ]
-        backend = importlib.import_module(f"keras_ae.backends.{keras.backend.backend()}")
-        self._is_chief = backend.is_chief()
-        self._run_epoch, self.placement = backend.compile_epochs(
+        super().__init__(model, max(tiles.batch_sizes))
+        self.tiles = tiles
+        self._run, self.placement = self._backend.compile_epochs(
             model, self.optimizer, self.average, average_decay, tiles
         )
-
-    @property
-    def loss(self) -> float:
-        """The loss of the last epoch; NaN at the foot."""
-        return self.losses[-1] if self.losses else math.nan
 
     def climb(
         self,
         stop: int,
         *,
         checkpoint: Path | None = None,
-        on_checkpoint: Callable[[], None] | None = None,
-        on_epoch: Callable[["Ladder"], None] | None = None,
+        on_checkpoint: Callable[[], None] = lambda: None,
+        on_epoch: Callable[["Ladder"], None] = lambda ladder: None,
+        stopping: Callable[[], bool] = lambda: False,
         progress: TextIO | None = None,
+        say: Callable[[str], None] = print,
     ) -> StageSummary:
         """Trains up to `stop` epochs.
 
         Args:
             stop: epoch to end at, at least the present one.
-            checkpoint: file that keeps the state every ten seconds; if it is there already, the
-                stage goes on from it.
+            checkpoint: file that keeps the state every ten seconds, also amid an epoch; if it is
+                there already, the stage goes on from it. The one before it is kept beside it, for
+                the case that the last one is damaged.
             on_checkpoint: called after each time that the state was saved.
             on_epoch: called after each epoch.
+            stopping: asked every second or so, and after each epoch, whether to save and stop.
             progress: where to show a progress bar, or None.
+            say: takes a line if a checkpoint is damaged, or a batch too large for the memory.
 
         Raises:
             ConfigurationError: if `stop` lies behind the present epoch.
-            TrainingError: if the loss is not finite; the checkpoint is of an epoch before.
+            TrainingError: if the loss is not finite, the checkpoint is of before; or if the memory
+                does not do for one tile.
+            StoppedError: if `stopping` said so; the checkpoint is of that moment.
         """
         start, before = self.epoch, self.seconds
-        if checkpoint is not None and checkpoint.exists():
-            self.restore(checkpoint)
+        if checkpoint is not None and (arrays := states.read_checkpoint(checkpoint, say)):
+            self.take(arrays, checkpoint)
         if stop < self.epoch:
             raise ConfigurationError(f"cannot train to epoch {stop}: already at {self.epoch}")
-        saved = time.monotonic()
-        with _bar(start, self.epoch, stop, progress) as bar:
-            while self.epoch < stop:
-                self._train_one()
-                if on_epoch is not None:
+        self._safe, saved = self.arrays(), time.monotonic()
+        with Bar(start, self.epoch, stop, progress) as shown:
+            for _ in self._train(stop, stopping, say):
+                if not self.position.batches:
                     on_epoch(self)
-                rate = len(self.tiles) * (self.epoch - start) / (self.seconds - before)
-                bar.set_postfix_str(f"loss {self.loss:.5f}, {rate:,.0f} tiles/s", refresh=False)
-                bar.update()
-                if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self.save(checkpoint)
-                    if on_checkpoint is not None:
-                        on_checkpoint()
+                stopped = stopping()
+                if stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._keep(checkpoint, on_checkpoint)
                     saved = time.monotonic()
+                if stopped:
+                    raise StoppedError(f"stopped in epoch {self.epoch + 1}, as it was asked to")
+                batches, total = self.position
+                some = sum(self.tiles.batch_sizes[:batches])
+                shown.update(
+                    self.epoch + batches / len(self.tiles.batch_sizes),
+                    total / some if some else self.loss,
+                    (len(self.tiles) * (self.epoch - start) + some) / (self.seconds - before),
+                )
         seconds = self.seconds - before
         rate = len(self.tiles) * (stop - start) / seconds if seconds else 0.0
         return StageSummary(start, stop, seconds, rate, self.loss)
 
-    def _train_one(self) -> None:
-        began = time.perf_counter()
-        loss = self._run_epoch(self.epoch)
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss} in epoch {self.epoch + 1}; {_ADVICE}")
-        self.seconds += time.perf_counter() - began
-        self.epoch += 1
-        self.losses.append(float(np.float32(loss)))
+    def _train(
+        self, stop: int, stopping: Callable[[], bool], say: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Trains; yields after each epoch, and amid one that is long or is to be left."""
+        began = 0.0
 
-    @contextmanager
-    def averaged(self) -> Iterator[ConvAutoencoder]:
-        """The model with its averaged weights, which is what is compared and served."""
-        variables = self.model.trainable_variables
-        trunk = [ops.copy(v.value) for v in variables]
-        for variable, mean in zip(variables, self.average):
-            variable.assign(mean.value)
-        try:
-            yield self.model
-        finally:
-            for variable, value in zip(variables, trunk):
-                variable.assign(value)
+        def pause() -> bool:
+            return time.perf_counter() - began > PAUSE_SECONDS or stopping()
 
-    def _variables(self) -> dict[str, keras.Variable]:
-        """By position: Keras numbers the names of layers by what the process made before."""
-        groups = {
-            "model": self.model.variables,
-            "optimizer": self.optimizer.variables,
-            "average": self.average,
-        }
-        return {f"{name}/{i}": v for name, group in groups.items() for i, v in enumerate(group)}
+        while self.epoch < stop:
+            try:
+                began = time.perf_counter()
+                for position in self._run(self.epoch, self.position, self.at_once, pause):
+                    self.seconds += time.perf_counter() - began
+                    self._arrive(position)
+                    yield
+                    began = time.perf_counter()
+            except Exception as error:
+                if not self._backend.is_out_of_memory(error):
+                    raise
+                self._lessen(error, say)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The whole state: weights, optimizer, average, epoch and losses, by name."""
-        # A copy: a mirrored variable of TensorFlow has no array of its own.
-        arrays = {
-            name: ops.convert_to_numpy(ops.copy(v.value)) for name, v in self._variables().items()
-        }
-        scalars = {"epoch": self.epoch, "seconds": self.seconds}
-        arrays |= {name: np.asarray(value) for name, value in scalars.items()}
-        return {**arrays, "losses": np.asarray(self.losses, np.float32)}
+    def _arrive(self, position: Position) -> None:
+        if not math.isfinite(position.total):
+            raise TrainingError(
+                f"the loss became {position.total} in epoch {self.epoch + 1}; {ADVICE}"
+            )
+        self.position = position
+        if position.batches == len(self.tiles.batch_sizes):
+            self.losses.append(float(np.float32(position.total / len(self.tiles))))
+            self.epoch, self.position = self.epoch + 1, Position()
 
-    def save(self, path: Path) -> None:
-        """Writes the state; the file is the old one or the new one at any moment.
-
-        Of several processes that train together the first one writes.
-
-        Raises:
-            StorageError: if it cannot be written.
-            TrainingError: if a weight is not finite; what was written before is kept.
-        """
-        arrays: dict[str, Any] = self.arrays()
-        for name, array in arrays.items():
-            # The last step of an epoch may break what its loss does not show yet.
-            if name.startswith("model/") and not np.isfinite(array).all():
-                raise TrainingError(f"a weight is not finite after epoch {self.epoch}; {_ADVICE}")
-        if not self._is_chief:
-            return
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise StorageError(
-                f"cannot write the training state {path}: {error.strerror}"
+    def _lessen(self, error: Exception, say: Callable[[str], None]) -> None:
+        """Goes back to a state that no failed step has touched, to go on with smaller parts."""
+        tried, size = self.at_once, self.tiles.size
+        if tried == 1:
+            asked = _ASKED.search(str(error))
+            raise TrainingError(
+                f"one tile of {size}x{size} at a time is too much for the memory: "
+                f"{asked[0][:200] if asked else error}; a smaller preset needs less, or free the "
+                "device of other programs"
             ) from error
+        self.assign(self._safe)
+        self.at_once = -(-tried // 2)
+        parts = -(-max(self.tiles.batch_sizes) // self.at_once)
+        say(
+            f"out of memory with {tried} tiles at a time; goes on with {parts} x {self.at_once}, "
+            "same batch"
+        )
 
-    def restore(self, path: Path) -> None:
-        """Reads what `save` wrote.
-
-        Raises:
-            TrainingError: if the state is of another model.
-        """
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        expected = {name: array.shape for name, array in self.arrays().items()}
-        expected["losses"] = (int(arrays.get("epoch", 0)),)
-        if {name: array.shape for name, array in arrays.items()} != expected:
-            raise TrainingError(f"the training state {path} is of another model")
-        for name, variable in self._variables().items():
-            variable.assign(arrays[name])
-        self.epoch, self.seconds = int(arrays["epoch"]), float(arrays["seconds"])
-        self.losses = arrays["losses"].tolist()
+    def _keep(self, checkpoint: Path | None, on_checkpoint: Callable[[], None]) -> None:
+        self._safe = self.finite_arrays()
+        if checkpoint is None:
+            return
+        if self._backend.is_chief():
+            states.write_checkpoint(checkpoint, self._safe)
+        on_checkpoint()
 
 
 def begin(
@@ -275,29 +206,3 @@ def begin(
     if model.preset.architecture == "linear-residual":
         linear.set_linear_path(model, floor)
     return Ladder(model, tiles)
-
-
-class _Lines:
-    """Gives each state of a progress bar a line of its own, where none can be overwritten."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            self._stream.write("    " + text.strip() + "\n")
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
-def _bar(start: int, at: int, stop: int, stream: TextIO | None) -> tqdm:
-    span: dict[str, Any] = {"total": stop - start, "initial": at - start, "unit": "epoch"}
-    if stream is None or stream.isatty():
-        name = f"    epochs {start} to {stop}"
-        return tqdm(desc=name, **span, file=stream, disable=stream is None, dynamic_ncols=True)
-    line = "{desc}: {percentage:.0f} %, {elapsed} gone, {remaining} left{postfix}"
-    name = f"epochs {start} to {stop}"
-    return tqdm(
-        desc=name, **span, file=_Lines(stream), bar_format=line, mininterval=20.0, miniters=1
-    )

@@ -68,7 +68,7 @@ def tuner(
     space = SearchSpace(
         presets.get(preset), batch_size, parameters, channels, stride, latent_channels
     )
-    judge = _Judge(tiles, val_images, floor, space, epochs, seed, trials)
+    judge = _Judge(tiles, val_images, floor, space, epochs, seed, trials, say)
     return PresetTuner(space, judge, trials=trials, seed=seed, directory=directory, say=say)
 
 
@@ -179,7 +179,9 @@ class _Judge:
         epochs: int,
         seed: int,
         trials: int,
+        say: Callable[[str], None],
     ):
+        self._say = say
         self._tiles, self._val_images, self._floor = tiles, val_images, floor
         self._space, self._epochs, self._seed = space, epochs, seed
         settings = [dataclasses.asdict(space), epochs, seed, trials, keras.backend.backend()]
@@ -199,7 +201,7 @@ class _Judge:
             latent_channels=space.latent_channels,
             seed=self._seed,
         )
-        ladder.climb(self._epochs)
+        ladder.climb(self._epochs, say=lambda line: self._say(f"    {line}"))
         with ladder.averaged() as model:
             psnr = mean_psnr(model, self._val_images)
         # Compiled functions hang in cycles: a hundred megabytes for each model.

@@ -10,7 +10,7 @@ sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
 from keras_ae.datasets import sources
 from keras_ae.errors import ConfigurationError, KerasAEError
-from pipeline import console, engines, flags
+from pipeline import console, engines, flags, signals
 
 PROGRAM = "pipeline/run_local.py"
 
@@ -71,30 +71,35 @@ def _folder(text: str) -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Parses, runs and reports; returns the exit status."""
     arguments = parse_arguments(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    try:
-        # TensorFlow looks at URIs, and has much to say that nobody asked for.
-        with console.logs_to(Path(os.devnull)):
-            sources.check(arguments.data)
-        chosen = arguments.beam_runner, arguments.workers, arguments.beam_options
-        arguments.beam_arguments = engines.beam_arguments(*chosen)
-        if arguments.beam_runner == engines.DATAFLOW:
-            raise ConfigurationError(
-                "Dataflow's machines do not see the folder --root; run_kubeflow.py has its root at "
-                "gs://"
-            )
-        # The pipeline trains on TensorFlow, whatever the library is set to elsewhere.
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-        from pipeline.local import run
-
-        run(arguments)
-    except KerasAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    with signals.handled(arguments.command) as watch:
+        try:
+            _run(arguments)
+        except (KerasAEError, KeyboardInterrupt) as error:
+            # Whatever fails of a run that is asked to stop fails of that.
+            if watch.received:
+                return watch.tell()
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    # TensorFlow looks at URIs, and has much to say that nobody asked for.
+    with console.logs_to(Path(os.devnull)):
+        sources.check(arguments.data)
+    chosen = arguments.beam_runner, arguments.workers, arguments.beam_options
+    arguments.beam_arguments = engines.beam_arguments(*chosen)
+    if arguments.beam_runner == engines.DATAFLOW:
+        raise ConfigurationError(
+            "Dataflow's machines do not see the folder --root; run_kubeflow.py has its root at "
+            "gs://"
+        )
+    # The pipeline trains on TensorFlow, whatever the library is set to elsewhere.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    from pipeline.local import run
+
+    run(arguments)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
+from keras_ae import states
 from keras_ae.datasets.storage import is_uri
 from keras_ae.errors import StorageError
 
@@ -156,7 +157,7 @@ def written(uri: Uri) -> Iterator[Path]:
 
 @contextmanager
 def kept(uri: Uri) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A file that outlives this process until the block ends well.
+    """A checkpoint that outlives this process until the block ends well, and the one before it.
 
     Gives a local path, where what an earlier process left is found, and a function that saves what
     is there now. A local file is saved where it is, and stays.
@@ -164,19 +165,24 @@ def kept(uri: Uri) -> Iterator[tuple[Path, Callable[[], None]]]:
     if not is_remote(uri):
         yield Path(uri), lambda: None
         return
+    before = below(parent(uri), states.earlier(Path(name(uri))))
 
     def save() -> None:
+        if exists(uri):
+            _gfile().rename(str(uri), before, overwrite=True)
         # An object appears when it is whole.
         _gfile().copy(str(local), str(uri), overwrite=True)
 
     with TemporaryDirectory() as folder:
         local = Path(folder) / name(uri)
-        if exists(uri):
-            _gfile().copy(str(uri), str(local))
-            logging.info("goes on from %s", uri)
+        for remote, place in ((str(uri), local), (before, states.earlier(local))):
+            if exists(remote):
+                _gfile().copy(remote, str(place))
+                logging.info("goes on from %s", remote)
         yield local, save
-    if exists(uri):
-        _gfile().remove(str(uri))
+    for remote in (str(uri), before):
+        if exists(remote):
+            _gfile().remove(remote)
 
 
 def check_reachable(uri: Uri) -> None:

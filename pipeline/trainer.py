@@ -17,7 +17,7 @@ from keras_ae.export import export
 from keras_ae.presets import Preset
 from keras_ae.scoring import mse_of_each
 from keras_ae.training import Ladder, begin
-from pipeline import console, held, staging
+from pipeline import console, held, signals, staging
 from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 from pipeline.model_files import FLOOR, MODEL, STATE, SUMMARY
 
@@ -80,13 +80,16 @@ def run_fn(fn_args: FnArgs) -> None:
         checkpoint, keep = stack.enter_context(
             staging.kept(staging.below(config.checkpoints, f"{key}.npz"))
         )
-        with tf.summary.create_file_writer(fn_args.model_run_dir).as_default():
+        writer = tf.summary.create_file_writer(fn_args.model_run_dir)
+        with signals.deferred(), writer.as_default():
             summary = ladder.climb(
                 config.stop,
                 checkpoint=checkpoint,
                 on_checkpoint=keep,
                 on_epoch=_log_epoch,
+                stopping=signals.requested,
                 progress=console.terminal(),
+                say=_say,
             )
         # Uploaded, where that is to be done, before the checkpoint goes.
         place = stack.enter_context(staging.written(staging.parent(fn_args.serving_model_dir)))
@@ -166,6 +169,10 @@ def _settings(
         **others,
     }
     return json.dumps(settings, sort_keys=True)
+
+
+def _say(line: str) -> None:
+    console.say(f"    {line}")
 
 
 def _log_epoch(ladder: Ladder) -> None:

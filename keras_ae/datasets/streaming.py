@@ -166,14 +166,20 @@ class StreamedTiles:
         """Tiles in each batch of an epoch, as `Tiles.batch_sizes`."""
         return batch_sizes(len(self), self._batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[np.ndarray]:
-        """Yields the batches of an epoch, uint8 [n, size, size, C]."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[np.ndarray]:
+        """Yields the batches of an epoch from number `first`, uint8 [n, size, size, C].
+
+        What comes before is decoded all the same: what is drawn later depends on it.
+        """
         draws = draw(len(self), self._channels, self._seed, epoch)
         # A stream of its own beside that of `draw`, for which a third 0 would not do.
         rng = np.random.default_rng((self._seed, epoch, 1))
         held = np.empty((self._held, self.size, self.size, self._channels), np.uint8)
         tiles = _shuffled(self._cut(draws, rng), held, rng)
-        for count in self.batch_sizes:
+        sizes = self.batch_sizes
+        skipped = sum(sizes[:first])
+        tiles = itertools.islice(tiles, skipped, None)
+        for count in sizes[first:]:
             yield np.stack(list(itertools.islice(tiles, count)))
 
     def _cut(self, draws: Draws, rng: np.random.Generator) -> Iterator[np.ndarray]:

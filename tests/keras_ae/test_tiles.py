@@ -19,6 +19,16 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(photographs):
     assert not np.array_equal(all_tiles(first, 5), all_tiles(other, 5))
 
 
+def test_an_epoch_begins_at_any_batch(photographs):
+    tiles = Tiles(photographs, stride=8, crops=7, batch_size=5)
+    batches = list(tiles.epoch(3))
+    assert len(batches) > 3
+    for first in range(len(batches) + 1):
+        rest = list(tiles.epoch(3, first))
+        assert len(rest) == len(batches) - first
+        assert all(np.array_equal(a, b) for a, b in zip(rest, batches[first:]))
+
+
 def test_larger_images_give_crops_and_tile_sized_ones_come_once():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (s, s, 1), np.uint8) for s in (64, 64, 200)]

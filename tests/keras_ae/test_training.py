@@ -4,14 +4,18 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_ae import linear
-from keras_ae.errors import ConfigurationError, StorageError, TrainingError
+from keras_ae import linear, states
+from keras_ae.errors import ConfigurationError, StoppedError, StorageError, TrainingError
 from keras_ae.models import ConvAutoencoder
+from keras_ae.presets import Preset
+from keras_ae.schedule import average_decay
 from keras_ae.tiles import Tiles
-from keras_ae.training import Ladder, average_decay
+from keras_ae.training import Ladder
 
 BACKENDS = [
     pytest.param(name, marks=pytest.mark.skipif(not find_spec(name), reason=f"{name} is missing"))
@@ -19,16 +23,18 @@ BACKENDS = [
 ]
 
 CLIMB = """
+import itertools
 import sys
 from pathlib import Path
 import keras
 import numpy as np
 from keras_ae import linear, presets
 from keras_ae.models import ConvAutoencoder
+from keras_ae.errors import StoppedError
 from keras_ae.tiles import Tiles
 from keras_ae.training import Ladder
 
-backend, preset, stop, before, after = sys.argv[1:]
+backend, preset, stop, asks, before, after = sys.argv[1:]
 assert keras.backend.backend() == backend
 keras.utils.set_random_seed(3)
 coarse = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
@@ -36,19 +42,31 @@ images = [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
 model = ConvAutoencoder(preset)
 if preset == "medium":
     linear.set_linear_path(model, linear.fit(linear.patch_moments(images, 8), 8))
-ladder = Ladder(model, Tiles(images, stride=8, seed=3))
+ladder = Ladder(model, Tiles(images, stride=8, batch_size=8, seed=3))
 if before:
     ladder.restore(Path(before))
-ladder.climb(int(stop))
-ladder.save(Path(after))
+asked = itertools.count()
+try:
+    stopping = lambda: asks != "" and next(asked) >= int(asks)
+    ladder.climb(int(stop), checkpoint=Path(after), stopping=stopping)
+except StoppedError:
+    assert 0 < ladder.position.batches < 5
+else:
+    assert not asks
+    ladder.save(Path(after))
 """
+AMID_AN_EPOCH = 7
 
 
-def climb(backend: str, preset: str, stop: int, before: Path | None, after: Path) -> None:
+def climb(
+    backend: str, preset: str, before: Path | None, after: Path, stop_at: int | None = None
+) -> None:
+    """Four epochs, or up to when it is asked for the n-th time whether to stop."""
     blocked = "import sys; sys.modules['tensorflow'] = None\n" if backend != "tensorflow" else ""
     program = blocked + CLIMB
+    words = ["" if word is None else str(word) for word in (stop_at, before, after)]
     subprocess.run(
-        [sys.executable, "-c", program, backend, preset, str(stop), str(before or ""), str(after)],
+        [sys.executable, "-c", program, backend, preset, "4", *words],
         env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
         cwd=Path(__file__).parents[2],
         check=True,
@@ -57,10 +75,10 @@ def climb(backend: str, preset: str, stop: int, before: Path | None, after: Path
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("preset", ["baseline", "medium"])
-def test_a_ladder_in_two_processes_gives_the_same_bits_as_in_one(backend, preset, tmp_path):
-    climb(backend, preset, 4, None, tmp_path / "whole.npz")
-    climb(backend, preset, 2, None, tmp_path / "half.npz")
-    climb(backend, preset, 4, tmp_path / "half.npz", tmp_path / "rest.npz")
+def test_an_epoch_in_two_processes_gives_the_same_bits_as_in_one(backend, preset, tmp_path):
+    climb(backend, preset, None, tmp_path / "whole.npz")
+    climb(backend, preset, None, tmp_path / "half.npz", AMID_AN_EPOCH)
+    climb(backend, preset, tmp_path / "half.npz", tmp_path / "rest.npz")
     with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "rest.npz") as rest:
         assert set(whole.files) == set(rest.files)
         for name in set(whole.files) - {"seconds"}:
@@ -70,9 +88,13 @@ def test_a_ladder_in_two_processes_gives_the_same_bits_as_in_one(backend, preset
 
 
 ON_JAX = """
+import itertools
+import sys
+from pathlib import Path
 import keras
 import numpy as np
 from keras_ae.backends import jax as backend
+from keras_ae.errors import StoppedError
 from keras_ae.models import ConvAutoencoder
 from keras_ae.tiles import Tiles
 from keras_ae.training import Ladder
@@ -94,12 +116,48 @@ for fits in (False, True):
     losses[ladder.placement] = [ladder.climb(epoch).loss for epoch in (1, 2)]
 np.testing.assert_allclose(losses["on the device"], losses["in memory"], rtol=1e-4)
 
+# Epochs in several calls, and from amid one.
+backend.PIXELS_IN_A_CALL = 2 * 6 * 24 * 24
+state = Path(sys.argv[1]) / "state.npz"
+ladder = Ladder(ConvAutoencoder("small"), tiles)
+start = ladder.arrays()
+ladder.climb(2)
+whole = ladder.arrays()
+ladder.assign(start)
+asked = itertools.count()
+try:
+    ladder.climb(2, checkpoint=state, stopping=lambda: next(asked) > 1)
+except StoppedError:
+    assert (ladder.epoch, ladder.position.batches) == (1, 2)
+ladder.assign(start)
+ladder.climb(2, checkpoint=state)
+for name, array in ladder.arrays().items():
+    if name != "seconds":
+        np.testing.assert_array_equal(array, whole[name], err_msg=name)
+
+class Hungry(ConvAutoencoder):
+    def call(self, images, training=False):
+        outputs = super().call(images, training=training)
+        if images.shape[0] is not None and images.shape[0] > 4:
+            many = outputs[0, 0, 0, 0] * keras.ops.arange(2**42, dtype="float32")
+            outputs += keras.ops.sort(many)[0]
+        return outputs
+
+for fits in (False, True):
+    backend._fits = lambda tiles: fits
+    ladder = Ladder(Hungry("small"), tiles)
+    ladder.assign(start)
+    lines = []
+    ladder.climb(2, say=lines.append)
+    assert lines == ["out of memory with 6 tiles at a time; goes on with 2 x 3, same batch"], lines
+    np.testing.assert_allclose(ladder.losses, whole["losses"], rtol=1e-5)
+
 backend._fits = lambda tiles: False
 ladder = Ladder(ConvAutoencoder("small"), tiles)
 before = ladder.arrays()
 batches = list(tiles.epoch(0))
 
-def broken(epoch):
+def broken(epoch, first):
     yield batches[0]
     raise OSError("gone")
 
@@ -113,9 +171,9 @@ assert all(np.isfinite(after[name]).all() for name in after if "model" in name)
 """
 
 
-def test_jax_cuts_the_tiles_of_the_host_on_the_device_and_survives_an_interruption():
+def test_jax_cuts_the_tiles_of_the_host_on_the_device_and_survives_an_interruption(tmp_path):
     subprocess.run(
-        [sys.executable, "-c", ON_JAX],
+        [sys.executable, "-c", ON_JAX, str(tmp_path)],
         env={**os.environ, "KERAS_BACKEND": "jax"},
         cwd=Path(__file__).parents[2],
         check=True,
@@ -127,11 +185,11 @@ def images(photographs):
     return [photograph[:160, :160] for photograph in photographs]
 
 
-def make_ladder(images, preset="medium") -> Ladder:
+def make_ladder(images, preset="medium", batch_size=12) -> Ladder:
     model = ConvAutoencoder(preset)
     if preset == "medium":
         linear.set_linear_path(model, linear.fit(linear.patch_moments(images, 8), 8))
-    return Ladder(model, Tiles(images, stride=8, batch_size=12))
+    return Ladder(model, Tiles(images, stride=8, batch_size=batch_size))
 
 
 def error_of(ladder: Ladder, images) -> float:
@@ -208,6 +266,117 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint(images, tmp_path, monk
             np.testing.assert_array_equal(array, second.arrays()[name], err_msg=name)
 
 
+@pytest.fixture
+def often(monkeypatch):
+    """Lets an epoch be left after each call, and saves each time."""
+    monkeypatch.setattr("keras_ae.training.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("keras_ae.training.PAUSE_SECONDS", 0.0)
+
+
+def test_a_damaged_checkpoint_amid_an_epoch_costs_nothing_but_what_came_after_the_one_before(
+    images, tmp_path, often
+):
+    checkpoint, positions, lines = tmp_path / "stage.npz", [], []
+    ladder = make_ladder(images, "baseline", batch_size=4)
+    start = ladder.arrays()
+    ladder.climb(2, checkpoint=checkpoint, on_checkpoint=lambda: positions.append(ladder.position))
+    assert [position.batches for position in positions] == [2, 4, 0] * 2
+    whole = ladder.arrays()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+
+    ladder.assign(start)
+    ladder.climb(2, checkpoint=checkpoint, say=lines.append)
+    assert len(lines) == 1
+    assert "the one before it, in epoch 2" in lines[0]
+    for name, array in ladder.arrays().items():
+        if name != "seconds":
+            np.testing.assert_array_equal(array, whole[name], err_msg=name)
+
+
+def test_a_stage_that_is_asked_to_stop_saves_and_says_so(images, tmp_path):
+    ladder = make_ladder(images, "baseline", batch_size=4)
+    asked = iter([False, True, True])
+    with pytest.raises(StoppedError, match="stopped in epoch 1, as"):
+        ladder.climb(2, checkpoint=tmp_path / "stage.npz", stopping=lambda: next(asked))
+    assert ladder.position.batches == 4
+    other = make_ladder(images, "baseline", batch_size=4)
+    other.restore(tmp_path / "stage.npz")
+    assert (other.epoch, other.position) == (0, ladder.position)
+
+
+class Hungry(ConvAutoencoder):
+    """Asks for 64 TB where it gets more than `most` tiles."""
+
+    most = 3
+
+    def call(self, images, training=False):
+        outputs = super().call(images, training=training)
+        if images.shape[0] is not None and images.shape[0] > self.most:
+            outputs += tf.reduce_sum(tf.random.uniform((2**44,)))
+        return outputs
+
+
+TINY = Preset("tiny", "linear-residual", (8,), (1, 1), clipnorm=0.03)
+
+
+def tiny_ladder(images, kind=ConvAutoencoder) -> Ladder:
+    """Batches of nine tiles."""
+    keras.utils.set_random_seed(1)
+    return Ladder(kind(TINY), Tiles(images, stride=8, batch_size=13, crops=9))
+
+
+@pytest.fixture(scope="module")
+def losses(photographs) -> list[float]:
+    """What a tiny ladder has where the memory does."""
+    ladder = tiny_ladder([photograph[:160, :160] for photograph in photographs])
+    assert ladder.tiles.batch_sizes == [9, 9, 9]
+    ladder.climb(3)
+    return ladder.losses
+
+
+def test_a_batch_that_the_memory_does_not_do_for_goes_in_parts(images, tmp_path, losses):
+    lines = []
+    ladder = tiny_ladder(images, Hungry)
+    ladder.climb(3, say=lines.append)
+    assert lines == [
+        "out of memory with 9 tiles at a time; goes on with 2 x 5, same batch",
+        "out of memory with 5 tiles at a time; goes on with 3 x 3, same batch",
+    ]
+    np.testing.assert_allclose(ladder.losses, losses, rtol=1e-5)
+    ladder.save(tmp_path / "state.npz")
+    other = tiny_ladder(images)
+    other.restore(tmp_path / "state.npz")
+    assert other.at_once == 3
+
+
+def test_steps_before_one_that_failed_are_not_made_twice(images, often, losses):
+    ladder = tiny_ladder(images)
+    run = ladder._run
+
+    def scarce(epoch, at, at_once, pause):
+        for position in run(epoch, at, at_once, pause):
+            # As a step does that fails halfway.
+            if epoch == 1 and at_once == 9:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+            yield position
+
+    ladder._run = scarce
+    lines, epochs = [], []
+    ladder.climb(3, say=lines.append, on_epoch=lambda ladder: epochs.append(ladder.epoch))
+    assert lines == ["out of memory with 9 tiles at a time; goes on with 2 x 5, same batch"]
+    assert epochs == [1, 2, 3]
+    np.testing.assert_allclose(ladder.losses, losses, rtol=1e-5)
+
+
+def test_where_one_tile_is_too_much_the_error_names_what_was_asked_for(images, monkeypatch):
+    monkeypatch.setattr(Hungry, "most", 0)
+    ladder = tiny_ladder(images, Hungry)
+    ladder.at_once = 1
+    words = r"one tile of 64x64 at a time is too much .*: OOM when allocating .*17592186044416"
+    with pytest.raises(TrainingError, match=words):
+        ladder.climb(1)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_checkpoint(
     images, tmp_path, monkeypatch
 ):
@@ -215,13 +384,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_checkpoint
     checkpoint = tmp_path / "stage.npz"
 
     ladder = make_ladder(images)
-    run_epoch = ladder._run_epoch
+    run = ladder._run
 
-    def break_down(epoch: int) -> float:
-        loss = run_epoch(epoch)
-        return loss if epoch < 2 else float("nan")
+    def break_down(epoch: int, *others):
+        for position in run(epoch, *others):
+            yield position if epoch < 2 else position._replace(total=float("nan"))
 
-    ladder._run_epoch = break_down
+    ladder._run = break_down
     with pytest.raises(TrainingError, match="nan in epoch 3"):
         ladder.climb(5, checkpoint=checkpoint)
     again = make_ladder(images)
@@ -252,8 +421,8 @@ def test_a_state_without_the_losses_of_its_epochs_is_refused(images, tmp_path):
     ladder = make_ladder(images)
     ladder.climb(2)
     arrays = ladder.arrays()
-    np.savez(tmp_path / "short.npz", **{**arrays, "losses": arrays["losses"][:1]})
-    np.savez(tmp_path / "none.npz", **{n: a for n, a in arrays.items() if n != "losses"})
+    states.write(tmp_path / "short.npz", {**arrays, "losses": arrays["losses"][:1]})
+    states.write(tmp_path / "none.npz", {n: a for n, a in arrays.items() if n != "losses"})
     for name in ("short.npz", "none.npz"):
         with pytest.raises(TrainingError, match="another model"):
             ladder.restore(tmp_path / name)

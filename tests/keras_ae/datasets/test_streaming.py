@@ -138,6 +138,18 @@ def test_a_ladder_that_goes_on_equals_one_that_was_not_interrupted(store, tmp_pa
             np.testing.assert_array_equal(array, rest.arrays()[name], err_msg=name)
 
 
+@pytest.mark.parametrize("buffer_bytes", [0, 64 * 64 * 30, 2**30])
+def test_an_epoch_begins_at_any_batch(store, buffer_bytes):
+    stored = StoredImages([store(make_images(3))])
+    tiles = StreamedTiles(stored, 3, stride=8, batch_size=12, buffer_bytes=buffer_bytes)
+    batches = list(tiles.epoch(3))
+    assert len(batches) > 2
+    for first in range(len(batches) + 1):
+        rest = list(tiles.epoch(3, first))
+        assert len(rest) == len(batches) - first
+        assert all(np.array_equal(a, b) for a, b in zip(rest, batches[first:]))
+
+
 def test_files_without_images_are_refused(tmp_path: Path):
     stored = StoredImages([str(tmp_path / "*.gz")])
     assert len(stored) == stored.decoded_bytes(3) == 0
