@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import pytest
 
 from keras_ae.errors import StorageError
 from pipeline.components.pusher import executor
+from tests.disks import BALLAST, fill, small_disk
 
 
 @pytest.fixture
@@ -145,3 +147,34 @@ sys.stdin.read()
         other.stdin.close()
     executor.clear_abandoned(base)
     assert list(base.iterdir()) == [version]
+
+
+def test_a_push_to_a_full_disk_says_so_and_goes_on_when_there_is_space(model, tmp_path):
+    (model / "variables" / "variables.data").write_bytes(b"x" * 2**20)
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        base = disk / "push"
+        first = executor.publish(model, base, {"digest": executor.model_digest(model)})
+        fill(disk, leave=2**19)
+        with pytest.raises(StorageError) as caught:
+            executor.publish(model, base, {})
+        assert str(caught.value) == (
+            f"cannot push to {base}: No space left on device; what earlier runs made is kept"
+        )
+        assert list(base.iterdir()) == [first]
+        assert executor.intact(first)
+        (disk / BALLAST).unlink()
+        assert executor.newest_version(base) == first
+        assert executor.publish(model, base, {}) == executor.newest_version(base) != first
+
+
+@pytest.mark.parametrize("where", ["lost", "changed", "added"])
+def test_a_version_that_is_not_what_was_pushed_is_noticed(model, tmp_path, where):
+    facts = {"digest": executor.model_digest(model)}
+    version = executor.publish(model, tmp_path / "push", facts)
+    assert executor.intact(version)
+    if where == "lost":
+        shutil.rmtree(version / "variables")
+    else:
+        name = "variables.index" if where == "changed" else "new"
+        (version / "variables" / name).write_text("")
+    assert not executor.intact(version)

@@ -1,5 +1,6 @@
 """Pusher that publishes a version in one step, so that a polling server never sees half of one."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -21,7 +22,7 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from keras_ae.errors import StorageError
-from pipeline import staging
+from pipeline import console, durable, staging
 from pipeline.staging import Uri
 
 PROVENANCE = Path("assets.extra") / "keras_ae.json"
@@ -55,9 +56,11 @@ class Executor(executor.Executor):
         with staging.fetched(self.GetModelPath(input_dict)) as model:
             digest = model_digest(model)
             if newest is not None and provenance(newest).get("digest") == digest:
-                self._MarkNotPushed(pushed)
-                pushed.set_string_custom_property(UNCHANGED, str(newest))
-                return
+                if intact(newest):
+                    self._MarkNotPushed(pushed)
+                    pushed.set_string_custom_property(UNCHANGED, str(newest))
+                    return
+                console.say(f"    {newest} is damaged: the model is pushed anew")
             version = publish(model, base, {"digest": digest, **facts})
         name = staging.name(version)
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=name)
@@ -65,6 +68,8 @@ class Executor(executor.Executor):
 
 def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
     """Copies a SavedModel to a new version folder, which appears whole or not at all.
+
+    It is on the disk before it has its name, so that this holds for a power failure as well.
 
     At a remote URI, where nothing can be renamed, `saved_model.pb` comes last: a server that looks
     there meanwhile finds no model in the folder and asks again later. Two pushes to one such place
@@ -94,9 +99,10 @@ def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             shutil.copytree(model, incoming, dirs_exist_ok=True)
             _note(incoming, facts)
+            durable.sync(incoming)
             return _rename(incoming, base)
     except OSError as error:
-        raise StorageError(f"cannot push to {base}: {error}") from error
+        raise StorageError(f"cannot push to {base}: {_reason(error)}") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
 
@@ -124,12 +130,18 @@ def _opened(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _reason(error: OSError) -> str:
+    """What went wrong, without the places of each file of a folder that cannot be copied."""
+    full = os.strerror(errno.ENOSPC)
+    return f"{full}; what earlier runs made is kept" if full in str(error) else str(error)
+
+
 def _rename(incoming: Path, base: Path) -> Path:
     while True:
         number = _next(base)
         try:
             # Renaming a folder onto another that holds files fails: two pushes never mix.
-            return incoming.rename(base / str(number))
+            return durable.rename(incoming, base / str(number))
         except OSError:
             if not (base / str(number)).exists():
                 raise
@@ -192,10 +204,22 @@ def provenance(version: Uri) -> dict[str, Any]:
         return {}
 
 
+def intact(version: Uri) -> bool:
+    """Whether the files of a version are those that `publish` noted the digest of, if it did."""
+    noted = provenance(version).get("digest")
+    try:
+        with staging.fetched(version) as folder:
+            return noted is None or model_digest(folder) == noted
+    except OSError:
+        return False
+
+
 def model_digest(model: Path) -> str:
-    """SHA-256 over the names and contents of a SavedModel's files."""
+    """SHA-256 over the names and contents of a SavedModel's files, but for what `publish` adds."""
     digest = hashlib.sha256()
     for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        if path == model / PROVENANCE:
+            continue
         digest.update(path.relative_to(model).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
