@@ -6,8 +6,9 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from keras_ae.datasets import storage
 from keras_ae.datasets.sources import (
@@ -49,10 +50,14 @@ class _Archive(Source):
         if storage.is_uri(self.place):
             return status_digest({self.place: storage.status(self.place)})
         try:
-            with storage.open_file(self.place) as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            found = Path(self.place).stat()
+            moment = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            return _file_digest(self.place, moment)
         except OSError as error:
             raise DataError(f"cannot read {self.place}: {error.strerror}") from error
+
+    def changes(self, names: Iterable[str]) -> str:
+        return "another archive"
 
     def _cut(self, sizes: dict[str, int]) -> list[Shard]:
         """Shards of the images among files of these sizes."""
@@ -76,7 +81,7 @@ class ZipSource(_Archive):
         for name in shard:
             try:
                 yield Record(name, archive.read(name))
-            except (*_ERRORS, RuntimeError) as error:
+            except (*_ERRORS, KeyError, RuntimeError) as error:
                 yield Record(name, b"", f"cannot be read from the archive: {error}")
 
 
@@ -92,7 +97,7 @@ class TarSource(_Archive):
     def read(self, shard: Shard) -> Iterator[Record]:
         places = _tar_index(self.place, storage.status(self.place))
         # In the order of the file: going back in a compressed one would start anew.
-        order = sorted(shard, key=lambda name: places[name])
+        order = sorted((name for name in shard if name in places), key=lambda name: places[name])
         return self._unpacked(order, places) if self._packed else self._cut_out(order, places)
 
     @property
@@ -120,6 +125,13 @@ class TarSource(_Archive):
 
 
 _Places = dict[str, tuple[int, int]]
+
+
+@functools.lru_cache(maxsize=2)
+def _file_digest(place: str, moment: tuple[int, ...]) -> str:
+    """SHA-256 of a local file, which is not read again in this process while it is untouched."""
+    with storage.open_file(place) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.lru_cache(maxsize=2)

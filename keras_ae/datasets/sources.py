@@ -45,6 +45,20 @@ class Record(NamedTuple):
     label: str | None = None
 
 
+class Seen(NamedTuple):
+    """What reading an image told of it.
+
+    Attributes:
+        name: in its shard.
+        digest: SHA-256 of its bytes, in hexadecimal digits.
+        size: of its bytes; 0 for one that could not be read.
+    """
+
+    name: str
+    digest: str
+    size: int
+
+
 class Source(ABC):
     """A collection of encoded images."""
 
@@ -54,6 +68,18 @@ class Source(ABC):
 
         Of what lies at a URI only names, sizes and times of the last change are asked for.
         """
+
+    def fingerprint_of(self, seen: Iterable["Seen"]) -> str:
+        """The fingerprint of what was read, or of what is there now if reading does not tell.
+
+        Args:
+            seen: all images, in the order of the shards.
+        """
+        return self.fingerprint()
+
+    def changes(self, names: Iterable[str]) -> str:
+        """What may have changed since these names were listed, in a few words; empty if unknown."""
+        return ""
 
     @abstractmethod
     def shards(self) -> list[Shard]:
@@ -128,13 +154,24 @@ class FolderSource(Source):
         names = self._names()
         if storage.is_uri(self.place):
             return status_digest(dict(zip(names, storage.statuses(self.place, names))))
-        digest = hashlib.sha256()
-        for name in names:
-            digest.update(os.fsencode(name) + b"\0")
-            # One that cannot be read is set aside when it is its turn.
-            with suppress(OSError), storage.open_file(storage.join(self.place, name)) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+        return _content_digest((name, self._sha256(name)) for name in names)
+
+    def fingerprint_of(self, seen: Iterable[Seen]) -> str:
+        if storage.is_uri(self.place):
+            return self.fingerprint()
+        return _content_digest(
+            (name, bytes.fromhex(digest) if size else self._sha256(name))
+            for name, digest, size in seen
+        )
+
+    def changes(self, names: Iterable[str]) -> str:
+        now, before = set(self._names()), set(names)
+        found = {"added": now - before, "removed": before - now}
+        if not any(found.values()) and now:
+            # A folder changes when a file in it goes.
+            folders = set() if storage.is_uri(self.place) else {f"{Path(n).parent}/" for n in now}
+            found = {"last changed": {max(sorted(now) + sorted(folders), key=self._changed)}}
+        return "; ".join(f"{what}: {_some(which)}" for what, which in found.items() if which)
 
     def shards(self) -> list[Shard]:
         names = self._names()
@@ -152,6 +189,22 @@ class FolderSource(Source):
             return Record(printable(name), b"", f"cannot be read: {error.strerror}")
         except DataError as error:
             return Record(printable(name), b"", str(error))
+
+    def _sha256(self, name: str) -> bytes:
+        """Of a local file; empty for one that cannot be read, which is set aside in its turn."""
+        with suppress(OSError), storage.open_file(storage.join(self.place, name)) as file:
+            return hashlib.file_digest(file, "sha256").digest()
+        return b""
+
+    def _changed(self, name: str) -> int:
+        place = storage.join(self.place, name)
+        if storage.is_uri(self.place):
+            return storage.status(place).changed
+        try:
+            # A file that was moved here keeps the time at which it was written.
+            return Path(place).stat().st_ctime_ns
+        except OSError:
+            return 0
 
     def _names(self) -> list[str]:
         return sorted(name for name in storage.names_below(self.place) if is_image(name))
@@ -181,6 +234,18 @@ def no_image(place: str, names: Iterable[str]) -> None:
 def cut(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:
     """Shards of about the same bytes, of images in the order given."""
     return [tuple(names[start:stop]) for start, stop in balanced(sizes)]
+
+
+def _content_digest(files: Iterable[tuple[str, bytes]]) -> str:
+    digest = hashlib.sha256()
+    for name, content in files:
+        digest.update(os.fsencode(name) + b"\0" + content)
+    return digest.hexdigest()
+
+
+def _some(names: set[str]) -> str:
+    listed = sorted(map(printable, names))
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 
 def status_digest(files: Mapping[str, storage.Status]) -> str:

@@ -1,6 +1,8 @@
 import hashlib
 import json
 import pickle
+import shutil
+import time
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,10 +16,10 @@ from tfx.types import artifact_utils, standard_artifacts
 from keras_ae import contract as c
 from keras_ae.datasets import shards
 from keras_ae.datasets.images import decode
-from keras_ae.datasets.sources import Record, open_source
+from keras_ae.datasets.sources import FolderSource, Record, open_source
 from keras_ae.errors import DataError
 from pipeline import engines
-from pipeline.components.image_example_gen import files
+from pipeline.components.image_example_gen import executor, files
 from pipeline.components.image_example_gen.checks import Check, check_shard
 from pipeline.components.image_example_gen.examples import to_example
 from pipeline.components.image_example_gen.executor import QUARANTINE, Executor
@@ -37,7 +39,14 @@ def folder(tmp_path, photographs, encode):
     return place
 
 
-def ingest(data, place: Path | str, *beam_arguments: str, channels=3, max_bad_share=0.1):
+def ingest(
+    data,
+    place: Path | str,
+    *beam_arguments: str,
+    channels=3,
+    max_bad_share=0.1,
+    fingerprint: str | None = None,
+):
     artifact = standard_artifacts.Examples()
     artifact.uri = str(place)
     context = Executor.Context(
@@ -45,7 +54,12 @@ def ingest(data, place: Path | str, *beam_arguments: str, channels=3, max_bad_sh
         tmp_dir=f"{place}-temp",
         unique_id="1",
     )
-    properties = {"data": str(data), "channels": channels, "max_bad_share": max_bad_share}
+    properties = {
+        "data": str(data),
+        "channels": channels,
+        "max_bad_share": max_bad_share,
+        "fingerprint": open_source(str(data)).fingerprint() if fingerprint is None else fingerprint,
+    }
     Executor(context).Do({}, {"examples": [artifact]}, properties)
     return artifact
 
@@ -191,6 +205,89 @@ def test_images_that_change_meanwhile_stop_the_run(folder, tmp_path, photographs
     with pytest.raises(DataError, match=r"07\.png changed while the images were read; run again"):
         files.write_shard(0, shard, source, 3, findings.plan(0.1), places, str(tmp_path))
     assert not list(tmp_path.glob("t*/*.gz"))
+
+
+CHANGES = {
+    "added": (lambda place, new: (place / "more" / "new.png").write_bytes(new), "more/new.png"),
+    "moved in": (lambda place, new: (place / ".new").rename(place / "new.png"), "new.png"),
+    "removed": (lambda place, new: (place / "more" / "20.png").unlink(), "more/"),
+    "replaced": (lambda place, new: (place / "05.png").write_bytes(new), "05.png"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_data_that_changes_before_it_is_read_stops_the_run(
+    folder, tmp_path, photographs, encode, change
+):
+    new = encode(photographs[2][:9, :9], "PNG")
+    (folder / "more").mkdir()
+    for name in ("more/20.png", "more/21.png", ".new"):
+        (folder / name).write_bytes(new)
+    (folder / "bad.png").write_text("text")
+    fingerprint = open_source(str(folder)).fingerprint()
+    time.sleep(0.05)
+    changed, name = CHANGES[change]
+    changed(folder, new + b"other")
+    pattern = rf"not what it was when the run was started \(last changed: {name}\); run again$"
+    with pytest.raises(DataError, match=pattern):
+        ingest(folder, tmp_path / "out", fingerprint=fingerprint)
+
+
+def test_examples_are_those_that_their_fingerprint_tells_of(folder, tmp_path, monkeypatch):
+    (folder / "bad.png").write_text("text")
+    fingerprint = open_source(str(folder)).fingerprint()
+    listed = FolderSource.shards
+
+    def listed_before(change):
+        def shards(source):
+            found = listed(source)
+            change()
+            return found
+
+        monkeypatch.setattr(FolderSource, "shards", shards)
+
+    listed_before(lambda: shutil.copyfile(folder / "00.png", folder / "later.png"))
+    artifact = ingest(folder, tmp_path / "out", fingerprint=fingerprint)
+    assert artifact.get_string_custom_property("fingerprint") == fingerprint
+    assert sum(map(len, examples_of(artifact).values())) == 20
+    fingerprint = open_source(str(folder)).fingerprint()
+    listed_before(lambda: (folder / "03.png").rename(folder / "33.png"))
+    with pytest.raises(DataError, match=r"\(added: 33\.png; removed: 03\.png\); run again$"):
+        ingest(folder, tmp_path / "again", fingerprint=fingerprint)
+
+
+def test_an_archive_that_is_replaced_stops_the_run(folder, tmp_path):
+    place = Path(shutil.make_archive(str(tmp_path / "images"), "zip", folder))
+    fingerprint = open_source(str(place)).fingerprint()
+    ingest(place, tmp_path / "out", fingerprint=fingerprint)
+    (folder / "03.png").unlink()
+    shutil.make_archive(str(tmp_path / "images"), "zip", folder)
+    with pytest.raises(DataError, match=r"not what it was .* \(another archive\); run again"):
+        ingest(place, tmp_path / "again", fingerprint=fingerprint)
+    ingest(place, tmp_path / "more", fingerprint="a word of the user's")
+
+
+@pytest.mark.parametrize("format", ["zip", "tar", "gztar"])
+def test_images_that_leave_an_archive_meanwhile_stop_the_run(folder, tmp_path, monkeypatch, format):
+    place = Path(shutil.make_archive(str(tmp_path / "images"), format, folder))
+
+    def replaced(*arguments) -> None:
+        for name in ("03.png", "05.png"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.make_archive(str(tmp_path / "images"), format, folder)
+        files.write_shard(*arguments)
+
+    monkeypatch.setattr(executor, "write_shard", replaced)
+    with pytest.raises(DataError, match=r"while (they|the images) were read; run again"):
+        ingest(place, tmp_path / "out", fingerprint="a word of the user's")
+
+
+def test_an_object_that_comes_to_a_bucket_meanwhile_stops_the_run(folder, tmp_path, bucket):
+    data = bucket.put(folder, "changing")
+    fingerprint = open_source(data).fingerprint()
+    bucket.write("changing/later.png", (folder / "00.png").read_bytes())
+    with pytest.raises(DataError, match=r"not what it was .* \(last changed: later\.png\)"):
+        ingest(data, tmp_path / "out", fingerprint=fingerprint)
 
 
 def test_bad_images_are_set_aside_with_their_reasons_and_the_rest_goes_on(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,9 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from keras_ae import contract as c
-from keras_ae.datasets.sources import Source, open_source
+from keras_ae.datasets.sources import Seen, Source, open_source
 from keras_ae.errors import DataError
-from pipeline.components.image_example_gen.checks import Check, check_shard
+from pipeline.components.image_example_gen.checks import Check, check_shard, checks_of
 from pipeline.components.image_example_gen.files import write_shard
 from pipeline.components.image_example_gen.places import Findings, Plan
 
@@ -43,11 +44,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     ) -> None:
         """Writes examples by split, and the list of images that were set aside."""
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
+        data, fingerprint = exec_properties["data"], exec_properties.get("fingerprint", "")
         artifact.split_names = artifact_utils.encode_split_names(list(c.SPLITS))
         examples_utils.set_payload_format(artifact, example_gen_pb2.FORMAT_TF_EXAMPLE)
         with tempfile.TemporaryDirectory() as workspace, _unfinished(artifact.uri) as work:
-            source = open_source(exec_properties["data"], Path(workspace))
-            plan = self._ingest(source, exec_properties, artifact, work)
+            source = open_source(data, Path(workspace))
+            # As lists: of a tuple Beam checks the type of each name, which takes milliseconds.
+            shards = [(number, list(shard)) for number, shard in enumerate(source.shards())]
+            plan = self._ingest(source, shards, exec_properties, artifact, work)
+            _check_unchanged(source, fingerprint, shards, work)
         with tf.io.gfile.GFile(f"{artifact.uri}/{QUARANTINE}", "w") as file:
             for name, reason in plan.bad:
                 file.write(json.dumps({"source": name, "reason": reason}) + "\n")
@@ -56,15 +61,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             raise DataError(plan.refusal)
         for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
             artifact.set_int_custom_property(name, count)
-        artifact.set_string_custom_property("data", exec_properties["data"])
+        artifact.set_string_custom_property("data", data)
+        artifact.set_string_custom_property("fingerprint", fingerprint)
 
     def _ingest(
-        self, source: Source, properties: dict[str, Any], artifact: types.Artifact, work: str
+        self,
+        source: Source,
+        numbered: list[tuple[int, list[str]]],
+        properties: dict[str, Any],
+        artifact: types.Artifact,
+        work: str,
     ) -> Plan:
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
         channels = properties["channels"]
-        # As lists: of a tuple Beam checks the type of each name, which takes milliseconds.
-        numbered = [(number, list(shard)) for number, shard in enumerate(source.shards())]
         with self._make_beam_pipeline() as pipeline:
             shards = pipeline | "Shards" >> beam.Create(numbered)
             plan = (
@@ -82,6 +91,36 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         with tf.io.gfile.GFile(_plan_file(work)) as file:
             return Plan(*json.loads(file.read()))
+
+
+def _check_unchanged(
+    source: Source, fingerprint: str, shards: list[tuple[int, list[str]]], work: str
+) -> None:
+    """Compares what was read with what the run says it reads.
+
+    Args:
+        source: of the images.
+        fingerprint: of the data when the run was started. One that is no digest is a word of the
+            user's, who knows what it stands for.
+        shards: what was read, by number.
+        work: folder with the checks.
+
+    Raises:
+        DataError: if they are not the same.
+    """
+    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        return
+    seen = (
+        Seen(name, check.digest, check.size)
+        for number, shard in shards
+        for name, check in zip(shard, checks_of(number, work))
+    )
+    if source.fingerprint_of(seen) != fingerprint:
+        found = source.changes(name for _, shard in shards for name in shard)
+        raise DataError(
+            "the data is not what it was when the run was started"
+            f"{f' ({found})' if found else ''}; run again"
+        )
 
 
 class _Combine(beam.CombineFn):

@@ -53,8 +53,12 @@ def write_shard(
         return split, to_example(record, channels, quarters, proven=True)
 
     with _files(number, folders, work, _level(good)) as files:
+        written = 0
         for split, record in spread(example, (r for r in source.read(shard) if r.key in good)):
             files[split].write(record)
+            written += 1
+        if written != len(good):
+            raise DataError("images went away while they were read; run again")
 
 
 class _SplitFiles:
