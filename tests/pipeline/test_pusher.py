@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -5,6 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
 
 from keras_ae.errors import StorageError
 from pipeline.components.pusher import executor
@@ -96,6 +99,43 @@ def test_the_digest_follows_names_and_contents(model):
     changed = executor.model_digest(model)
     (model / "saved_model.pb").rename(model / "renamed.pb")
     assert len({first, changed, executor.model_digest(model)}) == 3
+
+
+def pushed(model: Path, base: Path) -> standard_artifacts.PushedModel:
+    """What the component says of a push of a blessed model."""
+    made, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
+    made.uri = str(model.parent / "made")
+    blessing.set_int_custom_property("blessed", 1)
+    shutil.copytree(model, path_utils.serving_model_dir(made.uri), dirs_exist_ok=True)
+    artifact = standard_artifacts.PushedModel()
+    artifact.uri = str(model.parent / "pushed")
+    executor.Executor().Do(
+        {"model": [made], "model_blessing": [blessing]},
+        {"pushed_model": [artifact]},
+        {
+            "push_destination": json.dumps({"filesystem": {"base_directory": str(base)}}),
+            "custom_config": json.dumps({"lineage": "ours"}),
+        },
+    )
+    return artifact
+
+
+def test_a_model_is_pushed_once_and_anew_where_it_was_damaged(model, tmp_path, capsys):
+    base = tmp_path / "push"
+    first = pushed(model, base)
+    assert first.get_int_custom_property("pushed") == 1
+    version = executor.newest_version(base, "ours")
+    assert first.get_string_custom_property("pushed_destination") == str(version)
+    second = pushed(model, base)
+    assert second.get_int_custom_property("pushed") == 0
+    assert second.get_string_custom_property(executor.UNCHANGED) == str(version)
+    (version / "saved_model.pb").write_bytes(b"grape")
+    assert capsys.readouterr().out == ""
+    assert pushed(model, base).get_int_custom_property("pushed") == 1
+    assert capsys.readouterr().out == f"    {version} is damaged: the model is pushed anew\n"
+    newest = executor.newest_version(base, "ours")
+    assert newest != version
+    assert executor.intact(newest)
 
 
 def test_a_version_in_a_bucket_is_one_when_its_last_file_is_there(model, bucket):
