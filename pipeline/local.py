@@ -11,7 +11,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from pipeline.order import depth_first
 from pipeline.staging import check_reachable
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+# What is in service may have changed since a push was cached, and a report is of its run.
+_ALWAYS_RUN = ("ServingCheck", "Report", "Pusher")
 # As TensorFlow and SQLite say it.
 _FULL = ("No space left on device", "database or disk is full")
 
@@ -81,13 +83,17 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline import beam_operator, recovery
+    from pipeline import beam_operator, caching, metadata, recovery
+    from pipeline.checksums import Checksums
     from pipeline.definition import create_pipeline
 
     lineage = _lineage(arguments)
-    connection = sqlite_metadata_connection_config(str(arguments.root / "metadata.sqlite"))
+    connection = sqlite_metadata_connection_config(str(arguments.root / metadata.NAME))
+    checksums = Checksums(arguments.root / metadata.KEPT)
     if alone:
+        metadata.check(arguments.root)
         recovery.clear(arguments.root, connection)
+        caching.set_aside(connection, lineage, checksums, but=_ALWAYS_RUN)
     fingerprint = sources.open_source(arguments.data).fingerprint()
     same = {"command": arguments.command, "data": fingerprint}
     pipeline = create_pipeline(
@@ -106,8 +112,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     )
     compiled = compiler.Compiler().compile(pipeline)
     for node in compiled.nodes:
-        # What is in service may have changed since a push was cached, and a report is of its run.
-        if node.pipeline_node.node_info.id in ("ServingCheck", "Report", "Pusher"):
+        if node.pipeline_node.node_info.id in _ALWAYS_RUN:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
@@ -115,10 +120,14 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     watch = _NodeWatch(max(len(node.pipeline_node.node_info.id) for node in ordered))
     logging.getLogger().addHandler(watch)
     try:
-        with beam_operator.engine(arguments.beam_arguments):
+        with beam_operator.engine(arguments.beam_arguments), caching.by_content(checksums):
             LocalDagRunner().run_with_ir(compiled)
     finally:
         logging.getLogger().removeHandler(watch)
+        # A disk that is full is told of by what failed before.
+        with suppress(OSError):
+            caching.record(connection, lineage, checksums)
+            metadata.keep(arguments.root)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
     _tell(arguments, connection, lineage, watch)
     recovery.ended(arguments.root)
@@ -239,11 +248,13 @@ def _shown(data: str) -> str:
 
 def _in_service(push_dir: Path, lineage: str) -> str | None:
     """The Model artifact behind the newest version of this lineage, if it is still there."""
-    from pipeline.components.pusher.executor import newest_version, provenance
+    from pipeline.components.pusher.executor import intact, newest_version, provenance
 
     version = newest_version(push_dir, lineage)
     if version is None:
         return None
+    if not intact(version):
+        console.say(f"damaged: {version} is not what was pushed")
     artifact = provenance(version).get("artifact", "")
     if artifact and Path(artifact).is_dir():
         return str(artifact)

@@ -1,0 +1,102 @@
+"""TFX's cache of what steps made, by what they read instead of where it lies.
+
+TFX takes an input for another one when it was made anew, whatever is in it. Here a step whose
+inputs hold what they held is not run again, so that what had to be made anew costs no training.
+"""
+
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.orchestration.portable import cache_utils
+
+from pipeline import console
+from pipeline.checksums import Checksums
+
+READ_BYTES = 4 * 2**30
+"""Of the newest artifacts, that are read again before each run, which takes seconds."""
+
+_OF_THE_MAKING = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
+
+
+@contextmanager
+def by_content(checksums: Checksums) -> Iterator[None]:
+    """Runs within the block meet the cache by their inputs' contents, types and properties."""
+    original = cache_utils.get_cache_context
+
+    def told(artifact: Any) -> Any:
+        proto = mlmd.Artifact()
+        proto.CopyFrom(artifact.mlmd_artifact)
+        for field in _OF_THE_MAKING:
+            proto.ClearField(field)
+        proto.custom_properties.pop("name", None)
+        proto.uri = checksums.digest(artifact.uri)
+        return SimpleNamespace(mlmd_artifact=proto)
+
+    def get_cache_context(*args: Any, input_artifacts: Any = None, **kwargs: Any) -> Any:
+        known = {key: list(map(told, each)) for key, each in (input_artifacts or {}).items()}
+        return original(*args, input_artifacts=known, **kwargs)
+
+    cache_utils.get_cache_context = get_cache_context
+    try:
+        yield
+    finally:
+        cache_utils.get_cache_context = original
+
+
+def set_aside(connection: Any, lineage: str, checksums: Checksums, but: Collection[str]) -> None:
+    """Removes what earlier runs made and is damaged from cache and disk, and says so.
+
+    Args:
+        connection: of ML Metadata.
+        lineage: name of the pipeline.
+        checksums: of the artifacts.
+        but: nodes whose outputs no later run reads.
+    """
+    store = MetadataStore(connection)
+    left = READ_BYTES
+    damaged = {}
+    for place in dict.fromkeys(artifact.uri for artifact in _artifacts(store, lineage)):
+        node = _node(place)
+        if node in but:
+            continue
+        left -= checksums.size(place)
+        if damage := checksums.damage(place, fully=left >= 0):
+            console.say(f"damaged: {damage}; {node} runs again")
+            damaged[place] = node
+    for place in damaged:
+        found = store.get_artifacts_by_uri(place)
+        for artifact in found:
+            artifact.state = mlmd.Artifact.DELETED
+        store.put_artifacts(found)
+        checksums.forget(place)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def record(connection: Any, lineage: str, checksums: Checksums) -> None:
+    """Writes a manifest of each artifact that has none yet.
+
+    Raises:
+        OSError: if one cannot be read or written.
+    """
+    for artifact in _artifacts(MetadataStore(connection), lineage):
+        if Path(artifact.uri).exists():
+            checksums.digest(artifact.uri)
+
+
+def _artifacts(store: MetadataStore, lineage: str) -> list[mlmd.Artifact]:
+    """Those of a pipeline that are not deleted, the newest first."""
+    context = store.get_context_by_type_and_name("pipeline", lineage)
+    found = store.get_artifacts_by_context(context.id) if context is not None else []
+    live = (artifact for artifact in found if artifact.state == mlmd.Artifact.LIVE)
+    return sorted(live, key=lambda artifact: -artifact.id)
+
+
+def _node(place: str) -> str:
+    """The node of an artifact in ROOT/NODE/OUTPUT/EXECUTION."""
+    return Path(place).parent.parent.name
