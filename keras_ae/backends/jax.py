@@ -141,7 +141,7 @@ def _on_device(step: Callable, tiles: Tiles) -> Callable:
         state: list[Any], frozen: Any, epoch: int, at: Position, at_once: int
     ) -> Iterator[tuple[int, Any]]:
         every = cuts(tiles, epoch)
-        total = _place(np.float32(at.total))
+        total = _place(np.asarray(at.total, np.float32))
         for first in range(at.batches, len(sizes), together):
             last = min(first + together, len(sizes))
             parts = [
