@@ -40,7 +40,7 @@ def strays(root: Path, temporary: Path) -> list[str]:
         temporary: the system's folder for temporary files, as the run knew it.
     """
     found = [path for path in temporary.rglob("*") if path.is_file()]
-    usual = {"artifacts", "logs", "serving", "lock", "metadata.sqlite"}
+    usual = {"artifacts", "checksums", "logs", "serving", "lock", "metadata.sqlite"}
     usual |= {"comparison.json", "images.jsonl", "report.html"}
     found += [path for path in root.iterdir() if path.name not in usual]
     found += [path for path in root.glob("serving/*/*") if not path.name.isdigit()]
