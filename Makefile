@@ -14,7 +14,7 @@ VARIANT ?= cpu
 TARGET ?= kubeflow
 UV := uv==0.13.9
 
-.PHONY: run serve test lint browser image setup lock clean
+.PHONY: run serve test lint audit browser image setup lock clean
 
 run: setup
 	$(BIN)/python pipeline/run_local.py $(ARGS)
@@ -31,6 +31,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint pipeline/Dockerfile
+
+# What is known against the locked packages today; the tests hold the locks against the bundled copy.
+audit: setup
+	$(BIN)/python -m tests.supply_chain.renew
+	$(BIN)/python -m pytest -q tests/supply_chain/test_advisories.py
 
 # The tests of the pages need a browser; they are skipped where none can be had.
 browser:

