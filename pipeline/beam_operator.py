@@ -9,7 +9,7 @@ from tfx.orchestration.portable import launcher
 from tfx.orchestration.portable.beam_executor_operator import BeamExecutorOperator
 from tfx.proto.orchestration import executable_spec_pb2, placeholder_pb2
 
-from pipeline import beam_workers
+from pipeline import beam_workers, loopback
 from pipeline.fingerprint import ROOT
 
 
@@ -37,7 +37,7 @@ def engine(arguments: Sequence[str]) -> Iterator[None]:
     # Worker processes import the project, wherever they are started.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), paths]))
     try:
-        with beam_workers.watched():
+        with beam_workers.watched(), loopback.only():
             yield
     finally:
         operators[kind] = usual

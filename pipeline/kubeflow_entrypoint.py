@@ -17,6 +17,8 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor as tfx_entrypoint
 
+from pipeline import loopback
+
 COMMAND = ("python", "-m", "pipeline.kubeflow_entrypoint")
 """Of the containers; TFX adds the arguments."""
 
@@ -32,7 +34,8 @@ def main(parsed: tuple[argparse.Namespace, list[str]]) -> None:
         arguments.json_serialized_invocation_args, arguments.json_serialized_inputs_spec_args
     )
     arguments.json_serialized_invocation_args = json_format.MessageToJson(told)
-    tfx_entrypoint.main((arguments, beam_arguments))
+    with loopback.only():
+        tfx_entrypoint.main((arguments, beam_arguments))
     made = [artifact.uri for each in told.outputs.artifacts.values() for artifact in each.artifacts]
     remove_markers(made)
 

@@ -20,6 +20,7 @@ from pipeline.run_kubeflow import parse_arguments
 from tests.e2e.replay import Replay
 from tests.e2e.runs import Run
 from tests.gcs import Bucket
+from tests.listening import is_loopback
 
 pytestmark = pytest.mark.slow
 TRAINED = ["--preset", "small", "--seed", "3"]
@@ -81,6 +82,12 @@ def running() -> list[psutil.Process]:
 def test_no_worker_outlives_the_local_run(place, run):
     # Workers name no folder on their command lines, but they are started where the run was.
     assert place not in {process.info["cwd"] and Path(process.info["cwd"]) for process in running()}
+
+
+def test_workers_and_what_they_talk_to_are_reached_from_this_machine_only(run):
+    # Beam's servers for control, data, state and logs, once for each step that has workers.
+    assert len(run.listened) > 4
+    assert {address for address, _ in run.listened if not is_loopback(address)} == set()
 
 
 def test_every_stage_has_the_weights_of_the_local_run(place, outputs):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_ae.datasets.sample_photos import path_of
 from tests.e2e.runs import ROOT, Run
+from tests.listening import is_loopback
 
 pytestmark = pytest.mark.slow
 SCHEMA = ROOT / "keras_ae" / "report" / "comparison.schema.json"
@@ -49,6 +50,11 @@ def test_a_run_prints_its_own_lines_only(first, place):
     assert not re.search(r"WARNING|absl|tensorflow/core|Traceback", first.out)
     (log,) = (place / "root" / "logs").iterdir()
     assert log.stat().st_size > 1000
+
+
+def test_the_server_that_checks_a_model_is_reached_from_this_machine_only(first):
+    assert first.listened
+    assert {address for address, _ in first.listened if not is_loopback(address)} == set()
 
 
 def test_a_broken_image_is_set_aside_and_listed(first):

@@ -2,6 +2,7 @@ import json
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -184,3 +185,15 @@ def test_in_a_bucket_it_is_compared_and_pushed_once(check, made, tmp_path, bucke
     again = push(model, blessing, bucket.uri)
     assert again.get_int_custom_property("pushed") == 0
     assert again.get_string_custom_property(pusher.UNCHANGED) == version
+
+
+def test_code_in_place_of_a_model_is_not_run(made, tmp_path):
+    marker = tmp_path / "was-here"
+    path = str(marker)
+    leave = keras.layers.Lambda(lambda images: (Path(path).touch(), images)[1])
+    keras.Sequential([keras.Input((8, 8, 3)), leave]).save(tmp_path / executor.MODEL)
+    marker.unlink()
+    places = made / "Format-Serving", str(tmp_path / "*.gz")
+    with pytest.raises(ValueError, match="safe_mode=False"):
+        executor.compare(tmp_path / executor.MODEL, *places, TILE, (), tmp_path / "expected.npz")
+    assert not marker.exists()

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.listening import is_loopback, listening
 from tests.serving.servers import PIXELS, Client
 
 
@@ -48,6 +49,14 @@ def ssl_config(folder, key, certificate, rest=""):
     lines = [f"server_key: {key.decode()!r}", f"server_cert: {certificate.decode()!r}", rest]
     (folder / "ssl").write_text("\n".join(lines))
     return f"--ssl_config_file={folder}/ssl"
+
+
+def test_without_a_host_a_server_is_reached_from_this_machine_only(serve, publish):
+    publish(1)
+    server = serve(publish.base)
+    found = listening(server.process.pid)
+    assert len({port for _, port in found}) == 2
+    assert {address for address, _ in found if not is_loopback(address)} == set()
 
 
 def test_a_process_answers_over_tcp_unix_socket_and_rest_and_drains(serve, publish, tmp_path):

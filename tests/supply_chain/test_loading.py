@@ -1,0 +1,43 @@
+import pytest
+
+from tests.supply_chain import loading
+from tests.test_project import ROOT, SOURCES
+
+PROGRAMS = {
+    "pipeline/components/budget_comparison/served.py",
+    "pipeline/components/serving_check/executor.py",
+    "pipeline/inputs.py",
+    "serving/server/servable.py",
+}
+"""Where a SavedModel is loaded: one of the run itself or, in the server, one that it serves."""
+
+
+def test_nothing_that_is_read_is_unpickled():
+    found = {str(path.relative_to(ROOT)): loading.unsafe(path.read_text()) for path in SOURCES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_the_places_that_load_a_program_are_known():
+    found = {path for path in SOURCES if loading.programs(path.read_text())}
+    assert {str(path.relative_to(ROOT)) for path in found} == PROGRAMS
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import jsonpickle.handlers",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "numpy.load(path, allow_pickle=trusted)",
+        "keras.saving.load_model(path, safe_mode=False)",
+        "keras.config.enable_unsafe_deserialization()",
+        "torch.load(path)",
+    ],
+)
+def test_each_way_to_run_what_is_read_is_found(source):
+    assert len(loading.unsafe(f"x = 1\n{source}")) >= 1
+    assert (
+        loading.unsafe("np.load(path, allow_pickle=False); load_model(path, compile=False)") == []
+    )
