@@ -1,44 +1,28 @@
 """What a run was: its data, model, machine, packages and artifacts, for the report."""
 
-import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from tfx import types
 
 from keras_ae import contract as c
-from pipeline import memory, staging
+from pipeline import staging
 from pipeline.components.image_example_gen.executor import QUARANTINE
 from pipeline.fingerprint import ROOT
+from pipeline.surroundings import PACKAGES, machine, packages
 
-PACKAGES = (
-    "apache-beam",
-    "keras",
-    "keras-tuner",
-    "matplotlib",
-    "ml-metadata",
-    "numpy",
-    "pillow",
-    "scipy",
-    "tensorflow",
-    "tensorflow-datasets",
-    "tensorflow-model-analysis",
-    "tensorflow-transform",
-    "tfx",
-)
 LISTED = 100
 """Quarantined images that are listed by name."""
 
 _OF_STAGE = (
     "preset",
+    "preset_settings",
     "parameters",
     "flops_per_pixel",
     "channels",
@@ -52,13 +36,14 @@ _OF_STAGE = (
     "seed",
     "batch_size",
     "backend",
+    "code_fingerprint",
 )
 _GIT_SECONDS = 10
 
 
 def facts(
     examples: types.Artifact,
-    stage: Mapping[str, Any],
+    stages: Mapping[str, Mapping[str, Any]],
     *,
     seeds: Sequence[int],
     command: str,
@@ -68,26 +53,28 @@ def facts(
 
     Args:
         examples: of ImageExampleGen.
-        stage: summary of the last stage of the first seed's ladder, as the Trainer writes it.
+        stages: summaries of all stages by name, as the Trainer writes them; the last stage of the
+            first seed's ladder comes first.
         seeds: of all ladders.
         command: the command line that reproduces the run.
         data_fingerprint: digest of the data's content.
 
     Returns:
         What can be written as JSON: `data`, `images` (counts by split and of those `quarantined`),
-        `quarantined` (`source` and `reason` of the first 100), what the stage tells of model and
-        training, `seeds`, `packages` (versions), `machine`, `git`, `command`, `data_fingerprint`
-        and `created` (ISO 8601, UTC).
+        `quarantined` (`source` and `reason` of the first 100), what the first stage tells of model
+        and training, `trained_on`, `seeds`, `packages` (versions) and `machine` of the report,
+        `git`, `command`, `data_fingerprint` and `created` (ISO 8601, UTC).
     """
     counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
-    backend = stage["backend"]
+    stage = next(iter(stages.values()))
     return {
         "data": examples.get_string_custom_property("data"),
         "images": counts,
         "quarantined": _quarantined(staging.below(examples.uri, QUARANTINE)),
         **{name: stage[name] for name in _OF_STAGE},
+        "trained_on": trained_on(stages),
         "seeds": list(seeds),
-        "packages": packages((*PACKAGES, backend)),
+        "packages": packages((*PACKAGES, stage["backend"])),
         "machine": machine(),
         "git": git(ROOT),
         "command": command,
@@ -96,29 +83,21 @@ def facts(
     }
 
 
-def packages(names: Iterable[str]) -> dict[str, str]:
-    """The versions of packages that are installed, and of Python, by name."""
-    versions = {"python": platform.python_version()}
-    for name in sorted(set(names)):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+def trained_on(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The surroundings that stages were trained in, each with the names of its `stages`.
 
-
-def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
-    """`platform`, `processor`, `cores` and `memory_bytes` that this process may use, and the names
-    of the `accelerators` that TensorFlow sees."""
-    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return {
-        "platform": platform.platform(),
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": memory.total(),
-        "accelerators": [_name(device) for device in tf.config.list_physical_devices("GPU")],
-    }
+    There are several where a run takes up what another machine, or other settings, have trained.
+    """
+    found: list[dict[str, Any]] = []
+    for name, stage in stages.items():
+        told = stage["trained_on"]
+        for known in found:
+            if known == {"stages": known["stages"], **told}:
+                known["stages"].append(name)
+                break
+        else:
+            found.append({"stages": [name], **told})
+    return found
 
 
 def git(folder: Path) -> dict[str, Any] | None:
@@ -170,11 +149,6 @@ def _quarantined(uri: str) -> list[dict[str, str]]:
         return []
     with staging.opened(uri) as lines:
         return [json.loads(line) for line in itertools.islice(lines, LISTED)]
-
-
-def _name(device: Any) -> str:
-    details = tf.config.experimental.get_device_details(device)
-    return str(details.get("device_name", device.name))
 
 
 def _ask_git(folder: Path, *question: str) -> str | None:

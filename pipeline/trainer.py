@@ -20,6 +20,7 @@ from keras_ae.training import Ladder, begin
 from pipeline import console, held, signals, staging
 from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 from pipeline.model_files import FLOOR, MODEL, STATE, SUMMARY
+from pipeline.surroundings import surroundings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,7 @@ def run_fn(fn_args: FnArgs) -> None:
         facts = {
             **dataclasses.asdict(summary),
             "preset": preset.name,
+            "preset_settings": dataclasses.asdict(preset),
             "channels": config.channels,
             "stride": config.stride,
             "latent_channels": config.latent_channels,
@@ -109,6 +111,8 @@ def run_fn(fn_args: FnArgs) -> None:
             "tile": ladder.tiles.size,
             "tiles_per_epoch": len(ladder.tiles),
             "backend": keras.backend.backend(),
+            "code_fingerprint": config.fingerprint,
+            "trained_on": surroundings(),
             "losses": [float(f"{loss:.6g}") for loss in ladder.losses[config.start :]],
         }
         (place / SUMMARY).write_text(json.dumps(facts, indent=1))

@@ -20,6 +20,7 @@ def card(run: Mapping[str, Any] | None) -> list[tuple[str, Rows]]:
         ("Data", _data(known)),
         ("Model", _model(known)),
         ("Training", _training(known)),
+        *_trained_on(known),
         ("Written on", _machine(known)),
     ]
     return [(title, rows) for title, rows in groups if rows]
@@ -76,12 +77,34 @@ def _training(run: Mapping[str, Any]) -> Rows:
         rows.append(("seed" if len(seeds) == 1 else "seeds", ", ".join(map(str, seeds))))
     if "backend" in run:
         rows.append(("backend", str(run["backend"])))
+    if "code_fingerprint" in run:
+        rows.append(("code", str(run["code_fingerprint"])))
     return rows
 
 
-def _machine(run: Mapping[str, Any]) -> Rows:
+def _trained_on(run: Mapping[str, Any]) -> list[tuple[str, Rows]]:
+    places = run.get("trained_on", [])
+    return [
+        ("Trained on" if len(places) == 1 else f"Trained on, {i} of {len(places)}", _place(place))
+        for i, place in enumerate(places, 1)
+    ]
+
+
+def _place(place: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("stages", ", ".join(place["stages"])), *_hardware(place["machine"])]
+    flags = place["machine"].get("cpu_flags")
+    if flags:
+        rows.append(("of the processor", ", ".join(flags)))
+    versions = place["packages"]
+    named = [f"{name} {versions[name]}" for name in ("python", "keras", place["backend"])]
+    rows.append(("with", ", ".join(dict.fromkeys(named))))
+    settings = [f"{name}={value}" for name, value in place["environment"].items()]
+    rows.append(("environment", ", ".join(settings) or "nothing set"))
+    return rows
+
+
+def _hardware(machine: Mapping[str, Any]) -> Rows:
     rows: Rows = []
-    machine = run.get("machine", {})
     if machine.get("processor"):
         cores = f", {machine['cores']} cores" if machine.get("cores") else ""
         rows.append(("processor", f"{machine['processor']}{cores}"))
@@ -91,6 +114,11 @@ def _machine(run: Mapping[str, Any]) -> Rows:
         rows.append(("accelerators", ", ".join(machine.get("accelerators") or []) or "none"))
     if machine.get("platform"):
         rows.append(("platform", str(machine["platform"])))
+    return rows
+
+
+def _machine(run: Mapping[str, Any]) -> Rows:
+    rows = _hardware(run.get("machine", {}))
     if "git" in run:
         changed = ", with changes that are not committed" if run["git"].get("dirty") else ""
         rows.append(("git commit", f"{run['git']['commit']}{changed}"))

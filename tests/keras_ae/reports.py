@@ -196,6 +196,25 @@ RUN = {
     "seeds": [0, 1, 2],
     "batch_size": 32,
     "backend": "tensorflow",
+    "code_fingerprint": "c0de5eed",
+    "trained_on": [
+        {
+            "stages": ["model_100"],
+            "machine": {
+                "platform": "Linux-6.1-x86_64", "processor": "Intel Xeon", "cores": 2,
+                "cpu_flags": ["avx2", "avx512f"], "memory_bytes": 8_200_000_000,
+                "accelerators": [],
+            },
+            "packages": {
+                "python": "3.11.7", "keras": "3.15.0", "tensorflow": "2.21.0", "numpy": "2.4.6",
+            },
+            "backend": "tensorflow",
+            "environment": {"OMP_NUM_THREADS": "2"},
+            "settings": {
+                "intra_op_threads": 0, "inter_op_threads": 0, "deterministic_ops": False,
+            },
+        },
+    ],
     "packages": {"python": "3.11.7", "keras": "3.15.0", "tensorflow": "2.21.0", "tfx": "1.21.0"},
     "machine": {
         "platform": "Linux-6.1-x86_64", "processor": "Intel Xeon", "cores": 2,

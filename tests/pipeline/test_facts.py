@@ -1,5 +1,4 @@
 import json
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -11,8 +10,16 @@ from tfx.types import standard_artifacts
 
 from pipeline import facts
 
+PLACE = {
+    "machine": {"processor": "Fast CPU", "cores": 2},
+    "packages": {"python": "3.11.7"},
+    "backend": "tensorflow",
+    "environment": {},
+    "settings": {"intra_op_threads": 0},
+}
 STAGE = {
     "preset": "medium",
+    "preset_settings": {"widths": [64]},
     "parameters": 316_816,
     "flops_per_pixel": 9856.0,
     "channels": 3,
@@ -26,6 +33,8 @@ STAGE = {
     "seed": 3,
     "batch_size": 32,
     "backend": "tensorflow",
+    "code_fingerprint": "4567",
+    "trained_on": PLACE,
     "losses": [0.01],
 }
 
@@ -44,17 +53,18 @@ def examples(tmp_path):
 
 
 def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examples):
+    stages = {"model_100": STAGE, "model_10": {**STAGE, "preset": "small"}}
     told = facts.facts(
-        examples, STAGE, seeds=(3, 4), command="python x --seed 3", data_fingerprint="0123"
+        examples, stages, seeds=(3, 4), command="python x --seed 3", data_fingerprint="0123"
     )
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert told["data"] == "/images"
     assert told["images"] == {"train": 10, "val": 3, "test": 4, "quarantined": 120}
     assert len(told["quarantined"]) == 100
     assert told["quarantined"][0] == {"source": "0.png", "reason": "not a PNG"}
-    assert {name: told[name] for name in STAGE if name != "losses"} == {
-        name: value for name, value in STAGE.items() if name != "losses"
-    }
+    own = STAGE.keys() - {"losses", "trained_on"}
+    assert {name: told[name] for name in own} == {name: STAGE[name] for name in own}
+    assert told["trained_on"] == [{"stages": ["model_100", "model_10"], **PLACE}]
     assert told["seeds"] == [3, 4]
     assert (told["command"], told["data_fingerprint"]) == ("python x --seed 3", "0123")
     assert told["packages"]["keras"] == keras.__version__
@@ -63,17 +73,14 @@ def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examp
     assert abs((datetime.now(UTC) - created).total_seconds()) < 60
 
 
-def test_packages_that_are_not_installed_are_left_out():
-    assert set(facts.packages(["keras", "no-such-package"])) == {"python", "keras"}
-
-
-def test_the_machine_is_named_by_its_processor_where_that_is_known(tmp_path):
-    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name : Fast CPU: 9 GHz\nflags : x\n")
-    told = facts.machine(tmp_path / "cpuinfo")
-    assert told["processor"] == "Fast CPU: 9 GHz"
-    assert told["cores"] == len(os.sched_getaffinity(0))
-    assert told["memory_bytes"] > 10**8
-    assert facts.machine(tmp_path / "missing")["processor"]
+def test_stages_of_different_machines_and_settings_are_told_apart():
+    other = {**PLACE, "environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
+    places = {"model_100": other, "model_10": PLACE, "baseline_10": other}
+    stages = {name: {**STAGE, "trained_on": place} for name, place in places.items()}
+    assert facts.trained_on(stages) == [
+        {"stages": ["model_100", "baseline_10"], **other},
+        {"stages": ["model_10"], **PLACE},
+    ]
 
 
 def git(folder: Path, *words: str) -> None:

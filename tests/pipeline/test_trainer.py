@@ -8,7 +8,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from keras_ae import linear, presets
 from keras_ae.datasets.sources import Record
 from keras_ae.datasets.streaming import StoredImages
-from pipeline import held, inputs, trainer
+from pipeline import held, inputs, surroundings, trainer
 from pipeline.components.image_example_gen.examples import to_example
 
 CONFIG = trainer.StageConfig(
@@ -130,6 +130,8 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     once = weights("1-2-0")
     told = [json.loads((tmp_path / stage / trainer.SUMMARY).read_text()) for stage in STAGES]
     assert [len(facts["losses"]) for facts in told] == [1, 1]
+    assert told[0]["trained_on"] == surroundings.surroundings()
+    assert told[0]["code_fingerprint"] == CONFIG.fingerprint
     losses = [facts["losses"][0] for facts in told]
     np.testing.assert_allclose(losses, made[0].losses, rtol=1e-5)
     assert told[0]["flops_per_pixel"] == made[0].model.flops_per_pixel

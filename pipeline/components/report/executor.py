@@ -77,14 +77,14 @@ def _run(
     exec_properties: Mapping[str, Any],
     pipeline_root: str,
 ) -> dict[str, Any]:
-    ladders = [
-        [_summary(input_dict, key) for key in of_seed.values()]
-        for of_seed in keys.ladders(input_dict)[MODEL]
-    ]
+    ladders = keys.ladders(input_dict)
+    last = [list(of_seed.values())[-1] for of_seed in ladders[MODEL]]
+    names = [name for ladder in ladders.values() for of_seed in ladder for name in of_seed.values()]
+    stages = {name: _summary(input_dict, name) for name in dict.fromkeys([last[0], *names])}
     told = facts(
         artifact_utils.get_single_instance(input_dict["examples"]),
-        ladders[0][-1],
-        seeds=[stages[0]["seed"] for stages in ladders],
+        stages,
+        seeds=[stages[name]["seed"] for name in last],
         command=exec_properties["command"],
         data_fingerprint=exec_properties["data_fingerprint"],
     )

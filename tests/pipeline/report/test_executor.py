@@ -8,10 +8,11 @@ from tfx.types import standard_artifacts
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.report import executor
 from pipeline.components.report.component import ReportArtifact
-from tests.keras_ae.reports import make_comparison, make_pictures
+from tests.keras_ae.reports import RUN, make_comparison, make_pictures
 
 STAGE = {
     "preset": "medium",
+    "preset_settings": {"widths": [64]},
     "parameters": 7,
     "flops_per_pixel": 9.0,
     "channels": 3,
@@ -25,6 +26,8 @@ STAGE = {
     "seed": 0,
     "batch_size": 32,
     "backend": "tensorflow",
+    "code_fingerprint": "4567",
+    "trained_on": {name: told for name, told in RUN["trained_on"][0].items() if name != "stages"},
 }
 
 
@@ -104,6 +107,7 @@ def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, co
     assert told == {k: v for k, v in comparison.items() if k not in ("run", "verdict")}
     assert run["command"] == "python pipeline/run_local.py --seed 3"
     assert run["tiles_per_second"] == 100.0
+    assert [place["stages"] for place in run["trained_on"]] == [["model_100", "model_10"]]
     nodes = {entry["name"]: entry["node"] for entry in run["lineage"]}
     assert nodes["model_10"] == "Trainer_10"
     assert nodes["evaluation"] == "Evaluator"
