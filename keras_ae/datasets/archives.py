@@ -2,15 +2,16 @@
 
 import functools
 import hashlib
-import lzma
-import tarfile
+import io
+import stat
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from keras_ae.datasets import storage
+from keras_ae.datasets import storage, tar
+from keras_ae.datasets.headers import MAX_BYTES, looks_like_image
 from keras_ae.datasets.sources import (
     Record,
     Shard,
@@ -26,14 +27,11 @@ from keras_ae.errors import DataError
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz")
 
-_ERRORS = (
-    OSError,
-    EOFError,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_ERRORS = (*tar.ERRORS, zipfile.BadZipFile)
+"""What reading a broken archive raises."""
+_PART_BYTES = 2**20
+_SMALL_PART_BYTES = 4096
+"""Python unpacks bz2 and LZMA by what goes in, however much comes out."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +57,29 @@ class _Archive(Source):
     def changes(self, names: Iterable[str]) -> str:
         return "another archive"
 
-    def _cut(self, sizes: dict[str, int]) -> list[Shard]:
-        """Shards of the images among files of these sizes."""
-        images = sorted(name for name in sizes if is_image(name))
+    def _cut(self, sizes: Mapping[str, int], others: int) -> list[Shard]:
+        """Shards of images of these sizes, beside which there are other files."""
+        images = sorted(sizes)
         if not images:
-            no_image(self.place, sizes)
-        return cut(images, [sizes[name] for name in images])
+            no_image(self.place, range(others))
+        # Of one that is larger not much is read.
+        return cut(images, [min(sizes[name], MAX_BYTES) for name in images])
 
 
 @dataclass(frozen=True)
 class ZipSource(_Archive):
-    """The image files in a zip; paths inside are names only."""
+    """The image files in a zip; paths inside are names only, and the last of a name counts."""
 
     def shards(self) -> list[Shard]:
-        archive = _open_zip(self.place, storage.status(self.place))
+        archive, members = _zip_index(self.place, storage.status(self.place))
+        others = sum(not info.is_dir() for info in archive.infolist())
         # An image costs by its pixels, of which its own bytes tell more than the packed ones.
-        return self._cut({i.filename: i.file_size for i in archive.infolist() if not i.is_dir()})
+        return self._cut({name: member.info.file_size for name, member in members.items()}, others)
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        archive = _open_zip(self.place, storage.status(self.place))
+        archive, members = _zip_index(self.place, storage.status(self.place))
         for name in shard:
-            try:
-                yield Record(name, archive.read(name))
-            except (*_ERRORS, KeyError, RuntimeError) as error:
-                yield Record(name, b"", f"cannot be read from the archive: {error}")
+            yield _record(name, functools.partial(_read_zipped, archive, members.get(name)))
 
 
 @dataclass(frozen=True)
@@ -90,41 +87,70 @@ class TarSource(_Archive):
     """The image files in a tar; a compressed one is read from its beginning, by one worker."""
 
     def shards(self) -> list[Shard]:
-        places = _tar_index(self.place, storage.status(self.place))
-        shards = self._cut({name: size for name, (_, size) in places.items()})
-        return [sum(shards, ())] if self._packed else shards
+        index = self._index()
+        sizes = {name: member.size for name, member in index.members.items()}
+        shards = self._cut(sizes, index.others)
+        return [sum(shards, ())] if index.packed else shards
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        places = _tar_index(self.place, storage.status(self.place))
+        members = self._index().members
         # In the order of the file: going back in a compressed one would start anew.
-        order = sorted((name for name in shard if name in places), key=lambda name: places[name])
-        return self._unpacked(order, places) if self._packed else self._cut_out(order, places)
+        order = sorted(shard, key=lambda name: members[name].at if name in members else 0)
+        with storage.open_file(self.place) as file, tar.unpacked(file) as stream:
+            for name in order:
+                yield _record(name, functools.partial(_read_tarred, stream, members.get(name)))
 
-    @property
-    def _packed(self) -> bool:
-        return not self.place.lower().endswith(".tar")
-
-    def _cut_out(self, names: list[str], places: "_Places") -> Iterator[Record]:
-        with storage.open_file(self.place) as file:
-            for name in names:
-                at, size = places[name]
-                file.seek(at)
-                yield Record(printable(name), file.read(size))
-
-    def _unpacked(self, names: list[str], places: "_Places") -> Iterator[Record]:
-        with storage.open_file(self.place) as packed, tarfile.open(fileobj=packed) as archive:
-            waiting = iter(names)
-            name = next(waiting, None)
-            for member in _members(archive):
-                if name is None:
-                    return
-                if member.offset_data == places[name][0]:
-                    file = archive.extractfile(member)
-                    yield Record(printable(name), file.read() if file else b"")
-                    name = next(waiting, None)
+    def _index(self) -> tar.Index:
+        return _tar_index(self.place, storage.status(self.place))
 
 
-_Places = dict[str, tuple[int, int]]
+class _Zipped(NamedTuple):
+    info: zipfile.ZipInfo
+    fault: str
+
+
+def _record(name: str, read: Callable[[], bytes]) -> Record:
+    try:
+        return Record(name, read())
+    except DataError as error:
+        return Record(name, b"", str(error))
+    except _ERRORS as error:
+        return Record(name, b"", f"cannot be read from the archive: {tar.told(error)}")
+
+
+def _read_zipped(archive: zipfile.ZipFile, member: _Zipped | None) -> bytes:
+    if member is None:
+        raise DataError("no longer in the archive")
+    if member.fault:
+        raise DataError(member.fault)
+    bounded = member.info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    with archive.open(member.info) as file:
+        return _read(file, member.info.file_size, _PART_BYTES if bounded else _SMALL_PART_BYTES)
+
+
+def _read_tarred(stream: BinaryIO, member: tar.Member | None) -> bytes:
+    if member is None:
+        raise DataError("no longer in the archive")
+    if member.fault:
+        raise DataError(member.fault)
+    if member.size <= MAX_BYTES:
+        stream.seek(member.at)
+    return _read(stream, member.size, _PART_BYTES)
+
+
+def _read(file: BinaryIO, size: int, part_bytes: int) -> bytes:
+    """Reads a member, no more of what is no image than its beginning."""
+    if size > MAX_BYTES:
+        raise DataError(f"a file of {size:,} bytes, more than the limit of {MAX_BYTES:,}")
+    whole = io.BytesIO()
+    while left := size - whole.tell():
+        part = file.read(min(left, part_bytes))
+        if not part:
+            raise EOFError(f"{whole.tell():,} of {size:,} bytes")
+        if not whole.tell() and left > len(part) and not looks_like_image(part):
+            return part
+        whole.write(part)
+    return whole.getvalue()
 
 
 @functools.lru_cache(maxsize=2)
@@ -135,34 +161,50 @@ def _file_digest(place: str, moment: tuple[int, ...]) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _open_zip(place: str, status: storage.Status) -> zipfile.ZipFile:
+def _zip_index(place: str, status: storage.Status) -> tuple[zipfile.ZipFile, Mapping[str, _Zipped]]:
     """Opened once in a process: the directory of a large zip takes half a second to read."""
     try:
+        if not storage.is_uri(place):
+            storage.open_file(place).close()
         # It closes what it opened itself.
-        return zipfile.ZipFile(storage.open_file(place) if storage.is_uri(place) else place)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot open {place} as a zip: {error}") from error
+        archive = zipfile.ZipFile(storage.open_file(place) if storage.is_uri(place) else place)
+        if any(info.header_offset < 0 for info in archive.infolist()):
+            raise zipfile.BadZipFile("members before its beginning")
+    except _ERRORS as error:
+        raise DataError(f"cannot open {place} as a zip: {tar.told(error)}") from error
+    overlapping = _overlapping(archive.infolist())
+    return archive, {
+        printable(info.filename): _Zipped(info, _zip_fault(info, info.header_offset in overlapping))
+        for info in archive.infolist()
+        if is_image(info.filename)
+    }
+
+
+def _zip_fault(info: zipfile.ZipInfo, overlaps: bool) -> str:
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return tar.LINK
+    return "overlaps another member, as in a zip bomb" if overlaps else ""
+
+
+def _overlapping(files: list[zipfile.ZipInfo]) -> set[int]:
+    """Where the members stand that share bytes with others."""
+    found: set[int] = set()
+    end, last = 0, 0
+    for info in sorted(files, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            found |= {last, info.header_offset}
+        own_end = info.header_offset + zipfile.sizeFileHeader + info.compress_size
+        if own_end > end:
+            end, last = own_end, info.header_offset
+    return found
 
 
 @functools.lru_cache(maxsize=2)
-def _tar_index(place: str, status: storage.Status) -> _Places:
-    """Where the files in a tar begin, and their sizes; the last of a name counts.
-
-    A tar has no directory of its own: its headers are read one after the other.
-    """
+def _tar_index(place: str, status: storage.Status) -> tar.Index:
     try:
-        with storage.open_file(place) as file, tarfile.open(fileobj=file) as archive:
-            return {
-                member.name: (member.offset_data, member.size)
-                for member in _members(archive)
-                if member.isfile() and not member.issparse()
-            }
-    except _ERRORS as error:
-        raise DataError(f"cannot read {place} as a tar: {error}") from error
-
-
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members one after the other: a TarFile would keep a kilobyte of each."""
-    while (member := archive.next()) is not None:
-        yield member
-        archive.members = []  # type: ignore[attr-defined]
+        with storage.open_file(place) as file:
+            index = tar.index(file, status.size, is_image)
+    except tar.ERRORS as error:
+        raise DataError(f"cannot read {place} as a tar: {tar.told(error)}") from error
+    members = {printable(name): member for name, member in index.members.items()}
+    return index._replace(members=members)

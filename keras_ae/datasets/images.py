@@ -6,8 +6,11 @@ from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
+from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.headers import Header, read_header
+from keras_ae.datasets.structure import check_exif, check_structure
 from keras_ae.errors import DataError
 
 MODES = {1: "L", 3: "RGB"}
@@ -23,6 +26,8 @@ _TURNS = {
 }
 _TURN_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 """One of them is in every PNG that says how it is to be turned."""
+_MOST_TOLD = 200
+"""Characters of what Pillow tells."""
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
@@ -41,7 +46,7 @@ def decode(data: bytes, channels: int) -> np.ndarray:
     Raises:
         DataError: if the header is bad (see `read_header`) or the body cannot be decoded.
     """
-    pixels = np.asarray(_open(data, channels))
+    pixels = np.asarray(_pixels(data, _checked(data), channels))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -61,24 +66,40 @@ def normalize(data: bytes, channels: int, *, proven: bool = False) -> tuple[byte
     Raises:
         DataError: as `decode` does.
     """
-    header = read_header(data)
+    header = _checked(data)
     with _reading():
-        original = Image.open(io.BytesIO(data))
+        original = _identified(data, header)
         plain = header.format in ("png", "jpeg") and original.mode == MODES[channels]
         if plain and not _turned(original, data) and not _sixteen_bit_rgb(data):
             if not proven:
                 original.load()
             return data, header
-    image = _open(data, channels)
+    image = _pixels(data, header, channels)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue(), Header("png", image.height, image.width)
 
 
-def _open(data: bytes, channels: int) -> Image.Image:
-    read_header(data)
+def _checked(data: bytes) -> Header:
+    header = read_header(data)
+    check_structure(data, header)
+    return header
+
+
+def _identified(data: bytes, header: Header) -> Image.Image:
+    """An image that Pillow has not decoded yet; no other of its many formats is tried."""
+    image: Image.Image = Image.open(io.BytesIO(data), formats=[header.format])
+    # A frame of a GIF may be larger than its header says.
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"{image.width}x{image.height} is more than the limit of {MAX_PIXELS:,} pixels"
+        )
+    return image
+
+
+def _pixels(data: bytes, header: Header, channels: int) -> Image.Image:
     with _reading():
-        image: Image.Image = Image.open(io.BytesIO(data))
+        image = _identified(data, header)
         image.load()
         turn = _orientation(image)
         image = image if turn is None else image.transpose(turn)
@@ -101,9 +122,12 @@ def _reading() -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise DataError("cannot be decoded: truncated or corrupt") from error
+    except DataError:
+        raise
     except Exception as error:
         # Its plugins raise whatever their parsing runs into.
-        raise DataError(f"cannot be decoded: {error}") from error
+        told = " ".join(str(error).split())[:_MOST_TOLD] or type(error).__name__
+        raise DataError(f"cannot be decoded: {told}") from error
 
 
 def _turned(image: Image.Image, data: bytes) -> bool:
@@ -116,6 +140,20 @@ def _turned(image: Image.Image, data: bytes) -> bool:
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     """How an image is to be turned; not at all if its EXIF cannot be read."""
     try:
+        check_exif(_exif(image))
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except DataError:
+        raise
     except Exception:
         return None
+
+
+def _exif(image: Image.Image) -> bytes:
+    """The block that Pillow reads; of a PNG once it is decoded."""
+    if isinstance(image, PngImageFile):
+        image.load()
+    block = image.info.get("exif")
+    if block is None and "Raw profile type exif" in image.info:
+        # As ImageMagick writes it: three lines, then hexadecimal digits.
+        block = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    return block or b""

@@ -7,14 +7,16 @@ machine or at a URI that TensorFlow's filesystem reads.
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from keras_ae.datasets import storage
+from keras_ae.datasets.headers import MAX_BYTES
 from keras_ae.datasets.shards import balanced
 from keras_ae.datasets.threads import in_threads
 from keras_ae.errors import DataError
@@ -23,8 +25,11 @@ SAMPLE = "sample"
 TFDS_PREFIX = "tfds:"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LIKE_ESCAPES = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
+
 Shard = tuple[str, ...]
-"""Names of some images of a source."""
+"""Keys of some images of a source, in UTF-8."""
 
 
 class Record(NamedTuple):
@@ -126,7 +131,7 @@ def check(data: str) -> None:
     if data == SAMPLE or (data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX)):
         return
     if storage.is_folder(data):
-        if not any(is_image(name) for name in storage.names_below(data)):
+        if not any(map(_is_looked_at, storage.names_below(data))):
             no_image(data, storage.names_below(data))
     elif not storage.exists(data):
         raise DataError(
@@ -144,6 +149,9 @@ def check(data: str) -> None:
 class FolderSource(Source):
     """The image files of a folder and its subfolders; hidden ones are left out.
 
+    Links to files of the folder are followed. Links out of it, links to folders, and folders that
+    cannot be read are set aside.
+
     Attributes:
         place: path or URI.
     """
@@ -153,7 +161,7 @@ class FolderSource(Source):
     def fingerprint(self) -> str:
         names = self._names()
         if storage.is_uri(self.place):
-            return status_digest(dict(zip(names, storage.statuses(self.place, names))))
+            return status_digest(dict(zip(names, self._statuses(names))))
         return _content_digest((name, self._sha256(name)) for name in names)
 
     def fingerprint_of(self, seen: Iterable[Seen]) -> str:
@@ -175,7 +183,7 @@ class FolderSource(Source):
 
     def shards(self) -> list[Shard]:
         names = self._names()
-        return cut(names, [status.size for status in storage.statuses(self.place, names)])
+        return cut(names, [status.size for status in self._statuses(names)])
 
     def read(self, shard: Shard) -> Iterator[Record]:
         if storage.is_uri(self.place):
@@ -183,21 +191,23 @@ class FolderSource(Source):
         return map(self._read, shard)
 
     def _read(self, name: str) -> Record:
+        key = name.rstrip("/")
         try:
-            return Record(printable(name), storage.read_file(storage.join(self.place, name)))
+            return Record(key, storage.read_file(self._inside(name), MAX_BYTES))
         except OSError as error:
-            return Record(printable(name), b"", f"cannot be read: {error.strerror}")
+            return Record(key, b"", f"cannot be read: {error.strerror}")
         except DataError as error:
-            return Record(printable(name), b"", str(error))
+            return Record(key, b"", str(error))
 
     def _sha256(self, name: str) -> bytes:
         """Of a local file; empty for one that cannot be read, which is set aside in its turn."""
-        with suppress(OSError), storage.open_file(storage.join(self.place, name)) as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        with suppress(OSError, DataError), storage.open_file(self._inside(name)) as file:
+            if os.fstat(file.fileno()).st_size <= MAX_BYTES:
+                return hashlib.file_digest(file, "sha256").digest()
         return b""
 
     def _changed(self, name: str) -> int:
-        place = storage.join(self.place, name)
+        place = storage.join(self.place, _unescaped(name))
         if storage.is_uri(self.place):
             return storage.status(place).changed
         try:
@@ -206,20 +216,32 @@ class FolderSource(Source):
         except OSError:
             return 0
 
+    def _statuses(self, names: list[str]) -> list[storage.Status]:
+        return storage.statuses(self.place, [_unescaped(name) for name in names])
+
+    def _inside(self, name: str) -> str:
+        return storage.inside(self.place, _unescaped(name))
+
     def _names(self) -> list[str]:
-        return sorted(name for name in storage.names_below(self.place) if is_image(name))
+        """As `printable` gives them."""
+        return sorted(map(printable, filter(_is_looked_at, storage.names_below(self.place))))
 
 
 def is_image(name: str) -> bool:
     """Whether a name is that of an image which is not hidden."""
-    parts = PurePosixPath(name).parts
-    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
-    return not hidden and name.lower().endswith(IMAGE_SUFFIXES)
+    return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
 
 
 def printable(name: str) -> str:
-    """A file's name in UTF-8, whatever its bytes are."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file's name as one line of UTF-8, whatever its bytes are; different ones stay different.
+
+    Bytes that are no UTF-8, control characters and those that turn the direction of writing become
+    escapes of Python, such as \\x0a. Where a name has one, or looks as if it had, a backslash is
+    doubled.
+    """
+    if not _UNPRINTABLE.search(name) and not _LIKE_ESCAPES.search(name):
+        return name
+    return _UNPRINTABLE.sub(_escape, name.replace("\\", "\\\\"))
 
 
 def no_image(place: str, names: Iterable[str]) -> None:
@@ -239,12 +261,12 @@ def cut(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:
 def _content_digest(files: Iterable[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256()
     for name, content in files:
-        digest.update(os.fsencode(name) + b"\0" + content)
+        digest.update(name.encode() + b"\0" + content)
     return digest.hexdigest()
 
 
 def _some(names: set[str]) -> str:
-    listed = sorted(map(printable, names))
+    listed = sorted(names)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 
@@ -254,3 +276,34 @@ def status_digest(files: Mapping[str, storage.Status]) -> str:
     for name, status in files.items():
         digest.update(f"{name}\0{status.size}\0{status.changed}\0".encode())
     return digest.hexdigest()
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    # Python keeps a byte that is no UTF-8 as a surrogate.
+    is_byte = code < 0x80 or 0xDC80 <= code <= 0xDCFF
+    return f"\\x{code & 0xFF:02x}" if is_byte else f"\\u{code:04x}"
+
+
+def _unescaped(shown: str) -> str:
+    """The name that `printable` made this of."""
+    return _LIKE_ESCAPES.sub(_unescape, shown)
+
+
+def _unescape(found: re.Match[str]) -> str:
+    if found[1] == "\\":
+        return "\\"
+    code = int(found[1][1:], 16)
+    return chr(code + 0xDC00 if found[1][0] == "x" and code >= 0x80 else code)
+
+
+def _is_looked_at(name: str) -> bool:
+    """Whether a file is an image by its name, or stands for a folder that was not entered."""
+    return is_image(name) or (name.endswith("/") and not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX"
+        for part in name.split("/")
+    )

@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -61,8 +62,10 @@ def join(folder: str, name: str) -> str:
 def names_below(folder: str) -> Iterator[str]:
     """Relative names, with slashes, of the files below a folder, in no order.
 
+    Links to folders and folders that cannot be read are not entered: their names end in a slash.
+
     Raises:
-        DataError: if a remote store cannot be asked.
+        DataError: if the folder cannot be read, or a remote store cannot be asked.
     """
     if not is_uri(folder):
         yield from _local_names(folder)
@@ -109,20 +112,59 @@ def open_file(place: str) -> io.BufferedReader:
     """Opens a file for reading at any position.
 
     Raises:
-        OSError: if a local file cannot be opened.
+        OSError: if a local file cannot be opened, or is a folder, a pipe, a socket or a device.
         DataError: if a remote one cannot.
     """
     if not is_uri(place):
+        # To open a pipe would wait for a writer, and a device has no end.
+        if not stat.S_ISREG(Path(place).stat().st_mode):
+            raise OSError(None, "not a regular file", place)
         return Path(place).open("rb")
     return io.BufferedReader(_RemoteFile(place), _BUFFER_BYTES)
 
 
-def read_file(place: str) -> bytes:
-    """Reads a whole file; raises as `open_file` does."""
+def inside(folder: str, name: str) -> str:
+    """The place of a file below a folder, which links do not lead out of.
+
+    Args:
+        name: one that `names_below` gave.
+
+    Raises:
+        OSError: if a link leads nowhere or in a circle, or a folder cannot be read.
+        DataError: if it is a link to a folder, or one out of `folder`.
+    """
+    place = join(folder, name)
+    if is_uri(folder):
+        return place
+    link = Path(place).is_symlink()
+    if name.endswith("/") and link:
+        raise DataError("a link to a folder, which is not followed; expected the folder itself")
+    if name.endswith("/"):
+        os.scandir(place).close()
+    elif link:
+        place = os.path.realpath(place, strict=True)
+        if not Path(place).is_relative_to(os.path.realpath(folder)):
+            raise DataError(
+                "a link out of the folder, which is not followed; expected the image itself"
+            )
+    return place
+
+
+def read_file(place: str, most: int) -> bytes:
+    """Reads a whole file.
+
+    Args:
+        most: bytes that it may have.
+
+    Raises:
+        OSError: if a local file cannot be read, as `open_file` does.
+        DataError: if it is larger, or a remote one cannot be read.
+    """
     if not is_uri(place):
-        return Path(place).read_bytes()
+        with open_file(place) as local:
+            return local.read(_allowed(os.fstat(local.fileno()).st_size, most))
     with reading(place), _gfile(place).GFile(place, "rb") as file:
-        return bytes(file.read())
+        return bytes(file.read(_allowed(file.size(), most)))
 
 
 @contextmanager
@@ -142,17 +184,30 @@ def reading(place: str) -> Iterator[None]:
 
 
 def _local_names(folder: str) -> Iterator[str]:
-    seen = set()
-    folder = str(Path(folder))
-    for place, folders, files in os.walk(folder, followlinks=True):
-        # Links may lead in circles.
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        below = place[len(folder) :].lstrip("/")
-        yield from (f"{below}/{name}" for name in files) if below else files
+    # Not by os.walk, which keeps silent about folders that it cannot read and fails on deep ones.
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(Path(folder, below)) as entries:
+                for entry in entries:
+                    name = below + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{name}/")
+                    elif entry.is_symlink() and Path(entry.path).is_dir():
+                        yield f"{name}/"
+                    else:
+                        yield name
+        except OSError as error:
+            if not below:
+                raise DataError(f"cannot read {folder}: {error.strerror}") from error
+            yield below
+
+
+def _allowed(size: int, most: int) -> int:
+    if size > most:
+        raise DataError(f"a file of {size:,} bytes, more than the limit of {most:,}")
+    return size
 
 
 def _remote_names(folder: str, below: str) -> Iterator[str]:

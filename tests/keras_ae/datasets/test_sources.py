@@ -1,5 +1,6 @@
 import os
 import pickle
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_a_file_that_cannot_be_read_is_a_record_with_a_fault(folder):
     assert "No such file" in record.fault
 
 
-def test_names_in_any_encoding_and_linked_folders_are_read(folder, tmp_path):
+def test_names_in_any_encoding_are_read_and_linked_folders_are_not(folder, tmp_path):
     data = (folder / "a.png").read_bytes()
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(data)
     (tmp_path / "elsewhere").mkdir()
@@ -140,8 +141,33 @@ def test_names_in_any_encoding_and_linked_folders_are_read(folder, tmp_path):
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (folder / "circle").symlink_to(folder)
     source = sources.open_source(str(folder))
-    assert set(read_all(source)) == {*NAMES, "caf\\xe9.png", "link/f.png"}
+    records = read_all(source)
+    assert set(records) == {*NAMES, "caf\\xe9.png", "link", "circle"}
+    for name in ("link", "circle"):
+        assert records[name].fault.startswith("a link to a folder, which is not followed")
     source.fingerprint()
+
+
+def test_a_deep_folder_is_read_to_its_ground(tmp_path):
+    place = tmp_path
+    for _ in range(11):
+        place = place.joinpath(*"d" * 100)
+        place.mkdir(parents=True)
+    (place / "deep.png").write_bytes(b"x")
+    try:
+        assert set(read_all(sources.open_source(str(tmp_path)))) == {"d/" * 1100 + "deep.png"}
+    finally:
+        # Python's own way of removing it would fail.
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
+
+
+def test_different_names_stay_different_on_one_line():
+    names = ["a\n", "a\\x0a", "a\\\\x0a", "\x85", "\udc85", "\\x85", "\\u0085", "\u202e", "a\\b"]
+    shown = [sources.printable(name) for name in names]
+    assert [sources._unescaped(text) for text in shown] == names
+    assert len(set(shown)) == len(names)
+    assert all(text.isprintable() for text in shown)
+    assert sources.printable("caf\u00e9 \U0001f600 a\\b.png") == "caf\u00e9 \U0001f600 a\\b.png"
 
 
 def test_a_file_that_vanishes_does_not_stop_the_fingerprint(folder):
