@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 from keras_ae.datasets import storage, tar
 from keras_ae.datasets.headers import MAX_BYTES, looks_like_image
@@ -29,6 +29,8 @@ TAR_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz
 
 _ERRORS = (*tar.ERRORS, zipfile.BadZipFile)
 """What reading a broken archive raises."""
+_LOCAL_HEADER_BYTES = 30
+"""Before the name of a member of a zip."""
 _PART_BYTES = 2**20
 _SMALL_PART_BYTES = 4096
 """Python unpacks bz2 and LZMA by what goes in, however much comes out."""
@@ -61,7 +63,7 @@ class _Archive(Source):
         """Shards of images of these sizes, beside which there are other files."""
         images = sorted(sizes)
         if not images:
-            no_image(self.place, range(others))
+            no_image(self.place, others)
         # Of one that is larger not much is read.
         return cut(images, [min(sizes[name], MAX_BYTES) for name in images])
 
@@ -138,7 +140,7 @@ def _read_tarred(stream: BinaryIO, member: tar.Member | None) -> bytes:
     return _read(stream, member.size, _PART_BYTES)
 
 
-def _read(file: BinaryIO, size: int, part_bytes: int) -> bytes:
+def _read(file: IO[bytes], size: int, part_bytes: int) -> bytes:
     """Reads a member, no more of what is no image than its beginning."""
     if size > MAX_BYTES:
         raise DataError(f"a file of {size:,} bytes, more than the limit of {MAX_BYTES:,}")
@@ -193,7 +195,7 @@ def _overlapping(files: list[zipfile.ZipInfo]) -> set[int]:
     for info in sorted(files, key=lambda info: info.header_offset):
         if info.header_offset < end:
             found |= {last, info.header_offset}
-        own_end = info.header_offset + zipfile.sizeFileHeader + info.compress_size
+        own_end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
         if own_end > end:
             end, last = own_end, info.header_offset
     return found

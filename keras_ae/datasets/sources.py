@@ -132,7 +132,7 @@ def check(data: str) -> None:
         return
     if storage.is_folder(data):
         if not any(map(_is_looked_at, storage.names_below(data))):
-            no_image(data, storage.names_below(data))
+            no_image(data, sum(1 for _ in storage.names_below(data)))
     elif not storage.exists(data):
         raise DataError(
             f"no such folder or archive: {data} "
@@ -244,9 +244,8 @@ def printable(name: str) -> str:
     return _UNPRINTABLE.sub(_escape, name.replace("\\", "\\\\"))
 
 
-def no_image(place: str, names: Iterable[str]) -> None:
+def no_image(place: str, count: int) -> None:
     """Raises a DataError that tells how many other files there are."""
-    count = sum(1 for _ in names)
     raise DataError(
         f"no image in {place}: looked for {', '.join(IMAGE_SUFFIXES)} "
         f"and found {count or 'no'} other file{'s' if count != 1 else ''}"
