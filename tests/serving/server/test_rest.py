@@ -249,7 +249,7 @@ def test_compressed_bodies_are_read(rest_server, photograph, png):
     ("body", "encoding", "message"),
     [
         (zlib.compress(b"{}", wbits=31)[:-9], "gzip", "truncated"),
-        (gzip.compress(b"{}") * 2, "gzip", "more after its end"),
+        (gzip.compress(b"{}", mtime=0) * 2, "gzip", "more after its end"),
         (b"{}", "gzip", "the body is not gzip"),
         (b"{}", "br", "expected gzip or none, got br"),
         (gzip.compress(b"0" * 200 * 2**20, 1), "gzip", f"more than {MAX_BODY:,} bytes"),
