@@ -35,11 +35,13 @@ from benchmarks.servers import free_port
 GROWTH = 0.05
 WARM_UP = 0.1
 PATIENCE = 600
-"""Seconds that a run may take; the first version is waited for so long."""
+"""Seconds that a run may take; the first version and the last one are waited for so long."""
 PICKED_UP = 10
 """Seconds after the last push until the client stops."""
 FLAGS = ("--budgets=1,2", "--preset=small", "--max-drop=100", "--max-slice-drop=100")
 PHOTOGRAPHS = ("skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg")
+STOP = "stop"
+"""File in the place that ends the loop after the run that is under way."""
 PIPELINE, SERVER, CLIENT = "pipeline", "server", "client"
 
 
@@ -48,11 +50,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--place", type=Path, required=True, help="folder of all that is made")
-    parser.add_argument("--loop", type=float, help="internal: run the pipeline until that time")
+    parser.add_argument("--loop", action="store_true", help="internal: run the pipeline")
     arguments = parser.parse_args()
     place = arguments.place.absolute()
     if arguments.loop:
-        loop(place, arguments.loop)
+        loop(place)
         return
     shutil.rmtree(place, ignore_errors=True)
     (place / "tmp").mkdir(parents=True)
@@ -60,12 +62,12 @@ def main() -> None:
     sys.exit(not report(place, arguments.minutes, seen, told, ran))
 
 
-def loop(place: Path, until: float) -> None:
-    """Runs the pipeline in this process until a time is over; tells of each run in a line."""
+def loop(place: Path) -> None:
+    """Runs the pipeline in this process until it is told to stop; tells of each run in a line."""
     from pipeline import run_local
 
     number = 0
-    while time.time() < until:
+    while not (place / STOP).exists():
         began = time.time()
         write_images(place / "images", number)
         flags = [
@@ -96,16 +98,15 @@ def write_images(folder: Path, number: int) -> None:
 def soak(
     place: Path, seconds: float
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
-    """Lets the three processes work.
+    """Lets the three processes work for a time, which begins when the client does.
 
     Returns:
         A row of memory for each second and process, what the client tells, and the runs.
     """
-    until = time.time() + seconds
     environment = {**os.environ, "TMPDIR": str(place / "tmp"), "TF_CPP_MIN_LOG_LEVEL": "2"}
     push = place / "root" / "serving" / "keras_ae"
     port = free_port()
-    itself = ["benchmarks.soak", f"--place={place}", f"--loop={until}"]
+    itself = ["benchmarks.soak", f"--place={place}", "--loop"]
     serve = ["serving.server", f"--port={port}", "--model_name=keras_ae"]
     serve += [f"--model_base_path={push}", "--file_system_poll_wait_seconds=1"]
     samples: list[dict[str, Any]] = []
@@ -114,17 +115,14 @@ def soak(
         _watch(place, samples, watched, lambda: pushed(push), PATIENCE)
         with started(serve, place / "server.log", environment) as server:
             watched[SERVER] = server
-            _watch(place, samples, watched, lambda: _listens(port), PATIENCE)
             ask = ["benchmarks.soak_client", f"127.0.0.1:{port}"]
             with started(ask, place / "client.log", environment) as client:
                 watched[CLIENT] = client
-                _watch(
-                    place,
-                    samples,
-                    watched,
-                    lambda: pipeline.poll() is not None,
-                    until + PATIENCE - time.time(),
-                )
+                _watch(place, samples, watched, lambda: False, seconds)
+                (place / STOP).touch()
+                _watch(place, samples, watched, lambda: pipeline.poll() is not None, PATIENCE)
+                if pipeline.poll() != 0:
+                    raise SystemExit(f"the pipeline ended with {pipeline.poll()}: see {place}")
                 del watched[PIPELINE]
                 _watch(place, samples, watched, lambda: False, PICKED_UP)
                 told, _ = client.communicate("stop\n", timeout=PATIENCE)
@@ -190,13 +188,6 @@ def _watch(
                 | {"temporary_files": files}
             )
         time.sleep(1)
-
-
-def _listens(port: int) -> bool:
-    return any(
-        connection.laddr[1] == port and connection.status == psutil.CONN_LISTEN
-        for connection in psutil.net_connections("tcp")
-    )
 
 
 def report(

@@ -2,8 +2,9 @@
 
     python -m benchmarks.soak_client TARGET
 
-Goes on until its standard input ends. Then prints, as JSON, how many `requests` were answered, how
-many of them by each of the `versions`, and what the others' `failures` were.
+Begins when the server has a model, and goes on until a line is sent to it. Then prints, as JSON,
+how many `requests` there were, how many were answered by each of the `versions`, and what the
+others' `failures` were.
 """
 
 import json
@@ -16,6 +17,7 @@ import numpy as np
 
 from benchmarks import hostile
 from keras_ae import contract as c
+from serving.client import ReconstructionClient
 from serving.protos import prediction_service_pb2_grpc
 from serving.tensors import to_array
 
@@ -31,6 +33,8 @@ def main() -> None:
     versions: Counter[int] = Counter()
     failures: list[str] = []
     count = 0
+    with ReconstructionClient(sys.argv[1]) as client:
+        client.wait_until_ready()
     with grpc.insecure_channel(sys.argv[1]) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         while not select.select([sys.stdin], [], [], PAUSE)[0]:
