@@ -1,13 +1,39 @@
-"""Ladders that are tuned, or trained beside each other, on a folder of photographs."""
+"""Ladders that are cut off, tuned, or trained beside each other, on a folder of photographs."""
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from tests.e2e.runs import Run
+from tests.e2e.runs import ROOT, Run
 
 pytestmark = pytest.mark.slow
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(place):
+    flags = ["--budgets", "250", "--seed", "1"]
+    root = place / "killed"
+    command = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
+    command += ["--data", str(place / "images"), "--root", str(root)]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(root.glob("checkpoints/*.npz")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    newest = max((root / "logs").iterdir(), key=lambda path: path.stat().st_mtime)
+    epochs = [int(epoch) for epoch in re.findall(r"epoch (\d+): loss", newest.read_text())]
+    assert epochs[0] > 1
+    assert epochs[-1] == 250
+    assert not list(root.glob("checkpoints/*"))
 
 
 def test_a_tuned_run_trains_what_the_search_found_and_lists_its_trials(place):
