@@ -74,7 +74,7 @@ def climb(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("preset", ["baseline", "medium"])
+@pytest.mark.parametrize("preset", ["baseline", "small"])
 def test_an_epoch_in_two_processes_gives_the_same_bits_as_in_one(backend, preset, tmp_path):
     climb(backend, preset, None, tmp_path / "whole.npz")
     climb(backend, preset, None, tmp_path / "half.npz", AMID_AN_EPOCH)
