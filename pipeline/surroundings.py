@@ -36,8 +36,18 @@ CPU_FLAGS = (
 
 _PREFIXES = ("CUDA_", "DNNL_", "JAX_", "KERAS_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
 _NAMES = ("NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "XLA_FLAGS")
-# Another program's settings may have such a name, and what it must not give away.
-_SECRET = ("TF_VAR_", "TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
+_TERRAFORM = (
+    "TF_CLI_",
+    "TF_DATA_DIR",
+    "TF_IN_",
+    "TF_INPUT",
+    "TF_LOG",
+    "TF_PLUGIN_",
+    "TF_VAR_",
+    "TF_WORKSPACE",
+)
+"""Settings of another program, which begin alike."""
+_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
 def surroundings() -> dict[str, Any]:
@@ -96,6 +106,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
         name: value
         for name, value in sorted(variables.items())
         if (name.startswith(_PREFIXES) or name in _NAMES)
+        and not name.startswith(_TERRAFORM)
         and not any(part in name for part in _SECRET)
     }
 

@@ -91,10 +91,11 @@ def _trained_on(run: Mapping[str, Any]) -> list[tuple[str, Rows]]:
 
 
 def _place(place: Mapping[str, Any]) -> Rows:
-    rows: Rows = [("stages", ", ".join(place["stages"])), *_hardware(place["machine"])]
+    stages = sorted(place["stages"], key=lambda name: (len(name), name))
+    rows: Rows = [("stages", ", ".join(stages)), *_hardware(place["machine"])]
     flags = place["machine"].get("cpu_flags")
     if flags:
-        rows.append(("of the processor", ", ".join(flags)))
+        rows.append(("processor flags", ", ".join(flags)))
     versions = place["packages"]
     named = [f"{name} {versions[name]}" for name in ("python", "keras", place["backend"])]
     rows.append(("with", ", ".join(dict.fromkeys(named))))

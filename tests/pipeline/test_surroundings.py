@@ -31,6 +31,7 @@ def test_variables_that_change_numbers_are_told_and_secrets_are_not():
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "HOME": "/home/me",
         "TF_VAR_password": "x",
+        "TF_CLI_CONFIG_FILE": "x",
         "TF_TOKEN_app": "x",
         "JAX_SECRET": "x",
     }
