@@ -23,7 +23,7 @@ serve: setup
 	@exec serving/deploy/serve.sh "$(ROOT)" $(PORT) $(REST_PORT) $(BIN)/python $(ARGS)
 
 test: lint browser
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ class Run:
         self._log = Log(root / "logs")
         self._old = len(self._log.events)
         self._output = temporary.with_name("output.txt")
-        self._said = self._output.stat().st_size if self._output.exists() else 0
+        self._at = self._output.stat().st_size if self._output.exists() else 0
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -62,11 +62,21 @@ class Run:
         return list(self._since)[-1]
 
     @property
+    def status(self) -> int | None:
+        """Its exit status, once it has one."""
+        return self._process.poll()
+
+    @property
+    def said(self) -> str:
+        """What it has printed."""
+        with self._output.open("rb") as output:
+            output.seek(self._at)
+            return output.read().decode(errors="replace")
+
+    @property
     def done(self) -> bool:
         """Whether it has said that it is done; what follows is the end of its process."""
-        with self._output.open("rb") as output:
-            output.seek(self._said)
-            return b"\ndone in " in output.read()
+        return "\ndone in " in self.said
 
     def finish(self) -> dict[str, float]:
         """Waits for the end.
@@ -96,14 +106,14 @@ class Run:
         return False
 
     def kill(self, number: int) -> list[str]:
-        """Kills the process alone.
+        """Kills the process alone, and waits for its end.
 
         Returns:
             The command lines of its children that have not ended by themselves soon after.
         """
         children = psutil.Process(self._process.pid).children(recursive=True)
         self._process.send_signal(number)
-        self._process.wait()
+        self._process.wait(SECONDS)
         _, alive = psutil.wait_procs(children, SECONDS)
         names = [" ".join(child.cmdline()) for child in alive]
         for child in alive:

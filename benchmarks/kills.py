@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -35,16 +35,23 @@ class Ladder:
     Args:
         place: folder for root and temporary files.
         flags: of the command, without root.
-        number: signal that kills.
+
+    Attributes:
+        hit: the steps in which a run was killed.
+        orphans: command lines of child processes that did not end by themselves.
+        said, status: what the last run that was killed printed, and its status.
+        runs: how many were started.
+        done: whether the last one that was killed had said that it is done.
     """
 
-    def __init__(self, place: Path, flags: Sequence[str], number: int = signal.SIGKILL):
+    def __init__(self, place: Path, flags: Sequence[str]):
         self.root, self.temporary = place / "root", place / "temporary"
         self.temporary.mkdir(parents=True)
         words = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
-        self._command, self._number = [*words, "--root", str(self.root)], number
+        self._command = [*words, "--root", str(self.root)]
         self.hit: list[str] = []
         self.orphans: list[str] = []
+        self.said, self.status = "", 0
         self.runs, self.done = 0, False
 
     def finish(self) -> dict[str, float]:
@@ -58,20 +65,28 @@ class Ladder:
         with self._run() as run:
             return run.finish()
 
-    def kill(self, step: str, seconds: float, *, pattern: str = "") -> bool:
+    def kill(
+        self,
+        step: str,
+        seconds: float,
+        *,
+        ready: Callable[[], bool] = lambda: True,
+        number: int = signal.SIGKILL,
+    ) -> bool:
         """Kills a run some seconds after a step began; False if it ended before.
 
         Args:
             step: of which to wait for the beginning.
             seconds: to wait then.
-            pattern: of a file below the root to wait for as well, such as a checkpoint.
+            ready: what to wait for as well.
+            number: signal that kills.
         """
         with self._run() as run:
-            if not run.reach(step, seconds, lambda: not pattern or any(self.root.glob(pattern))):
+            if not run.reach(step, seconds, ready):
                 return False
             self.hit.append(run.step)
-            self.orphans += run.kill(self._number)
-            self.done = run.done
+            self.orphans += run.kill(number)
+            self.said, self.status, self.done = run.said, run.status, run.done
         return True
 
     def _run(self) -> Run:
@@ -155,11 +170,11 @@ def main() -> None:
     wrong: list[list[str]] = []
     left = arguments.kills
     while left > 0:
-        ladder = Ladder(place / f"ladder-{len(ladders) + 1}", flags, number)
+        ladder = Ladder(place / f"ladder-{len(ladders) + 1}", flags)
         ladders.append(ladder)
         for step in spread(list(usual), left):
             share = chance.random()
-            if not ladder.kill(step, share * usual[step]):
+            if not ladder.kill(step, share * usual[step], number=number):
                 break
             print(f"{ladder.hit[-1]:<20} killed at {share:.0%} of {step}", flush=True)
             left -= 1

@@ -11,6 +11,11 @@ from PIL import Image
 from tests.gcs import Bucket, serving
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, that processes end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
     """Three photographs, uint8 [H, W, 3]."""

@@ -16,6 +16,7 @@ from tests.e2e.runs import ROOT, Run
 from tests.listening import is_loopback
 
 pytestmark = pytest.mark.slow
+UNBLESSED = "pushed nothing: the model is not blessed: .*"
 SCHEMA = ROOT / "keras_ae" / "report" / "comparison.schema.json"
 
 
@@ -147,40 +148,61 @@ def test_a_second_run_trains_and_pushes_nothing_and_says_so(first, place):
     assert versions(place) == before
 
 
-def test_a_longer_ladder_trains_the_new_stage_only(first, place):
-    longer = Run(place, "--budgets", "5,10,20")
-    assert longer.status == 0, longer.errors
+@pytest.fixture(scope="module")
+def longer(first, place) -> Run:
+    """A stage more, another seed and the baseline."""
+    run = Run(place, "--budgets", "5,10,20", "--seeds", "2", "--with-baseline")
+    assert run.status == 0, run.errors
+    return run
+
+
+def test_a_longer_ladder_trains_the_new_stage_only(longer):
     assert longer.cached("Trainer_5")
     assert longer.cached("Trainer_10")
     assert not longer.cached("Trainer_20")
     assert "epochs 10 to 20" in longer.out
 
 
-def test_images_above_the_memory_limit_are_streamed_and_the_run_says_so(first, place):
-    streamed = Run(place, "--budgets", "1,2", "--memory-limit", "0.0005")
-    assert streamed.status == 0, streamed.errors
+def test_further_seeds_and_a_baseline_join_a_run_that_was_made_without(longer, place):
+    ladders = [[f"Trainer_{ladder}{n}" for n in (5, 10, 20)] for ladder in ("", "baseline_")]
+    ladders.insert(1, [f"{trainer}_seed_1" for trainer in ladders[0]])
+    trainers = [trainer for ladder in ladders for trainer in ladder]
+    assert [node for node in longer.nodes if node.startswith("Trainer")] == trainers
+    assert [trainer for trainer in trainers if longer.cached(trainer)] == trainers[:2]
+    root = place / "root"
+    comparison = json.loads((root / "comparison.json").read_text())
+    assert comparison["seeds"]["seeds"] == comparison["run"]["seeds"] == [0, 1]
+    assert comparison["baseline"]["preset"] == "baseline"
+    assert "--seeds 2 --with-baseline" in comparison["run"]["command"]
+    nodes = {entry["node"] for entry in comparison["run"]["lineage"]}
+    assert {*trainers, "Evaluator", "ServingCheck"} <= nodes
+    assert isinstance(comparison["verdict"]["blessed"], bool)
+    assert (root / "images.jsonl").stat().st_size > 0
+    assert list(root.glob("artifacts/*/Report/report/*/tensorboard/baseline/val/events*"))
+
+
+@pytest.fixture(scope="module")
+def poor(longer, place) -> Run:
+    """A model below the floor, trained on images that are streamed."""
+    flags = ["--preset", "baseline", "--budgets", "1", "--memory-limit", "0.0005"]
+    run = Run(place, *flags)
+    assert run.status == 0, run.errors
+    return run
+
+
+def test_images_above_the_memory_limit_are_streamed_and_the_run_says_so(first, poor, place):
     said = r"^    training images: 0\.\d MB decoded, more than 0\.5 MB: streamed$"
-    assert len(re.findall(said, streamed.out, re.MULTILINE)) == 1
+    assert len(re.findall(said, poor.out, re.MULTILINE)) == 1
     assert "decoded, streamed" in (place / "root" / "report.html").read_text()
     assert first.out.count("MB decoded, in memory") == 1
 
 
-@pytest.mark.parametrize(
-    ("flags", "reason"),
-    [
-        (["--max-drop", "0"], r"changed by -\d.* against the model in service"),
-        (["--preset", "baseline"], r"-\d+\.\d+ dB from the linear floor"),
-    ],
-)
-def test_a_model_that_is_not_better_is_not_pushed_and_the_run_says_why(first, place, flags, reason):
-    before = versions(place)
-    worse = Run(place, "--budgets", "1", *flags)
-    assert worse.status == 0, worse.errors
-    assert re.search(f"pushed nothing: the model is not blessed: .*{reason}", worse.out)
-    assert versions(place) == before
+def test_a_model_below_the_floor_is_not_pushed_and_the_run_says_why(poor):
+    assert re.search(UNBLESSED + r"-\d+\.\d+ dB from the linear floor", poor.out)
+    assert "pushed: " not in poor.out
 
 
-def test_grey_images_under_the_same_root_meet_no_unrelated_model(first, place):
+def test_grey_images_under_the_same_root_meet_no_unrelated_model(poor, place):
     before = versions(place)
     grey = Run(place, "--budgets", "5", "--channels", "1")
     assert grey.status == 0, grey.errors
@@ -189,10 +211,21 @@ def test_grey_images_under_the_same_root_meet_no_unrelated_model(first, place):
     assert len(versions(place)) == len(before) + 1
 
 
-def test_a_changed_image_is_noticed(first, place):
+@pytest.fixture(scope="module")
+def changed(longer, place) -> Run:
+    """With an image that has changed, and a model that is worse than the one in service."""
     path = place / "images" / "chelsea.png"
     Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    changed = Run(place, "--budgets", "5")
-    assert changed.status == 0, changed.errors
+    run = Run(place, "--budgets", "1", "--max-drop", "0")
+    assert run.status == 0, run.errors
+    return run
+
+
+def test_a_changed_image_is_noticed(changed):
     assert not changed.cached("ImageExampleGen")
-    assert not changed.cached("Trainer_5")
+    assert not changed.cached("Trainer_1")
+
+
+def test_a_model_that_is_worse_is_not_pushed_and_the_run_says_why(changed):
+    assert re.search(UNBLESSED + r"changed by -\d.* against the model in service", changed.out)
+    assert "pushed: " not in changed.out

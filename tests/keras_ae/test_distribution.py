@@ -19,12 +19,13 @@ import numpy as np
 from keras_ae.models import ConvAutoencoder
 from keras_ae.tiles import Tiles
 from keras_ae.training import Ladder
+from tests.tiny import TINY
 
 def train(batch_size, folder, earlier):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(3)]
     keras.utils.set_random_seed(3)
-    model = ConvAutoencoder("small")
+    model = ConvAutoencoder(TINY)
     ladder = Ladder(model, Tiles(images, stride=8, size=32, batch_size=batch_size, seed=3))
     losses = [ladder.climb(epoch).loss for epoch in (1, 2)]
     with ladder.averaged():

@@ -16,6 +16,7 @@ from keras_ae.errors import ConfigurationError
 from keras_ae.export import export
 from keras_ae.models import ConvAutoencoder
 from keras_ae.warmup import WARMUP, write_warmup
+from tests.tiny import TINY
 
 VAL_MSE = [0.0001, 0.001, 0.01, 0.1]
 
@@ -25,7 +26,7 @@ def exported(request, photographs, tmp_path_factory):
     """A SavedModel, the model in it and its channels."""
     channels = request.param
     images = [photograph[..., :channels] for photograph in photographs]
-    model = ConvAutoencoder("medium", channels)
+    model = ConvAutoencoder(TINY, channels)
     pca = linear.fit(linear.patch_moments(images, 8), 8)
     linear.set_linear_path(model, pca)
     path = tmp_path_factory.mktemp("export") / "model"
@@ -216,18 +217,22 @@ from keras_ae.export import export
 from keras_ae.models import ConvAutoencoder
 from keras_ae.tiles import Tiles, to_float, to_uint8
 from keras_ae.training import Ladder
+from tests.tiny import TINY
 
 folder = Path(sys.argv[1])
 images = list(np.load(folder / "images.npy"))
 floor = linear.fit(linear.patch_moments(images, 8), 8)
+model = ConvAutoencoder(TINY)
+linear.set_linear_path(model, floor)
+ladder = Ladder(model, Tiles(images, stride=8))
+ladder.climb(3)
+with ladder.averaged():
+    weights = model.get_weights()
 for precision in ("float32", "bfloat16"):
-    model = ConvAutoencoder("small", precision=precision)
-    linear.set_linear_path(model, floor)
-    ladder = Ladder(model, Tiles(images, stride=8))
-    ladder.climb(3)
-    with ladder.averaged():
-        export(model, folder / precision, floor=floor, val_mse=[0.0, 1.0])
-        answers = np.asarray(to_uint8(model(to_float(np.stack(images)))).tolist(), np.uint8)
+    model = ConvAutoencoder(TINY, precision=precision)
+    model.set_weights(weights)
+    export(model, folder / precision, floor=floor, val_mse=[0.0, 1.0])
+    answers = np.asarray(to_uint8(model(to_float(np.stack(images)))).tolist(), np.uint8)
     np.save(folder / f"{precision}.npy", answers)
 try:
     export(model, folder / "images.npy" / "model", floor=floor)
@@ -280,7 +285,7 @@ def test_every_signature_is_warmed_up_with_requests_that_it_answers(
 ):
     images = [photograph[..., :channels] for photograph in photographs]
     pca = linear.fit(linear.patch_moments(images, 8), 8)
-    model = ConvAutoencoder("small", channels)
+    model = ConvAutoencoder(TINY, channels)
     export(model, tmp_path / "model", floor=pca, val_mse=VAL_MSE)
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     requests = warmup(tmp_path / "model")
@@ -294,7 +299,7 @@ def test_every_signature_is_warmed_up_with_requests_that_it_answers(
         answer = signature(**{name: tf.constant(value) for name, value in inputs.items()})
         assert set(answer.get(c.STATUS, tf.constant([b""])).numpy()) == {b""}
     assert {(1, 64, 64, channels), (32, 64, 64, channels), (32, 8, 8, 8), (1,)} <= shapes
-    other = ConvAutoencoder("small", channels)
+    other = ConvAutoencoder(TINY, channels)
     write_warmup(other, tmp_path / "other")
     assert (tmp_path / "other" / WARMUP).read_bytes() == (tmp_path / "model" / WARMUP).read_bytes()
 
