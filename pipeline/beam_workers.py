@@ -42,7 +42,8 @@ def watched() -> Iterator[None]:
 
 def _tethered(line: bytes) -> bytes:
     """A worker's command line; the shell that Beam starts for it makes way."""
-    words = tethered.command(shlex.split(line.decode()))
+    python, option, *module = shlex.split(line.decode())
+    words = tethered.command([python, option, "pipeline.worker", *module])
     return f"exec {shlex.join(words)}".encode()
 
 

@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import apache_beam as beam
 import psutil
@@ -40,8 +42,21 @@ def _run(work) -> None:
         _ = pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work)
 
 
+@contextmanager
+def nothing_can_be_said() -> Iterator[None]:
+    """The standard error, that of children included, is on a full disk."""
+    kept, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(full)
+
+
 def test_an_error_in_a_worker_is_the_project_s_own():
-    with pytest.raises(RuntimeError) as caught:
+    with nothing_can_be_said(), pytest.raises(RuntimeError) as caught:
         _run(_refuse)
     known = beam_workers.cause(caught.value)
     assert type(known) is DataError
