@@ -22,8 +22,8 @@ VAL_MSE = [0.0001, 0.001, 0.01, 0.1]
 
 
 @pytest.fixture(scope="module", params=[3, 1])
-def exported(request, photographs, tmp_path_factory):
-    """A SavedModel, the model in it and its channels."""
+def written(request, photographs, tmp_path_factory):
+    """The folder of a SavedModel, the model in it and its channels."""
     channels = request.param
     images = [photograph[..., :channels] for photograph in photographs]
     model = ConvAutoencoder(TINY, channels)
@@ -31,6 +31,13 @@ def exported(request, photographs, tmp_path_factory):
     linear.set_linear_path(model, pca)
     path = tmp_path_factory.mktemp("export") / "model"
     export(model, path, floor=pca, val_mse=VAL_MSE)
+    return path, model, channels
+
+
+@pytest.fixture(scope="module")
+def exported(written):
+    """A SavedModel, the model in it and its channels."""
+    path, model, channels = written
     return tf.saved_model.load(str(path)), model, channels
 
 
@@ -279,16 +286,10 @@ def warmup(path: Path) -> list:
     return [log.predict_log.request for log in logs]
 
 
-@pytest.mark.parametrize("channels", [3, 1])
-def test_every_signature_is_warmed_up_with_requests_that_it_answers(
-    channels, photographs, tmp_path
-):
-    images = [photograph[..., :channels] for photograph in photographs]
-    pca = linear.fit(linear.patch_moments(images, 8), 8)
-    model = ConvAutoencoder(TINY, channels)
-    export(model, tmp_path / "model", floor=pca, val_mse=VAL_MSE)
-    loaded = tf.saved_model.load(str(tmp_path / "model"))
-    requests = warmup(tmp_path / "model")
+def test_every_signature_is_warmed_up_with_requests_that_it_answers(written, exported, tmp_path):
+    path, model, channels = written
+    loaded, _, _ = exported
+    requests = warmup(path)
     assert {request.model_spec.signature_name for request in requests} == set(loaded.signatures)
     shapes = set()
     for request in requests:
@@ -299,9 +300,8 @@ def test_every_signature_is_warmed_up_with_requests_that_it_answers(
         answer = signature(**{name: tf.constant(value) for name, value in inputs.items()})
         assert set(answer.get(c.STATUS, tf.constant([b""])).numpy()) == {b""}
     assert {(1, 64, 64, channels), (32, 64, 64, channels), (32, 8, 8, 8), (1,)} <= shapes
-    other = ConvAutoencoder(TINY, channels)
-    write_warmup(other, tmp_path / "other")
-    assert (tmp_path / "other" / WARMUP).read_bytes() == (tmp_path / "model" / WARMUP).read_bytes()
+    write_warmup(model, tmp_path / "other")
+    assert (tmp_path / "other" / WARMUP).read_bytes() == (path / WARMUP).read_bytes()
 
 
 @pytest.mark.parametrize("tile", [0, -16, 8, 100])
