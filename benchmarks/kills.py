@@ -41,7 +41,7 @@ class Ladder:
         orphans: command lines of child processes that did not end by themselves.
         said, status: what the last run that was killed printed, and its status.
         runs: how many were started.
-        done: whether the last one that was killed had said that it is done.
+        done: whether the last one had said that it is done, or ended by itself.
     """
 
     def __init__(self, place: Path, flags: Sequence[str]):
@@ -83,6 +83,7 @@ class Ladder:
         """
         with self._run() as run:
             if not run.reach(step, seconds, ready):
+                self.done = True
                 return False
             self.hit.append(run.step)
             self.orphans += run.kill(number)
