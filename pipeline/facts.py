@@ -123,9 +123,9 @@ def lineage(
         pipeline_root: path or URI of the folder of all artifacts of the pipeline.
 
     Returns:
-        Of each artifact, in order of their ids, `id`, `type`, `node` that made it (null for one
-        from outside the pipeline), `name` of the input, and `uri`, relative to the root where it
-        lies below it.
+        Of each artifact, `id`, `type`, `node` that made it (null for one from outside the
+        pipeline), `name` of the input, and `uri`, relative to the root where it lies below it. In
+        order of the nodes' lowest ids, and of one node, which gets its ids in any order, of names.
     """
     listed, root = [], staging.below(pipeline_root, "")
     for name, artifacts in consumed.items():
@@ -141,7 +141,10 @@ def lineage(
                     "uri": relative,
                 }
             )
-    return sorted(listed, key=lambda entry: (entry["id"], entry["name"]))
+    lowest: dict[str | None, int] = {}
+    for entry in listed:
+        lowest[entry["node"]] = min(entry["id"], lowest.get(entry["node"], entry["id"]))
+    return sorted(listed, key=lambda entry: (lowest[entry["node"]], entry["name"]))
 
 
 def _quarantined(uri: str) -> list[dict[str, str]]:

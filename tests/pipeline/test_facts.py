@@ -136,3 +136,14 @@ def test_the_lineage_names_the_node_behind_each_artifact():
         },
         {"id": 8, "type": "Model", "node": None, "name": "in_service", "uri": "/elsewhere/model"},
     ]
+
+
+@pytest.mark.parametrize("ids", [(7, 6), (6, 7)])
+def test_the_lineage_of_a_node_does_not_depend_on_the_order_of_its_ids(ids):
+    consumed = {"model": [standard_artifacts.Model()], "late": [standard_artifacts.Model()]}
+    consumed |= {"early": [standard_artifacts.Model()]}
+    for (name, (artifact,)), number in zip(consumed.items(), (1, *ids)):
+        node = "Trainer" if name == "model" else "Evaluator"
+        artifact.id, artifact.uri = number, f"/root/{node}/{name}/1"
+    listed = facts.lineage(consumed, "/root")
+    assert [entry["name"] for entry in listed] == ["model", "early", "late"]
