@@ -229,17 +229,14 @@ from tests.tiny import TINY
 folder = Path(sys.argv[1])
 images = list(np.load(folder / "images.npy"))
 floor = linear.fit(linear.patch_moments(images, 8), 8)
-model = ConvAutoencoder(TINY)
-linear.set_linear_path(model, floor)
-ladder = Ladder(model, Tiles(images, stride=8))
-ladder.climb(3)
-with ladder.averaged():
-    weights = model.get_weights()
 for precision in ("float32", "bfloat16"):
     model = ConvAutoencoder(TINY, precision=precision)
-    model.set_weights(weights)
-    export(model, folder / precision, floor=floor, val_mse=[0.0, 1.0])
-    answers = np.asarray(to_uint8(model(to_float(np.stack(images)))).tolist(), np.uint8)
+    linear.set_linear_path(model, floor)
+    ladder = Ladder(model, Tiles(images, stride=8))
+    ladder.climb(3)
+    with ladder.averaged():
+        export(model, folder / precision, floor=floor, val_mse=[0.0, 1.0])
+        answers = np.asarray(to_uint8(model(to_float(np.stack(images)))).tolist(), np.uint8)
     np.save(folder / f"{precision}.npy", answers)
 try:
     export(model, folder / "images.npy" / "model", floor=floor)

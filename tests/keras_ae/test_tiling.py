@@ -86,6 +86,14 @@ def test_without_what_lies_around_a_tile_there_would_be_seams(pca, photographs, 
         assert difference[:, 56:72].max() > 1
 
 
+@pytest.fixture
+def as_written():
+    """Graphs are computed operation by operation, without what Grappler makes of them."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
 @functools.cache
 def in_tiles(several: int):
     """`measure` for images of any size."""
@@ -99,7 +107,7 @@ def in_tiles(several: int):
 
 
 @pytest.mark.parametrize("size", [(64, 65), (203, 131), (350, 390), (30, 300), (9, 200), (75, 74)])
-def test_scores_of_tiles_are_those_of_the_whole(photographs, pca, size):
+def test_scores_of_tiles_are_those_of_the_whole(as_written, photographs, size):
     images = np.stack([p[: size[0], : size[1]] for p in (photographs[1], photographs[2])])
     noise = np.random.default_rng(0).normal(0, 9, images.shape)
     others = np.clip(images + noise, 0, 255).astype(np.uint8)
@@ -111,8 +119,8 @@ def test_scores_of_tiles_are_those_of_the_whole(photographs, pca, size):
         for i, other in enumerate(several):
             ssim, ms_ssim = metrics.structural(images, other)
             np.testing.assert_allclose(found.mse[i], metrics.mse(images, other), rtol=1e-5)
-            np.testing.assert_allclose(found.ssim[i], ssim, atol=1e-5)
-            np.testing.assert_allclose(found.ms_ssim[i], ms_ssim, atol=1e-5)
+            np.testing.assert_allclose(found.ssim[i], ssim, atol=2e-6)
+            np.testing.assert_allclose(found.ms_ssim[i], ms_ssim, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [(64, 65), (203, 131), (9, 200)])
