@@ -92,7 +92,7 @@ class Run:
         times = [*self._since.values(), time.monotonic() - self._began]
         return {step: after - at for step, at, after in zip(self._since, times, times[1:])}
 
-    def reach(self, step: str, seconds: float, ready: Callable[[], bool]) -> bool:
+    def reach(self, step: str, seconds: float, ready: Callable[[], bool] = lambda: True) -> bool:
         """Waits until a step began some seconds ago and more is ready; False if the run ends.
 
         Raises:
@@ -104,6 +104,10 @@ class Run:
                 return True
             time.sleep(_POLL)
         return False
+
+    def wait(self) -> int:
+        """Waits for the end, whatever it is, and returns the exit status."""
+        return self._process.wait()
 
     def kill(self, number: int) -> list[str]:
         """Kills the process alone, and waits for its end.

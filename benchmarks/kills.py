@@ -39,7 +39,7 @@ class Ladder:
     Attributes:
         hit: the steps in which a run was killed.
         orphans: command lines of child processes that did not end by themselves.
-        said, status: what the last run that was killed printed, and its status.
+        said, status: what the last run printed, and its status.
         runs: how many were started.
         done: whether the last one had said that it is done, or ended by itself.
     """
@@ -63,7 +63,9 @@ class Ladder:
         if self.done:
             return {}
         with self._run() as run:
-            return run.finish()
+            seconds = run.finish()
+            self.said, self.status, self.done = run.said, 0, True
+        return seconds
 
     def kill(
         self,
@@ -125,10 +127,16 @@ def verdict(ladder: Ladder, undisturbed: Ladder) -> list[str]:
     return wrong
 
 
-def report(ladders: Sequence[Ladder], wrong: Sequence[Sequence[str]]) -> str:
-    """A table with a line for each ladder, and what is wrong."""
+def report(ladders: Sequence[Ladder], wrong: Sequence[Sequence[str]], hits: str = "kills") -> str:
+    """A table with a line for each ladder, and what is wrong.
+
+    Args:
+        ladders: that have ended.
+        wrong: faults of each.
+        hits: what they were hit by.
+    """
     lines = [
-        f"{'ladder':>6} {'kills':>5} {'steps':>5} {'runs':>4} {'again':>6} {'most s':>6}  wrong"
+        f"{'ladder':>6} {'hits':>5} {'steps':>5} {'runs':>4} {'again':>6} {'most s':>6}  wrong"
     ]
     for i, (ladder, faults) in enumerate(zip(ladders, wrong)):
         lost = repeated(Log(ladder.root / "logs").events)
@@ -141,9 +149,9 @@ def report(ladders: Sequence[Ladder], wrong: Sequence[Sequence[str]]) -> str:
         lines += [f"       {fault}" for fault in faults]
     hit = [step for ladder in ladders for step in ladder.hit]
     steps = list(dict.fromkeys(hit))
-    lines.append(f"kills by step: {', '.join(f'{step} {hit.count(step)}' for step in steps)}")
+    lines.append(f"{hits} by step: {', '.join(f'{step} {hit.count(step)}' for step in steps)}")
     lines.append(
-        f"{len(hit)} kills in {len(steps)} steps, {sum(ladder.runs for ladder in ladders)} runs, "
+        f"{len(hit)} {hits} in {len(steps)} steps, {sum(ladder.runs for ladder in ladders)} runs, "
         f"{sum(map(len, wrong))} faults"
     )
     return "\n".join(lines)

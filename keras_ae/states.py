@@ -2,13 +2,12 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from keras_ae import durable
 from keras_ae.errors import DamagedError, StorageError
 
 _NO_COMMENT = b"\0\0"
@@ -100,32 +99,12 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], keep: bool) -> None:
     digest = hashlib.sha256(buffer.getbuffer()).digest()
     buffer.seek(-len(_NO_COMMENT), io.SEEK_END)
     buffer.write(_length() + digest)
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            with suppress(FileNotFoundError):
-                path.replace(earlier(path))
-        partial.replace(path)
-        _sync(path.parent)
+        durable.write(path, buffer.getbuffer(), earlier=earlier(path) if keep else None)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise StorageError(f"cannot write the training state {path}: {error.strerror}") from error
 
 
 def _length() -> bytes:
     """The length of the comment as an archive's last record gives it."""
     return _DIGEST.to_bytes(2, "little")
-
-
-def _sync(folder: Path) -> None:
-    """Makes a rename outlive a loss of power, on filesystems that let a folder be synced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):
-        os.fsync(descriptor)
-    os.close(descriptor)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import durable
+from keras_ae import durable
 
 
 class _File(NamedTuple):

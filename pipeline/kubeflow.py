@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_ae import durable
 from keras_ae.errors import StorageError
 from pipeline import cluster, console, engines, flags
 
@@ -169,8 +170,6 @@ def _set_environment(spec: Mapping[str, Any], variables: Mapping[str, str]) -> N
 
 def _write(path: Path, text: str) -> None:
     try:
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text)
-        partial.replace(path)
+        durable.write(path, text.encode())
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -7,8 +7,9 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+from keras_ae import durable
 from keras_ae.errors import StorageError
-from pipeline import console, durable
+from pipeline import console
 
 NAME = "metadata.sqlite"
 KEPT = "checksums"

@@ -11,6 +11,8 @@ from typing import Any
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from keras_ae import durable
+
 ARTIFACTS, UNFINISHED = "artifacts", "unfinished.json"
 
 
@@ -61,9 +63,7 @@ def began(root: Path, run: Mapping[str, Any], in_service: str | None) -> str | N
         before = found["in_service"]
         if ours and found["run"] == run and (before is None or Path(before).is_dir()):
             return None if before is None else str(before)
-    partial = note.with_name(note.name + ".partial")
-    partial.write_text(json.dumps({"run": run, "in_service": in_service}, indent=1))
-    partial.replace(note)
+    durable.write(note, json.dumps({"run": run, "in_service": in_service}, indent=1).encode())
     return in_service
 
 

@@ -1,5 +1,7 @@
 import io
+import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +11,16 @@ import pytest
 from PIL import Image
 
 from tests.gcs import Bucket, serving
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What JAX compiles in one process is kept for the others until the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="jax-compiled-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

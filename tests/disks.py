@@ -1,5 +1,6 @@
 """Disks that are small enough to be filled."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-BALLAST = "ballast"
 
 
 @contextmanager
@@ -33,8 +32,25 @@ def small_disk(place: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def fill(disk: Path, leave: int = 0) -> None:
-    """Fills a disk but for some bytes; removing the file `ballast` makes space again."""
+@contextmanager
+def filled(disk: Path, leave: int = 0) -> Iterator[None]:
+    """A disk that is full but for some bytes, until the end of the block."""
+    ballast = disk / "ballast"
+    try:
+        with ballast.open("wb") as file:
+            while (space := _space(disk) - leave) > 0:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, space)
+                    break
+                except OSError as error:
+                    # Somebody else has taken of it in between.
+                    if error.errno != errno.ENOSPC:
+                        raise
+        yield
+    finally:
+        ballast.unlink()
+
+
+def _space(disk: Path) -> int:
     status = os.statvfs(disk)
-    with (disk / BALLAST).open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - leave)
+    return status.f_bavail * status.f_frsize

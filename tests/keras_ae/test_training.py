@@ -445,7 +445,7 @@ def test_a_ladder_does_not_go_down(images):
 
 def test_a_state_that_cannot_be_written_leaves_the_old_one(images, tmp_path):
     ladder = make_ladder(images)
-    (tmp_path / "state.npz.partial").mkdir()
+    (tmp_path / ".state.npz.partial").mkdir()
     (tmp_path / "state.npz").write_text("old")
     with pytest.raises(StorageError, match="cannot write the training state"):
         ladder.save(tmp_path / "state.npz")

@@ -11,7 +11,7 @@ from tfx.utils import path_utils
 
 from keras_ae.errors import StorageError
 from pipeline.components.pusher import executor
-from tests.disks import BALLAST, fill, small_disk
+from tests.disks import filled, small_disk
 
 
 @pytest.fixture
@@ -194,15 +194,13 @@ def test_a_push_to_a_full_disk_says_so_and_goes_on_when_there_is_space(model, tm
     with small_disk(tmp_path / "disk", "4m") as disk:
         base = disk / "push"
         first = executor.publish(model, base, {"digest": executor.model_digest(model)})
-        fill(disk, leave=2**19)
-        with pytest.raises(StorageError) as caught:
+        with filled(disk, leave=2**19), pytest.raises(StorageError) as caught:
             executor.publish(model, base, {})
         assert str(caught.value) == (
             f"cannot push to {base}: No space left on device; what earlier runs made is kept"
         )
         assert list(base.iterdir()) == [first]
         assert executor.intact(first)
-        (disk / BALLAST).unlink()
         assert executor.newest_version(base) == first
         assert executor.publish(model, base, {}) == executor.newest_version(base) != first
 

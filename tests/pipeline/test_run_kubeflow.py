@@ -91,7 +91,8 @@ def test_quantities_are_those_of_kubernetes(text, value):
 
 def test_a_folder_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pipeline.kubeflow.compiled", lambda arguments: "text")
-    assert main([*GIVEN[:-1], str(tmp_path / "no" / "p.yaml")]) == 1
+    (tmp_path / "file").touch()
+    assert main([*GIVEN[:-1], str(tmp_path / "file" / "p.yaml")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: cannot write ")
 

@@ -21,8 +21,9 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
+from keras_ae import durable
 from keras_ae.errors import StorageError
-from pipeline import console, durable, staging
+from pipeline import console, staging
 from pipeline.staging import Uri
 
 PROVENANCE = Path("assets.extra") / "keras_ae.json"

@@ -1,6 +1,7 @@
 """Files that are whole, or not there, even if the power fails."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -30,25 +31,38 @@ def rename(source: Path, target: Path) -> Path:
     return target
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes | memoryview, *, earlier: Path | None = None) -> None:
     """Replaces a file's content in one step; its folder is made if missing.
 
+    Args:
+        path: the file.
+        data: its new content.
+        earlier: where the file that was there is kept.
+
     Raises:
-        OSError: if it cannot be written; the earlier content is there then.
+        OSError: if it cannot be written; the earlier content is kept then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data)
         _sync(partial)
+        if earlier:
+            with suppress(FileNotFoundError):
+                path.replace(earlier)
         rename(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError:
+        # Some filesystems sync files only.
+        if not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

@@ -1,0 +1,110 @@
+"""A run whose disk is full again and again, in every step, beside one that has space.
+
+    python -m benchmarks.full_disk --place scratch
+
+The root lies on a small disk in memory, for which mounting takes root. At a seeded moment of each
+step the disk is filled to the last byte, until the run has ended; then there is space again, and
+the same command goes on. A run must end with a line that says what it could not write, or, where
+it had nothing more to write, as if nothing had been. What is made in the end must be what the
+undisturbed run made, bit for bit.
+"""
+
+import argparse
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kills import BUDGETS, Ladder, photographs, report, verdict
+from tests.disks import filled, small_disk
+
+FULL = re.compile(
+    r"^error: cannot .*: No space left on device; what earlier runs made is kept\n\Z", re.MULTILINE
+)
+
+
+class Crowded(Ladder):
+    """A root on a disk that is filled while it runs, and what came of it.
+
+    Args:
+        disk: which is the root.
+        flags: of the command, without root.
+
+    Attributes:
+        ended: step in which the disk was full, exit status and output of each run.
+    """
+
+    def __init__(self, disk: Path, flags: Sequence[str]):
+        super().__init__(disk.parent, flags)
+        assert self.root == disk
+        self.ended: list[tuple[str, int, str]] = []
+
+    def crowd(self, step: str, seconds: float) -> bool:
+        """Fills the disk some seconds after a step began, until the run has ended.
+
+        Returns:
+            False if the run ended before.
+        """
+        with self._run() as run:
+            if not run.reach(step, seconds):
+                self.done = True
+                return False
+            self.hit.append(run.step)
+            with filled(self.root):
+                status = run.wait()
+            self.ended.append((run.step, status, run.said))
+            self.done = status == 0
+        return True
+
+    def complaints(self) -> list[str]:
+        """What is wrong with how runs took a full disk."""
+        return [
+            f"full in {step}: status {status}, {last_line(said)}"
+            for step, status, said in self.ended
+            if not (status == 0 or (status == 1 and FULL.search(said)))
+        ]
+
+
+def last_line(text: str) -> str:
+    """Without what was said before."""
+    return (text.splitlines() or [""])[-1]
+
+
+def main() -> None:
+    """Fills the disk in each step, and prints what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--budgets", default=BUDGETS)
+    parser.add_argument("--size", default="512m", help="of the disk, as tmpfs takes it")
+    parser.add_argument("--place", type=Path, help="folder for what is made on other disks")
+    arguments = parser.parse_args()
+    place = arguments.place or Path(tempfile.mkdtemp(prefix="full-disk-"))
+    data = photographs(place / "images")
+    flags = ["--data", str(data), "--budgets", arguments.budgets]
+    undisturbed = Ladder(place / "undisturbed", flags)
+    usual = undisturbed.finish()
+    chance = random.Random(arguments.seed)
+    try:
+        with small_disk(place / "crowded" / "root", arguments.size) as disk:
+            ladder = Crowded(disk, flags)
+            for step in usual:
+                share = chance.random()
+                if not ladder.crowd(step, share * usual[step]):
+                    break
+                at, _, said = ladder.ended[-1]
+                print(f"{at:<20} full at {share:.0%} of {step}: {last_line(said)}", flush=True)
+            ladder.finish()
+            wrong = ladder.complaints() + verdict(ladder, undisturbed)
+            print(report([ladder], [wrong], "full disks"))
+    except pytest.skip.Exception as error:
+        sys.exit(str(error))
+    if wrong:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
