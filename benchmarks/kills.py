@@ -197,6 +197,7 @@ def main() -> None:
         from benchmarks.machine import machine
 
         command = f"python -m benchmarks.kills --kills {arguments.kills} --seed {arguments.seed}"
+        command += f" --signal {arguments.signal}"
         arguments.output.write_text(f"$ {command}\n{machine()}\n{table}\n")
     if any(wrong):
         sys.exit(1)

@@ -31,13 +31,14 @@ import psutil
 from PIL import Image
 
 from benchmarks.servers import free_port
+from serving.client import ReconstructionClient
 
 GROWTH = 0.05
 WARM_UP = 0.1
 PATIENCE = 600
 """Seconds that a run may take; the first version and the last one are waited for so long."""
-PICKED_UP = 10
-"""Seconds after the last push until the client stops."""
+ANSWERED = 5
+"""Seconds after the server has loaded the last version until the client stops."""
 FLAGS = ("--budgets=1,2", "--preset=small", "--max-drop=100", "--max-slice-drop=100")
 PHOTOGRAPHS = ("skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg")
 STOP = "stop"
@@ -124,7 +125,9 @@ def soak(
                 if pipeline.poll() != 0:
                     raise SystemExit(f"the pipeline ended with {pipeline.poll()}: see {place}")
                 del watched[PIPELINE]
-                _watch(place, samples, watched, lambda: False, PICKED_UP)
+                last = max(pushed(push))
+                _watch(place, samples, watched, lambda: serves(port, last), PATIENCE)
+                _watch(place, samples, watched, lambda: False, ANSWERED)
                 told, _ = client.communicate("stop\n", timeout=PATIENCE)
             server.terminate()
             server.wait(PATIENCE)
@@ -163,6 +166,12 @@ def pushed(folder: Path) -> list[int]:
     """The versions that lie in a folder."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if name.isdigit())
+
+
+def serves(port: int, version: int) -> bool:
+    """Whether a version answers."""
+    with ReconstructionClient(f"127.0.0.1:{port}") as client:
+        return (version, "AVAILABLE") in [each[:2] for each in client.status()]
 
 
 def _watch(

@@ -74,7 +74,8 @@ class ZipSource(_Archive):
 
     def shards(self) -> list[Shard]:
         archive, members = _zip_index(self.place, storage.status(self.place))
-        others = sum(not info.is_dir() for info in archive.infolist())
+        # Not by is_dir(), which fails for an empty name.
+        others = sum(not info.filename.endswith("/") for info in archive.infolist())
         # An image costs by its pixels, of which its own bytes tell more than the packed ones.
         return self._cut({name: member.info.file_size for name, member in members.items()}, others)
 

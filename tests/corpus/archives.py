@@ -163,6 +163,8 @@ def _broken_zips() -> list[Archive]:
         member(42, b"\0\0\0\0", OVERLAPS, "begins-in-the-first")._replace(
             members={GOOD: OVERLAPS, "x.png": OVERLAPS}
         ),
+        # Its name becomes its comment.
+        _zip("no-name", changed(second + 28, b"\0\0\0\0\5\0"), {}),
         _zip("bad-utf-8", _marked_utf8(whole, second), refused="cannot open"),
         _zip("zip64-lies", _zip64(whole, second), refused="cannot open"),
         Archive("pipe.zip", os.mkfifo, refused="not a regular file"),
