@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kills import BUDGETS, Ladder, photographs, report, verdict
+from benchmarks.kills import BUDGETS, Ladder, last_line, photographs, report, verdict
 from tests.disks import filled, small_disk
 
 FULL = re.compile(
@@ -58,20 +58,9 @@ class Crowded(Ladder):
                 status = run.wait()
             self.ended.append((run.step, status, run.said))
             self.done = status == 0
+        if status not in (0, 1) or (status and not FULL.search(self.ended[-1][2])):
+            self.wrong.append(f"full in {run.step}: status {status}, {last_line(run.said)}")
         return True
-
-    def complaints(self) -> list[str]:
-        """What is wrong with how runs took a full disk."""
-        return [
-            f"full in {step}: status {status}, {last_line(said)}"
-            for step, status, said in self.ended
-            if not (status == 0 or (status == 1 and FULL.search(said)))
-        ]
-
-
-def last_line(text: str) -> str:
-    """Without what was said before."""
-    return (text.splitlines() or [""])[-1]
 
 
 def main() -> None:
@@ -93,12 +82,12 @@ def main() -> None:
             ladder = Crowded(disk, flags)
             for step in usual:
                 share = chance.random()
-                if not ladder.crowd(step, share * usual[step]):
+                if ladder.done or not ladder.crowd(step, share * usual[step]):
                     break
                 at, _, said = ladder.ended[-1]
                 print(f"{at:<20} full at {share:.0%} of {step}: {last_line(said)}", flush=True)
             ladder.finish()
-            wrong = ladder.complaints() + verdict(ladder, undisturbed)
+            wrong = verdict(ladder, undisturbed)
             print(report([ladder], [wrong], "full disks"))
     except pytest.skip.Exception as error:
         sys.exit(str(error))

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 BUDGETS = "3,200"
 MOST_SECONDS = 60.0
 """Of training that a kill may cost."""
+STOP_SECONDS = 10.0
+"""From SIGTERM or SIGINT to the end."""
+GO_ON = "; to go on: python pipeline/run_local.py "
 
 
 class Ladder:
@@ -38,7 +42,7 @@ class Ladder:
 
     Attributes:
         hit: the steps in which a run was killed.
-        orphans: command lines of child processes that did not end by themselves.
+        wrong: what was wrong with how runs ended, such as child processes that did not.
         said, status: what the last run printed, and its status.
         runs: how many were started.
         done: whether the last one had said that it is done, or ended by itself.
@@ -50,7 +54,7 @@ class Ladder:
         words = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
         self._command = [*words, "--root", str(self.root)]
         self.hit: list[str] = []
-        self.orphans: list[str] = []
+        self.wrong: list[str] = []
         self.said, self.status = "", 0
         self.runs, self.done = 0, False
 
@@ -88,9 +92,20 @@ class Ladder:
                 self.done = True
                 return False
             self.hit.append(run.step)
-            self.orphans += run.kill(number)
+            began = time.monotonic()
+            self.wrong += [f"outlived a kill: {name}" for name in run.kill(number)]
+            seconds = time.monotonic() - began
             self.said, self.status, self.done = run.said, run.status, run.done
+        if number != signal.SIGKILL and not self.done:
+            self.wrong += self._unlike_a_stop(number, seconds)
         return True
+
+    def _unlike_a_stop(self, number: int, seconds: float) -> list[str]:
+        last = last_line(self.said)
+        if seconds <= STOP_SECONDS and self.status == 128 + number and GO_ON in last:
+            return []
+        told = f"status {self.status} after {seconds:.1f} s, {last}"
+        return [f"signal {number} in {self.hit[-1]}: {told}"]
 
     def _run(self) -> Run:
         self.runs += 1
@@ -106,6 +121,11 @@ def photographs(folder: Path) -> Path:
     return folder
 
 
+def last_line(text: str) -> str:
+    """Without what was said before."""
+    return (text.splitlines() or [""])[-1]
+
+
 def spread(steps: Sequence[str], kills: int) -> list[str]:
     """The steps in which a ladder is killed: all, or as many as there are kills."""
     number = min(kills, len(steps))
@@ -116,7 +136,7 @@ def verdict(ladder: Ladder, undisturbed: Ladder) -> list[str]:
     """What is wrong with a ladder that was killed and has ended."""
     wrong = differences(undisturbed.root, ladder.root)
     wrong += [f"stray: {path}" for path in strays(ladder.root, ladder.temporary)]
-    wrong += [f"outlived a kill: {name}" for name in ladder.orphans]
+    wrong += ladder.wrong
     lost = repeated(Log(ladder.root / "logs").events)
     wrong += [
         f"{each.epochs} epochs of {each.trainer} again, {each.seconds:.0f} s"
@@ -183,7 +203,8 @@ def main() -> None:
         ladders.append(ladder)
         for step in spread(list(usual), left):
             share = chance.random()
-            if not ladder.kill(step, share * usual[step], number=number):
+            # One that is told to stop in its last moments may end before.
+            if ladder.done or not ladder.kill(step, share * usual[step], number=number):
                 break
             print(f"{ladder.hit[-1]:<20} killed at {share:.0%} of {step}", flush=True)
             left -= 1

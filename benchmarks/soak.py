@@ -2,15 +2,15 @@
 
     python -m benchmarks.soak --minutes 60 --place FOLDER
 
-Three processes live all the time. One runs the whole pipeline again and again, each time on other
-images and with another seed, so that every step works and a new model is pushed. The local server
-looks each second for what was pushed. A client asks the server several times a second. Each second
+Runs the whole pipeline again and again, as a user would: each time on other images and with another
+seed, so that every step works and a new model is pushed. Beside it live the local server, which
+looks each second for what was pushed, and a client that asks it several times a second. Each second
 the memory of the three is read.
 
-It passes if no process grows by more than 5 % after the first tenth of the time (its median over
-the last third of what is left against the first third; of the pipeline, the medians of the peaks of
-its runs), no request and no run fails, each pushed version has answered requests, and no temporary
-file is left of a run but the last. Ends with status 1 otherwise.
+It passes if none of them grows by more than 5 % after the first tenth of the time (its median over
+the last third of what is left against the first third; of the runs, the medians of their peaks), no
+request and no run fails, each pushed version has answered requests, and a run leaves no temporary
+file. Ends with status 1 otherwise.
 """
 
 import argparse
@@ -41,8 +41,6 @@ ANSWERED = 5
 """Seconds after the server has loaded the last version until the client stops."""
 FLAGS = ("--budgets=1,2", "--preset=small", "--max-drop=100", "--max-slice-drop=100")
 PHOTOGRAPHS = ("skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg")
-STOP = "stop"
-"""File in the place that ends the loop after the run that is under way."""
 PIPELINE, SERVER, CLIENT = "pipeline", "server", "client"
 
 
@@ -51,37 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--place", type=Path, required=True, help="folder of all that is made")
-    parser.add_argument("--loop", action="store_true", help="internal: run the pipeline")
     arguments = parser.parse_args()
     place = arguments.place.absolute()
-    if arguments.loop:
-        loop(place)
-        return
     shutil.rmtree(place, ignore_errors=True)
     (place / "tmp").mkdir(parents=True)
     seen, told, ran = soak(place, arguments.minutes * 60)
     sys.exit(not report(place, arguments.minutes, seen, told, ran))
-
-
-def loop(place: Path) -> None:
-    """Runs the pipeline in this process until it is told to stop; tells of each run in a line."""
-    from pipeline import run_local
-
-    number = 0
-    while not (place / STOP).exists():
-        began = time.time()
-        write_images(place / "images", number)
-        flags = [
-            *FLAGS,
-            f"--seed={number}",
-            f"--data={place / 'images'}",
-            f"--root={place / 'root'}",
-        ]
-        status = run_local.main(flags)
-        run = {"number": number, "began": began, "ended": time.time(), "status": status}
-        with (place / "runs.jsonl").open("a") as lines:
-            lines.write(json.dumps(run) + "\n")
-        number += 1
 
 
 def write_images(folder: Path, number: int) -> None:
@@ -99,7 +72,7 @@ def write_images(folder: Path, number: int) -> None:
 def soak(
     place: Path, seconds: float
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
-    """Lets the three processes work for a time, which begins when the client does.
+    """Runs for a time, which begins when the client does, and to the end of the run under way.
 
     Returns:
         A row of memory for each second and process, what the client tells, and the runs.
@@ -107,35 +80,43 @@ def soak(
     environment = {**os.environ, "TMPDIR": str(place / "tmp"), "TF_CPP_MIN_LOG_LEVEL": "2"}
     push = place / "root" / "serving" / "keras_ae"
     port = free_port()
-    itself = ["benchmarks.soak", f"--place={place}", "--loop"]
     serve = ["serving.server", f"--port={port}", "--model_name=keras_ae"]
     serve += [f"--model_base_path={push}", "--file_system_poll_wait_seconds=1"]
+    ask = ["benchmarks.soak_client", f"127.0.0.1:{port}"]
     samples: list[dict[str, Any]] = []
-    with started(itself, place / "pipeline.log", environment) as pipeline:
-        watched = {PIPELINE: pipeline}
-        _watch(place, samples, watched, lambda: pushed(push), PATIENCE)
-        with started(serve, place / "server.log", environment) as server:
-            watched[SERVER] = server
-            ask = ["benchmarks.soak_client", f"127.0.0.1:{port}"]
-            with started(ask, place / "client.log", environment) as client:
-                watched[CLIENT] = client
-                _watch(place, samples, watched, lambda: False, seconds)
-                (place / STOP).touch()
-                _watch(place, samples, watched, lambda: pipeline.poll() is not None, PATIENCE)
-                if pipeline.poll() != 0:
-                    raise SystemExit(f"the pipeline ended with {pipeline.poll()}: see {place}")
-                del watched[PIPELINE]
-                last = max(pushed(push))
-                _watch(place, samples, watched, lambda: serves(port, last), PATIENCE)
-                _watch(place, samples, watched, lambda: False, ANSWERED)
-                told, _ = client.communicate("stop\n", timeout=PATIENCE)
-            server.terminate()
-            server.wait(PATIENCE)
+    runs: list[dict[str, Any]] = []
+    watched: dict[str, subprocess.Popen[str]] = {}
+
+    def run() -> None:
+        number, began = len(runs), time.time()
+        write_images(place / "images", number)
+        flags = [f"--seed={number}", f"--data={place / 'images'}", f"--root={place / 'root'}"]
+        run_local = ["pipeline.run_local", *FLAGS, *flags]
+        with started(run_local, place / "pipeline.log", environment) as process:
+            everything = {**watched, PIPELINE: process}
+            _watch(place, samples, everything, lambda: process.poll() is not None, PATIENCE)
+        status = process.returncode
+        runs.append({"number": number, "began": began, "ended": time.time(), "status": status})
+
+    run()
+    with started(serve, place / "server.log", environment) as server:
+        watched[SERVER] = server
+        with started(ask, place / "client.log", environment) as client:
+            watched[CLIENT] = client
+            end = time.time() + seconds
+            while time.time() < end:
+                run()
+            last = max(pushed(push))
+            _watch(place, samples, watched, lambda: serves(port, last), PATIENCE)
+            _watch(place, samples, watched, lambda: False, ANSWERED)
+            told, _ = client.communicate("stop\n", timeout=PATIENCE)
+        server.terminate()
+        server.wait(PATIENCE)
     with (place / "samples.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, samples[0])
         writer.writeheader()
         writer.writerows(samples)
-    runs = [json.loads(line) for line in (place / "runs.jsonl").read_text().splitlines()]
+    (place / "runs.json").write_text(json.dumps(runs, indent=1))
     return samples, json.loads(told), runs
 
 
@@ -145,7 +126,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """A module of this repository as a program, which ends with the block."""
     with (
-        log.open("w") as lines,
+        log.open("a") as lines,
         subprocess.Popen(
             [sys.executable, "-m", *module],
             cwd=Path(__file__).parents[1],
@@ -187,11 +168,12 @@ def _watch(
         now = time.time()
         files = sum(len(names) for _, _, names in os.walk(place / "tmp"))
         for name, process in watched.items():
-            if process.poll() is not None:
-                if reached():
-                    return
+            if process.poll() is not None and not reached():
                 raise SystemExit(f"the {name} ended with {process.returncode}: see {place}")
-            held = psutil.Process(process.pid).memory_full_info()
+            try:
+                held = psutil.Process(process.pid).memory_full_info()
+            except psutil.Error:
+                continue
             samples.append(
                 {"time": now, "process": name, "rss": held.rss, "pss": held.pss, "uss": held.uss}
                 | {"temporary_files": files}
@@ -210,7 +192,7 @@ def report(
     complaints = [f"run {run['number']} failed" for run in runs if run["status"]]
     print(f"{minutes:g} minutes, {len(runs)} runs of the pipeline\n")
     print(
-        f"{'MB, private':<14} {'first third':>12} {'last third':>12} {'growth':>8} {'resident':>10}"
+        f"{'MB, private':<14} {'first third':>12} {'last third':>12} {'growth':>8} {'all, peak':>10}"
     )
     for name in (PIPELINE, SERVER, CLIENT):
         own = [sample for sample in samples if sample["process"] == name]
@@ -245,7 +227,7 @@ def report(
 def thirds(
     samples: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]] | None
 ) -> tuple[float, float, float]:
-    """Medians of private bytes over the first and last third after the warm-up, and last RSS.
+    """Medians of private bytes over the first and last third after the warm-up, and the highest RSS.
 
     Args:
         samples: of one process.
@@ -263,7 +245,7 @@ def thirds(
         ]
     third = max(1, len(values) // 3)
     medians = (statistics.median(part) for part in (values[:third], values[-third:]))
-    return (*medians, samples[-1]["rss"])
+    return (*medians, max(sample["rss"] for sample in samples))
 
 
 def _files_between(

@@ -79,7 +79,7 @@ def turn_a_byte(path: Path) -> None:
 def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on_when_there_is_space(first):
     steps = [(step, status) for step, status, _ in first.ended]
     assert steps == [("ImageExampleGen", 1), ("Trainer_2", 1), ("Pusher", 1)]
-    assert first.complaints() == []
+    assert first.wrong == []
     assert first.done
     assert "damaged" not in first.said
 
