@@ -191,9 +191,8 @@ def report(
     """Prints what came of it; returns whether it passed."""
     complaints = [f"run {run['number']} failed" for run in runs if run["status"]]
     print(f"{minutes:g} minutes, {len(runs)} runs of the pipeline\n")
-    print(
-        f"{'MB, private':<14} {'first third':>12} {'last third':>12} {'growth':>8} {'all, peak':>10}"
-    )
+    heads = "first third", "last third", "growth", "resident"
+    print(f"{'MB, private':<14} {heads[0]:>12} {heads[1]:>12} {heads[2]:>8} {heads[3]:>10}")
     for name in (PIPELINE, SERVER, CLIENT):
         own = [sample for sample in samples if sample["process"] == name]
         first, last, resident = thirds(own, runs if name == PIPELINE else None)
@@ -227,7 +226,7 @@ def report(
 def thirds(
     samples: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]] | None
 ) -> tuple[float, float, float]:
-    """Medians of private bytes over the first and last third after the warm-up, and the highest RSS.
+    """Medians of private bytes over the first and last third after the warm-up, and the peak RSS.
 
     Args:
         samples: of one process.

@@ -4,9 +4,12 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psutil
 
@@ -30,6 +33,7 @@ class Watch:
         self.received, self.deferred = 0, False
         self._line = f"; to go on: {command}\n"
         self._told = False
+        self._own = 0
         # Of its own: the standard error goes to the log meanwhile.
         self._stderr = os.dup(2)
         self._bell, self._rope = socket.socketpair()
@@ -39,6 +43,8 @@ class Watch:
         """Takes the signals."""
         self._handlers = [signal.signal(number, self._on_signal) for number in _SIGNALS]
         self._wakeup = signal.set_wakeup_fd(self._rope.fileno())
+        self._unraisable = sys.unraisablehook
+        sys.unraisablehook = self._on_unraisable
         threading.Thread(target=self._guard, daemon=True).start()
 
     def remove(self) -> None:
@@ -46,6 +52,7 @@ class Watch:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in zip(_SIGNALS, self._handlers):
             signal.signal(number, handler)
+        sys.unraisablehook = self._unraisable
         self._rope.close()
         os.close(self._stderr)
 
@@ -64,6 +71,18 @@ class Watch:
         if not self.deferred:
             raise KeyboardInterrupt
 
+    def _on_unraisable(self, unraisable: Any) -> None:
+        """Sends the signal again, soon, where Python ran a finalizer, in which it is lost."""
+        self._unraisable(unraisable)
+        if self.received and unraisable.exc_type is KeyboardInterrupt:
+            again = threading.Timer(0.1, self._send_again)
+            again.daemon = True
+            again.start()
+
+    def _send_again(self) -> None:
+        self._own += 1
+        signal.pthread_kill(threading.main_thread().ident or 0, self.received)
+
     def _guard(self) -> None:
         """Ends the process if it is asked to a second time, or does not stop by itself.
 
@@ -75,7 +94,9 @@ class Watch:
             if not number:
                 return
             self.received = self.received or number
-            self._heard(GRACE)
+            end = time.monotonic() + GRACE
+            while self._heard(max(0.0, end - time.monotonic())) and self._own:
+                self._own -= 1
         # What is still there would outlive this process.
         for child in psutil.Process().children(recursive=True):
             child.kill()

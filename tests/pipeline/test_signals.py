@@ -38,6 +38,20 @@ with signals.handled("python run.py --data 'a b'"):
         except KeyboardInterrupt:
             pass
 """
+FINALIZES = """
+class Finalized:
+    def __del__(self):
+        ready()
+        while not watch.received:
+            time.sleep(0.01)
+with signals.handled("python run.py --data 'a b'") as watch:
+    try:
+        Finalized()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("cleared", flush=True)
+        sys.exit(watch.tell())
+"""
 DEFERS = """
 with signals.handled("python run.py --data 'a b'") as watch:
     try:
@@ -84,6 +98,15 @@ def test_a_signal_ends_a_program_with_a_line_that_says_how_to_go_on(start, numbe
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
     assert ended(process) == (status, "", LINE.format(number.name))
+
+
+def test_a_signal_that_comes_in_a_finalizer_counts(start):
+    process = start(FINALIZES, 60)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    status, output, errors = ended(process)
+    assert (status, output) == (143, "cleared\n")
+    assert errors.endswith(LINE.format("SIGTERM"))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 60])
