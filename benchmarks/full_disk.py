@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kills import BUDGETS, Ladder, last_line, photographs, report, verdict
+from benchmarks.machine import machine
 from tests.disks import filled, small_disk
 
 FULL = re.compile(
@@ -31,16 +32,15 @@ class Crowded(Ladder):
     """A root on a disk that is filled while it runs, and what came of it.
 
     Args:
-        disk: which is the root.
+        place: folder whose `root` is the disk.
         flags: of the command, without root.
 
     Attributes:
         ended: step in which the disk was full, exit status and output of each run.
     """
 
-    def __init__(self, disk: Path, flags: Sequence[str]):
-        super().__init__(disk.parent, flags)
-        assert self.root == disk
+    def __init__(self, place: Path, flags: Sequence[str]):
+        super().__init__(place, flags)
         self.ended: list[tuple[str, int, str]] = []
 
     def crowd(self, step: str, seconds: float) -> bool:
@@ -74,14 +74,16 @@ def main() -> None:
     place = arguments.place or Path(tempfile.mkdtemp(prefix="full-disk-"))
     data = photographs(place / "images")
     flags = ["--data", str(data), "--budgets", arguments.budgets]
-    undisturbed = Ladder(place / "undisturbed", flags)
-    usual = undisturbed.finish()
+    crowded = place / "crowded"
     chance = random.Random(arguments.seed)
     try:
-        with small_disk(place / "crowded" / "root", arguments.size) as disk:
-            ladder = Crowded(disk, flags)
+        with small_disk(crowded / "root", arguments.size):
+            undisturbed = Ladder(place / "undisturbed", flags)
+            usual = undisturbed.finish()
+            ladder = Crowded(crowded, flags)
             for step in usual:
-                share = chance.random()
+                # The end of a short one might be missed.
+                share = chance.uniform(0, 0.5)
                 if ladder.done or not ladder.crowd(step, share * usual[step]):
                     break
                 at, _, said = ladder.ended[-1]
@@ -89,6 +91,8 @@ def main() -> None:
             ladder.finish()
             wrong = verdict(ladder, undisturbed)
             print(report([ladder], [wrong], "full disks"))
+            print(f"not hit: {', '.join(step for step in usual if step not in ladder.hit) or '-'}")
+            print(machine())
     except pytest.skip.Exception as error:
         sys.exit(str(error))
     if wrong:

@@ -19,6 +19,8 @@ END: Final = "end"
 LAST: Final = "Report"
 SECONDS: Final = 30.0
 """That children may take to end."""
+PATIENCE: Final = 1800.0
+"""Seconds until a run that does not end counts as hung."""
 _POLL: Final = 0.02
 
 
@@ -107,7 +109,7 @@ class Run:
 
     def wait(self) -> int:
         """Waits for the end, whatever it is, and returns the exit status."""
-        return self._process.wait()
+        return self._process.wait(PATIENCE)
 
     def kill(self, number: int) -> list[str]:
         """Kills the process alone, and waits for its end.

@@ -44,6 +44,7 @@ class Ladder:
         hit: the steps in which a run was killed.
         wrong: what was wrong with how runs ended, such as child processes that did not.
         said, status: what the last run printed, and its status.
+        stops: seconds that runs took to end after a signal that asks them to.
         runs: how many were started.
         done: whether the last one had said that it is done, or ended by itself.
     """
@@ -55,6 +56,7 @@ class Ladder:
         self._command = [*words, "--root", str(self.root)]
         self.hit: list[str] = []
         self.wrong: list[str] = []
+        self.stops: list[float] = []
         self.said, self.status = "", 0
         self.runs, self.done = 0, False
 
@@ -97,6 +99,7 @@ class Ladder:
             seconds = time.monotonic() - began
             self.said, self.status, self.done = run.said, run.status, run.done
         if number != signal.SIGKILL and not self.done:
+            self.stops.append(seconds)
             self.wrong += self._unlike_a_stop(number, seconds)
         return True
 
@@ -170,6 +173,8 @@ def report(ladders: Sequence[Ladder], wrong: Sequence[Sequence[str]], hits: str 
     hit = [step for ladder in ladders for step in ladder.hit]
     steps = list(dict.fromkeys(hit))
     lines.append(f"{hits} by step: {', '.join(f'{step} {hit.count(step)}' for step in steps)}")
+    if stops := [seconds for ladder in ladders for seconds in ladder.stops]:
+        lines.append(f"from the signal to the end: at most {max(stops):.1f} s")
     lines.append(
         f"{len(hit)} {hits} in {len(steps)} steps, {sum(ladder.runs for ladder in ladders)} runs, "
         f"{sum(map(len, wrong))} faults"

@@ -1,7 +1,10 @@
 """Files that are whole, or not there, even if the power fails."""
 
+import errno
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -43,9 +46,26 @@ def write(path: Path, data: bytes | memoryview, *, earlier: Path | None = None) 
         OSError: if it cannot be written; the earlier content is kept then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _replaced(path, earlier) as partial:
+        partial.write_bytes(data)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Replaces a file's content by another's in one step.
+
+    Raises:
+        OSError: if it cannot be written; the earlier content is there then.
+    """
+    with _replaced(target, None) as partial:
+        shutil.copyfile(source, partial)
+
+
+@contextmanager
+def _replaced(path: Path, earlier: Path | None) -> Iterator[Path]:
+    """A file to write, which then takes the place of another."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(data)
+        yield partial
         _sync(partial)
         if earlier:
             with suppress(FileNotFoundError):
@@ -60,9 +80,9 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
+    except OSError as error:
         # Some filesystems sync files only.
-        if not path.is_dir():
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
             raise
     finally:
         os.close(descriptor)

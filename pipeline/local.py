@@ -15,6 +15,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from keras_ae import durable
 from keras_ae.datasets import sources, storage
 from keras_ae.errors import KerasAEError, StorageError
 from pipeline import console, engines, flags, lock, temporary
@@ -26,6 +27,7 @@ _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 _ALWAYS_RUN = ("ServingCheck", "Report", "Pusher")
 # As TensorFlow and SQLite say it.
 _FULL = ("No space left on device", "database or disk is full")
+_KEPT = "; what earlier runs made is kept"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -174,7 +176,7 @@ def _tell(arguments: argparse.Namespace, connection: Any, lineage: str, watch: _
     (examples,), (report_artifact,) = found["Examples"], found["pipeline.ReportArtifact"]
     place = outputs.folder(report_artifact)
     for name in (report.COMPARISON, report.IMAGES, report.REPORT):
-        _replace(place / name, arguments.root / name)
+        durable.copy(place / name, arguments.root / name)
     comparison = json.loads((place / report.COMPARISON).read_text())
     console.say(f"\n{format_table(comparison)}\n")
     if comparison["trials"]:
@@ -262,12 +264,6 @@ def _in_service(push_dir: Path, lineage: str) -> str | None:
     return None
 
 
-def _replace(source: Path, target: Path) -> None:
-    partial = target.with_name(target.name + ".partial")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
-
-
 def _cause_in_worker(error: Exception) -> KerasAEError | None:
     from pipeline import beam_workers
 
@@ -283,13 +279,12 @@ def _cause(error: BaseException) -> KerasAEError | None:
     while seen is not None:
         if isinstance(seen, KerasAEError):
             # Beam raises an error anew and adds the name of its step.
-            return type(seen)(re.sub(r" \[while running .*\]$", "", str(seen), flags=re.DOTALL))
+            told = re.sub(r" \[while running .*\]$", "", str(seen), flags=re.DOTALL)
+            return type(seen)(told + _KEPT if told.endswith(_FULL[0]) else told)
         if isinstance(seen, OSError) and seen.errno in _STORAGE:
             place = f" {seen.filename}" if seen.filename else ""
-            return StorageError(
-                f"cannot write{place}: {seen.strerror}; what earlier runs made is kept"
-            )
+            return StorageError(f"cannot write{place}: {seen.strerror}{_KEPT}")
         if any(words in str(seen) for words in _FULL):
-            return StorageError(f"cannot write: {_FULL[0]}; what earlier runs made is kept")
+            return StorageError(f"cannot write: {_FULL[0]}{_KEPT}")
         seen = seen.__cause__ or seen.__context__
     return None

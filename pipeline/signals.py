@@ -27,10 +27,11 @@ class Watch:
 
     Attributes:
         received: the first of the signals that came, or 0.
+        ended: whether the run has ended.
     """
 
     def __init__(self, command: str):
-        self.received, self.deferred = 0, False
+        self.received, self.deferred, self.ended = 0, False, False
         self._line = f"; to go on: {command}\n"
         self._told = False
         self._own = 0
@@ -73,13 +74,15 @@ class Watch:
 
     def _on_unraisable(self, unraisable: Any) -> None:
         """Sends the signal again, soon, where Python ran a finalizer, in which it is lost."""
-        self._unraisable(unraisable)
         if self.received and unraisable.exc_type is KeyboardInterrupt:
             again = threading.Timer(0.1, self._send_again)
             again.daemon = True
             again.start()
+        self._unraisable(unraisable)
 
     def _send_again(self) -> None:
+        if self.ended:
+            return
         self._own += 1
         signal.pthread_kill(threading.main_thread().ident or 0, self.received)
 
@@ -130,6 +133,7 @@ def handled(command: str) -> Iterator[Watch]:
     try:
         yield watch
     finally:
+        watch.ended = True
         if not watch.received:
             watch.remove()
             _watch = None

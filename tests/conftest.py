@@ -14,9 +14,7 @@ from tests.gcs import Bucket, serving
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What JAX compiles in one process is kept for the others until the end."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        return
+    """What JAX compiles in one process is kept for those that this one starts later."""
     folder = tempfile.TemporaryDirectory(prefix="jax-compiled-")
     config.add_cleanup(folder.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name

@@ -37,7 +37,7 @@ def disk(place) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def first(place, disk) -> Crowded:
     """On a disk that was full in three of its steps."""
-    run = Crowded(disk, [*FLAGS, "--data", str(place / "images")])
+    run = Crowded(disk.parent, [*FLAGS, "--data", str(place / "images")])
     for step in ("ImageExampleGen", "Trainer_2", "Pusher"):
         assert run.crowd(step, 0)
     run.finish()
@@ -80,6 +80,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on_when_there
     steps = [(step, status) for step, status, _ in first.ended]
     assert steps == [("ImageExampleGen", 1), ("Trainer_2", 1), ("Pusher", 1)]
     assert first.wrong == []
+    assert not any("Traceback" in said for _, _, said in first.ended)
     assert first.done
     assert "damaged" not in first.said
 

@@ -65,6 +65,17 @@ def test_a_storage_error_names_the_place(number):
     assert str(cause).startswith("cannot write /place: reason")
 
 
+def test_a_full_disk_is_told_alike_wherever_it_was_noticed():
+    full = "No space left on device"
+    kept = f"{full}; what earlier runs made is kept"
+    told = StorageError(f"cannot write the training state x.npz: {full}")
+    assert str(local._cause(told)) == f"cannot write the training state x.npz: {kept}"
+    assert (
+        str(local._cause(StorageError(f"cannot push to y: {kept}"))) == f"cannot push to y: {kept}"
+    )
+    assert str(local._cause(OSError(errno.ENOSPC, full))) == f"cannot write: {kept}"
+
+
 def outcome(pushed: int, reason: str, unchanged: str = "") -> dict[str, list[mlmd.Artifact]]:
     """Artifacts as a run leaves them."""
     push, check = mlmd.Artifact(id=1), mlmd.Artifact(id=2)

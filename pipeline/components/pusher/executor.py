@@ -144,7 +144,7 @@ def _rename(incoming: Path, base: Path) -> Path:
             # Renaming a folder onto another that holds files fails: two pushes never mix.
             return durable.rename(incoming, base / str(number))
         except OSError:
-            if not (base / str(number)).exists():
+            if not incoming.exists() or not (base / str(number)).exists():
                 raise
 
 
