@@ -111,20 +111,23 @@ class Run:
         """Waits for the end, whatever it is, and returns the exit status."""
         return self._process.wait(PATIENCE)
 
-    def kill(self, number: int) -> list[str]:
+    def kill(self, number: int) -> tuple[float, list[str]]:
         """Kills the process alone, and waits for its end.
 
         Returns:
-            The command lines of its children that have not ended by themselves soon after.
+            Seconds until it ended, and the command lines of its children that have not ended by
+            themselves soon after.
         """
         children = psutil.Process(self._process.pid).children(recursive=True)
+        began = time.monotonic()
         self._process.send_signal(number)
         self._process.wait(SECONDS)
+        seconds = time.monotonic() - began
         _, alive = psutil.wait_procs(children, SECONDS)
         names = [" ".join(child.cmdline()) for child in alive]
         for child in alive:
             child.kill()
-        return names
+        return seconds, names
 
     def _alive(self) -> bool:
         self._log.update()
