@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import apache_beam as beam
-import keras
 import numpy as np
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -214,8 +213,7 @@ def _prepare(arguments: argparse.Namespace, place: Path, count: int) -> ConvAuto
     ]
     pca = linear.fit(linear.patch_moments(images, presets.STRIDE), presets.LATENT_CHANNELS)
     np.savez(place / "floor.npz", **pca._asdict())
-    keras.utils.set_random_seed(0)
-    model = ConvAutoencoder(arguments.preset)
+    model = ConvAutoencoder(arguments.preset, seed=0)
     if model.preset.architecture == "linear-residual":
         linear.set_linear_path(model, pca)
     for path in _models(place):

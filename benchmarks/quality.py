@@ -16,8 +16,6 @@ takes the images in another order and differs by some hundredths; here parts can
 import argparse
 import dataclasses
 
-import keras
-
 from benchmarks import data
 from benchmarks.machine import machine
 from keras_ae import budgets, linear, presets
@@ -45,8 +43,7 @@ def main() -> None:
     preset = changed(presets.get(arguments.preset), arguments.set)
     images = data.load(arguments.data, arguments.limit)
     kept = {name: name not in arguments.without for name in PARTS}
-    keras.utils.set_random_seed(arguments.seed)
-    model = ConvAutoencoder(preset, precision=arguments.precision)
+    model = ConvAutoencoder(preset, precision=arguments.precision, seed=arguments.seed)
     floor = linear.fit(
         linear.patch_moments(images["train"], presets.STRIDE), presets.LATENT_CHANNELS
     )

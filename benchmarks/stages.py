@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import keras
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import json_format, text_format
@@ -117,8 +116,7 @@ def model(stage: str, data: str, place: Path, beam_arguments: list[str]) -> None
     shard = source.shards()[0][:64]
     images = [decode(record.data, CHANNELS) for record in source.read(shard)]
     floor = linear.fit(linear.patch_moments(images, presets.STRIDE), presets.LATENT_CHANNELS)
-    keras.utils.set_random_seed(0)
-    small = ConvAutoencoder("small")
+    small = ConvAutoencoder("small", seed=0)
     linear.set_linear_path(small, floor)
     export(small, place / "1", floor=floor)
     linear.save(floor, place / "floor.npz")

@@ -1,5 +1,7 @@
 """Layers and blocks that the models share. Channels last throughout."""
 
+from collections.abc import Iterator
+
 import keras
 from keras import ops
 
@@ -88,10 +90,25 @@ class DepthToSpace(keras.layers.Layer):
         return {**super().get_config(), "stride": self.stride}
 
 
-def residual_block(x, width: int, name: str, dtype: str = "float32"):
-    """Adds a 3x3 convolution, GELU and a 1x1 convolution to `x` [N, h, w, width]."""
+def residual_block(
+    x,
+    width: int,
+    name: str,
+    initializers: Iterator[keras.initializers.Initializer],
+    dtype: str = "float32",
+):
+    """Adds a 3x3 convolution, GELU and a 1x1 convolution to `x` [N, h, w, width]; their kernels
+    take two of the initializers."""
     conv = keras.layers.Conv2D(
-        width, 3, padding="same", activation="gelu", name=f"{name}_conv", dtype=dtype
+        width,
+        3,
+        padding="same",
+        activation="gelu",
+        kernel_initializer=next(initializers),
+        name=f"{name}_conv",
+        dtype=dtype,
     )
-    mix = keras.layers.Conv2D(width, 1, name=f"{name}_mix", dtype=dtype)
+    mix = keras.layers.Conv2D(
+        width, 1, kernel_initializer=next(initializers), name=f"{name}_mix", dtype=dtype
+    )
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, mix(conv(x))])

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -27,6 +28,8 @@ class ConvAutoencoder(keras.Model):
         latent_channels: numbers per latent position.
         precision: "float32", or "bfloat16" for the products of the residual blocks; weights, the
             linear path and what comes out are float32 either way.
+        seed: of the initial weights, which on one backend follow from it and the other arguments
+            alone; None for what Keras draws from Python's global generator.
 
     Raises:
         ConfigurationError: for any other value.
@@ -46,6 +49,7 @@ class ConvAutoencoder(keras.Model):
         stride: int = presets.STRIDE,
         latent_channels: int = presets.LATENT_CHANNELS,
         precision: str = "float32",
+        seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -67,7 +71,7 @@ class ConvAutoencoder(keras.Model):
         self.stride, self.latent_channels = stride, latent_channels
         build = {"plain": _plain, "linear-residual": _linear_residual}[spec.architecture]
         self.encoder, self.decoder = build(
-            spec, channels, stride, latent_channels, PRECISIONS[precision]
+            spec, channels, stride, latent_channels, PRECISIONS[precision], _initializers(seed)
         )
         self.built = True
 
@@ -145,13 +149,35 @@ def _reach_in_pixels(part: keras.Model, pixels: int) -> int:
     return total
 
 
-def _plain(spec: presets.Preset, channels: int, stride: int, latent_channels: int, policy: str):
+def _initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
+    """One for the kernel of each convolution."""
+    # Threads of the libraries draw from Python's global generator at any time, and so would Keras.
+    draws = random.Random(seed)
+    while True:
+        yield keras.initializers.GlorotUniform(seed if seed is None else draws.randint(1, 10**9))
+
+
+def _plain(
+    spec: presets.Preset,
+    channels: int,
+    stride: int,
+    latent_channels: int,
+    policy: str,
+    initializers: Iterator[keras.initializers.Initializer],
+):
     """Convolution, ReLU and max-pooling per octave, and the mirror with upsampling."""
     octaves = stride.bit_length() - 1
     widths = [spec.widths[min(i, len(spec.widths) - 1)] for i in range(octaves - 1)]
 
     def convolution(filters, activation="relu"):
-        return layers.Conv2D(filters, 3, padding="same", activation=activation, dtype=policy)
+        return layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            activation=activation,
+            kernel_initializer=next(initializers),
+            dtype=policy,
+        )
 
     x = image = keras.Input((None, None, channels), name="image")
     for width in (*widths, latent_channels):
@@ -166,18 +192,27 @@ def _plain(spec: presets.Preset, channels: int, stride: int, latent_channels: in
 
 
 def _linear_residual(
-    spec: presets.Preset, channels: int, stride: int, latent_channels: int, policy: str
+    spec: presets.Preset,
+    channels: int,
+    stride: int,
+    latent_channels: int,
+    policy: str,
+    initializers: Iterator[keras.initializers.Initializer],
 ):
     """A linear path beside a residual path whose last layers start at zero."""
     width, patch = spec.widths[0], stride * stride * channels
 
     def path(x, filters, blocks, name):
-        y = layers.Conv2D(width, 1, name=f"{name}_in", dtype=policy)(x)
+        y = layers.Conv2D(
+            width, 1, kernel_initializer=next(initializers), name=f"{name}_in", dtype=policy
+        )(x)
         for i in range(blocks):
-            y = residual_block(y, width, f"{name}_{i}", policy)
+            y = residual_block(y, width, f"{name}_{i}", initializers, policy)
         y = _to_float32(y)
         y = layers.Conv2D(filters, 1, kernel_initializer="zeros", name=f"{name}_out")(y)
-        linear = layers.Conv2D(filters, 1, name=f"linear_{name}")(x)
+        linear = layers.Conv2D(
+            filters, 1, kernel_initializer=next(initializers), name=f"linear_{name}"
+        )(x)
         return layers.Add(name=f"{name}_sum")([linear, y])
 
     image = keras.Input((None, None, channels), name="image")

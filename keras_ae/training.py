@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import keras
 import numpy as np
 
 from keras_ae import linear, presets, states
@@ -201,8 +200,7 @@ def begin(
         floor: principal components of the training images' patches, where a linear path starts.
         seed: of the initial weights.
     """
-    keras.utils.set_random_seed(seed)
-    model = ConvAutoencoder(preset, channels, stride, latent_channels, precision)
+    model = ConvAutoencoder(preset, channels, stride, latent_channels, precision, seed)
     if model.preset.architecture == "linear-residual":
         linear.set_linear_path(model, floor)
     return Ladder(model, tiles)

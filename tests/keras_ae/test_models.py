@@ -1,3 +1,7 @@
+import random
+import sys
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -30,6 +34,28 @@ def test_config_and_weights_survive_a_round_trip(preset, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     images = np.random.default_rng(0).random((1, 12, 20, 1), np.float32)
     np.testing.assert_array_equal(np.asarray(model(images)), np.asarray(loaded(images)))
+
+
+def test_the_seed_alone_determines_the_weights_whatever_other_threads_draw():
+    weights = [ConvAutoencoder("small", seed=seed).get_weights() for seed in (5, 6)]
+    assert any((a != b).any() for a, b in zip(*weights))
+    done = threading.Event()
+
+    def draw():
+        while not done.is_set():
+            random.random()
+
+    thread = threading.Thread(target=draw)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    thread.start()
+    try:
+        again = ConvAutoencoder("small", seed=5).get_weights()
+    finally:
+        done.set()
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert all(np.array_equal(a, b) for a, b in zip(weights[0], again, strict=True))
 
 
 def test_the_residual_path_starts_at_zero():

@@ -12,8 +12,7 @@ from keras_ae.tiles import to_float, to_uint8
 @pytest.mark.parametrize("together", [1, 64 * 64 * 2, 10**6])
 def test_each_image_has_the_error_that_it_has_alone(photographs, together, monkeypatch):
     monkeypatch.setattr(scoring, "TOGETHER", together)
-    keras.utils.set_random_seed(0)
-    model = ConvAutoencoder("small")
+    model = ConvAutoencoder("small", seed=0)
     sizes = [(64, 64), (20, 33), (64, 64), (100, 70), (64, 64)]
     images = [photographs[i % 3][i : i + h, i : i + w] for i, (h, w) in enumerate(sizes)]
     alone = []

@@ -4,7 +4,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,9 +34,8 @@ coarse = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), np.uint8)
 images = [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
 
 def begin(preset):
-    keras.utils.set_random_seed(3)
     compiled = dataclasses.replace(TINY, jit_compile=True)
-    model = ConvAutoencoder(compiled if preset == "tiny" else preset)
+    model = ConvAutoencoder(compiled if preset == "tiny" else preset, seed=3)
     if preset == "tiny":
         linear.set_linear_path(model, linear.fit(linear.patch_moments(images, 8), 8))
     return Ladder(model, Tiles(images, stride=8, batch_size=8, seed=3))
@@ -122,8 +120,7 @@ assert len(set(tiles.batch_sizes)) == 2
 losses = {}
 for fits in (False, True):
     backend._fits = lambda tiles: fits
-    keras.utils.set_random_seed(3)
-    ladder = Ladder(ConvAutoencoder(TINY), tiles)
+    ladder = Ladder(ConvAutoencoder(TINY, seed=3), tiles)
     losses[ladder.placement] = [ladder.climb(epoch).loss for epoch in (1, 2)]
 np.testing.assert_allclose(losses["on the device"], losses["in memory"], rtol=1e-4)
 
@@ -329,8 +326,7 @@ class Hungry(ConvAutoencoder):
 
 def tiny_ladder(images, kind=ConvAutoencoder) -> Ladder:
     """Batches of nine tiles."""
-    keras.utils.set_random_seed(1)
-    return Ladder(kind(TINY), Tiles(images, stride=8, batch_size=13, crops=9))
+    return Ladder(kind(TINY, seed=1), Tiles(images, stride=8, batch_size=13, crops=9))
 
 
 @pytest.fixture(scope="module")
