@@ -20,6 +20,7 @@ from serving.server import config
 from serving.server.batching import Batcher, BatchingOptions
 from serving.server.core import RequestError
 from serving.server.inputs import invalid
+from serving.server.loaders import Loaders
 from serving.server.models import AVAILABLE, Model, Version
 from serving.server.servable import find_signature, response
 
@@ -68,7 +69,7 @@ class Manager:
         self._options, self._on_change = options, on_change
         self._models: dict[str, Model] = {}
         self._configured: set[str] = set()
-        self._loader = ThreadPoolExecutor(1, "load")
+        self._loaders = Loaders()
         self._executor = ThreadPoolExecutor(options.threads, "predict")
         self._batcher = Batcher(batching) if batching else None
         self._poller: asyncio.Task[None] | None = None
@@ -89,8 +90,8 @@ class Manager:
         await asyncio.gather(*(model.close() for model in self._models.values()))
         if self._batcher:
             self._batcher.close()
-        for executor in (self._executor, self._loader):
-            executor.shutdown(wait=False)
+        self._executor.shutdown(wait=False)
+        self._loaders.close()
 
     def models(self) -> list[str]:
         """The names of the models that are configured."""
@@ -197,7 +198,7 @@ class Manager:
     def _new_model(self, name: str) -> Model:
         return Model(
             name,
-            executor=self._loader,
+            loaders=self._loaders,
             load_retries=self._options.load_retries,
             retry_seconds=self._options.retry_seconds,
             on_change=self._on_change,

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from serving.protos import get_model_status_pb2, model_server_config_pb2
 from serving.server import versions
 from serving.server.core import RequestError
 from serving.server.inputs import invalid
+from serving.server.loaders import Loaders
 from serving.server.servable import Servable, as_request_error, release_memory
 
 logger = logging.getLogger("serving.server")
@@ -32,6 +33,7 @@ class Version:
         number: of the version.
         path: folder that it is loaded from.
         state: START, LOADING, AVAILABLE, UNLOADING or END.
+        loader: the thread that loads it and, in the end, frees its memory; while it is loaded.
         loaded: the model, while there is one.
         error: why it could not be loaded, so far.
         requests: that are being answered by it.
@@ -41,6 +43,7 @@ class Version:
     def __init__(self, number: int, path: Path):
         self.number, self.path = number, path
         self.state = START
+        self.loader: ThreadPoolExecutor | None = None
         self.loaded: Servable | None = None
         self.error: RequestError | None = None
         self.requests = 0
@@ -65,7 +68,7 @@ class Model:
         self,
         name: str,
         *,
-        executor: Executor,
+        loaders: Loaders,
         load_retries: int,
         retry_seconds: float,
         load: Callable[[Path], Servable] = Servable,
@@ -74,7 +77,7 @@ class Model:
         """
         Args:
             name: that requests call it by.
-            executor: what models are loaded and freed in.
+            loaders: the threads that models are loaded and freed in.
             load_retries: how often a version that cannot be loaded is tried again.
             retry_seconds: between these tries.
             load: reads a version's folder.
@@ -84,7 +87,7 @@ class Model:
         self.config = model_server_config_pb2.ModelConfig()
         self.labels: dict[str, int] = {}
         self.versions: list[Version] = []
-        self._executor, self._load_folder, self._on_change = executor, load, on_change
+        self._loaders, self._load_folder, self._on_change = loaders, load, on_change
         self._retries, self._retry_seconds = load_retries, retry_seconds
         self._aspired: dict[int, Path] = {}
         self._failed: set[tuple[int, Path]] = set()
@@ -189,8 +192,9 @@ class Model:
             if attempt:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(version.dropped.wait(), self._retry_seconds)
-            if version.dropped.is_set() or await self._try_to_load(version):
-                break
+            async with self._loaders.turn:
+                if version.dropped.is_set() or await self._try_to_load(version):
+                    break
         if version.loaded is None:
             version.state = END
             self._failed.add((version.number, version.path))
@@ -199,17 +203,19 @@ class Model:
         self._notify()
 
     async def _try_to_load(self, version: Version) -> bool:
-        loop, begun = asyncio.get_running_loop(), time.monotonic()
+        loop, begun, loader = asyncio.get_running_loop(), time.monotonic(), self._loaders.take()
         try:
-            servable = await loop.run_in_executor(self._executor, self._load_folder, version.path)
+            servable = await loop.run_in_executor(loader, self._load_folder, version.path)
         # What a broken folder makes TensorFlow raise has no common class.
         except Exception as error:
+            self._loaders.give_back(loader)
             version.error = as_request_error(error)
             words = version.error.message
             logger.error("%s: version %d failed to load: %s", self.name, version.number, words)
             self._notify()
             return False
-        version.loaded, version.error, version.state = servable, None, AVAILABLE
+        version.loaded, version.loader = servable, loader
+        version.error, version.state = None, AVAILABLE
         seconds = time.monotonic() - begun
         logger.info("%s: version %d loaded in %.1f s", self.name, version.number, seconds)
         return True
@@ -229,8 +235,10 @@ class Model:
                     self._start(self._free(version))
 
     async def _free(self, version: Version) -> None:
-        version.loaded = None
-        await asyncio.get_running_loop().run_in_executor(self._executor, release_memory)
+        loader, version.loaded, version.loader = version.loader, None, None
+        await asyncio.get_running_loop().run_in_executor(loader, release_memory)
+        if loader:
+            self._loaders.give_back(loader)
         version.state = END
         logger.info("%s: version %d unloaded", self.name, version.number)
         self._notify()

@@ -159,6 +159,35 @@ def test_an_unloaded_version_is_freed(serving, publish):
     assert old() is None
 
 
+def test_versions_lie_in_threads_apart_and_what_is_replaced_while_it_waits_is_not_loaded(
+    serving, publish
+):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    model = client.running.server.core._models["m"]
+    load, loaded = model._load_folder, []
+    loading, go = threading.Event(), threading.Event()
+
+    def slow(path):
+        loaded.append((path.name, threading.get_ident()))
+        loading.set()
+        go.wait(60)
+        return load(path)
+
+    model._load_folder = slow
+    publish(2)
+    assert loading.wait(60)
+    publish(3)
+    wait_until(lambda: 3 in client.status())
+    publish(3, version=4)
+    wait_until(lambda: 4 in client.status())
+    go.set()
+    client.wait_for({1: END, 2: END, 3: END, 4: AVAILABLE})
+    assert [name for name, _ in loaded] == ["2", "4"]
+    assert len({thread for _, thread in loaded}) == 2
+
+
 def test_a_base_path_that_vanishes_changes_nothing(serving, publish):
     publish(1)
     client = serving()
