@@ -16,7 +16,6 @@ from tests.e2e.runs import ROOT, Run
 from tests.listening import is_loopback
 
 pytestmark = pytest.mark.slow
-UNBLESSED = "pushed nothing: the model is not blessed: .*"
 SCHEMA = ROOT / "keras_ae" / "report" / "comparison.schema.json"
 
 
@@ -137,17 +136,6 @@ def test_transform_counts_the_patches_of_the_training_images(first, place):
     assert np.array_equal(read_moments(str(graph)), expected)
 
 
-def test_a_second_run_trains_and_pushes_nothing_and_says_so(first, place):
-    before = versions(place)
-    again = Run(place, "--budgets", "5,10")
-    assert again.status == 0, again.errors
-    for node in ("ImageExampleGen", "Transform", "Trainer_5", "Trainer_10", "BudgetComparison"):
-        assert again.cached(node)
-    assert "trained nothing" in again.out
-    assert "pushed nothing" in again.out
-    assert versions(place) == before
-
-
 @pytest.fixture(scope="module")
 def longer(first, place) -> Run:
     """With a stage that is new, another seed and the baseline."""
@@ -182,8 +170,11 @@ def test_further_seeds_and_a_baseline_join_a_run_that_was_made_without(longer, p
 
 @pytest.fixture(scope="module")
 def poor(longer, place) -> Run:
-    """A model below the floor, trained on images that are streamed."""
-    flags = ["--preset", "baseline", "--budgets", "1", "--memory-limit", "0.0005"]
+    """With an image that has changed, on images that are streamed, and a model that is not good
+    enough."""
+    path = place / "images" / "chelsea.png"
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    flags = ["--budgets", "1", "--memory-limit", "0.0005", "--min-gain", "9", "--max-drop", "0"]
     run = Run(place, *flags)
     assert run.status == 0, run.errors
     return run
@@ -196,35 +187,65 @@ def test_images_above_the_memory_limit_are_streamed_and_the_run_says_so(first, p
     assert first.out.count("MB decoded, in memory") == 1
 
 
-def test_a_model_below_the_floor_is_not_pushed_and_the_run_says_why(poor):
-    assert re.search(UNBLESSED + r"-\d+\.\d+ dB from the linear floor", poor.out)
+def test_a_changed_image_is_noticed(poor):
+    assert not poor.cached("ImageExampleGen")
+    assert not poor.cached("Trainer_1")
+
+
+def test_a_model_that_is_not_good_enough_is_not_pushed_and_the_run_says_why(poor):
+    (why,) = re.findall("^pushed nothing: the model is not blessed: (.*)", poor.out, re.MULTILINE)
+    assert re.search(r"[+-]\d\.\d+ dB from the linear floor and must lie more than 9 dB above", why)
+    assert re.search(r"changed by -\d.* against the model in service", why)
     assert "pushed: " not in poor.out
 
 
-def test_grey_images_under_the_same_root_meet_no_unrelated_model(poor, place):
-    before = versions(place)
-    grey = Run(place, "--budgets", "5", "--channels", "1")
-    assert grey.status == 0, grey.errors
-    assert "ModelInService" not in grey.nodes
-    assert "pushed: " in grey.out
-    assert len(versions(place)) == len(before) + 1
+SEARCH = ("--tune", "2", "--tune-epochs", "1", "--tune-parameters", "30000")
 
 
 @pytest.fixture(scope="module")
-def changed(longer, place) -> Run:
-    """With an image that has changed, and a model that is worse than the one in service."""
-    path = place / "images" / "chelsea.png"
-    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    run = Run(place, "--budgets", "1", "--max-drop", "0")
-    assert run.status == 0, run.errors
+def tuned(poor, place) -> Run:
+    """Of grey images, with a model that was found by a search."""
+    before = versions(place)
+    run = Run(place, *SEARCH, "--budgets", "1,2", "--channels", "1")
+    assert (run.status, run.errors) == (0, "")
+    assert len(versions(place)) == len(before) + 1
     return run
 
 
-def test_a_changed_image_is_noticed(changed):
-    assert not changed.cached("ImageExampleGen")
-    assert not changed.cached("Trainer_1")
+def test_grey_images_under_the_same_root_meet_no_unrelated_model(tuned):
+    assert "ModelInService" not in tuned.nodes
+    assert "pushed: " in tuned.out
 
 
-def test_a_model_that_is_worse_is_not_pushed_and_the_run_says_why(changed):
-    assert re.search(UNBLESSED + r"changed by -\d.* against the model in service", changed.out)
-    assert "pushed: " not in changed.out
+def test_a_tuned_run_trains_what_the_search_found_and_lists_its_trials(tuned, place):
+    nodes = list(tuned.nodes)
+    assert nodes.index("Transform") + 1 == nodes.index("Tuner") == nodes.index("Trainer_1") - 1
+    assert len(re.findall(r"^    trial \d of 2: width .* dB$", tuned.out, re.MULTILINE)) == 2
+    root = place / "root"
+    comparison = json.loads((root / "comparison.json").read_text())
+    best, other = comparison["trials"]
+    assert best["taken"]
+    assert not other["taken"]
+    assert best["val_psnr"] >= other["val_psnr"]
+    assert best["parameters"] <= 30000
+    assert re.search(rf"^tuned: width {best['width']}, .* on val", tuned.out, re.MULTILINE)
+    report = (root / "report.html").read_text()
+    assert f'{best["trial"]} <span class="ends">taken' in report
+    assert "medium tuned" in report
+    assert f"{best['parameters']:,}" in report
+    summaries = map(Path.read_text, (root / "artifacts").glob("*/Trainer_*/model/*/*/summary.json"))
+    trained = [facts for facts in map(json.loads, summaries) if facts["preset"] == "medium tuned"]
+    assert [facts["parameters"] for facts in trained] == [best["parameters"]] * 2
+    assert [facts["batch_size"] for facts in trained] == [best["batch_size"]] * 2
+
+
+def test_a_second_run_trains_and_pushes_nothing_and_says_so(tuned, place):
+    before = versions(place)
+    again = Run(place, *SEARCH, "--budgets", "1,2", "--channels", "1")
+    assert again.status == 0, again.errors
+    for node in ("ImageExampleGen", "Transform", "Tuner", "Trainer_1", "Trainer_2"):
+        assert again.cached(node)
+    assert again.cached("BudgetComparison")
+    assert "trained nothing" in again.out
+    assert "pushed nothing" in again.out
+    assert versions(place) == before
