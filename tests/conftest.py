@@ -1,9 +1,11 @@
+import fcntl
 import io
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,32 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, that processes end together."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A folder that is made once for all workers of the session: once(name, make) -> folder.
+
+    `make` is given a folder that does not exist yet. Whoever asks while another worker makes it
+    waits. What is there is shared, so that nobody may change it.
+    """
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+
+    def shared(name: str, make: Callable[[Path], None]) -> Path:
+        place = common / "shared" / name
+        place.parent.mkdir(exist_ok=True)
+        with place.with_name(f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not place.exists():
+                partial = place.with_name(f"{name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                make(partial)
+                partial.rename(place)
+        return place
+
+    return shared
 
 
 @pytest.fixture(scope="session")

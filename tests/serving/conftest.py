@@ -11,7 +11,7 @@ VAL_MSE = np.geomspace(1e-4, 1e-1, 200).tolist()
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory) -> Path:
+def exported(once) -> Path:
     """A SavedModel of RGB images that starts from PCA; not to be changed."""
     from PIL import Image
 
@@ -20,13 +20,14 @@ def exported(tmp_path_factory) -> Path:
     from keras_ae.export import export
     from keras_ae.models import ConvAutoencoder
 
-    photograph = np.asarray(Image.open(path_of("skimage/chelsea.png")).convert("RGB"))
-    pca = linear.fit(linear.patch_moments([photograph], 8), 8)
-    model = ConvAutoencoder("small")
-    linear.set_linear_path(model, pca)
-    path = tmp_path_factory.mktemp("exported") / "model"
-    export(model, path, floor=pca, val_mse=VAL_MSE)
-    return path
+    def make(folder: Path) -> None:
+        photograph = np.asarray(Image.open(path_of("skimage/chelsea.png")).convert("RGB"))
+        pca = linear.fit(linear.patch_moments([photograph], 8), 8)
+        model = ConvAutoencoder("small")
+        linear.set_linear_path(model, pca)
+        export(model, folder, floor=pca, val_mse=VAL_MSE)
+
+    return once("exported", make)
 
 
 @pytest.fixture
@@ -86,11 +87,9 @@ def start_server():
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> Path:
+def tiny(once) -> Path:
     """Folder of the SavedModels 1 to 3 of `servers.save_tiny`."""
-    folder = tmp_path_factory.mktemp("tiny")
-    servers.save_tiny(folder, (1, 2, 3))
-    return folder
+    return once("tiny", lambda folder: servers.save_tiny(folder, (1, 2, 3)))
 
 
 @pytest.fixture
