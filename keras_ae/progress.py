@@ -46,6 +46,10 @@ class Bar:
         self._bar.n = self._done(at)
         self._bar.update(0)
 
+    def clear(self) -> None:
+        """Makes room for another line on a screen, until the next update."""
+        self._bar.clear()
+
     def _done(self, at: float) -> float:
         """An integer where it is one, for it is shown as it is."""
         return int(at) - self._start if at == int(at) else round(at - self._start, 2)

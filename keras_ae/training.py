@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -72,6 +72,7 @@ class Ladder(Trunk):
         checkpoint: Path | None = None,
         on_checkpoint: Callable[[], None] = lambda: None,
         on_epoch: Callable[["Ladder"], None] = lambda ladder: None,
+        remarks: Callable[["Ladder"], Iterable[str]] = lambda ladder: (),
         stopping: Callable[[], bool] = lambda: False,
         progress: TextIO | None = None,
         say: Callable[[str], None] = print,
@@ -85,9 +86,11 @@ class Ladder(Trunk):
                 the case that the last one is damaged.
             on_checkpoint: called after each time that the state was saved.
             on_epoch: called after each epoch.
+            remarks: asked every second or so, and after each epoch, for lines to say.
             stopping: asked every second or so, and after each epoch, whether to save and stop.
             progress: where to show a progress bar, or None.
-            say: takes a line if a checkpoint is damaged, or a batch too large for the memory.
+            say: takes a line if a checkpoint is damaged, or a batch too large for the memory; and
+                the remarks.
 
         Raises:
             ConfigurationError: if `stop` lies behind the present epoch.
@@ -118,6 +121,9 @@ class Ladder(Trunk):
                     total / some if some else self.loss,
                     (len(self.tiles) * (self.epoch - start) + some) / (self.seconds - before),
                 )
+                for line in remarks(self):
+                    shown.clear()
+                    say(line)
         seconds = self.seconds - before
         rate = len(self.tiles) * (stop - start) / seconds if seconds else 0.0
         return StageSummary(start, stop, seconds, rate, self.loss)

@@ -5,7 +5,7 @@ inputs hold what they held is not run again, so that what had to be made anew co
 """
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,10 @@ from pipeline.checksums import Checksums
 READ_BYTES = 4 * 2**30
 """Of the newest artifacts, that are read again before each run, which takes seconds."""
 
+BASE_MODEL, MODEL = "base_model", "model"
+"""The names of a Trainer's input from the stage before, and of its output."""
+
+_SUCCESSFUL = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _OF_THE_MAKING = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
 
 
@@ -87,6 +91,78 @@ def record(connection: Any, lineage: str, checksums: Checksums) -> None:
     for artifact in _artifacts(MetadataStore(connection), lineage):
         if Path(artifact.uri).exists():
             checksums.digest(artifact.uri)
+
+
+def predicted_hits(
+    connection: Any, lineage: str, checksums: Checksums, nodes: Iterable[Any], running: str
+) -> set[str]:
+    """Predicts which stages of other ladders TFX will take from its cache later in this run.
+
+    TFX looks into its cache only when it comes to a node. This looks for the executions that it
+    will find there: of the same parameters and inputs, with outputs that still exist.
+
+    Args:
+        connection: of ML Metadata.
+        lineage: name of the pipeline.
+        checksums: of the artifacts.
+        nodes: the Trainers of the compiled pipeline, in the order in which they run.
+        running: name of the Trainer that runs now, on the same images as all others.
+
+    Returns:
+        Names of Trainers. Later ones of the same ladder are never among them, although they are
+        cached if a model that was lost is trained again and is bit for bit the same.
+    """
+    store = MetadataStore(connection)
+
+    def content(execution: mlmd.Execution, kind: int) -> dict[str, str]:
+        artifacts = _artifacts_of(store, execution, kind)
+        if any(artifact.state != mlmd.Artifact.LIVE for artifact in artifacts.values()):
+            return {}
+        return {key: checksums.digest(artifact.uri) for key, artifact in artifacts.items()}
+
+    models: dict[str, str] = {}
+    newest = _executions(store, lineage, running)[0]
+    shared = content(newest, mlmd.Event.INPUT)
+    shared.pop(BASE_MODEL, None)
+    for node in (each.pipeline_node for each in nodes):
+        read = dict(shared)
+        # To ask a map of messages for a key that is not there would add it to the node.
+        if BASE_MODEL in node.inputs.inputs:
+            (channel,) = node.inputs.inputs[BASE_MODEL].channels
+            read[BASE_MODEL] = models.get(channel.producer_node_query.id, "")
+        for execution in _executions(store, lineage, node.node_info.id):
+            if not _is_of(execution, node):
+                continue
+            found = content(execution, mlmd.Event.INPUT)
+            left = content(execution, mlmd.Event.OUTPUT)
+            if found and found.items() <= read.items() and MODEL in left:
+                models[node.node_info.id] = left[MODEL]
+                break
+    return set(models)
+
+
+def _is_of(execution: mlmd.Execution, node: Any) -> bool:
+    """Whether an execution succeeded with the parameters that its node has in this run."""
+    had, has = execution.custom_properties, node.parameters.parameters
+    same = all(had[name] == value.field_value for name, value in has.items())
+    return same and execution.last_known_state in _SUCCESSFUL
+
+
+def _executions(store: MetadataStore, lineage: str, node: str) -> list[mlmd.Execution]:
+    """Those of a node in a pipeline, the newest first."""
+    context = store.get_context_by_type_and_name("node", f"{lineage}.{node}")
+    found = store.get_executions_by_context(context.id) if context is not None else []
+    return sorted(found, key=lambda execution: -execution.id)
+
+
+def _artifacts_of(
+    store: MetadataStore, execution: mlmd.Execution, kind: int
+) -> dict[str, mlmd.Artifact]:
+    """The input or output artifacts of an execution, by key."""
+    events = store.get_events_by_execution_ids([execution.id])
+    ids = {event.path.steps[0].key: event.artifact_id for event in events if event.type == kind}
+    artifacts = {artifact.id: artifact for artifact in store.get_artifacts_by_id(ids.values())}
+    return {key: artifacts[number] for key, number in ids.items()}
 
 
 def _artifacts(store: MetadataStore, lineage: str) -> list[mlmd.Artifact]:

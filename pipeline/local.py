@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import functools
 import gc
 import hashlib
 import json
@@ -85,7 +86,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline import beam_operator, caching, metadata, recovery
+    from pipeline import beam_operator, caching, metadata, plan, recovery
     from pipeline.checksums import Checksums
     from pipeline.definition import create_pipeline
 
@@ -121,8 +122,15 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     compiled.nodes.extend(ordered)
     watch = _NodeWatch(max(len(node.pipeline_node.node_info.id) for node in ordered))
     logging.getLogger().addHandler(watch)
+    trainers = plan.trainers(ordered)
+    cached = functools.partial(caching.predicted_hits, connection, lineage, checksums, trainers)
+    stages = plan.Plan(plan.stages(trainers), cached)
     try:
-        with beam_operator.engine(arguments.beam_arguments), caching.by_content(checksums):
+        with (
+            beam_operator.engine(arguments.beam_arguments),
+            caching.by_content(checksums),
+            plan.held(stages),
+        ):
             LocalDagRunner().run_with_ir(compiled)
     finally:
         logging.getLogger().removeHandler(watch)

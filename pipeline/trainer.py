@@ -17,7 +17,7 @@ from keras_ae.export import export
 from keras_ae.presets import Preset
 from keras_ae.scoring import mse_of_each
 from keras_ae.training import Ladder, begin
-from pipeline import console, held, signals, staging
+from pipeline import console, held, plan, signals, staging
 from pipeline.inputs import TrainingImages, digest, files_of, read_moments
 from pipeline.model_files import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.surroundings import surroundings
@@ -81,6 +81,7 @@ def run_fn(fn_args: FnArgs) -> None:
         checkpoint, keep = stack.enter_context(
             staging.kept(staging.below(config.checkpoints, f"{key}.npz"))
         )
+        forecast = plan.forecast(config.preset, config.seed, config.stop)
         writer = tf.summary.create_file_writer(fn_args.model_run_dir)
         with signals.deferred(), writer.as_default():
             summary = ladder.climb(
@@ -88,10 +89,13 @@ def run_fn(fn_args: FnArgs) -> None:
                 checkpoint=checkpoint,
                 on_checkpoint=keep,
                 on_epoch=_log_epoch,
+                remarks=forecast.during,
                 stopping=signals.requested,
                 progress=console.terminal(),
                 say=_say,
             )
+        for line in forecast.at_end(ladder):
+            _say(line)
         # Uploaded, where that is to be done, before the checkpoint goes.
         place = stack.enter_context(staging.written(staging.parent(fn_args.serving_model_dir)))
         _save(ladder, floor, fn_args, config, place)

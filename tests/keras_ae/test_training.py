@@ -216,6 +216,13 @@ def test_training_lowers_the_error_of_the_averaged_model(images):
     assert summary.tiles_per_second == pytest.approx(24 * 80 / summary.seconds)
 
 
+def test_remarks_are_said_between_epochs(images):
+    lines = []
+    ladder = make_ladder(images)
+    ladder.climb(3, remarks=lambda ladder: [f"after {ladder.epoch}"] * 2, say=lines.append)
+    assert lines == [f"after {epoch}" for epoch in (1, 1, 2, 2, 3, 3)]
+
+
 def test_the_losses_of_all_epochs_are_kept_through_states_and_checkpoints(
     images, tmp_path, monkeypatch
 ):
