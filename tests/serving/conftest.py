@@ -1,6 +1,9 @@
+import contextlib
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +33,50 @@ def exported(once) -> Path:
     return once("exported", make)
 
 
+@pytest.fixture(scope="session")
+def cold(exported, once) -> Path:
+    """`exported` without warm-up requests: they take longer than the few that a test sends."""
+    ignore = shutil.ignore_patterns("assets.extra")
+    return once("cold", lambda folder: shutil.copytree(exported, folder, ignore=ignore))
+
+
+@pytest.fixture(scope="session")
+def in_process(cold) -> Any:
+    """`exported` without a server, as TensorFlow loads it."""
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(cold))
+
+
 @pytest.fixture
-def base_path(exported, tmp_path) -> Path:
+def base_path(cold, tmp_path) -> Path:
     """A folder of version folders with one version, 1."""
-    shutil.copytree(exported, tmp_path / "keras_ae" / "1")
+    shutil.copytree(cold, tmp_path / "keras_ae" / "1")
     return tmp_path / "keras_ae"
+
+
+CONFIG = """
+model_config_list {{ config {{ name: "keras_ae" base_path: "{real}" model_platform: "tensorflow" }}
+  config {{ name: "m" base_path: "{tiny}" model_platform: "tensorflow"
+  model_version_policy {{ specific {{ versions: 1 versions: 2 }} }}
+  version_labels {{ key: "stable" value: 1 }} version_labels {{ key: "canary" value: 2 }} }} }}
+"""
+
+
+@pytest.fixture(scope="session")
+def real_server(exported, tiny, tmp_path_factory) -> Iterator[servers.Client]:
+    """A client of a server in a thread, with version 1 of `keras_ae`, and tiny ones 1 and 2 of `m`.
+
+    Nothing of it may be changed.
+    """
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "keras_ae").mkdir()
+    (folder / "keras_ae" / "1").symlink_to(exported, target_is_directory=True)
+    (folder / "models").write_text(CONFIG.format(real=folder / "keras_ae", tiny=tiny))
+    with servers.started([f"--model_config_file={folder}/models"]) as client:
+        client.wait_for({1: "AVAILABLE", 2: "AVAILABLE"}, "m")
+        client.wait_for({1: "AVAILABLE"}, "keras_ae")
+        yield client
 
 
 @pytest.fixture
@@ -74,16 +116,12 @@ def serve(tmp_path, free_port):
 @pytest.fixture(scope="module")
 def start_server():
     """A server in a thread: start_server(*flags, poll=.., retry=..) -> servers.Client."""
-    clients = []
+    with contextlib.ExitStack() as running:
 
-    def start(*argv: str, poll: float = 0.05, retry: float = 0.05, **changes) -> servers.Client:
-        clients.append(servers.start(argv, poll, retry, **changes))
-        return clients[-1]
+        def start(*argv: str, **options: Any) -> servers.Client:
+            return running.enter_context(servers.started(argv, **options))
 
-    yield start
-    for client in clients:
-        client.channel.close()
-        client.running.close()
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """Servers in a thread and in a process, a client for them, and SavedModels that load at once."""
 
 import asyncio
+import contextlib
 import dataclasses
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 
+from keras_ae.errors import ConfigurationError
 from serving.protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -29,7 +31,7 @@ from serving.server import flags
 from serving.server.app import Server
 from serving.tensors import to_array, to_proto
 
-SECONDS = 60
+SECONDS = 240
 STATES = get_model_status_pb2.ModelVersionStatus.State
 
 
@@ -102,9 +104,12 @@ def model_spec(name="m", signature="", version=None, label=""):
 
 def wait_until(reached: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
+    pause = 0.01
     while not reached():
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(pause)
+        # A server in this process has not the time to load while it is asked all the time.
+        pause = min(1.2 * pause, 0.25)
 
 
 class Running:
@@ -115,7 +120,11 @@ class Running:
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.server = self.call(self._made(asked))
-        self.call(self.server.start())
+        try:
+            self.call(self.server.start())
+        except ConfigurationError:
+            self._end()
+            raise
         self.grpc = f"127.0.0.1:{self.server.grpc_port}"
         self.rest = f"http://127.0.0.1:{self.server.rest_port}"
 
@@ -128,6 +137,9 @@ class Running:
 
     def close(self) -> None:
         self.call(self.server.stop())
+        self._end()
+
+    def _end(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(SECONDS)
         self.loop.close()
@@ -173,16 +185,23 @@ class Process:
         return self.process.wait(60)
 
 
-def start(argv: Sequence[str], poll: float, retry: float, **changes: Any) -> Client:
-    """A server with these flags on free ports, and a client of it with `running`."""
-    asked = flags.parse(["--port=1", *argv])
+@contextlib.contextmanager
+def started(
+    argv: Sequence[str], poll: float = 0.05, retry: float = 0.05, **changes: Any
+) -> Iterator[Client]:
+    """A server with these flags on free ports in a thread, and a client of it with `running`."""
+    asked = flags.parse(["--port=1", "--rest_api_port=2", *argv])
     manager = dataclasses.replace(asked.manager, poll_seconds=poll, retry_seconds=retry)
     changes = {"port": 0, "rest_port": 0, "manager": manager, **changes}
     running = Running(dataclasses.replace(asked, **changes))
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     client = Client(grpc.insecure_channel(running.grpc, options))
     client.running = running
-    return client
+    try:
+        yield client
+    finally:
+        client.channel.close()
+        running.close()
 
 
 def save_tiny(folder: Path, numbers: Sequence[int]) -> None:

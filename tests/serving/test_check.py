@@ -16,16 +16,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def expected(exported, tmp_path_factory, photographs):
+def expected(in_process, photographs):
     """What the model answers in this process: the arrays of an .npz file."""
-    import tensorflow as tf
-
-    reconstruct = tf.saved_model.load(str(exported)).signatures["reconstruct"]
+    reconstruct = in_process.signatures["reconstruct"]
     arrays = {}
     for i, size in enumerate([(40, 56), (1, 1), (33, 9)]):
         images = np.stack([photograph[: size[0], : size[1]] for photograph in photographs])
         arrays[f"images_{i}"] = images
-        answer = reconstruct(images=tf.constant(images))["reconstructions"]
+        answer = reconstruct(images=images)["reconstructions"]
         arrays[f"reconstructions_{i}"] = answer.numpy()
     return arrays
 
@@ -51,8 +49,8 @@ def children(pid="self"):
     return {pid for task in tasks for pid in (task / "children").read_text().split()}
 
 
-def test_a_model_that_answers_as_it_did_passes(run, exported, expected):
-    status, out, err = run(exported, expected)
+def test_a_model_that_answers_as_it_did_passes(run, cold, expected):
+    status, out, err = run(cold, expected)
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
@@ -61,7 +59,7 @@ def test_a_model_that_answers_as_it_did_passes(run, exported, expected):
     assert all(int(line.split()[4]) <= 1 for line in lines)
 
 
-def test_a_pixel_that_differs_fails_and_says_where(run, exported, expected, tmp_path, monkeypatch):
+def test_a_pixel_that_differs_fails_and_says_where(run, cold, expected, tmp_path, monkeypatch):
     """And a `tensorflow_model_server` on the PATH is what is started."""
     binary = tmp_path / "bin" / "tensorflow_model_server"
     binary.parent.mkdir()
@@ -73,7 +71,7 @@ def test_a_pixel_that_differs_fails_and_says_where(run, exported, expected, tmp_
     monkeypatch.setenv("PATH", f"{binary.parent}{os.pathsep}{os.environ['PATH']}")
     wrong = {name: array.copy() for name, array in expected.items()}
     wrong["reconstructions_2"][1, 30, 4, 2] ^= 64
-    status, _, err = run(exported, wrong)
+    status, _, err = run(cold, wrong)
     assert "--model_base_path=" in started.read_text()
     assert status == 1
     assert err.count("\n") == 1
@@ -82,9 +80,9 @@ def test_a_pixel_that_differs_fails_and_says_where(run, exported, expected, tmp_
         assert f"{way}: 6" in err, "63 to 65 grey levels"
 
 
-def test_a_model_that_cannot_be_served_fails(run, exported, expected, tmp_path):
+def test_a_model_that_cannot_be_served_fails(run, cold, expected, tmp_path):
     broken = tmp_path / "broken"
-    shutil.copytree(exported, broken)
+    shutil.copytree(cold, broken)
     shutil.rmtree(broken / "variables")
     status, out, err = run(broken, expected)
     assert (status, out) == (1, "")
@@ -106,15 +104,15 @@ def test_a_model_that_cannot_be_served_fails(run, exported, expected, tmp_path):
         ),
     ],
 )
-def test_what_is_expected_has_to_be_there(run, exported, arrays, message):
-    status, out, err = run(exported, arrays)
+def test_what_is_expected_has_to_be_there(run, cold, arrays, message):
+    status, out, err = run(cold, arrays)
     assert (status, out) == (1, "")
     assert message in err
 
 
-def test_a_check_that_is_stopped_leaves_no_server(exported, expected, tmp_path):
+def test_a_check_that_is_stopped_leaves_no_server(cold, expected, tmp_path):
     np.savez(tmp_path / "expected.npz", **expected)
-    command = [sys.executable, "-m", "serving.check", exported, tmp_path / "expected.npz"]
+    command = [sys.executable, "-m", "serving.check", cold, tmp_path / "expected.npz"]
     stopped = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
     servers: set[str] = set()
     while not servers and stopped.poll() is None:

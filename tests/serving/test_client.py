@@ -3,6 +3,7 @@
 import asyncio
 import io
 import math
+import shutil
 import subprocess
 import sys
 
@@ -14,20 +15,13 @@ from keras_ae import errors as e
 from serving.client import AsyncReconstructionClient, ReconstructionClient
 from serving.results import Reconstruction, Signature, TensorInfo
 from tests.serving import servers
+from tests.serving.conftest import VAL_MSE
 
-VAL_MSE = np.geomspace(1e-4, 1e-1, 200)
 
-
-@pytest.fixture(scope="module")
-def running(exported, tmp_path_factory):
+@pytest.fixture
+def running(real_server):
     """The server, with the model keras_ae."""
-    base = tmp_path_factory.mktemp("base")
-    (base / "1").symlink_to(exported, target_is_directory=True)
-    made = servers.start(["--model_name=keras_ae", f"--model_base_path={base}"], 0.05, 0.05)
-    made.wait_for({1: "AVAILABLE"}, "keras_ae")
-    yield made.running
-    made.channel.close()
-    made.running.close()
+    return real_server.running
 
 
 @pytest.fixture(params=["grpc", "rest"])
@@ -41,19 +35,11 @@ def client(target):
         yield made
 
 
-@pytest.fixture(scope="module")
-def in_process(exported):
-    """The model without a server: in_process(uint8 [N, H, W, 3]) -> reconstructions."""
-    import tensorflow as tf
-
-    model = tf.saved_model.load(str(exported))
-
-    def reconstruct(images):
-        answer = model.signatures["reconstruct"](images=tf.constant(images))
-        return answer["reconstructions"].numpy()
-
-    reconstruct.model = model
-    return reconstruct
+@pytest.fixture
+def reconstructed(in_process):
+    """The model without a server: reconstructed(uint8 [N, H, W, 3]) -> reconstructions."""
+    reconstruct = in_process.signatures["reconstruct"]
+    return lambda images: reconstruct(images=images)["reconstructions"].numpy()
 
 
 @pytest.fixture
@@ -71,9 +57,9 @@ def same(images, others):
         assert image.std() > 0
 
 
-def test_an_array_is_reconstructed_as_in_process(client, crops, in_process):
+def test_an_array_is_reconstructed_as_in_process(client, crops, reconstructed):
     result = client.reconstruct(crops)
-    expected = in_process(crops)
+    expected = reconstructed(crops)
     assert isinstance(result.reconstructions, np.ndarray)
     same(result.reconstructions, expected)
     mse = np.mean((crops / 255.0 - expected / 255.0) ** 2, axis=(1, 2, 3))
@@ -84,8 +70,8 @@ def test_an_array_is_reconstructed_as_in_process(client, crops, in_process):
     result.reconstructions[0] = 0
 
 
-def test_every_kind_of_input_gives_the_same_pixels(client, crops, in_process, encode, tmp_path):
-    expected = in_process(crops[:1])
+def test_every_kind_of_input_gives_the_same_pixels(client, crops, reconstructed, encode, tmp_path):
+    expected = reconstructed(crops[:1])
     path = tmp_path / "image.png"
     path.write_bytes(encode(crops[0], "PNG"))
     for images in (
@@ -104,14 +90,14 @@ def test_every_kind_of_input_gives_the_same_pixels(client, crops, in_process, en
         same(list(result.reconstructions), list(expected))
 
 
-def test_images_of_any_sizes_keep_their_order(client, photographs, in_process, encode):
+def test_images_of_any_sizes_keep_their_order(client, photographs, reconstructed, encode):
     small = photographs[1][:1, :1]
     line = photographs[1][:1, :333]
     images = [photographs[0], small, photographs[1][:50, :70], line, photographs[0][:50, :70]]
     mixed = [image if i % 2 else encode(image, "PNG") for i, image in enumerate(images)]
     for sent in (images, mixed):
         result = client.reconstruct(sent)
-        expected = [in_process(image[None])[0] for image in images]
+        expected = [reconstructed(image[None])[0] for image in images]
         for one, image in zip(result, expected, strict=True):
             assert one.image.shape == image.shape
             assert np.abs(one.image.astype(int) - image).max() <= 1
@@ -308,12 +294,12 @@ def test_a_grey_model(tmp_path, photographs, encode):
     model = ConvAutoencoder("small", channels=1)
     linear.set_linear_path(model, pca)
     export(model, tmp_path / "grey" / "1", floor=pca)
+    shutil.rmtree(tmp_path / "grey" / "1" / "assets.extra")
     flags = ["--model_name=grey", f"--model_base_path={tmp_path / 'grey'}"]
-    made = servers.start(flags, 0.05, 0.05)
-    try:
-        made.wait_for({1: "AVAILABLE"}, "grey")
+    with servers.started(flags) as server:
+        server.wait_for({1: "AVAILABLE"}, "grey")
         images = np.stack([grey[:40, :40], grey[40:80, 40:80]])
-        for target in (made.running.grpc, made.running.rest):
+        for target in (server.running.grpc, server.running.rest):
             with ReconstructionClient(target, "grey") as client:
                 result = client.reconstruct(images)
                 assert result.reconstructions.shape == (2, 40, 40, 1)
@@ -327,9 +313,6 @@ def test_a_grey_model(tmp_path, photographs, encode):
                 assert not result.unusual.any()
                 with pytest.raises(e.InvalidRequestError):
                     client.reconstruct(photographs[0][None])
-    finally:
-        made.channel.close()
-        made.running.close()
 
 
 def test_the_import_starts_no_tensorflow_and_is_small():

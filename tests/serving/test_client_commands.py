@@ -18,20 +18,13 @@ from PIL import Image
 
 from serving.client import ReconstructionClient
 from serving.commands import COLUMNS, main
-from tests.serving import servers
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def running(exported, tmp_path_factory):
-    base = tmp_path_factory.mktemp("base")
-    (base / "1").symlink_to(exported, target_is_directory=True)
-    made = servers.start(["--model_name=keras_ae", f"--model_base_path={base}"], 0.05, 0.05)
-    made.wait_for({1: "AVAILABLE"}, "keras_ae")
-    yield made.running
-    made.channel.close()
-    made.running.close()
+@pytest.fixture
+def running(real_server):
+    return real_server.running
 
 
 @pytest.fixture

@@ -138,10 +138,10 @@ def test_the_flags_files_and_health_check_of_compose_work(service, base_path, fr
     assert subprocess.run(check, stderr=subprocess.DEVNULL).returncode != 0
 
 
-def test_make_serve_serves_what_a_run_has_pushed(base_path, free_port, tmp_path):
+def test_make_serve_serves_what_a_run_has_pushed(publish, free_port, tmp_path):
     root = tmp_path / "run"
     (root / "serving").mkdir(parents=True)
-    base_path.rename(root / "serving" / "keras_ae")
+    publish(under=root / "serving" / "keras_ae")
     port, rest_port = free_port(), free_port()
     command = ["make", "-o", ".venv/.done", "serve", f"ROOT={root}", f"PORT={port}"]
     # ARGS may be those that the tests themselves are run with.

@@ -134,6 +134,11 @@ def test_the_pixels_of_a_request_do_not_fail_its_neighbours(outputs):
     assert all(set(answer) == set(outputs) for answer in answers)
 
 
+@pytest.fixture(scope="module")
+def servable(cold):
+    return Servable(cold)
+
+
 @pytest.mark.parametrize(
     ("signature", "sent", "expected"),
     [
@@ -141,12 +146,12 @@ def test_the_pixels_of_a_request_do_not_fail_its_neighbours(outputs):
         ("decode", {"latents": np.zeros((1, 1, 1, 8), np.float32)}, False),
     ],
 )
-def test_it_is_known_which_signatures_give_a_status(exported, signature, sent, expected):
+def test_it_is_known_which_signatures_give_a_status(servable, signature, sent, expected):
     request = predict_pb2.PredictRequest(output_filter=["psnr"] if expected else [])
     request.model_spec.signature_name = signature
     for name, values in sent.items():
         request.inputs[name].CopyFrom(to_proto(values))
-    assert Servable(exported).check(request).has_status == expected
+    assert servable.check(request).has_status == expected
 
 
 def test_large_images_do_not_share_a_batch():

@@ -24,9 +24,9 @@ PIXELS = """(id) => {
 
 
 @contextlib.contextmanager
-def opened(browser, server, **options):
+def opened(browser, server):
     """The page, with its versions there; fails if the console has an error at the end."""
-    context = browser.new_context(**options)
+    context = browser.new_context()
     page = context.new_page()
     faults = []
     page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
@@ -38,8 +38,15 @@ def opened(browser, server, **options):
     assert faults == []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(browser, rest_server):
+    """A page for one image after another."""
+    with opened(browser, rest_server) as page:
+        yield page
+
+
+@pytest.fixture
+def fresh_page(browser, rest_server):
     with opened(browser, rest_server) as page:
         yield page
 
@@ -90,7 +97,8 @@ def test_a_dropped_image_is_shown_with_its_reconstruction_and_scores(
     assert page.inner_text("#dimensions") == "160 x 120 pixels"
 
 
-def test_the_slider_uncovers_the_reconstruction(page, photograph, png):
+def test_the_slider_uncovers_the_reconstruction(fresh_page, photograph, png):
+    page = fresh_page
     drop(page, png(photograph))
     result(page)
     clip = "document.querySelector('#reconstruction').style.clipPath"
@@ -130,7 +138,8 @@ def test_the_sizes_compare_latent_file_and_pixels(page, photograph, png):
     )
 
 
-def test_the_version_and_the_model_are_chosen(page, photograph, png):
+def test_the_version_and_the_model_are_chosen(fresh_page, photograph, png):
+    page = fresh_page
     drop(page, png(photograph))
     result(page)
     assert page.locator("#version option").all_inner_texts() == ["2 (newest)", "1"]
@@ -215,7 +224,8 @@ def choose(page, path) -> None:
     raise AssertionError("the space bar opens no dialog")
 
 
-def test_the_keyboard_is_enough(page, photograph, png, tmp_path):
+def test_the_keyboard_is_enough(fresh_page, photograph, png, tmp_path):
+    page = fresh_page
     (tmp_path / "photo.png").write_bytes(png(photograph))
     focused = "document.activeElement.id"
     order = []
@@ -254,17 +264,26 @@ def test_everything_has_a_name_for_screen_readers(page, photograph, png):
     assert page.get_by_role("status").inner_text().startswith("photo.png was reconstructed")
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280, 2560])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_on_any_screen(browser, rest_server, photograph, png, width, scheme):
-    size = {"width": width, "height": 800}
-    with opened(browser, rest_server, viewport=size, color_scheme=scheme) as page:
+@pytest.fixture(scope="module")
+def page_with_a_long_name(browser, rest_server, photograph, png):
+    with opened(browser, rest_server) as page:
         drop(page, png(photograph), "a_very_long_name_without_any_space" * 4 + ".png")
         result(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert contrast(page, "body", "#verdict") > 4.5
-        assert contrast(page, "#sizes-note", ".card") > 4.5
-        assert contrast(page, "#button", "#button") > 4.5
+        yield page
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 2560])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_on_any_screen(page_with_a_long_name, width, scheme):
+    page = page_with_a_long_name
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("innerWidth") == width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+    assert contrast(page, "body", "#verdict") > 4.5
+    assert contrast(page, "#sizes-note", ".card") > 4.5
+    assert contrast(page, "#button", "#button") > 4.5
 
 
 def contrast(page, text, back):

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from keras_ae.errors import ConfigurationError
 from tests.listening import is_loopback, listening
 from tests.serving.servers import PIXELS, Client
 
@@ -51,17 +52,13 @@ def ssl_config(folder, key, certificate, rest=""):
     return f"--ssl_config_file={folder}/ssl"
 
 
-def test_without_a_host_a_server_is_reached_from_this_machine_only(serve, publish):
+def test_a_process_answers_everywhere_says_what_it_does_and_drains(serve, publish, tmp_path):
     publish(1)
-    server = serve(publish.base)
+    server = serve(publish.base, "--max_num_load_retries=0", f"--grpc_socket_path={tmp_path}/s")
     found = listening(server.process.pid)
     assert len({port for _, port in found}) == 2
+    # Without a host it is reached from this machine only.
     assert {address for address, _ in found if not is_loopback(address)} == set()
-
-
-def test_a_process_answers_over_tcp_unix_socket_and_rest_and_drains(serve, publish, tmp_path):
-    publish(1)
-    server = serve(publish.base, f"--grpc_socket_path={tmp_path}/s")
     clients = [
         Client(grpc.insecure_channel(target)) for target in (server.grpc, f"unix:{tmp_path}/s")
     ]
@@ -73,6 +70,11 @@ def test_a_process_answers_over_tcp_unix_socket_and_rest_and_drains(serve, publi
     [row] = answer.json()["predictions"]
     assert row["reconstructions"] == (PIXELS[0] + 1).tolist()
 
+    (publish.base / "2").mkdir()
+    server.wait_for("version 2 failed to load")
+    publish(3)
+    server.wait_for("version 1 unloaded")
+
     steps = np.array([300_000], np.int32)
     request = clients[0].request({"steps": steps}, "keras_ae", "count")
     slow = clients[0].prediction.Predict.future(request, timeout=60)
@@ -80,12 +82,26 @@ def test_a_process_answers_over_tcp_unix_socket_and_rest_and_drains(serve, publi
     server.process.terminate()
     server.wait_for("stopping")
     [total] = np.frombuffer(slow.result().outputs["total"].tensor_content, np.int32)
-    assert total == 300_001
+    assert total == 300_003
     assert server.process.wait(60) == 0
-    assert "Traceback" not in server.log
     assert not (tmp_path / "s").exists()
     for client in clients:
         client.channel.close()
+    said = [line.split(" ", 1)[1] for line in server.log.splitlines()]
+    expected = (
+        "TensorFlow computes on: CPU",
+        f"gRPC at {server.grpc}, no TLS",
+        f"gRPC at unix:{tmp_path}/s",
+        f"REST at {server.rest}",
+        "keras_ae: version 1 loaded in ",
+        "keras_ae: version 2 failed to load: cannot read ",
+        "keras_ae: version 3 loaded in ",
+        "keras_ae: version 1 unloaded",
+        "stopping: requests in flight have 25 s",
+        "stopped",
+    )
+    assert len(said) == len(expected), said
+    assert all(line.startswith(words) for line, words in zip(said, expected)), said
 
 
 SHORT_GRACE = """
@@ -116,30 +132,6 @@ def test_it_ends_when_the_grace_is_over_whatever_its_threads_do(publish, free_po
             assert endless.exception(60)
         finally:
             process.kill()
-
-
-def test_what_it_says(serve, publish):
-    publish(1)
-    server = serve(publish.base, "--max_num_load_retries=0")
-    (publish.base / "2").mkdir()
-    server.wait_for("version 2 failed to load")
-    publish(3)
-    server.wait_for("version 1 unloaded")
-    assert server.stop() == 0
-    said = [line.split(" ", 1)[1] for line in server.log.splitlines()]
-    expected = (
-        "TensorFlow computes on: CPU",
-        f"gRPC at {server.grpc}, no TLS",
-        f"REST at {server.rest}",
-        "keras_ae: version 1 loaded in ",
-        "keras_ae: version 2 failed to load: cannot read ",
-        "keras_ae: version 3 loaded in ",
-        "keras_ae: version 1 unloaded",
-        "stopping: requests in flight have 25 s",
-        "stopped",
-    )
-    assert len(said) == len(expected), said
-    assert all(line.startswith(words) for line, words in zip(said, expected)), said
 
 
 def test_tls(start_server, tiny, tmp_path, certificates):
@@ -191,18 +183,17 @@ def test_an_unknown_flag_ends_it_at_once():
 
 def test_a_port_that_is_taken_ends_it(start_server, tiny):
     client = start_server("--model_name=m", f"--model_base_path={tiny}")
-    for flag, target in (("port", client.running.grpc), ("rest_api_port", client.running.rest)):
-        port = target.rsplit(":", 1)[1]
-        other = "--port=0" if flag == "rest_api_port" else "--rest_api_port=0"
-        done = end_of(f"--model_base_path={tiny}", f"--{flag}={port}", other)
-        assert done.returncode == 1
-        assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
-        assert "Traceback" not in done.stderr
-
-
-def test_a_certificate_that_is_none_ends_it(tiny, tmp_path, free_port):
-    flag = ssl_config(tmp_path, b"no key", b"no certificate")
-    done = end_of(f"--model_base_path={tiny}", f"--port={free_port()}", flag)
+    port = client.running.grpc.rsplit(":", 1)[1]
+    done = end_of(f"--model_base_path={tiny}", f"--port={port}", "--rest_api_port=0")
     assert done.returncode == 1
-    assert "certificate is not valid" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
+    port = int(client.running.rest.rsplit(":", 1)[1])
+    with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}"):
+        start_server(f"--model_base_path={tiny}", rest_port=port)
+
+
+def test_a_certificate_that_is_none_ends_it(start_server, tiny, tmp_path):
+    flag = ssl_config(tmp_path, b"no key", b"no certificate")
+    with pytest.raises(ConfigurationError, match="certificate is not valid"):
+        start_server(f"--model_base_path={tiny}", flag)
