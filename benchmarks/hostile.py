@@ -1,5 +1,6 @@
 """Requests that no server should fall for: broken images and tensors, from a seed."""
 
+import functools
 import gzip
 import io
 import struct
@@ -66,8 +67,7 @@ def broken_images(photograph: Image.Image) -> dict[str, bytes]:
     png, jpeg = encoded(photograph, "PNG"), encoded(photograph, "JPEG")
     bad_checksum = bytearray(png)
     bad_checksum[-17] ^= 0xFF
-    bomb = encoded(Image.new("1", (8001, 8000)), "PNG")
-    gif = encoded(Image.new("P", (14000, 14000)), "GIF")
+    gif = _large_gif()
     return {
         "no bytes": b"",
         "text": b"this is no image",
@@ -77,7 +77,7 @@ def broken_images(photograph: Image.Image) -> dict[str, bytes]:
         "bad checksum": bytes(bad_checksum),
         "0x0": png_header(0, 0) + chunk(b"IEND", b""),
         "a header of 2^31-1 square": png_header(2**31 - 1, 2**31 - 1) + chunk(b"IEND", b""),
-        "8001x8000 in 8 KB": bomb,
+        "8001x8000 in 8 KB": _large_png(),
         "a header of 23170 square": png_header(23170, 23170) + chunk(b"IEND", b""),
         "14000x14000 on a GIF's screen of 1x1": gif[:6] + struct.pack("<HH", 1, 1) + gif[10:],
     }
@@ -205,10 +205,9 @@ def request(signature: str, **inputs: tensor_pb2.TensorProto) -> predict_pb2.Pre
 def bad_bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
     """Bodies and headers of REST requests that are refused."""
     deep = b'{"instances": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
-    zeros = gzip.compress(b"0" * 2**29)
     return {
         "nested 50,000 deep": (deep, {}),
-        "a gzip bomb": (zeros, {"content-encoding": "gzip"}),
+        "a gzip bomb": (_bomb(), {"content-encoding": "gzip"}),
         "no JSON": (b"{", {}),
         "neither inputs nor instances": (b"{}", {}),
         "both inputs and instances": (b'{"inputs": [1], "instances": [1]}', {}),
@@ -221,3 +220,19 @@ def bad_bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
             {},
         ),
     }
+
+
+@functools.cache
+def _large_png() -> bytes:
+    return encoded(Image.new("1", (8001, 8000)), "PNG")
+
+
+@functools.cache
+def _large_gif() -> bytes:
+    return encoded(Image.new("P", (14000, 14000)), "GIF")
+
+
+@functools.cache
+def _bomb() -> bytes:
+    """2 MB that become 512 MB."""
+    return gzip.compress(b"0" * 2**29, 1)

@@ -273,7 +273,7 @@ def slow_streams(storm: Storm, target: str, count: int) -> Counter[str]:
 class Load:
     """Requests from several threads until it is told to stop; counts versions and failures."""
 
-    def __init__(self, target: str, threads: int = 4):
+    def __init__(self, target: str, threads: int):
         self.versions: Counter[int] = Counter()
         self.failures: list[str] = []
         self._target, self._stop = target, threading.Event()
@@ -303,16 +303,19 @@ class Load:
                     self.versions[response.model_spec.version.value] += 1
 
 
-def hot_swap(storm: Storm, target: str, base: Path, seconds: float) -> Counter[str]:
+def hot_swap(
+    storm: Storm, target: str, base: Path, seconds: float, threads: int = 4
+) -> Counter[str]:
     """Adds a good version, a corrupt one, and removes both, again and again under load.
 
     Args:
         base: folder of the server's versions, with version 1 in it.
         seconds: how long; the round that is under way is finished.
+        threads: that send requests.
     """
     counts: Counter[str] = Counter()
     began = time.monotonic()
-    with Load(target) as load:
+    with Load(target, threads) as load:
         while not counts["rounds"] or time.monotonic() - began < seconds:
             _publish(base / "1", base / "2")
             _wait(lambda: _version(storm) == 2, "version 2 to serve")

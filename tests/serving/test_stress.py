@@ -6,8 +6,8 @@ from benchmarks.servers import local_server
 
 
 @pytest.fixture(scope="module")
-def server(exported):
-    with local_server(exported, ["--max_num_load_retries=0"]) as running:
+def server(cold):
+    with local_server(cold, ["--max_num_load_retries=0"]) as running:
         yield running
 
 
@@ -25,8 +25,8 @@ def test_broken_images_get_a_status(storm):
 
 
 def test_each_of_many_mutated_images_gets_a_status_or_a_right_result(storm):
-    counts = stress.mutated_images(storm, 200)
-    assert counts.total() == 200
+    counts = stress.mutated_images(storm, 80)
+    assert counts.total() == 80
     assert min(counts["status"], counts["answered"]) > 10
 
 
@@ -56,8 +56,8 @@ def test_after_a_storm_the_memory_is_what_it_was(storm):
     def storms() -> None:
         stress.broken_images(storm)
         stress.bad_rest(storm)
-        stress.mutated_images(storm, 100)
-        stress.random_tensors(storm, 200)
+        stress.mutated_images(storm, 50)
+        stress.random_tensors(storm, 100)
 
     storms()
     before = storm.memory()
@@ -67,7 +67,7 @@ def test_after_a_storm_the_memory_is_what_it_was(storm):
 
 
 def test_versions_come_and_go_under_load_without_a_failed_request(storm, server):
-    counts = stress.hot_swap(storm, server.target, server.base, seconds=0)
+    counts = stress.hot_swap(storm, server.target, server.base, seconds=0, threads=1)
     assert counts["rounds"] == 1
     assert counts["requests"] > 10
 
