@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from serving import check
@@ -43,10 +44,9 @@ def run(tmp_path, capsys, monkeypatch):
     return ran
 
 
-def children(pid="self"):
-    """Processes that a process started and that are not gone."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return {pid for task in tasks for pid in (task / "children").read_text().split()}
+def children(pid: int | None = None) -> set[str]:
+    """Processes that a process, this one without a number, started and that are not gone."""
+    return {str(child.pid) for child in psutil.Process(pid).children()}
 
 
 def test_a_model_that_answers_as_it_did_passes(run, cold, expected):
