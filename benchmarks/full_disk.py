@@ -88,7 +88,7 @@ def main() -> None:
                 at, _, said = ladder.ended[-1]
                 print(f"{at:<20} full at {share:.0%} of {step}: {last_line(said)}", flush=True)
             ladder.finish()
-            wrong = verdict(ladder, undisturbed)
+            wrong = verdict(ladder, undisturbed.root)
             print(report([ladder], [wrong], "full disks"))
             print(f"not hit: {', '.join(step for step in usual if step not in ladder.hit) or '-'}")
     except pytest.skip.Exception as error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import psutil
 
@@ -29,15 +29,28 @@ class RunError(Exception):
 
 
 class Run:
-    """A process of the pipeline, ended at the latest with the block."""
+    """A process of the pipeline, ended at the latest with the block.
 
-    def __init__(self, command: Sequence[str], root: Path, temporary: Path):
+    Args:
+        command: the words of its command line.
+        root: of the pipeline.
+        temporary: its folder for temporary files.
+        start: what starts a process, as `subprocess.Popen` does.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        root: Path,
+        temporary: Path,
+        start: Callable[..., Any] = subprocess.Popen,
+    ):
         self._log = Log(root / "logs")
         self._old = len(self._log.events)
         self._output = temporary.with_name("output.txt")
         self._at = self._output.stat().st_size if self._output.exists() else 0
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = start(
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,

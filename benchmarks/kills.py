@@ -11,10 +11,12 @@ training states, models, comparison and choice, and the version that was pushed.
 import argparse
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -46,6 +48,7 @@ class Ladder:
         stops: seconds that runs took to end after a signal that asks them to.
         runs: how many were started.
         done: whether the last one had said that it is done, or ended by itself.
+        start: what starts a process, as `subprocess.Popen` does.
     """
 
     def __init__(self, place: Path, flags: Sequence[str]):
@@ -58,6 +61,7 @@ class Ladder:
         self.stops: list[float] = []
         self.said, self.status = "", 0
         self.runs, self.done = 0, False
+        self.start: Callable[..., Any] = subprocess.Popen
 
     def finish(self) -> dict[str, float]:
         """Runs to the end, unless it was done before it was killed.
@@ -105,7 +109,7 @@ class Ladder:
 
     def _run(self) -> Run:
         self.runs += 1
-        return Run(self._command, self.root, self.temporary)
+        return Run(self._command, self.root, self.temporary, self.start)
 
 
 def photographs(folder: Path) -> Path:
@@ -128,9 +132,10 @@ def spread(steps: Sequence[str], kills: int) -> list[str]:
     return [steps[(2 * i + 1) * len(steps) // (2 * number)] for i in range(number)]
 
 
-def verdict(ladder: Ladder, undisturbed: Ladder) -> list[str]:
-    """What is wrong with a ladder that was killed and has ended."""
-    wrong = differences(undisturbed.root, ladder.root)
+def verdict(ladder: Ladder, undisturbed: Path) -> list[str]:
+    """What is wrong with a ladder that was killed and has ended, beside the root of one that was
+    not."""
+    wrong = differences(undisturbed, ladder.root)
     wrong += [f"stray: {path}" for path in strays(ladder.root, ladder.temporary)]
     wrong += ladder.wrong
     lost = repeated(Log(ladder.root / "logs").events)
@@ -207,7 +212,7 @@ def main() -> None:
             print(f"{ladder.hit[-1]:<20} killed at {share:.0%} of {step}", flush=True)
             left -= 1
         ladder.finish()
-        wrong.append(verdict(ladder, undisturbed))
+        wrong.append(verdict(ladder, undisturbed.root))
         slow = [seconds for seconds in ladder.stops if seconds > STOP_SECONDS]
         wrong[-1] += [f"{seconds:.1f} s from the signal to the end" for seconds in slow]
         print("\n".join(wrong[-1]) or "as undisturbed", flush=True)

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as spec_pb2
 
 from tests.e2e import backend
+from tests.e2e.runs import ROOT, START
 
-ROOT = Path(__file__).parents[2]
 TIMEOUT = 1800
 
 
@@ -33,6 +33,8 @@ class Replay:
         parameters: what the run is given; the rest has its defaults.
         place: folder for what containers have of their own, and for the logs of the tasks.
         environment: variables that all containers get.
+        start: what starts a process, as `subprocess.Popen` does.
+        real: task for which that is `subprocess.Popen` itself.
 
     Attributes:
         outputs: artifacts by task and output.
@@ -46,10 +48,13 @@ class Replay:
         parameters: Mapping[str, Any],
         place: Path,
         environment: Mapping[str, str] | None = None,
+        start: Callable[..., Any] = subprocess.Popen,
+        real: str = "",
     ):
         self._spec, self._deployment = backend.load(text)
         self._root, self._run = root.rstrip("/"), str(uuid.uuid4())
         self._place, self._environment = place, dict(environment or {})
+        self._start, self._real = start, real
         self._ids = itertools.count(1)
         self._parameters = _given(self._spec, parameters)
         self.outputs: dict[str, dict[str, spec_pb2.RuntimeArtifact]] = {}
@@ -80,18 +85,23 @@ class Replay:
         text = json_format.MessageToJson(told)
         words = [word.replace("{{$}}", text) for word in (*container.command, *container.args)]
         (self._place / name).mkdir()
+        start = subprocess.Popen if name == self._real else self._start
         with (self.logs / f"{name}.log").open("w") as log:
-            done = subprocess.run(
+            process = start(
                 words,
                 cwd=self._place / name,
                 env=self._variables(container),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                timeout=TIMEOUT,
             )
-        if done.returncode:
+            try:
+                status = process.wait(TIMEOUT)
+            finally:
+                process.kill()
+                process.wait()
+        if status:
             tail = (self.logs / f"{name}.log").read_text()[-3000:]
-            raise RuntimeError(f"task {name} ended with {done.returncode}:\n{tail}")
+            raise RuntimeError(f"task {name} ended with {status}:\n{tail}")
         return self._collected(told)
 
     def _executor_input(self, name: str, task: Any, component: Any) -> Any:
@@ -122,7 +132,7 @@ class Replay:
         return {
             **kept,
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{START}:{ROOT}",
             "KERAS_BACKEND": "tensorflow",
             **self._environment,
             **{variable.name: variable.value for variable in container.env},

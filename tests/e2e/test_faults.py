@@ -5,17 +5,20 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
 from benchmarks.full_disk import Crowded
 from benchmarks.kill_log import Event, Log, repeated
 from benchmarks.kills import Ladder as Disturbed
-from benchmarks.kills import photographs, verdict
+from benchmarks.kills import verdict
 from keras_ae import linear
 from keras_ae.errors import StorageError
 from keras_ae.export import export
@@ -24,19 +27,20 @@ from keras_ae.training import Ladder, begin
 from pipeline import local
 from pipeline.model_files import STATE
 from tests.disks import filled, small_disk
-from tests.e2e.runs import Run
+from tests.e2e.runs import ENVIRONMENT, FLAGS, LONG, Run, timeless
+from tests.listening import is_loopback
+from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
-# Training is long enough to be hit again and again.
-FLAGS = ("--preset", "small", "--budgets", "1,150", "--seed", "1")
+STAGE = f"Trainer_{LONG}"
 ROOT = "killed and full/root"
 FULL = "No space left on device; what earlier runs made is kept"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory, finished) -> Path:
     place = tmp_path_factory.mktemp("faults")
-    photographs(place / "images")
+    shutil.copytree(finished / "images", place / "images")
     return place
 
 
@@ -51,67 +55,97 @@ def small(place) -> Iterator[bool]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place) -> tuple[Disturbed, dict[str, float]]:
-    """A run that is left alone, and what its steps took."""
-    run = Disturbed(place / "undisturbed", flags(place))
-    return run, run.finish()
+def undisturbed(place, finished) -> Path:
+    """The root of a run that was left alone, on the same images elsewhere."""
+    root = shutil.copytree(finished / "root", place / "undisturbed")
+    comparison = json.loads((root / "comparison.json").read_text())
+    comparison["run"]["data"] = str(place / "images")
+    (root / "comparison.json").write_text(json.dumps(comparison))
+    return root
 
 
 @pytest.fixture(scope="module")
-def disturbed(place, small, undisturbed) -> Crowded:
+def disturbed(place, small, start) -> Crowded:
     """A run that is killed and stopped, whose disk is full, and which ends nevertheless."""
-    _, usual = undisturbed
-    run = Crowded(place / Path(ROOT).parent, flags(place))
+    run = Crowded(place / Path(ROOT).parent, [*FLAGS, "--data", str(place / "images")])
 
+    def starting(words, *, env, start=start, **others):
+        return start(words, env={**env, **ENVIRONMENT}, **others)
+
+    run.start = starting
     assert not small or run.crowd("ImageExampleGen", 0)
-    assert run.kill("Transform", 0.6 * usual["Transform"])
+    run.start = partial(starting, start=subprocess.Popen)
+    assert run.kill("Transform", 0, ready=lambda: made_by(run, "Transform/transform_graph"))
     assert run.status == -signal.SIGKILL
+    run.start = starting
 
     assert not small or run.crowd("Trainer_1", 0)
-    assert run.kill("Trainer_150", 0, ready=lambda: epochs(run) > 20, number=signal.SIGTERM)
+    assert run.kill(STAGE, 0, ready=lambda: epochs(run) > 20, number=signal.SIGTERM)
     assert_it_says_how_to_go_on(run, signal.SIGTERM)
     assert list(run.root.glob("checkpoints/*.npz"))
     trained = epochs(run)
 
-    assert run.kill("Trainer_150", 0, ready=lambda: epochs(run) > trained + 20)
+    assert run.kill(STAGE, 0, ready=lambda: epochs(run) > trained + 20)
     assert repeated(events(run)) == []
 
-    assert run.kill("Evaluator", 0.3 * usual["Evaluator"], number=signal.SIGINT)
+    assert run.kill("Evaluator", 0.5, number=signal.SIGINT)
     assert_it_says_how_to_go_on(run, signal.SIGINT)
     (again,) = repeated(events(run))
     assert again.first > 20
 
     assert not small or run.crowd("Pusher", 0)
-    assert run.kill("Pusher", 0.5 * usual["Pusher"])
+    assert run.kill("Pusher", 0)
     run.finish()
     return run
 
 
 @pytest.fixture(scope="module")
-def repaired(place, disturbed) -> Run:
+def repaired(place, disturbed, start) -> Run:
     """After a broken store, a byte of the examples, a model that is gone and a broken result."""
     root = place / ROOT
     before = states(root)
     (examples,) = root.glob("artifacts/*/ImageExampleGen/examples/*/Split-train/*.gz")
     turn_a_byte(examples)
-    (model,) = root.glob("artifacts/*/Trainer_150/model/*")
+    (model,) = root.glob(f"artifacts/*/{STAGE}/model/*")
     shutil.rmtree(model / "Format-Serving")
     (root / "metadata.sqlite").write_bytes(b"no database")
     (root / "comparison.json").write_bytes(b"\0")
-    run = Run(place, *FLAGS, root=ROOT)
+    run = Run(place, *FLAGS, root=ROOT, start=start)
     assert states(root).keys() == before.keys()
     for name, state in states(root).items():
         assert all(np.array_equal(state[n], before[name][n]) for n in state if n != "seconds")
     return run
 
 
-def flags(place: Path) -> list[str]:
-    return [*FLAGS, "--data", str(place / "images")]
+@pytest.fixture(scope="module")
+def by_workers(place, repaired, start) -> tuple[Run, list[dict]]:
+    """With two workers, a comparison made anew, upon which it is stopped.
+
+    Returns:
+        The run, and the comparisons of those before it and its own.
+    """
+
+    def made() -> list[Path]:
+        return sorted((place / ROOT).glob("artifacts/*/BudgetComparison/comparison/*/*.json"))
+
+    before = [json.loads(path.read_text()) for path in made()]
+    for path in made():
+        turn_a_byte(path)
+    until = "  BudgetComparison "
+    run = Run(place, *FLAGS, "--workers", "2", root=ROOT, start=start, until=until)
+    assert not run.cached("BudgetComparison")
+    (path,) = made()
+    return run, [*before, json.loads(path.read_text())]
+
+
+def made_by(run: Disturbed, output: str) -> bool:
+    """Whether a node has begun to write an output."""
+    return any(run.root.glob(f"artifacts/*/{output}/*/*"))
 
 
 def events(run: Disturbed) -> list[Event]:
     """Of the stage that is long."""
-    return [event for event in Log(run.root / "logs").events if event.step == "Trainer_150"]
+    return [event for event in Log(run.root / "logs").events if event.step == STAGE]
 
 
 def epochs(run: Disturbed) -> int:
@@ -144,7 +178,7 @@ def test_a_run_that_is_killed_stopped_and_without_space_ends_as_an_undisturbed_o
     disturbed, undisturbed, small
 ):
     assert disturbed.runs == (9 if small else 6)
-    assert verdict(disturbed, undisturbed[0]) == []
+    assert verdict(disturbed, undisturbed) == []
 
 
 def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on_when_there_is_space(
@@ -166,21 +200,39 @@ def test_what_is_damaged_is_named_and_made_anew(repaired, place):
     broken = "metadata.sqlite is broken: file is not a database"
     assert store == f"{broken}; its copy of the last run takes its place"
     model, examples = sorted(artifacts, key=lambda line: "ImageExampleGen" in line)
-    assert re.search(r"/Trainer_150/\S+ is gone; Trainer_150 runs again$", model)
+    assert re.search(rf"/{STAGE}/\S+ is gone; {STAGE} runs again$", model)
     assert re.search(r"\S+\.gz is not what was written; ImageExampleGen runs again$", examples)
     assert json.loads((place / ROOT / "comparison.json").read_text())["chosen"]
 
 
 def test_what_is_whole_is_not_made_anew(repaired):
     again = {node for node in repaired.nodes if not repaired.cached(node)}
-    assert {"ImageExampleGen", "Trainer_150", "BudgetComparison"} <= again
+    assert {"ImageExampleGen", STAGE, "BudgetComparison"} <= again
     assert {"StatisticsGen", "SchemaGen", "Transform", "Trainer_1"}.isdisjoint(again)
+
+
+def test_workers_change_no_result(by_workers):
+    _, (*others, made) = by_workers
+    assert [timeless(other) for other in others] == [timeless(made)] * len(others)
+
+
+def test_no_worker_outlives_its_run(by_workers, place):
+    # Workers name no folder on their command lines, but they are started where the run was.
+    folders = [process.info["cwd"] for process in psutil.process_iter(["cwd"])]
+    assert str(place) not in folders
+
+
+def test_workers_and_what_they_talk_to_are_reached_from_this_machine_only(by_workers):
+    run, _ = by_workers
+    # Beam's servers for control, data, state and logs.
+    assert len(run.listened) >= 4
+    assert {address for address, _ in run.listened if not is_loopback(address)} == set()
 
 
 @pytest.fixture(scope="module")
 def ladder() -> Ladder:
     images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
-    ladder = begin("small", Tiles(images, stride=8), floor(images))
+    ladder = begin(TINY, Tiles(images, stride=8), floor(images))
     ladder.climb(1)
     return ladder
 
