@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from pipeline import signals
+from tests.processes import await_end
 
 LINE = "stopped by {}; to go on: python run.py --data 'a b'\n"
 HEAD = """
@@ -122,7 +123,7 @@ def test_a_program_that_goes_on_is_ended_with_its_children_or_at_once_by_a_secon
         process.send_signal(signal.SIGINT)
     status, _, errors = ended(process)
     assert (status, errors) == (143, LINE.format("SIGTERM"))
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    await_end(child)
 
 
 def test_a_program_that_asks_is_not_interrupted_before_it_has_saved(start):

@@ -4,6 +4,8 @@ import sys
 import psutil
 import pytest
 
+from tests.processes import await_end
+
 PARENT = """
 import os, signal, subprocess, sys
 from pipeline import tethered
@@ -34,8 +36,7 @@ def test_a_child_ends_with_its_parent_that_is_killed(number):
         child = psutil.Process(int(parent.stdout.readline()))
         assert child.is_running()
         parent.kill()
-        _, alive = psutil.wait_procs([child], timeout=30)
-        assert not alive
+        await_end(child)
         assert parent.stderr.read() == (b"asked to end\n" if number == "SIGTERM" else b"")
 
 
