@@ -186,18 +186,16 @@ def test_bad_places_end_in_one_line(arguments, text, tmp_path, capsys):
     assert text in lines[0]
 
 
-def test_an_unknown_tensorflow_dataset_ends_in_one_line(tmp_path):
-    done = run("--data", "tfds:cifar11", cwd=tmp_path)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+def test_an_unknown_tensorflow_dataset_ends_in_one_line(tmp_path, capfd):
+    assert main(["--data", "tfds:cifar11", "--root", str(tmp_path / "root")]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: no TensorFlow dataset 'cifar11'")
     assert "did you mean" in line
 
 
-def test_data_in_a_store_that_cannot_be_read_ends_in_one_line(tmp_path):
-    done = run("--data", "s3://bucket/images", cwd=tmp_path)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+def test_data_in_a_store_that_cannot_be_read_ends_in_one_line(tmp_path, capfd):
+    assert main(["--data", "s3://bucket/images", "--root", str(tmp_path / "root")]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: cannot read s3://bucket/images: TensorFlow has no filesystem")
 
 
