@@ -64,6 +64,30 @@ def photographs() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def tiny_model(once, photographs) -> Callable[..., Path]:
+    """A Model artifact's folder: tiny_model(channels=3, lively=False), as `tests.tiny.make`."""
+    from tests import tiny
+
+    def made(channels: int = 3, *, lively: bool = False) -> Path:
+        images = [photograph[..., :channels] for photograph in photographs]
+        name = f"tiny-model-{channels}-{lively}"
+        return once(name, lambda folder: tiny.make(folder, images, lively=lively))
+
+    return made
+
+
+@pytest.fixture
+def as_written() -> Iterator[None]:
+    """TensorFlow's graphs are computed operation by operation, without what Grappler makes of them:
+    that takes seconds for each signature, and the answers are the same."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
+@pytest.fixture(scope="session")
 def encode():
     """Encodes a uint8 array or a Pillow image: encode(pixels, "PNG", **options) -> bytes."""
 

@@ -13,18 +13,25 @@ from keras_ae import linear, metrics, presets
 from keras_ae.calibration import Calibration
 from keras_ae.export import export
 from keras_ae.models import ConvAutoencoder
+from keras_ae.presets import Preset
 from keras_ae.quality import error, measure
 from keras_ae.signatures import Signatures
 from keras_ae.tiles import to_float, to_uint8
+from tests.tiny import TINY
 
 TILE = 64
+# As deep as "baseline" and "medium".
+NARROW = [
+    Preset("plain", "plain", (8, 8)),
+    Preset("residual", "linear-residual", (8,), (1, 6)),
+]
 
 
-def lively(preset: str, channels: int, pca: linear.PatchPCA) -> ConvAutoencoder:
+def lively(preset: str | Preset, channels: int, pca: linear.PatchPCA) -> ConvAutoencoder:
     """A model whose residual path adds some grey levels everywhere."""
     model = ConvAutoencoder(preset, channels)
     rng = np.random.default_rng(0)
-    if preset == "baseline":
+    if model.preset.architecture == "plain":
         model.set_weights([2 * weight for weight in model.get_weights()])
     else:
         linear.set_linear_path(model, pca)
@@ -46,7 +53,7 @@ def pca(photographs) -> linear.PatchPCA:
     return linear.fit(linear.patch_moments(photographs, 8), 8)
 
 
-@pytest.fixture(scope="module", params=["baseline", "medium"])
+@pytest.fixture(scope="module", params=NARROW, ids=lambda preset: preset.name)
 def tiled(request, pca):
     """A model of each family, and its signatures with a tile far smaller than the images."""
     model = lively(request.param, 3, pca)
@@ -76,7 +83,7 @@ def test_tiles_leave_no_seam(tiled, photographs, shape):
 
 def test_without_what_lies_around_a_tile_there_would_be_seams(pca, photographs, monkeypatch):
     images = photographs[1][None, :200, :130]
-    for preset in ("baseline", "medium"):
+    for preset in NARROW:
         model = lively(preset, 3, pca)
         whole = np.asarray(to_uint8(model(to_float(images))))
         with monkeypatch.context() as patch:
@@ -84,14 +91,6 @@ def test_without_what_lies_around_a_tile_there_would_be_seams(pca, photographs, 
             answers = signatures(model, pca)[c.RECONSTRUCT](tf.constant(images))
         difference = np.abs(answers[c.RECONSTRUCTIONS].astype(int) - whole)
         assert difference[:, 56:72].max() > 1
-
-
-@pytest.fixture
-def as_written():
-    """Graphs are computed operation by operation, without what Grappler makes of them."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @functools.cache
@@ -132,7 +131,7 @@ def test_the_error_of_the_floor_in_tiles_is_that_of_the_whole(photographs, pca, 
 
 
 def test_a_tile_as_large_as_the_image_answers_alike(pca, photographs, encode):
-    model = lively("small", 3, pca)
+    model = lively(TINY, 3, pca)
     example = tf.train.Example()
     data = encode(photographs[0][:201, :170], "PNG")
     example.features.feature[c.IMAGE_ENCODED].bytes_list.value.append(data)

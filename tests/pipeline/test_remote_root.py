@@ -9,7 +9,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.types import standard_artifacts
 
 from keras_ae import contract as c
-from keras_ae import training
+from keras_ae import presets, training
 from keras_ae.datasets.sources import Record
 from pipeline import engines, held, trainer
 from pipeline.components.budget_comparison import executor
@@ -18,8 +18,10 @@ from pipeline.components.image_example_gen.examples import to_example
 from pipeline.model_files import STATE
 from tests.keras_ae.test_tuning import Judge, make_tuner, values_of
 from tests.pipeline.test_trainer import CONFIG
+from tests.tiny import TINY
 
 MODEL = "Format-Serving"
+pytestmark = pytest.mark.usefixtures("as_written")
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,10 @@ def root(tmp_path_factory, photographs, encode) -> Path:
 def train(monkeypatch):
     """Trains a stage: train(root, start, stop), into `ROOT/START-STOP`."""
     monkeypatch.setattr(trainer, "read_moments", lambda graph: np.eye(193))
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
 
     def run(root: Path | str, start: int, stop: int) -> None:
-        settings = {"start": start, "stop": stop, "preset": "small"}
+        settings = {"start": start, "stop": stop, "preset": "tiny"}
         trainer.run_fn(
             FnArgs(
                 custom_config={**vars(CONFIG), **settings, "checkpoints": f"{root}/checkpoints"},

@@ -12,8 +12,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from keras_ae import contract as c
 from keras_ae import linear, scores
 from keras_ae.errors import DataError
-from keras_ae.export import export
-from keras_ae.models import ConvAutoencoder
 from keras_ae.scores import Layout
 from pipeline import engines
 from pipeline.components.budget_comparison import codecs, models, reading
@@ -22,6 +20,7 @@ from pipeline.components.budget_comparison.scoring import score
 
 LAYOUT = Layout((1, 2), {"model": 1, "baseline": 1})
 CODES = ("model", "model_8bit", "jpeg", "webp", "patch_pca")
+pytestmark = pytest.mark.usefixtures("as_written")
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +29,9 @@ def pca(photographs) -> linear.PatchPCA:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, pca) -> dict[str, list[list[str]]]:
+def folders(tiny_model) -> dict[str, list[list[str]]]:
     """Two budgets of "model", which differ, and "baseline" with one of them twice."""
-    place = tmp_path_factory.mktemp("models")
-    rng = np.random.default_rng(0)
-    for name in ("first", "second"):
-        model = ConvAutoencoder("small")
-        linear.set_linear_path(model, pca)
-        layer = model.decoder.get_layer("decode_out")
-        layer.set_weights([rng.normal(0, 0.02, weight.shape) for weight in layer.get_weights()])
-        export(model, place / name, floor=pca)
-    first, second = str(place / "first"), str(place / "second")
+    first, second = (str(tiny_model(lively=lively) / "Format-Serving") for lively in (True, False))
     return {"model": [[first, second]], "baseline": [[second, second]]}
 
 
@@ -103,10 +94,14 @@ def scored(patterns, folders, pca, tmp_path, whole=None):
     return found, [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@functools.cache
+def signature_of(folder: str):
+    return tf.saved_model.load(folder).signatures[c.SCORE]
+
+
 def answers_of(folder: str, pattern: str) -> dict[str, dict[str, float]]:
     """What the signature `score` says of each image alone, by source."""
-    ask = tf.saved_model.load(folder).signatures[c.SCORE]
-    found = {}
+    ask, found = signature_of(folder), {}
     for file in sorted(tf.io.gfile.glob(pattern)):
         for record in tf.data.TFRecordDataset(file, "GZIP"):
             feature = tf.train.Example.FromString(record.numpy()).features.feature
@@ -180,8 +175,10 @@ def test_the_global_floor_is_of_images_of_its_size(patterns, folders, pca, tmp_p
     assert np.isfinite(found).tolist() == [True, True, False, False, True, False, False]
 
 
-def test_how_images_are_put_together_does_not_matter(patterns, folders, pca, tmp_path, monkeypatch):
-    expected, _ = scored(patterns, folders, pca, tmp_path)
+def test_how_images_are_put_together_does_not_matter(
+    all_scored, patterns, folders, pca, tmp_path, monkeypatch
+):
+    expected, _ = all_scored
     monkeypatch.setattr(reading, "BATCH", 1)
     monkeypatch.setattr(models, "TOGETHER", 1)
     found, _ = scored(patterns, folders, pca, tmp_path)

@@ -10,6 +10,7 @@ from keras_ae.datasets.sources import Record
 from keras_ae.datasets.streaming import StoredImages
 from pipeline import held, inputs, surroundings, trainer
 from pipeline.components.image_example_gen.examples import to_example
+from tests.tiny import TINY
 
 CONFIG = trainer.StageConfig(
     start=0,
@@ -103,9 +104,10 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     monkeypatch.setattr(trainer, "_begin", lambda *args: made.append(begin(*args)) or made[-1])
     monkeypatch.setattr(trainer, "export", lambda *args, **options: None)
     monkeypatch.setattr(trainer, "read_moments", lambda graph: np.eye(193))
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
 
     def train(start: int, stop: int, base: str, seed: int = 0) -> None:
-        settings = {"start": start, "stop": stop, "preset": "small", "seed": seed}
+        settings = {"start": start, "stop": stop, "preset": "tiny", "seed": seed}
         folder = tmp_path / f"{start}-{stop}-{seed}"
         trainer.run_fn(
             FnArgs(
