@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from keras_ae.errors import DataError, KerasAEError, StorageError
 from pipeline import beam_operator, beam_workers, engines
+from tests.processes import await_end
 
 TWO = engines.beam_arguments(engines.DIRECT, 2, [])
 TEXT = """Traceback (most recent call last):
@@ -120,14 +122,17 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path):
         run = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, tmp_path / "places"], stdout=log, stderr=log
         )
-    while not any((tmp_path / "places").iterdir()):
+    parent, workers = psutil.Process(run.pid), []
+    while len(workers) < 2 or not any((tmp_path / "places").iterdir()):
         assert run.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.1)
-    workers = psutil.Process(run.pid).children(recursive=True)
-    assert len(workers) >= 2
+        workers = parent.children(recursive=True)
     run.kill()
     run.wait()
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    for worker in alive:
-        worker.kill()
-    assert not alive
+    try:
+        for worker in workers:
+            await_end(worker)
+    finally:
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()

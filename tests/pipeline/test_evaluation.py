@@ -21,6 +21,7 @@ from pipeline import engines
 from pipeline.components.image_example_gen.examples import to_example
 from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
 from pipeline.verdict import _db, reasons, verdict
+from tests.tiny import TINY
 
 ANY = 100.0
 FLOOR, SERVICE, SLICE = "gain_over_floor", "mean_psnr", "slice_psnr"
@@ -54,7 +55,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
         ("for few", "for few", "for none"),
         ("the floor", "for few", "for few"),
     ):
-        model = ConvAutoencoder("small")
+        model = ConvAutoencoder(TINY)
         linear.set_linear_path(model, floors[path])
         made[name] = place / name
         save(Signatures(model, floors[floor], Calibration(()), TILE), model, made[name])
