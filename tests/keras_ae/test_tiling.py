@@ -130,7 +130,7 @@ def test_the_error_of_the_floor_in_tiles_is_that_of_the_whole(photographs, pca, 
     np.testing.assert_allclose(found, metrics.mse(images, floor(images)), rtol=1e-5)
 
 
-def test_a_tile_as_large_as_the_image_answers_alike(pca, photographs, encode):
+def test_a_tile_as_large_as_the_image_answers_alike(as_written, pca, photographs, encode):
     model = lively(TINY, 3, pca)
     example = tf.train.Example()
     data = encode(photographs[0][:201, :170], "PNG")
