@@ -59,13 +59,7 @@ def test_an_epoch_in_two_processes_gives_the_same_bits_as_in_one(backend, tmp_pa
 
 
 def test_jax_cuts_the_tiles_of_the_host_on_the_device_and_survives_an_interruption(tmp_path):
-    # Compiling takes a third of the time.
-    run(
-        "jax",
-        "tests.keras_ae.on_jax",
-        str(tmp_path),
-        XLA_FLAGS="--xla_backend_optimization_level=0",
-    )
+    run("jax", "tests.keras_ae.on_jax", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
