@@ -49,9 +49,11 @@ class Signatures:
         self._encode_part = _traced(lambda images: model.encode(to_float(images)), pixels)
         self._decode_part = _traced(lambda latents: to_uint8(model.decode(latents)), latents)
         self._forward = _traced(self._reconstruction, pixels)
+        self._scored = _traced(self._reconstruct, pixels)
+        self._decoded = _traced(self._decode_images, encoded)
         self.functions = {
             c.SERVING_DEFAULT: _traced(self._reconstruct_bytes, encoded),
-            c.RECONSTRUCT: _traced(self._reconstruct, pixels),
+            c.RECONSTRUCT: self._scored,
             c.ENCODE: _traced(lambda images: {c.LATENTS: self._encode(images)}, pixels),
             c.DECODE: _traced(lambda latents: {c.IMAGES: self._decode(latents)}, latents),
             c.SCORE: _traced(self._score, examples),
@@ -99,7 +101,7 @@ class Signatures:
         import tensorflow as tf
 
         def answer(images: Any) -> dict[str, Any]:
-            answers = self._reconstruct(images)
+            answers = dict(self._scored(images))
             encoded = tf.map_fn(
                 lambda image: tf.io.encode_png(image, PNG_COMPRESSION),
                 answers.pop(c.RECONSTRUCTIONS),
@@ -139,12 +141,18 @@ class Signatures:
             scores[c.FLOOR_PSNR] = metrics.psnr_from_mse(floor_mse)
         return scores
 
+    def _decode_images(self, encoded: Any) -> Any:
+        """As `decode_each`, with what stands for its TensorArray between functions."""
+        pixels, sizes, status = _decode_each()(encoded, self._model.channels)
+        return pixels.flow, sizes, status
+
     def _answer_each(self, encoded: Any, answer: Any, blank: dict[str, Any]) -> dict[str, Any]:
         """Answers for every good image, `blank` and a status for every other."""
         import tensorflow as tf
 
         channels = self._model.channels
-        pixels, sizes, status = _decode_each()(encoded, channels)
+        flow, sizes, status = self._decoded(encoded)
+        pixels = tf.TensorArray(tf.uint8, flow=flow, infer_shape=False, clear_after_read=False)
         count = tf.shape(encoded)[0]
         together = (
             (count > 0)
@@ -189,7 +197,8 @@ def _decode_each() -> Callable[..., Any]:
 
     from keras_ae.datasets.decoding import decode_each
 
-    return tf.autograph.to_graph(decode_each)
+    # What it calls has no loops and no branches of Python on tensors.
+    return tf.autograph.to_graph(decode_each, recursive=False)
 
 
 def _sizes(tensor: Any) -> tuple[Any, Any, Any]:

@@ -1,26 +1,37 @@
-"""What a Trainer leaves to the next one in its process, which then need not compile again.
+"""What a Trainer leaves to the next one in its process, which need not compile it again.
 
 In a module of its own: TFX loads the Trainer's anew for each stage.
 """
 
+from typing import NamedTuple
+
+from keras_ae.export import Exporter
 from keras_ae.training import Ladder
 
-_ladders: dict[str, Ladder] = {}
+
+class Exported(NamedTuple):
+    """A ladder, whose training step is compiled, and what exports its model, which is traced."""
+
+    ladder: Ladder
+    exporter: Exporter
 
 
-def keep(name: str, ladder: Ladder) -> None:
-    """Holds a ladder, and no other, under a name for all that determines its foot."""
-    _ladders.clear()
-    _ladders[name] = ladder
+_held: dict[str, Exported] = {}
 
 
-def take(name: str) -> Ladder | None:
-    """Hands out the ladder of that name, in whatever state it is, and forgets any other."""
-    ladder = _ladders.pop(name, None)
+def keep(name: str, exported: Exported) -> None:
+    """Holds these, and no others, under a name for all that determines them before any epoch."""
+    _held.clear()
+    _held[name] = exported
+
+
+def take(name: str) -> Exported | None:
+    """Hands out what has that name, in whatever state it is, and forgets all else."""
+    exported = _held.pop(name, None)
     release()
-    return ladder
+    return exported
 
 
 def release() -> None:
     """Lets go of what is held."""
-    _ladders.clear()
+    _held.clear()

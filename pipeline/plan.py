@@ -6,6 +6,7 @@ no plan is held, as in a container of Kubeflow Pipelines, nothing is said.
 """
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -52,7 +53,12 @@ class Plan:
             epochs: of its ladder that are done.
         """
         if self._known is None:
-            self._known = self._cached(stage.node)
+            try:
+                self._known = self._cached(stage.node)
+            except Exception:
+                # No forecast is worth a run.
+                logging.exception("cannot tell which stages are cached")
+                self._known = ()
         found: dict[str, list[Work]] = {}
         later = False
         for each in self.stages:

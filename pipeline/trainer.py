@@ -13,7 +13,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from keras_ae import linear, presets, search_space
 from keras_ae.datasets.streaming import StoredImages
-from keras_ae.export import export
+from keras_ae.export import Exporter
 from keras_ae.presets import Preset
 from keras_ae.scoring import mse_of_each
 from keras_ae.training import Ladder, begin
@@ -60,23 +60,27 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     config = StageConfig(**fn_args.custom_config)
     preset, batch_size = _preset(config, fn_args.hyperparameters)
-    floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
     data = digest("", files_of(fn_args.train_files))
     foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
         held.release()
-    ladder = held.take(foot)
-    images.tell(loudly=ladder is None)
-    if ladder is None:
+    # It exports with one size of tiles, which is no part of what it trains.
+    name = f"{foot}, tile {config.tile}"
+    exported = held.take(name)
+    images.tell(loudly=exported is None)
+    if exported is None:
+        floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
         ladder = _begin(config, preset, batch_size, images, floor)
+        exported = held.Exported(ladder, Exporter(ladder.model, floor=floor, tile=config.tile))
+    ladder, exporter = exported
     with ExitStack() as stack:
         before = []
         if config.start:
             state = staging.below(staging.parent(fn_args.base_model), STATE)
             before.append(stack.enter_context(staging.fetched(state)))
             ladder.restore(before[0])
-        held.keep(foot, ladder)
+        held.keep(name, exported)
         key = digest(data + _settings(config, preset, batch_size, images.streamed), before)
         checkpoint, keep = stack.enter_context(
             staging.kept(staging.below(config.checkpoints, f"{key}.npz"))
@@ -98,7 +102,7 @@ def run_fn(fn_args: FnArgs) -> None:
             _say(line)
         # Uploaded, where that is to be done, before the checkpoint goes.
         place = stack.enter_context(staging.written(staging.parent(fn_args.serving_model_dir)))
-        _save(ladder, floor, fn_args, config, place)
+        _save(ladder, exporter, fn_args, config, place)
         facts = {
             **dataclasses.asdict(summary),
             "preset": preset.name,
@@ -113,6 +117,7 @@ def run_fn(fn_args: FnArgs) -> None:
             "decoded_bytes": images.decoded_bytes,
             "placement": ladder.placement,
             "tile": ladder.tiles.size,
+            "served_tile": config.tile,
             "tiles_per_epoch": len(ladder.tiles),
             "backend": keras.backend.backend(),
             "code_fingerprint": config.fingerprint,
@@ -123,16 +128,15 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _save(
-    ladder: Ladder, floor: linear.PatchPCA, fn_args: FnArgs, config: StageConfig, place: Path
+    ladder: Ladder, exporter: Exporter, fn_args: FnArgs, config: StageConfig, place: Path
 ) -> None:
     ladder.save(place / STATE)
-    linear.save(floor, place / FLOOR)
+    linear.save(exporter.floor, place / FLOOR)
     with ladder.averaged() as model:
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
         val_mse = mse_of_each(model, (image for _, image in val_images))
         model.save(place / MODEL)
-        serving = place / staging.name(fn_args.serving_model_dir)
-        export(model, serving, floor=floor, val_mse=val_mse, tile=config.tile)
+        exporter.write(place / staging.name(fn_args.serving_model_dir), val_mse)
 
 
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:

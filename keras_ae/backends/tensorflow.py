@@ -83,7 +83,7 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
             gradients, _ = tf.clip_by_global_norm(gradients, optimizer.global_clipnorm)
         return [gradient / devices for gradient in gradients]
 
-    @tf.function(jit_compile=model.preset.jit_compile and devices == 1)
+    @tf.function(jit_compile=model.preset.jit_compile and devices == 1, autograph=False)
     def steps(batches: list[Any], counts: list[Any], most: int) -> Any:
         losses = (
             [step(batch, most) for batch in batches]

@@ -38,7 +38,9 @@ def decode_each(encoded: Any, channels: int) -> tuple[Any, Any, Any]:
     import tensorflow as tf
 
     signature = (tf.int32, tf.string, tf.int32)
-    kinds, faults, ends = tf.map_fn(_inspect, encoded, fn_output_signature=signature)
+    # What is called has no loops and no branches of Python's on tensors to convert.
+    inspect = tf.autograph.experimental.do_not_convert(_inspect)
+    kinds, faults, ends = tf.map_fn(inspect, encoded, fn_output_signature=signature)
     count = tf.shape(encoded)[0]
     raw = tf.TensorArray(
         tf.uint8, count, element_shape=(None, None, None), infer_shape=False, clear_after_read=False
@@ -101,6 +103,7 @@ def _decodable(encoded: Any, kinds: Any, ends: Any, channels: int) -> Any:
     options.autotune.enabled = False
     indices = tf.range(tf.shape(encoded, out_type=tf.int64)[0])
     images = tf.data.Dataset.from_tensor_slices((indices, encoded, kinds, ends))
+    pixels = tf.autograph.experimental.do_not_convert(pixels)
     return iter(images.map(pixels, num_parallel_calls=2).ignore_errors().with_options(options))
 
 

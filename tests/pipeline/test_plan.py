@@ -41,7 +41,7 @@ class Runs:
         monkeypatch.setitem(presets.PRESETS, TINY.name, TINY)
         monkeypatch.setattr(inputs, "read_moments", lambda graph: np.eye(193))
         monkeypatch.setattr(
-            keras_ae.export, "export", lambda model, place, **options: place.mkdir()
+            keras_ae.export.Exporter, "write", lambda self, place, val_mse: place.mkdir()
         )
         monkeypatch.setattr(signals, "requested", lambda: self.stop_at in self.trained)
         during = plan.Forecast.during
@@ -156,16 +156,6 @@ def test_the_baseline_is_left_out_until_it_is_timed(run, capsys):
         run(9, baseline=(1, 7))
     (line,) = forecasts(capsys.readouterr().out)
     assert line.endswith(" at 3 tiles/s; the baseline's 7 epochs come on top, not timed yet")
-
-
-def test_above_an_hour_it_says_which_budgets_fit_into_one(run, capsys):
-    run.stop_at = (0, 5)
-    with pytest.raises(StoppedError):
-        run(5, 3000, 10_000)
-    first, second, *at_the_end = forecasts(capsys.readouterr().out)
-    assert first.startswith("    about 3 h of training left on this machine: 9996 epochs of 3")
-    assert "start it again with --budgets 5,3000;" in second
-    assert len(at_the_end) == 2
 
 
 def test_without_a_plan_nothing_is_said():

@@ -83,7 +83,7 @@ def test_a_stage_goes_on_from_the_checkpoint_in_the_bucket(
     root, train, bucket, tmp_path, monkeypatch
 ):
     uri = bucket.put(root, "training")
-    monkeypatch.setattr(trainer, "export", lambda model, path, **options: path.mkdir())
+    monkeypatch.setattr(trainer.Exporter, "write", lambda self, path, val_mse: path.mkdir())
     train(root, 0, 1)
     train(root, 1, 4)
     train(uri, 0, 1)

@@ -102,7 +102,7 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     made = []
     begin = trainer._begin
     monkeypatch.setattr(trainer, "_begin", lambda *args: made.append(begin(*args)) or made[-1])
-    monkeypatch.setattr(trainer, "export", lambda *args, **options: None)
+    monkeypatch.setattr(trainer.Exporter, "write", lambda self, path, val_mse: None)
     monkeypatch.setattr(trainer, "read_moments", lambda graph: np.eye(193))
     monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
 
