@@ -1,6 +1,8 @@
 import functools
 import json
 import math
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apache_beam as beam
@@ -14,9 +16,10 @@ from keras_ae import linear, scores
 from keras_ae.errors import DataError
 from keras_ae.scores import Layout
 from pipeline import engines
-from pipeline.components.budget_comparison import codecs, models, reading
+from pipeline.components.budget_comparison import codecs, models, reading, served
 from pipeline.components.budget_comparison.floors import Floors
 from pipeline.components.budget_comparison.scoring import score
+from pipeline.model_files import SUMMARY
 
 LAYOUT = Layout((1, 2), {"model": 1, "baseline": 1})
 CODES = ("model", "model_8bit", "jpeg", "webp", "patch_pca")
@@ -226,6 +229,35 @@ def test_batches_are_of_one_size_and_bounded(tmp_path, encode, monkeypatch):
         ["4"],
         ["5"],
     ]
+
+
+def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
+    tiny_model, photographs, tmp_path
+):
+    facts = dict.fromkeys(served.GRAPH, 0)
+    images = photographs[0][None, :40, :56]
+    folders, alone = [], []
+    for name, lively, code in (("a", True, 1), ("b", False, 1), ("c", True, 2)):
+        shutil.copytree(tiny_model(lively=lively), tmp_path / name)
+        folders.append(str(tmp_path / name / "Format-Serving"))
+        alone.append(answered(folders[-1], images))
+        summary = tmp_path / name / SUMMARY
+        summary.parent.mkdir()
+        summary.write_text(json.dumps({**facts, "code_fingerprint": code}))
+    served.forget()
+    one, other, elsewhere = served.load(folders, 3)
+    assert one._program is other._program is not elsewhere._program
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(lambda model: model.reconstruct(images).numpy(), [one, other] * 20)
+        assert all(np.array_equal(a, b) for a, b in zip(both, alone[:2] * 20, strict=True))
+    assert np.array_equal(elsewhere.reconstruct(images), alone[2])
+    assert not np.array_equal(*alone[:2])
+    served.forget()
+
+
+def answered(folder: str, images: np.ndarray) -> np.ndarray:
+    answers = tf.saved_model.load(folder).signatures[c.RECONSTRUCT](images=tf.constant(images))
+    return answers[c.RECONSTRUCTIONS].numpy()
 
 
 def test_codecs_are_compared_on_test_images(patterns, folders, pca):

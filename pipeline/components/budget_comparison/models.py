@@ -98,4 +98,8 @@ def _measure(channels: int, scales: int) -> Any:
 
     one = tf.TensorSpec((None, None, None, channels), tf.uint8)
     many = tf.TensorSpec((None, None, None, None, channels), tf.uint8)
-    return tf.function(measured, autograph=False).get_concrete_function(one, many)
+    function = tf.function(measured, autograph=False).get_concrete_function(one, many)
+    # Two first calls at once would both prepare the graph, for seconds.
+    pixel = tf.zeros((1, 1, 1, channels), tf.uint8)
+    function(pixel, pixel[None])
+    return function
