@@ -21,8 +21,9 @@ from pipeline.checksums import Checksums
 READ_BYTES = 4 * 2**30
 """Of the newest artifacts, that are read again before each run, which takes seconds."""
 
-BASE_MODEL, MODEL = "base_model", "model"
-"""The names of a Trainer's input from the stage before, and of its output."""
+BASE_MODEL, BASELINE, MODEL = "base_model", "baseline_model", "model"
+"""The names of a Trainer's input from the stage before, of the Evaluator's model in service, and of
+the model of either."""
 
 _SUCCESSFUL = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _OF_THE_MAKING = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
@@ -44,6 +45,12 @@ def by_content(checksums: Checksums) -> Iterator[None]:
 
     def get_cache_context(*args: Any, input_artifacts: Any = None, **kwargs: Any) -> Any:
         known = {key: list(map(told, each)) for key, each in (input_artifacts or {}).items()}
+        models, in_service = (
+            [each.mlmd_artifact.uri for each in known.get(key, ())] for key in (MODEL, BASELINE)
+        )
+        # `pipeline.evaluation.Executor` does not measure a model against itself.
+        if models == in_service:
+            known.pop(BASELINE, None)
         return original(*args, input_artifacts=known, **kwargs)
 
     cache_utils.get_cache_context = get_cache_context
@@ -116,7 +123,8 @@ def predicted_hits(
 
     def content(execution: mlmd.Execution, kind: int) -> dict[str, str]:
         artifacts = _artifacts_of(store, execution, kind)
-        if any(artifact.state != mlmd.Artifact.LIVE for artifact in artifacts.values()):
+        live = all(artifact.state == mlmd.Artifact.LIVE for artifact in artifacts.values())
+        if not live or not all(Path(artifact.uri).exists() for artifact in artifacts.values()):
             return {}
         return {key: checksums.digest(artifact.uri) for key, artifact in artifacts.items()}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import components
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec, ExecutorClassSpec
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
@@ -19,6 +19,7 @@ from keras_ae.errors import ConfigurationError
 from keras_ae.scores import BASELINE
 from keras_ae.search_space import SearchSpace
 from keras_ae.tiling import TILE
+from pipeline import evaluation
 from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import BudgetComparison
 from pipeline.components.image_example_gen.component import ImageExampleGen
@@ -93,8 +94,8 @@ def create_pipeline(
         tune_epochs: of each trial.
         tune_parameters: most trainable numbers of a trial's model, or 0 for those of the preset.
         in_service: SavedModel that a new one is measured against, if there is one.
-        check_command: what serves a model and compares its answers before a push, given a
-            SavedModel and a file of what they should be; empty to compare in process only.
+        check_command: what serves a model and compares its answers before a push, see
+            `ServingCheck`; empty to compare in process only.
         command: the command line that reproduces the run, for the report.
         mlflow: `uri` of a tracking server and name of the `experiment` to log to, or None.
         metadata_connection_config: of ML Metadata, for runners that need it.
@@ -169,7 +170,7 @@ def create_pipeline(
     )
     baseline = _importer(in_service)
     limits = Limits(min_gain, max_drop, max_slice_drop)
-    evaluator = components.Evaluator(
+    evaluator = Evaluator(
         examples=examples,
         model=comparison.outputs["model"],
         baseline_model=baseline.outputs["result"] if baseline else None,
@@ -223,6 +224,12 @@ def create_pipeline(
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_pipeline_args,
     )
+
+
+class Evaluator(components.Evaluator):
+    """TFX's, with the executor of `pipeline.evaluation`."""
+
+    EXECUTOR_SPEC = BeamExecutorSpec(evaluation.Executor)
 
 
 def _tuner(settings, examples, transform_graph) -> Any:

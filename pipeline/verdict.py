@@ -62,7 +62,7 @@ def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
     if overall.changes:
         checks += [_slice_change(key, s, limits) for key, s in slices.items() if _judged(s)]
     else:
-        text = "no slice was compared, for no model is in service"
+        text = "no slice was compared, for no other model is in service"
         checks.append(_check(SLICE_PSNR, overall, None, -limits.max_slice_drop, text))
     return {
         "blessed": result.validation_ok,
@@ -135,7 +135,9 @@ def _gain(overall: _Slice, limits: Limits) -> dict[str, Any]:
 def _change(overall: _Slice, limits: Limits) -> dict[str, Any]:
     limit = -limits.max_drop
     if not overall.changes:
-        text = "its mean test PSNR was compared with the floor only, for no model is in service"
+        text = (
+            "its mean test PSNR was compared with the floor only, for no other model is in service"
+        )
         return _check(MEAN_PSNR, overall, None, limit, text)
     value = overall.changes[MEAN_PSNR]
     text = f"its mean test PSNR changed by {_against(value, limit)}"
