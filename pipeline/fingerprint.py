@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -51,13 +52,14 @@ def _closure(module: str) -> set[Path]:
         if path is None or path in found:
             continue
         found.add(path)
-        waiting.extend(_imports(path))
+        waiting.extend(_imports(path.read_text()))
     return found
 
 
-def _imports(path: Path) -> list[str]:
+@cache
+def _imports(source: str) -> list[str]:
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from keras_ae import durable
+from keras_ae import durable, imports
 from keras_ae.datasets import sources, storage
 from keras_ae.errors import KerasAEError, StorageError
 from pipeline import console, engines, flags, lock, temporary
@@ -82,13 +82,19 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
 
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.use_absl_handler()
-    from tfx.dsl.compiler import compiler
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config
+    with imports.without(*imports.OPTIONAL):
+        import tensorflow  # noqa: F401
+    with imports.without():
+        from tfx.dsl.compiler import compiler
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+        from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline import beam_operator, caching, metadata, plan, recovery
-    from pipeline.checksums import Checksums
-    from pipeline.definition import create_pipeline
+        from pipeline import beam_operator, caching, metadata, plan, recovery
+        from pipeline.checksums import Checksums
+        from pipeline.components.serving_check import server
+        from pipeline.definition import create_pipeline
+    # A collection goes through all objects: half a second for those of the libraries, which stay.
+    gc.freeze()
 
     lineage = _lineage(arguments)
     connection = sqlite_metadata_connection_config(str(arguments.root / metadata.NAME))
@@ -130,6 +136,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
             beam_operator.engine(arguments.beam_arguments),
             caching.by_content(checksums),
             plan.held(stages),
+            server.ahead(arguments.check_command),
         ):
             LocalDagRunner().run_with_ir(compiled)
     finally:

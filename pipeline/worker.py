@@ -11,6 +11,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from keras_ae import imports
+
 
 class Careless:
     """A text stream that loses what cannot be written."""
@@ -33,5 +35,8 @@ class Careless:
 
 if __name__ == "__main__":
     sys.stdout, sys.stderr = Careless(sys.stdout), Careless(sys.stderr)
+    # Each worker comes to it by what it is sent.
+    with imports.without(*imports.OPTIONAL):
+        import tensorflow  # noqa: F401
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -5,6 +5,7 @@ way that a client may send them.
 """
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -48,15 +49,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("saved_model", type=Path, metavar="SAVED_MODEL_DIR")
     parser.add_argument(
         "expected",
-        type=Path,
         metavar="EXPECTED.npz",
-        help="images_0, images_1, ... and reconstructions_0, ...: uint8 [N, H, W, C]",
+        help="images_0, images_1, ... and reconstructions_0, ...: uint8 [N, H, W, C]; - reads "
+        "its path, as JSON, from the standard input once the server runs",
     )
     arguments = parser.parse_args(argv)
     # Whoever stops the check stops its server, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return _report(check(arguments.saved_model, read_expected(arguments.expected)))
+        if arguments.expected == "-":
+            return _report(check(arguments.saved_model, _read_named))
+        pairs = read_expected(Path(arguments.expected))
+        return _report(check(arguments.saved_model, lambda: pairs))
     except KerasAEError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -88,30 +92,41 @@ def read_expected(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return pairs
 
 
-def check(model: Path, expected: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, int]:
+def _read_named() -> list[tuple[np.ndarray, np.ndarray]]:
+    line = sys.stdin.readline()
+    try:
+        return read_expected(Path(json.loads(line)))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"expected the path of a file as JSON; got {line!r}") from error
+
+
+def check(
+    model: Path, expected: Callable[[], list[tuple[np.ndarray, np.ndarray]]]
+) -> dict[str, int]:
     """Serves a SavedModel and asks it for reconstructions in every way.
 
     Args:
         model: folder of the SavedModel.
-        expected: images and their reconstructions, uint8 [N, H, W, C] each.
+        expected: called when it is served; gives images and their reconstructions, uint8
+            [N, H, W, C] each.
 
     Returns:
         The largest difference in grey levels of each way, by its name.
 
     Raises:
         DataError: if there is no SavedModel.
-        ServingError: if the server does not start or refuses a request.
+        ServerError: if the server does not start or refuses a request.
     """
     if not (model / "saved_model.pb").is_file():
         raise DataError(f"no SavedModel in {model}")
     with serve(model) as server:
-        found = {}
+        found, pairs = {}, expected()
         for protocol, target in (("gRPC", server.grpc), ("REST", server.rest)):
             with ReconstructionClient(target, server.model, timeout=TIMEOUT, retries=0) as client:
                 for kind, ask in (("tensors", _by_tensors), ("PNG", _by_png)):
                     found[f"{protocol}, {kind}"] = max(
                         _difference(ask(client, images), reconstructions)
-                        for images, reconstructions in expected
+                        for images, reconstructions in pairs
                     )
     return found
 

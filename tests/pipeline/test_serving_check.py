@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 from tfx.dsl.components.base import base_executor
@@ -15,16 +16,18 @@ from keras_ae.datasets.sources import Record
 from keras_ae.models import ConvAutoencoder
 from pipeline.components.image_example_gen.examples import to_example
 from pipeline.components.pusher import executor as pusher
-from pipeline.components.serving_check import executor
+from pipeline.components.serving_check import executor, server
+from tests.processes import await_end
 from tests.tiny import TILE, TINY
 
 # Of what a server does: it finds the SavedModel and images with answers.
 CHECK = """
-import pathlib, sys
+import json, pathlib, sys
 import numpy as np
-model, expected = sys.argv[-2:]
+model, dash = sys.argv[-2:]
+assert dash == "-"
 assert pathlib.Path(model, "saved_model.pb").is_file()
-with np.load(expected) as arrays:
+with np.load(json.loads(sys.stdin.readline())) as arrays:
     for i in range(3):
         assert arrays[f"images_{i}"].shape == arrays[f"reconstructions_{i}"].shape
 """
@@ -173,6 +176,20 @@ def test_in_a_bucket_it_is_compared_and_pushed_once(check, made, tmp_path, bucke
     again = push(model, blessing, bucket.uri)
     assert again.get_int_custom_property("pushed") == 0
     assert again.get_string_custom_property(pusher.UNCHANGED) == version
+
+
+def test_a_server_may_begin_before_the_model_is_checked(check, made, tmp_path):
+    note = tmp_path / "begun"
+    command = (sys.executable, "-c", f"print(1, file=open({str(note)!r}, 'a')){CHECK}")
+    with server.ahead(command):
+        server.begin(made / "Format-Serving")
+        assert check(command=command).get_int_custom_property("blessed") == 1
+        assert note.read_text() == "1\n"
+        # Nobody takes this one.
+        server.begin(made / "Format-Serving")
+        children = psutil.Process().children()
+        (begun,) = (child for child in children if str(note) in " ".join(child.cmdline()))
+    await_end(begun)
 
 
 def test_code_in_place_of_a_model_is_not_run(made, tmp_path):

@@ -1,5 +1,7 @@
 """python -m serving.check, with servers in processes of their own."""
 
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -34,10 +36,12 @@ def run(tmp_path, capsys, monkeypatch):
     """run(model, arrays) -> exit status, what it printed, what it complained; leaves no process."""
     monkeypatch.chdir(tmp_path)
 
-    def ran(model, arrays):
-        np.savez(tmp_path / "expected.npz", **arrays)
+    def ran(model, arrays, *, named=True):
+        path = str(tmp_path / "expected.npz")
+        np.savez(path, **arrays)
         before = children()
-        status = check.main([str(model), str(tmp_path / "expected.npz")])
+        monkeypatch.setattr(sys, "stdin", io.StringIO("" if named else json.dumps(path)))
+        status = check.main([str(model), path if named else "-"])
         assert children() == before
         return status, *capsys.readouterr()
 
@@ -50,7 +54,7 @@ def children(pid: int | None = None) -> set[str]:
 
 
 def test_a_model_that_answers_as_it_did_passes(run, cold, expected):
-    status, out, err = run(cold, expected)
+    status, out, err = run(cold, expected, named=False)
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert [line.split(":")[0] for line in lines] == [

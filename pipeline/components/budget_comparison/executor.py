@@ -26,6 +26,7 @@ from pipeline.components.budget_comparison.codecs import KINDS, score_codecs
 from pipeline.components.budget_comparison.floors import Floors, fit_global
 from pipeline.components.budget_comparison.pictures import write_pictures
 from pipeline.components.budget_comparison.scoring import score
+from pipeline.components.serving_check import server
 from pipeline.model_files import FLOOR, SUMMARY
 
 
@@ -53,6 +54,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         model = artifact_utils.get_single_instance(output_dict["model"])
         seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
         staging.copied(run.artifact(seed, epochs).uri, model.uri)
+        if not staging.is_remote(model.uri):
+            server.begin(Path(path_utils.serving_model_path(model.uri)))
         for artifact in (compared, model):
             artifact.set_int_custom_property("epochs", epochs)
             artifact.set_int_custom_property("seed", seed)

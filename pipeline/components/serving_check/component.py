@@ -42,10 +42,11 @@ class ServingCheck(base_component.BaseComponent):
         model_blessing: channel of the Evaluator's ModelBlessing.
         push_destination: folder of the version folders.
         tile: pixels of a side above which the SavedModel goes tile by tile.
-        command: of a program that serves a SavedModel and compares; it is given the folder of that
-            and an NPZ file with `images_0`, `reconstructions_0` and so on, uint8 [N, H, W, C]. Its
-            exit status is 0 if they agree; else the last line on its standard error is the reason.
-            Empty to compare in process only.
+        command: of a program that serves a SavedModel and compares. It is given the folder of that
+            and "-", and, on its standard input, as JSON the path of an NPZ file with `images_0`,
+            `reconstructions_0` and so on, uint8 [N, H, W, C]. Its exit status is 0 if they agree;
+            else the last line on its standard error is the reason. Empty to compare in process
+            only.
         fingerprint: of the executor's source.
     """
 

@@ -1,11 +1,8 @@
 """The work of ServingCheck: the same pixels from Keras, from the SavedModel and over the wire."""
 
 import json
-import os
-import signal
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,8 @@ import keras_ae.models  # noqa: F401 - registers what `model.keras` is made of
 from keras_ae import contract as c
 from keras_ae.datasets.decoding import decode_stored
 from keras_ae.tiles import to_float, to_uint8
-from pipeline import tethered
 from pipeline.components.pusher.executor import model_digest, newest_version, provenance
+from pipeline.components.serving_check import server
 from pipeline.model_files import MODEL
 from pipeline.staging import fetched, written
 
@@ -33,8 +30,6 @@ REASON = "reason"
 TOLERANCE = 1
 """Grey levels that an answer may differ by."""
 SIDE, BATCH, ODD, STRIP = 64, 8, (37, 53), (40, 24)
-TIMEOUT = 300
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class Executor(base_executor.BaseExecutor):
@@ -50,13 +45,17 @@ class Executor(base_executor.BaseExecutor):
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         evaluated = artifact_utils.get_single_instance(input_dict["model_blessing"])
         model = artifact_utils.get_single_uri(input_dict["model"])
-        with written(blessing.uri) as place:
-            if not model_utils.is_model_blessed(evaluated):
-                _mark(blessing, place, blessed=False)
-                return
-            with fetched(model) as folder:
-                reason = _compare(folder, input_dict, exec_properties, place / EXPECTED)
-            _mark(blessing, place, blessed=not reason, reason=reason)
+        try:
+            with written(blessing.uri) as place:
+                if not model_utils.is_model_blessed(evaluated):
+                    _mark(blessing, place, blessed=False)
+                    return
+                with fetched(model) as folder:
+                    reason = _compare(folder, input_dict, exec_properties, place / EXPECTED)
+                _mark(blessing, place, blessed=not reason, reason=reason)
+        finally:
+            # One that began for a model that need not be compared.
+            server.close()
 
 
 def _compare(
@@ -103,7 +102,7 @@ def compare(
     arrays: dict[str, Any] = {f"images_{i}": batch for i, batch in enumerate(images)}
     arrays |= {f"reconstructions_{i}": answer for i, answer in enumerate(answers)}
     np.savez(expected, **arrays)
-    with _running([*command, str(saved_model), str(expected)] if command else []) as process:
+    with server.running(command, saved_model) if command else nullcontext() as check:
         # While a server starts.
         signature = tf.saved_model.load(str(saved_model)).signatures[c.RECONSTRUCT]
         for batch, answer in zip(images, answers):
@@ -115,7 +114,7 @@ def compare(
                     f"the SavedModel differs from {MODEL} by {difference} of 255 grey levels on "
                     f"an image of {height}x{width}; at most {TOLERANCE} is allowed"
                 )
-        return _verdict(process) if process else ""
+        return check.compare(expected) if check else ""
 
 
 def canaries(pattern: str, channels: int, tile: int) -> list[np.ndarray]:
@@ -141,43 +140,6 @@ def _part(image: np.ndarray, height: int, width: int) -> np.ndarray:
     image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
     top, left = ((side - size) // 2 for side, size in zip(image.shape, (height, width)))
     return image[top : top + height, left : left + width]
-
-
-@contextmanager
-def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str] | None]:
-    """A program that finds our packages and does not outlive the block, nor what it started.
-
-    Nor does it outlive this process: it stops what it started when it is asked to end.
-    """
-    if not command:
-        yield None
-        return
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    process = subprocess.Popen(
-        tethered.command(command, signal.SIGTERM),
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with process:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def _verdict(process: subprocess.Popen[str]) -> str:
-    try:
-        _, errors = process.communicate(timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return f"the check of the served model did not end within {TIMEOUT} s"
-    if process.returncode == 0:
-        return ""
-    lines = errors.strip().splitlines() or [f"exit status {process.returncode}"]
-    return lines[-1].removeprefix("error: ")
 
 
 def _in_service(saved_model: Path, base: str) -> bool:
