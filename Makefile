@@ -13,8 +13,9 @@ IMAGE ?= keras-ae
 VARIANT ?= cpu
 TARGET ?= kubeflow
 UV := uv==0.13.9
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run serve test lint audit browser image setup lock clean
+.PHONY: run serve test test-fast lint audit browser image setup lock clean
 
 run: setup
 	$(BIN)/python pipeline/run_local.py $(ARGS)
@@ -23,7 +24,11 @@ serve: setup
 	@exec serving/deploy/serve.sh "$(ROOT)" $(PORT) $(REST_PORT) $(BIN)/python $(ARGS)
 
 test: lint browser
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# For every save: all but the files that take longest, which tests/durations.txt lists.
+test-fast: lint browser
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

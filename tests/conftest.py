@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import durations
 from tests.gcs import Bucket, serving
+
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,8 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, that processes end together."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """What takes longest begins first, so that the workers end together; and it is marked."""
+    seconds = {ROOT / path: taken for path, taken in durations.read().items()}
+    items.sort(key=lambda item: -seconds.get(item.path, 0))
+    for item in items:
+        if item.path in seconds:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +83,7 @@ def tiny_model(once, photographs) -> Callable[..., Path]:
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def as_written() -> Iterator[None]:
     """TensorFlow's graphs are computed operation by operation, without what Grappler makes of them:
     that takes seconds for each signature, and the answers are the same."""

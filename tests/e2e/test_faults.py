@@ -31,7 +31,6 @@ from tests.e2e.runs import ENVIRONMENT, FLAGS, LONG, Run, timeless
 from tests.listening import is_loopback
 from tests.tiny import TINY
 
-pytestmark = pytest.mark.slow
 STAGE = f"Trainer_{LONG}"
 ROOT = "killed and full/root"
 FULL = "No space left on device; what earlier runs made is kept"

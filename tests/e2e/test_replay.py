@@ -19,7 +19,6 @@ from tests.e2e.replay import Replay
 from tests.e2e.runs import LONG, timeless
 from tests.gcs import Bucket
 
-pytestmark = pytest.mark.slow
 REAL = f"Trainer-{LONG}"
 COMPILED = ["--budgets", f"1,{LONG}", "--tile", "64"]
 GIVEN = {"data_fingerprint": "v1", "preset": "tiny", "seed": 1}

@@ -62,6 +62,8 @@ def check_interruption(ladder: Ladder, state: Path) -> dict[str, np.ndarray]:
         ladder.climb(2, checkpoint=state, stopping=lambda: next(asked) > 1)
     except StoppedError:
         assert (ladder.epoch, ladder.position.batches) == (1, 2)
+    else:
+        raise AssertionError("it was not stopped")
     ladder.assign(start)
     ladder.climb(2, checkpoint=state)
     for name, array in ladder.arrays().items():
@@ -91,6 +93,8 @@ def check_error(ladder: Ladder) -> None:
         ladder.climb(ladder.epoch + 1)
     except OSError:
         after = ladder.arrays()
+    else:
+        raise AssertionError("the images were not missed")
     models = [name for name in before if "model" in name]
     assert any(not np.array_equal(before[name], after[name]) for name in models)
     assert all(np.isfinite(after[name]).all() for name in models)

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_training_lowers_the_error_of_the_averaged_model(ladder):
     assert_equal(ladder.arrays(), trained)
 
 
-def test_remarks_are_said_between_epochs(images):
+def test_remarks_are_said_between_epochs(images, monkeypatch):
+    # A slow machine would be asked amid an epoch, too.
+    monkeypatch.setattr("keras_ae.training.PAUSE_SECONDS", math.inf)
     lines = []
     ladder = make_ladder(images)
     ladder.climb(3, remarks=lambda ladder: [f"after {ladder.epoch}"] * 2, say=lines.append)

@@ -164,7 +164,9 @@ def test_the_hardest_images_are_a_slice_too(world, note):
     [(10, 0.84), (50, 0.91), (1000, 0.93)],
 )
 def test_intervals_hold_the_truth_as_often_as_is_said(kind, images, least):
-    assert least <= coverage.of_images(kind, images, tables=300) <= 0.97
+    # Where the least is closest to what a worse interval reaches, it takes more tables to tell.
+    tables = 1000 if (kind, images) == ("skewed", 10) else 300
+    assert least <= coverage.of_images(kind, images, tables=tables) <= 0.97
 
 
 @pytest.mark.parametrize("between", [0.0, 0.3])
