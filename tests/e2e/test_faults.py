@@ -64,7 +64,7 @@ def undisturbed(place, finished) -> Path:
 
 
 @pytest.fixture(scope="module")
-def disturbed(place, small, start) -> Crowded:
+def disturbed(place, small, start, forks) -> Crowded:
     """A run that is killed and stopped, whose disk is full, and which ends nevertheless."""
     run = Crowded(place / Path(ROOT).parent, [*FLAGS, "--data", str(place / "images")])
 
@@ -87,7 +87,10 @@ def disturbed(place, small, start) -> Crowded:
     assert run.kill(STAGE, 0, ready=lambda: epochs(run) > trained + 20)
     assert repeated(events(run)) == []
 
+    # The server that is to check the model is there by then, and does not outlive the run.
+    run.start = partial(starting, start=forks.start)
     assert run.kill("Evaluator", 0.5, number=signal.SIGINT)
+    run.start = starting
     assert_it_says_how_to_go_on(run, signal.SIGINT)
     (again,) = repeated(events(run))
     assert again.first > 20
