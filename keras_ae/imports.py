@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 OPTIONAL = ("IPython", "jax", "matplotlib", "sklearn")
 """What TensorFlow and Keras try to import, for converters, wrappers and plots that nobody here
-calls: half of the seconds that their own import takes, and 200 MB."""
+calls: a quarter of the time that their own import takes, and 190 MB."""
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def without(*names: str) -> Iterator[None]:
 
     Whoever imports these afterwards gets them; what is in the process already stays. Keras must not
     compute with one of them. Meanwhile no garbage is collected, for an import leaves next to none,
-    and to look for it takes a sixth of its time.
+    and to look for it takes a fifth of its time.
 
     Args:
         names: top-level packages.

@@ -197,7 +197,6 @@ def _decode_each() -> Callable[..., Any]:
 
     from keras_ae.datasets.decoding import decode_each
 
-    # What it calls has no loops and no branches of Python on tensors.
     return tf.autograph.to_graph(decode_each, recursive=False)
 
 

@@ -86,7 +86,7 @@ class Ladder(Trunk):
                 the case that the last one is damaged.
             on_checkpoint: called after each time that the state was saved.
             on_epoch: called after each epoch.
-            remarks: asked every second or so, and after each epoch, for lines to say.
+            remarks: called every second or so, and after each epoch; gives lines to say.
             stopping: asked every second or so, and after each epoch, whether to save and stop.
             progress: where to show a progress bar, or None.
             say: takes a line if a checkpoint is damaged, or a batch too large for the memory; and

@@ -14,16 +14,13 @@ from typing import Any
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration.portable import cache_utils
+from tfx.types.standard_component_specs import BASE_MODEL_KEY, BASELINE_MODEL_KEY, MODEL_KEY
 
 from pipeline import console
 from pipeline.checksums import Checksums
 
 READ_BYTES = 4 * 2**30
 """Of the newest artifacts, that are read again before each run, which takes seconds."""
-
-BASE_MODEL, BASELINE, MODEL = "base_model", "baseline_model", "model"
-"""The names of a Trainer's input from the stage before, of the Evaluator's model in service, and of
-the model of either."""
 
 _SUCCESSFUL = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _OF_THE_MAKING = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
@@ -46,11 +43,12 @@ def by_content(checksums: Checksums) -> Iterator[None]:
     def get_cache_context(*args: Any, input_artifacts: Any = None, **kwargs: Any) -> Any:
         known = {key: list(map(told, each)) for key, each in (input_artifacts or {}).items()}
         models, in_service = (
-            [each.mlmd_artifact.uri for each in known.get(key, ())] for key in (MODEL, BASELINE)
+            [each.mlmd_artifact.uri for each in known.get(key, ())]
+            for key in (MODEL_KEY, BASELINE_MODEL_KEY)
         )
         # `pipeline.evaluation.Executor` does not measure a model against itself.
         if models == in_service:
-            known.pop(BASELINE, None)
+            known.pop(BASELINE_MODEL_KEY, None)
         return original(*args, input_artifacts=known, **kwargs)
 
     cache_utils.get_cache_context = get_cache_context
@@ -131,20 +129,20 @@ def predicted_hits(
     models: dict[str, str] = {}
     newest = _executions(store, lineage, running)[0]
     shared = content(newest, mlmd.Event.INPUT)
-    shared.pop(BASE_MODEL, None)
+    shared.pop(BASE_MODEL_KEY, None)
     for node in (each.pipeline_node for each in nodes):
         read = dict(shared)
         # To ask a map of messages for a key that is not there would add it to the node.
-        if BASE_MODEL in node.inputs.inputs:
-            (channel,) = node.inputs.inputs[BASE_MODEL].channels
-            read[BASE_MODEL] = models.get(channel.producer_node_query.id, "")
+        if BASE_MODEL_KEY in node.inputs.inputs:
+            (channel,) = node.inputs.inputs[BASE_MODEL_KEY].channels
+            read[BASE_MODEL_KEY] = models.get(channel.producer_node_query.id, "")
         for execution in _executions(store, lineage, node.node_info.id):
             if not _is_of(execution, node):
                 continue
             found = content(execution, mlmd.Event.INPUT)
             left = content(execution, mlmd.Event.OUTPUT)
-            if found and found.items() <= read.items() and MODEL in left:
-                models[node.node_info.id] = left[MODEL]
+            if found and found.items() <= read.items() and MODEL_KEY in left:
+                models[node.node_info.id] = left[MODEL_KEY]
                 break
     return set(models)
 

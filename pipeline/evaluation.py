@@ -12,15 +12,13 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import util
 from tfx import types
 from tfx.components.evaluator import executor as evaluator
+from tfx.types.standard_component_specs import BASELINE_MODEL_KEY, MODEL_KEY
 from tfx.utils import path_utils
 
 from keras_ae import contract as c
 from keras_ae.comparison.statistics import LEAST
 from pipeline import staging
 from pipeline.components.pusher.executor import model_digest
-
-MODEL, BASELINE = "model", "baseline_model"
-"""The Evaluator's inputs: what it measures, and what is in service."""
 
 MEAN_PSNR = "mean_psnr"
 MEAN_SSIM = "mean_ssim"
@@ -125,9 +123,11 @@ class Executor(evaluator.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Evaluates, with the model in service if there is another one."""
-        in_service = input_dict.get(BASELINE)
-        if in_service and _digest(in_service) == _digest(input_dict[MODEL]):
-            input_dict = {key: each for key, each in input_dict.items() if key != BASELINE}
+        in_service = input_dict.get(BASELINE_MODEL_KEY)
+        if in_service and _digest(in_service) == _digest(input_dict[MODEL_KEY]):
+            input_dict = {
+                key: each for key, each in input_dict.items() if key != BASELINE_MODEL_KEY
+            }
         super().Do(input_dict, output_dict, exec_properties)
 
 

@@ -54,7 +54,7 @@ class Executor(base_executor.BaseExecutor):
                     reason = _compare(folder, input_dict, exec_properties, place / EXPECTED)
                 _mark(blessing, place, blessed=not reason, reason=reason)
         finally:
-            # One that began for a model that need not be compared.
+            # The one that began ahead, if the model need not be compared.
             server.close()
 
 

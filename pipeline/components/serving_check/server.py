@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Check:
-    """A program that has begun to serve a SavedModel, and waits to be told what to compare.
+    """A program that serves a SavedModel, and waits for the file of the answers to compare.
 
-    It finds our packages, and does not outlive `close` nor this process, nor does what it started:
-    it stops that when it is asked to end.
+    It finds our packages, and neither it nor its server outlives `close` or this process: on
+    SIGTERM it stops its server.
 
     Args:
         command: of the program, see `ServingCheck`.
@@ -40,8 +40,8 @@ class Check:
     def compare(self, expected: Path) -> str:
         """What differs from the answers in an NPZ file, in a line; empty if nothing does."""
         try:
-            told = f"{json.dumps(str(expected))}\n"
-            _, errors = self._process.communicate(told, timeout=TIMEOUT)
+            line = f"{json.dumps(str(expected))}\n"
+            _, errors = self._process.communicate(line, timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             return f"the check of the served model did not end within {TIMEOUT} s"
         if self._process.returncode == 0:
@@ -55,9 +55,11 @@ class Check:
 
     def close(self) -> None:
         """Ends it, and what it started."""
-        # Its server may outlive it where it was killed.
+        status = self._process.poll()
         with self._process, suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            # One that was killed may have left its server; one that ended by itself has not.
+            if status is None or status < 0:
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 _command: list[str] = []
