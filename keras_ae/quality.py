@@ -113,5 +113,10 @@ def _blur() -> Any:
     """`metrics.blur` as a function that a graph holds once for all scales and signatures."""
     import tensorflow as tf
 
-    planes = tf.TensorSpec((None, None, None, None), tf.float32)
-    return tf.function(metrics.blur, input_signature=[planes], autograph=False)
+    # A copy for each call would take TensorFlow a third longer to prepare `score`.
+    return tf.function(
+        metrics.blur,
+        input_signature=[tf.TensorSpec((None, None, None, None), tf.float32)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )

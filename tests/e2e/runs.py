@@ -24,7 +24,7 @@ ENVIRONMENT = {
 }
 """Of each run."""
 MODEL = ("--preset", "tiny", "--seed", "1", "--tile", "64")
-LONG = 200
+LONG = 120
 """Epochs of the stage that is long enough to be hit again and again."""
 FLAGS = (*MODEL, "--budgets", f"1,{LONG}")
 IN_PROCESS = "tests.e2e.runs:check_in_process"

@@ -53,7 +53,7 @@ from keras_ae.backends import jax as backend
 if mode != "one":
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
 results = {}
-for batch_size, fits in ((8, False), (5, False), (8, True)):
+for batch_size, fits in ((8, False), (3, False), (8, True)):
     backend._fits = lambda tiles: fits
     losses, ladder = train(batch_size, *folders)
     devices = ladder.model.trainable_variables[0].value.sharding.device_set
@@ -75,7 +75,8 @@ from contextlib import nullcontext
 for name in ("one", "devices"):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope() if name == "devices" else nullcontext():
-        results = {batch_size: train(batch_size, *sys.argv[1:])[0] for batch_size in (8, 5)}
+        # Of three tiles one device has two.
+        results = {batch_size: train(batch_size, *sys.argv[1:])[0] for batch_size in (3,)}
     print(json.dumps(results))
 """
 )

@@ -203,15 +203,31 @@ def test_a_stage_that_is_asked_to_stop_saves_and_says_so(ladder, images, tmp_pat
 
 
 class Hungry(ConvAutoencoder):
-    """Asks for 64 TB where it gets more than `most` tiles."""
+    """Lacks memory where it gets more than `most` tiles."""
 
     most = 3
 
     def call(self, images, training=False):
         outputs = super().call(images, training=training)
         if images.shape[0] is not None and images.shape[0] > self.most:
-            outputs += tf.reduce_sum(tf.random.uniform((2**44,)))
+            outputs += self.excess()
         return outputs
+
+    def excess(self):
+        """Fails as an allocation does, which TensorFlow would first wait ten seconds for."""
+        return tf.reduce_sum(tf.py_function(self._fail, [], tf.float32))
+
+    def _fail(self):
+        raise MemoryError
+
+
+class Starving(Hungry):
+    """Asks for 64 TB."""
+
+    most = 0
+
+    def excess(self):
+        return tf.reduce_sum(tf.random.uniform((2**44,)))
 
 
 def tiny_ladder(images, kind=ConvAutoencoder) -> Ladder:
@@ -265,9 +281,8 @@ def test_steps_before_one_that_failed_are_not_made_twice(plenty, often, monkeypa
     np.testing.assert_allclose(ladder.losses, losses, rtol=1e-5)
 
 
-def test_where_one_tile_is_too_much_the_error_names_what_was_asked_for(images, monkeypatch):
-    monkeypatch.setattr(Hungry, "most", 0)
-    ladder = tiny_ladder(images, Hungry)
+def test_where_one_tile_is_too_much_the_error_names_what_was_asked_for(images):
+    ladder = tiny_ladder(images, Starving)
     ladder.at_once = 1
     words = r"one tile of 32x32 at a time is too much .*: OOM when allocating .*17592186044416"
     with pytest.raises(TrainingError, match=words):

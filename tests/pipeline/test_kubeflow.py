@@ -145,22 +145,19 @@ def test_beam_s_engine_reaches_the_steps_on_beam(compiled):
 
 
 def test_the_same_flags_give_the_same_bytes_in_any_process_and_folder(tmp_path):
-    texts = []
-    for seed in ("0", "1"):
-        place = tmp_path / seed
-        place.mkdir()
-        done = subprocess.run(
-            [sys.executable, ROOT / "pipeline" / "run_kubeflow.py", *ALL, "--output", "p.yaml"],
-            cwd=place,
-            env={"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": seed, "HOME": str(place)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        assert done.stdout.splitlines() == [
-            "compiled: p.yaml",
-            "parameters of a run: data, data_fingerprint, preset, seed",
-        ]
-        texts.append((place / "p.yaml").read_bytes())
-    assert texts[0] == texts[1]
+    seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
+    done = subprocess.run(
+        [sys.executable, ROOT / "pipeline" / "run_kubeflow.py", *ALL, "--output", "p.yaml"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": seed, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "compiled: p.yaml",
+        "parameters of a run: data, data_fingerprint, preset, seed",
+    ]
+    arguments = parse_arguments([*ALL, "--output", "p.yaml"])
+    assert (tmp_path / "p.yaml").read_text() == kubeflow.compiled(arguments)
