@@ -26,24 +26,23 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks.machine import machine
-from keras_ae import linear, presets
-from keras_ae.comparison import compare
+from keras_ae import presets
+from keras_ae.comparison.compare import compare
 from keras_ae.contract import SPLITS
-from keras_ae.datasets.sources import open_source
+from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
-from keras_ae.export import export
-from keras_ae.models import ConvAutoencoder
+from keras_ae.models import linear
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.models.layers import to_float
+from keras_ae.saved_model.export import export
 from keras_ae.scores import Layout, Sums
-from keras_ae.tiles import to_float
-from pipeline.components.budget_comparison import served
-from pipeline.components.budget_comparison.codecs import score_codecs
-from pipeline.components.budget_comparison.floors import Floors, psnr_of
-from pipeline.components.budget_comparison.lines import Lines
-from pipeline.components.budget_comparison.models import Models, compared
-from pipeline.components.budget_comparison.reading import pixels, read
-from pipeline.components.budget_comparison.scoring import Scores, score
-from pipeline.components.image_example_gen.examples import to_example
-from pipeline.engines import DIRECT, beam_arguments
+from keras_ae.scoring.codecs import score_codecs
+from keras_ae.scoring.floors import Floors, psnr_of
+from keras_ae.scoring.models import Models, compared, forget, load
+from keras_ae.scoring.reading import pixels, read
+from pipeline.components.budget_comparison.scoring import Lines, Scores, score
+from pipeline.components.image_example_gen.writing import to_example
+from pipeline.runners.beam.engines import DIRECT, beam_arguments
 
 BUDGETS = (10, 100, 500, 1000, 2000)
 LAYOUT = Layout(BUDGETS, {"model": 1})
@@ -159,7 +158,7 @@ def _repeated(work: Callable[[], object]) -> Callable[[], object]:
 
 def _parts(place: Path, count: int) -> dict[str, float]:
     """What each part takes alone; in scoring they go on side by side."""
-    models = served.load(_models(place), CHANNELS)
+    models = load(_models(place), CHANNELS)
     floors = psnr_of(_floors(place), CHANNELS)
     table, size = next(Models(_models(place), _floors(place), CHANNELS).score(_file(place, "test")))
     file = _file(place, "test")
@@ -183,8 +182,8 @@ def _parts(place: Path, count: int) -> dict[str, float]:
 
 
 def _loading(place: Path) -> float:
-    served.forget()
-    return _seconds(lambda: served.load(_models(place), CHANNELS))
+    forget()
+    return _seconds(lambda: load(_models(place), CHANNELS))
 
 
 def _fit_global(images: list[np.ndarray]) -> str:

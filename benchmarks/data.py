@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from keras_ae.contract import SPLITS
-from keras_ae.datasets import images, sources
+from keras_ae.datasets.images import normalize
+from keras_ae.datasets.sources import base
 
 HELD_OUT = 0.1
 
@@ -19,8 +20,9 @@ def load(data: str, limit: int | None = None) -> dict[str, list[np.ndarray]]:
             half of that for val and one for test; or an .npy file of them, uint8 [N, H, W, 3].
         limit: take no more than so many images, chosen at random.
     """
-    if data == sources.SAMPLE:
-        from keras_ae.datasets import sample_photos as sample
+    if data == base.SAMPLE:
+        from keras_ae.datasets.sources import sample_photos as sample
+        from keras_ae.datasets.sources.open import open_source
 
         return {
             split: [np.asarray(Image.open(sample.path_of(name)).convert("RGB")) for name in names]
@@ -29,9 +31,9 @@ def load(data: str, limit: int | None = None) -> dict[str, list[np.ndarray]]:
     if Path(data).suffix == ".npy":
         every = list(np.load(data, allow_pickle=False))
     else:
-        source = sources.open_source(data)
+        source = open_source(data)
         records = [record for shard in source.shards() for record in source.read(shard)]
-        every = [images.decode(record.data, 3) for record in records]
+        every = [normalize.decode(record.data, 3) for record in records]
     order = np.random.default_rng(0).permutation(len(every))[:limit]
     held = max(1, round(len(order) * HELD_OUT / 2))
     parts = np.split(order, [len(order) - 2 * held, len(order) - held])

@@ -21,10 +21,11 @@ import numpy as np
 from benchmarks import data
 from benchmarks.machine import machine
 from benchmarks.quality import floor_psnr, measure
-from keras_ae import budgets, linear, presets
-from keras_ae.models import PRECISIONS, ConvAutoencoder
-from keras_ae.tiles import Tiles
-from keras_ae.training import Ladder, begin
+from keras_ae import budgets, presets
+from keras_ae.datasets.tiles import Tiles
+from keras_ae.models import linear
+from keras_ae.models.autoencoder import PRECISIONS, ConvAutoencoder
+from keras_ae.training.ladder import Ladder, begin
 
 
 def main() -> None:

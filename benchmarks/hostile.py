@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from keras_ae import contract as c
-from serving.protos import predict_pb2, tensor_pb2, types_pb2
-from serving.tensors import to_proto
+from serving.wire.protos import predict_pb2, tensor_pb2, types_pb2
+from serving.wire.tensors import to_proto
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SIZES = (0, 1, 2, 3, 7, 8, 64, -1, 2**31, 2**40, 2**62)

@@ -11,7 +11,7 @@ from keras_ae.presets import Preset
 
 
 class Residual(nn.Module):
-    """`keras_ae.layers.residual_block`."""
+    """`keras_ae.models.layers.residual_block`."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -31,9 +31,9 @@ import psutil
 from PIL import Image
 
 from benchmarks.machine import machine
-from keras_ae.datasets import sample_photos, storage
-from keras_ae.datasets.sources import open_source
-from pipeline.engines import DIRECT, beam_arguments
+from keras_ae.datasets.sources import sample_photos, storage
+from keras_ae.datasets.sources.open import open_source
+from pipeline.runners.beam.engines import DIRECT, beam_arguments
 
 WAYS = {
     "1 core": (1, beam_arguments(DIRECT, 1, [])),

@@ -12,7 +12,7 @@ import numpy as np
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.model_files import MODEL, STATE
+from pipeline.runtime.artifacts import MODEL, STATE
 
 _OF_A_RUN = ("seconds", "per_second", "created", "command", "id", "uri")
 """Ends of the names of what two runs that are alike differ in: times, places, numbers."""

@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks.kill_log import Log, repeated
 from benchmarks.kill_outcome import differences, strays
 from benchmarks.kill_run import Run
-from keras_ae.datasets.sample_photos import SPLITS, path_of
+from keras_ae.datasets.sources.sample_photos import SPLITS, path_of
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = "3,200"

@@ -18,11 +18,12 @@ import dataclasses
 
 from benchmarks import data
 from benchmarks.machine import machine
-from keras_ae import budgets, linear, presets
-from keras_ae.models import PRECISIONS, ConvAutoencoder
-from keras_ae.scoring import mean_psnr
-from keras_ae.tiles import Draws, Tiles
-from keras_ae.training import Ladder
+from keras_ae import budgets, presets
+from keras_ae.datasets.tiles import Draws, Tiles
+from keras_ae.models import linear
+from keras_ae.models.autoencoder import PRECISIONS, ConvAutoencoder
+from keras_ae.training.ladder import Ladder
+from keras_ae.training.validation import mean_psnr
 
 PARTS = ("average", "pca", "flips", "turns", "permutations")
 

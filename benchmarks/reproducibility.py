@@ -156,10 +156,11 @@ def train(preset: str, budget: int, before: str, after: Path) -> dict[str, Any]:
     """
     from benchmarks import data
     from benchmarks.machine import machine
-    from keras_ae import linear, presets
-    from keras_ae.scoring import mean_psnr
-    from keras_ae.tiles import Tiles
-    from keras_ae.training import begin
+    from keras_ae import presets
+    from keras_ae.datasets.tiles import Tiles
+    from keras_ae.models import linear
+    from keras_ae.training.ladder import begin
+    from keras_ae.training.validation import mean_psnr
 
     images = data.load("sample")
     moments = linear.patch_moments(images["train"], presets.STRIDE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.client import ReconstructionClient
+from serving.client.blocking import ReconstructionClient
 
 
 @dataclasses.dataclass(frozen=True)

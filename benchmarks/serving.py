@@ -27,9 +27,10 @@ from benchmarks.machine import machine
 from benchmarks.servers import cpu_seconds, local_server
 from benchmarks.training import make_model
 from keras_ae import contract as c
-from keras_ae import linear, presets
-from keras_ae.export import export
-from serving.client import ReconstructionClient
+from keras_ae import presets
+from keras_ae.models import linear
+from keras_ae.saved_model.export import export
+from serving.client.blocking import ReconstructionClient
 
 TILE, PHOTOGRAPH = 64, (768, 512)
 COUNTS, CONCURRENCIES = (1, 32), (1, 8, 32)

@@ -31,7 +31,7 @@ import psutil
 from PIL import Image
 
 from benchmarks.servers import free_port
-from serving.client import ReconstructionClient
+from serving.client.blocking import ReconstructionClient
 
 GROWTH = 0.05
 WARM_UP = 0.1
@@ -59,7 +59,7 @@ def main() -> None:
 
 def write_images(folder: Path, number: int) -> None:
     """Twelve parts of photographs, which are others for each number."""
-    from keras_ae.datasets.sample_photos import path_of
+    from keras_ae.datasets.sources.sample_photos import path_of
 
     folder.mkdir(exist_ok=True)
     for i, name in enumerate(PHOTOGRAPHS):

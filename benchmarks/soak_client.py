@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks import hostile
 from keras_ae import contract as c
-from serving.client import ReconstructionClient
-from serving.protos import prediction_service_pb2_grpc
-from serving.tensors import to_array
+from serving.client.blocking import ReconstructionClient
+from serving.wire.protos import prediction_service_pb2_grpc
+from serving.wire.tensors import to_array
 
 PAUSE, TIMEOUT = 0.2, 60.0
 SIZES = ((48, 64), (64, 64), (77, 131))

@@ -26,13 +26,14 @@ from tfx.proto import transform_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from keras_ae import contract as c
-from keras_ae import linear, presets
-from keras_ae.datasets.images import decode
-from keras_ae.datasets.sources import open_source
-from keras_ae.export import export
-from keras_ae.models import ConvAutoencoder
+from keras_ae import presets
+from keras_ae.datasets.images.normalize import decode
+from keras_ae.datasets.sources.open import open_source
+from keras_ae.models import linear
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.saved_model.export import export
 from keras_ae.scores import MODEL, Layout
-from pipeline.components.budget_comparison.floors import Floors
+from keras_ae.scoring.floors import Floors
 from pipeline.components.budget_comparison.scoring import score
 from pipeline.components.image_example_gen import executor as ingest_executor
 

@@ -35,8 +35,8 @@ from benchmarks.servers import local_server
 from benchmarks.serving import untrained
 from keras_ae import contract as c
 from keras_ae import presets
-from serving.protos import predict_pb2, prediction_service_pb2_grpc
-from serving.tensors import to_array, to_proto
+from serving.wire.protos import predict_pb2, prediction_service_pb2_grpc
+from serving.wire.tensors import to_array, to_proto
 
 TIMEOUT = 60
 BATCH = 16

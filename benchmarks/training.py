@@ -22,10 +22,11 @@ import tensorflow as tf
 
 from benchmarks import data
 from benchmarks.machine import machine
-from keras_ae import linear, presets
-from keras_ae.models import ConvAutoencoder
-from keras_ae.tiles import Tiles
-from keras_ae.training import Ladder
+from keras_ae import presets
+from keras_ae.datasets.tiles import Tiles
+from keras_ae.models import linear
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.training.ladder import Ladder
 
 
 def main() -> None:

@@ -1,10 +1,19 @@
-"""Scores of images: exact sums over all of them, and a table of as many as statistics need."""
+"""Scores of images: exact sums over all, a table for statistics; and the files of a comparison."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+
+COMPARISON: Final = "comparison.json"
+IMAGES: Final = "images.jsonl"
+"""One line for each image, with its scores."""
+PICTURES: Final = "pictures"
+"""Folder of what the report shows, as `PICTURES_INDEX` in it lists."""
+PICTURES_INDEX: Final = "pictures.json"
+VERSION: Final = 1
+"""Of `comparison.json`; it changes when a program that read the one before would go wrong."""
 
 METRICS = ("mse", "psnr", "ssim", "ms_ssim")
 FLOORS = ("patch_pca", "global_pca")

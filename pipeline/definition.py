@@ -16,9 +16,9 @@ from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
 from keras_ae.errors import ConfigurationError
+from keras_ae.saved_model.tiling import TILE
 from keras_ae.scores import BASELINE
-from keras_ae.search_space import SearchSpace
-from keras_ae.tiling import TILE
+from keras_ae.tuning.search_space import SearchSpace
 from pipeline import evaluation
 from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import BudgetComparison
@@ -28,7 +28,7 @@ from pipeline.components.report.component import Report
 from pipeline.components.serving_check.component import ServingCheck
 from pipeline.components.stage_trainer.component import StageTrainer
 from pipeline.evaluation import Limits, eval_config
-from pipeline.fingerprint import source_fingerprint
+from pipeline.runtime.fingerprint import source_fingerprint
 
 
 def create_pipeline(
@@ -68,7 +68,7 @@ def create_pipeline(
     Args:
         pipeline_name: name under which results are cached; also the lineage of what is pushed.
         pipeline_root: where artifacts go.
-        data: what `keras_ae.datasets.sources.open_source` takes, or a runtime parameter.
+        data: what `keras_ae.datasets.sources.open.open_source` takes, or a runtime parameter.
         data_fingerprint: digest of the data's content, so that a change of it is noticed, or a
             runtime parameter.
         push_destination: folder of the version folders.

@@ -17,8 +17,8 @@ from tfx.utils import path_utils
 
 from keras_ae import contract as c
 from keras_ae.comparison.statistics import LEAST
-from pipeline import staging
-from pipeline.components.pusher.executor import model_digest
+from pipeline.runtime import artifacts
+from pipeline.runtime.artifacts import model_digest
 
 MEAN_PSNR = "mean_psnr"
 MEAN_SSIM = "mean_ssim"
@@ -113,7 +113,8 @@ def _may_fall(drop: float) -> config_pb2.MetricThreshold:
 class Executor(evaluator.Executor):
     """TFX's Evaluator, which measures a model that is in service already against the floor only.
 
-    It would not differ from itself, and `pipeline.caching` so finds what it was measured before.
+    It would not differ from itself, and the local runner's cache so finds what it was measured
+    before.
     """
 
     def Do(  # noqa: N802
@@ -132,7 +133,7 @@ class Executor(evaluator.Executor):
 
 
 def _digest(models: list[types.Artifact]) -> str:
-    with staging.fetched(path_utils.serving_model_path(models[0].uri)) as folder:
+    with artifacts.fetched(path_utils.serving_model_path(models[0].uri)) as folder:
         return model_digest(folder)
 
 

@@ -6,13 +6,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from keras_ae import contract as c
-from keras_ae.datasets.decoding import decode_stored
+from keras_ae.datasets.images.decoding import decode_stored
 
 PATCH_MOMENTS = "patch_moments"
 
 
 def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
-    """Sums the products of the pixels of each patch, as `keras_ae.linear.patch_moments` does.
+    """Sums the products of the pixels of each patch, as `linear.patch_moments` does.
 
     Args:
         inputs: the features of an image; `image/encoded` is string [N, 1].

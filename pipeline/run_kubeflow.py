@@ -11,9 +11,11 @@ from typing import Any
 # As a script its own folder comes first on the path, where the packages are not.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
-from keras_ae.datasets import sources
+from keras_ae.datasets.sources import base
 from keras_ae.errors import ConfigurationError, KerasAEError
-from pipeline import cluster, engines, flags, kubeflow
+from pipeline.runners import flags
+from pipeline.runners.beam import engines
+from pipeline.runners.kubeflow import cluster, runner
 
 PROGRAM = "pipeline/run_kubeflow.py"
 _OF_SUBMISSION = (
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        kubeflow.run(arguments)
+        runner.run(arguments)
     except KerasAEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -151,7 +153,7 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
     volumes = [cluster.mount(volume).path for volume in arguments.volume]
     for name in ("data", "push_dir", "checkpoints", "incumbent_uri"):
         place = getattr(arguments, name)
-        if name == "data" and (place == sources.SAMPLE or place.startswith(sources.TFDS_PREFIX)):
+        if name == "data" and (place == base.SAMPLE or place.startswith(base.TFDS_PREFIX)):
             continue
         if place and not _seen(place, volumes):
             parser.error(
@@ -171,7 +173,7 @@ def _command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     """The command line that compiles this again, without what each run may be given anew."""
     defaults = parser.parse_args(["--image=", "--pipeline-root=gs://bucket/root"])
     defaults.image = defaults.pipeline_root = None
-    leave = {*_OF_SUBMISSION, *kubeflow.runtime_parameters(arguments)}
+    leave = {*_OF_SUBMISSION, *runner.runtime_parameters(arguments)}
     own = {name: value for name, value in vars(arguments).items() if name not in leave}
     return flags.command(PROGRAM, defaults, argparse.Namespace(**own))
 

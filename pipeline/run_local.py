@@ -8,9 +8,11 @@ from pathlib import Path
 # As a script its own folder comes first on the path, where the packages are not.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
-from keras_ae.datasets import sources
+from keras_ae.datasets.sources.open import check
 from keras_ae.errors import ConfigurationError, KerasAEError
-from pipeline import console, engines, flags, signals
+from pipeline.runners import flags
+from pipeline.runners.beam import engines
+from pipeline.runtime import console, signals
 
 PROGRAM = "pipeline/run_local.py"
 
@@ -87,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     # TensorFlow looks at URIs, and has much to say that nobody asked for.
     with console.logs_to(Path(os.devnull)):
-        sources.check(arguments.data)
+        check(arguments.data)
     chosen = arguments.beam_runner, arguments.workers, arguments.beam_options
     arguments.beam_arguments = engines.beam_arguments(*chosen)
     if arguments.beam_runner == engines.DATAFLOW:
@@ -97,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     # The pipeline trains on TensorFlow, whatever the library is set to elsewhere.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from pipeline.local import run
+    from pipeline.runners.local.runner import run
 
     run(arguments)
 

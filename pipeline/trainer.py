@@ -1,4 +1,4 @@
-"""The Trainer's side of one stage: FnArgs in, `keras_ae.training` at work, a Model artifact out."""
+"""The Trainer's side of one stage: FnArgs in, a ladder that climbs, a Model artifact out."""
 
 import dataclasses
 import json
@@ -11,16 +11,18 @@ import keras
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from keras_ae import linear, presets, search_space
+from keras_ae import presets
 from keras_ae.datasets.streaming import StoredImages
-from keras_ae.export import Exporter
+from keras_ae.models import linear
 from keras_ae.presets import Preset
-from keras_ae.scoring import mse_of_each
-from keras_ae.training import Ladder, begin
-from pipeline import console, held, plan, signals, staging
-from pipeline.inputs import TrainingImages, digest, files_of, read_moments
-from pipeline.model_files import FLOOR, MODEL, STATE, SUMMARY
-from pipeline.surroundings import surroundings
+from keras_ae.saved_model.export import Exporter
+from keras_ae.training.ladder import Ladder, begin
+from keras_ae.training.validation import mse_of_each
+from keras_ae.tuning import search_space
+from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
+from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
+from pipeline.runtime.environment import surroundings
+from pipeline.training_data import TrainingImages, digest, files_of, read_moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,26 +66,27 @@ def run_fn(fn_args: FnArgs) -> None:
     data = digest("", files_of(fn_args.train_files))
     foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
-        held.release()
+        ladder_cache.release()
     # It exports with one size of tiles, which is no part of what it trains.
     name = f"{foot}, tile {config.tile}"
-    exported = held.take(name)
+    exported = ladder_cache.take(name)
     images.tell(loudly=exported is None)
     if exported is None:
         floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
         ladder = _begin(config, preset, batch_size, images, floor)
-        exported = held.Exported(ladder, Exporter(ladder.model, floor=floor, tile=config.tile))
+        exporter = Exporter(ladder.model, floor=floor, tile=config.tile)
+        exported = ladder_cache.Exported(ladder, exporter)
     ladder, exporter = exported
     with ExitStack() as stack:
         before = []
         if config.start:
-            state = staging.below(staging.parent(fn_args.base_model), STATE)
-            before.append(stack.enter_context(staging.fetched(state)))
+            state = artifacts.below(artifacts.parent(fn_args.base_model), STATE)
+            before.append(stack.enter_context(artifacts.fetched(state)))
             ladder.restore(before[0])
-        held.keep(name, exported)
+        ladder_cache.keep(name, exported)
         key = digest(data + _settings(config, preset, batch_size, images.streamed), before)
         checkpoint, keep = stack.enter_context(
-            staging.kept(staging.below(config.checkpoints, f"{key}.npz"))
+            artifacts.kept(artifacts.below(config.checkpoints, f"{key}.npz"))
         )
         forecast = plan.forecast(config.preset, config.seed, config.stop)
         writer = tf.summary.create_file_writer(fn_args.model_run_dir)
@@ -101,7 +104,7 @@ def run_fn(fn_args: FnArgs) -> None:
         for line in forecast.at_end(ladder):
             _say(line)
         # Uploaded, where that is to be done, before the checkpoint goes.
-        place = stack.enter_context(staging.written(staging.parent(fn_args.serving_model_dir)))
+        place = stack.enter_context(artifacts.written(artifacts.parent(fn_args.serving_model_dir)))
         _save(ladder, exporter, fn_args, config, place)
         facts = {
             **dataclasses.asdict(summary),
@@ -136,7 +139,7 @@ def _save(
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
         val_mse = mse_of_each(model, (image for _, image in val_images))
         model.save(place / MODEL)
-        exporter.write(place / staging.name(fn_args.serving_model_dir), val_mse)
+        exporter.write(place / artifacts.name(fn_args.serving_model_dir), val_mse)
 
 
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:

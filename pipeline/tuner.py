@@ -1,4 +1,4 @@
-"""The Tuner's side of a search: FnArgs in, a tuner of `keras_ae.tuning` out."""
+"""The Tuner's side of a search: FnArgs in, a tuner of `keras_ae.tuning.tuner` out."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ import numpy as np
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from keras_ae import linear, tuning
 from keras_ae.datasets.streaming import StoredImages
-from pipeline import console, staging
-from pipeline.inputs import TrainingImages, digest, files_of, read_moments
+from keras_ae.models import linear
+from keras_ae.tuning import tuner as search
+from pipeline.runtime import artifacts, console
+from pipeline.training_data import TrainingImages, digest, files_of, read_moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +63,10 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     files = files_of([*fn_args.train_files, *fn_args.eval_files])
     # The working folder that TFX gives does not outlive a failure.
     name = digest(f"{config.fingerprint} {images.streamed}", files)
-    tuner = tuning.tuner(
+    tuner = search.tuner(
         lambda batch_size: images.tiles(config.stride, batch_size, config.seed),
         _ValImages(fn_args.eval_files, config.channels),
-        directory=staging.below(config.checkpoints, f"tuning-{name}"),
+        directory=artifacts.below(config.checkpoints, f"tuning-{name}"),
         preset=config.preset,
         trials=config.trials,
         epochs=config.epochs,

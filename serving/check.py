@@ -23,8 +23,8 @@ import numpy as np
 
 from keras_ae import contract as c
 from keras_ae.errors import DataError, KerasAEError, ServerError
-from serving.client import ReconstructionClient
-from serving.images import encode_png
+from serving.client.blocking import ReconstructionClient
+from serving.client.images import encode_png
 
 BINARY: Final = "tensorflow_model_server"
 TOLERANCE: Final = 1

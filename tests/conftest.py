@@ -64,7 +64,7 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
 @pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
     """Three photographs, uint8 [H, W, 3]."""
-    from keras_ae.datasets.sample_photos import path_of
+    from keras_ae.datasets.sources.sample_photos import path_of
 
     names = ("skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg")
     return [np.asarray(Image.open(path_of(name)).convert("RGB")) for name in names]
@@ -105,6 +105,27 @@ def encode():
         return buffer.getvalue()
 
     return encoded
+
+
+@pytest.fixture
+def write_examples(tmp_path, encode):
+    """Writes images as ingest does, in two files: write_examples(images) -> pattern, PNGs."""
+
+    import tensorflow as tf
+
+    from keras_ae.datasets.sources.base import Record
+    from pipeline.components.image_example_gen.writing import to_example
+
+    def written(images):
+        encoded = [encode(image, "PNG") for image in images]
+        for part in (0, 1):
+            path = str(tmp_path / f"part-{part}.gz")
+            with tf.io.TFRecordWriter(path, options="GZIP") as writer:
+                for i in range(part, len(images), 2):
+                    writer.write(to_example(Record(f"{i}.png", encoded[i]), images[i].shape[2]))
+        return str(tmp_path / "part-*.gz"), encoded
+
+    return written
 
 
 @pytest.fixture(scope="module")

@@ -29,10 +29,10 @@ for name in ("tensorflow", "tensorflow_datasets", "tfx", "apache_beam"):
     sys.modules[name] = None
 import numpy as np
 import keras_ae
-from keras_ae import linear
-from keras_ae.models import ConvAutoencoder
-from keras_ae.tiles import Tiles
-from keras_ae.training import Ladder
+from keras_ae.models import linear
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.datasets.tiles import Tiles
+from keras_ae.training.ladder import Ladder
 image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 model = ConvAutoencoder()
 linear.set_linear_path(model, linear.fit(linear.patch_moments([image], 8), 8))

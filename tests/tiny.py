@@ -14,9 +14,9 @@ VAL_MSE = [0.0001, 0.001, 0.01, 0.1]
 def make(folder: Path, images: list[np.ndarray], *, lively: bool = False) -> None:
     """Writes what a Trainer does, `Format-Serving` and `model.keras`, of a model that starts from
     PCA, or with a residual path that adds to it."""
-    from keras_ae import linear
-    from keras_ae.export import export
-    from keras_ae.models import ConvAutoencoder
+    from keras_ae.models import linear
+    from keras_ae.models.autoencoder import ConvAutoencoder
+    from keras_ae.saved_model.export import export
 
     model = ConvAutoencoder(TINY, images[0].shape[2])
     pca = linear.fit(linear.patch_moments(images, 8), 8)

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_ae.comparison import statistics
-from keras_ae.comparison.files import COMPARISON, VERSION
 from keras_ae.comparison.split import number
 from keras_ae.contract import TEST
 from keras_ae.errors import DataError
-from keras_ae.scores import MODEL
+from keras_ae.scores import COMPARISON, MODEL, VERSION
 
 METRICS = ("psnr", "ssim")
 

@@ -8,9 +8,19 @@ from typing import Any
 import numpy as np
 
 from keras_ae import contract as c
-from keras_ae.datasets.decoding import decode_stored
+from keras_ae.datasets.images.decoding import decode_stored
+from keras_ae.datasets.tiles import (
+    CROPS,
+    Draws,
+    batch_sizes,
+    cut,
+    draw,
+    grow,
+    tile_counts,
+    tile_size,
+)
 from keras_ae.errors import DataError
-from keras_ae.tiles import CROPS, TILE, Draws, batch_sizes, cut, draw, grow, tile_counts, tile_size
+from keras_ae.presets import TILE
 
 BUFFER_BYTES = 256 * 2**20
 """Tiles that wait to be drawn at random: 21,845 of 64x64 RGB."""
@@ -117,7 +127,7 @@ class StoredImages:
 
 
 class StreamedTiles:
-    """The tiles of `keras_ae.tiles.Tiles`, cut from images that are decoded anew in each epoch.
+    """The tiles of `Tiles`, cut from images that are decoded anew in each epoch.
 
     An epoch holds the very tiles that `Tiles` makes of the same images in the order of their
     sources, in another order: files are shuffled, some are read at once, and tiles pass through a

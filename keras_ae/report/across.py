@@ -8,9 +8,17 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from keras_ae.report.axes import legend, legend_line, log_axis
+from keras_ae.report.drawing import (
+    COLOURS,
+    WIDE,
+    Geometry,
+    Margins,
+    draw,
+    legend,
+    legend_line,
+    log_axis,
+)
 from keras_ae.report.page import environment
-from keras_ae.report.svg import COLOURS, WIDE, Geometry, Margins, draw
 
 STYLES = (("train", "o"), ("val", "^"), ("test", "s"), ("base", "D"), ("ink", "v"), ("soft", "P"))
 """Colour and marker of each run; a seventh one looks like the first, with dashes."""

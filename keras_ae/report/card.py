@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_ae.contract import SPLITS
-from keras_ae.report.numbers import count, size
+from keras_ae.report.formatting import count, size
 
 Rows = list[tuple[str, str]]
 

@@ -1,16 +1,35 @@
-"""The report's other figures: losses, and the codecs beside the model."""
+"""The report's figures: PSNR and losses over epochs, and the codecs beside the model."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from keras_ae.report.axes import DASHES, legend, legend_line, log_axis, mark_chosen
-from keras_ae.report.svg import COLOURS, Geometry, Margins, draw
+from keras_ae.contract import SPLITS, TEST, VAL
+from keras_ae.report.drawing import (
+    COLOURS,
+    DASHES,
+    WIDE,
+    Geometry,
+    Margins,
+    draw,
+    legend,
+    legend_line,
+    log_axis,
+    mark_chosen,
+)
+
+MARKERS = {"train": "o", "val": "^", "test": "s", "base": "D"}
+_ASIDE = {"train": -6.0, "val": -2.0, "test": 2.0, "base": 6.0}
+"""Pixels that a line is drawn aside, so that its intervals hide no others."""
+_WHOLE, _BEYOND = (0, (1, 3)), (0, (2, 2))
+
+Point = tuple[float, float | None, Sequence[float] | None]
 
 
 def loss_curves(comparison: Mapping[str, Any]) -> Markup:
@@ -94,3 +113,161 @@ def _plot_codecs(axes: Axes, geometry: Geometry, rows: Sequence[Mapping[str, Any
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("PSNR, dB")
     return Margins(min(0.66 * geometry.text * longest + 16, 0.5 * geometry.width), 20, 10, 46)
+
+
+def psnr_curve(comparison: Mapping[str, Any]) -> Markup:
+    """Mean PSNR over epochs (logarithmic) on each split, with intervals and floors."""
+    return draw(
+        "curve",
+        "Mean PSNR over epochs for train, val and test, with the floors; "
+        "the same numbers are in the table of quality by budget",
+        lambda axes, geometry: _plot_curve(axes, geometry, comparison),
+    )
+
+
+def _plot_curve(axes: Axes, geometry: Geometry, comparison: Mapping[str, Any]) -> Margins:
+    lines = {split: _points(comparison["budgets"], split) for split in SPLITS}
+    beyond = _beyond(comparison, lines[VAL])
+    epochs = [entry["epochs"] for entry in comparison["budgets"]] + [x for x, _, _ in beyond[1:]]
+    wide = geometry.name == WIDE.name
+    right = 60 if wide else 48
+    margins = Margins(50, right, 48 if wide else 90, 46)
+    per_pixel = log_axis(axes, geometry, margins, epochs, comparison["chosen"]["epochs"])
+    _limits(axes, comparison, [*lines.values(), beyond])
+    shown = [legend_line("model")]
+    shown += _draw_floors(axes, comparison["floors"])
+    ends = {split: _draw_line(axes, lines[split], split, per_pixel) for split in SPLITS}
+    if comparison["baseline"]:
+        points = _points(comparison["baseline"]["budgets"], TEST)
+        if _draw_baseline(axes, points, per_pixel):
+            shown.append(legend_line("baseline, on test", "base", MARKERS["base"]))
+    if beyond:
+        ends[VAL] = _draw_line(axes, beyond, VAL, per_pixel, _BEYOND)
+        shown.append(legend_line("extrapolated", "val", "^", _BEYOND))
+    _label_ends(axes, geometry, margins, ends)
+    mark_chosen(axes, comparison["chosen"]["epochs"])
+    columns = len(shown) if wide else 2
+    legend(axes, geometry, margins, shown, columns)
+    axes.set_ylabel("PSNR, dB")
+    return margins
+
+
+def _points(budgets: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
+    found = [(entry["epochs"], entry["splits"][split]["psnr"]) for entry in budgets]
+    return [(epochs, psnr["mean"], psnr["interval"]) for epochs, psnr in found]
+
+
+def _beyond(comparison: Mapping[str, Any], val: Sequence[Point]) -> list[Point]:
+    """The last measured point of val and the extrapolated one; none where there is no such."""
+    foretold = comparison["extrapolation"]
+    last = val[-1][1]
+    if foretold["gain"] is None or last is None:
+        return []
+    ends = foretold["interval"]
+    shifted = None if ends is None else [last + end for end in ends]
+    return [(foretold["from"], last, None), (foretold["to"], last + foretold["gain"], shifted)]
+
+
+def _limits(axes: Axes, comparison: Mapping[str, Any], lines: Iterable[Sequence[Point]]) -> None:
+    """Leaves the baseline out: it may lie far below, and would flatten what is compared."""
+    values = [v for line in lines for _, mean, ends in line for v in (mean, *(ends or ()))]
+    values += [mean for of_splits in _floors(comparison["floors"]) for _, mean in of_splits]
+    known = [value for value in values if value is not None] or [0.0]
+    low, high = min(known), max(known)
+    spare = max(0.06 * (high - low), 0.05)
+    axes.set_ylim(low - spare, high + spare)
+
+
+def _floors(floors: Mapping[str, Any]) -> list[list[tuple[str, float | None]]]:
+    """Of the patch PCA and of the global PCA, the mean PSNR by split."""
+    return [
+        [(split, (floors[name]["splits"] or {}).get(split, {}).get("mean")) for split in SPLITS]
+        for name in ("patch_pca", "global_pca")
+    ]
+
+
+def _draw_floors(axes: Axes, floors: Mapping[str, Any]) -> list[Line2D]:
+    shown = []
+    names = ("floor: PCA of patches", "PCA of whole images")
+    for of_splits, name, dashes in zip(_floors(floors), names, (DASHES, _WHOLE)):
+        known = [(split, mean) for split, mean in of_splits if mean is not None]
+        for split, mean in known:
+            axes.axhline(mean, color=COLOURS[split], linewidth=1.3, linestyle=dashes, alpha=0.8)
+        if known:
+            shown.append(legend_line(name, dashes=dashes))
+    return shown
+
+
+def _draw_line(
+    axes: Axes, points: Sequence[Point], colour: str, per_pixel: float, dashes: Any = "-"
+) -> tuple[float, float]:
+    """Draws a ladder with its intervals; returns where it ends."""
+    aside = per_pixel ** _ASIDE[colour]
+    known = [(x * aside, y, ends) for x, y, ends in points if y is not None]
+    hollow = dashes != "-"
+    axes.plot(
+        [x for x, _, _ in known],
+        [y for _, y, _ in known],
+        color=COLOURS[colour],
+        linestyle=dashes,
+        linewidth=2.2,
+        marker=MARKERS[colour],
+        markersize=9 if MARKERS[colour] == "^" else 7.5,
+        markeredgewidth=1,
+        markeredgecolor=COLOURS[colour] if hollow else COLOURS["page"],
+        markerfacecolor=COLOURS["page"] if hollow else COLOURS[colour],
+        markevery=slice(1, None) if hollow else None,
+        zorder=3,
+    )
+    for x, _, ends in known:
+        if ends is not None:
+            axes.plot(
+                [x] * 2,
+                ends,
+                color=COLOURS[colour],
+                linewidth=1.3,
+                marker="_",
+                markersize=5,
+                alpha=0.6,
+                zorder=2,
+            )
+    return (known[-1][0], known[-1][1]) if known else (math.nan, math.nan)
+
+
+def _draw_baseline(axes: Axes, points: Sequence[Point], per_pixel: float) -> bool:
+    """Draws what lies inside the axes; returns whether anything does."""
+    low, _ = axes.get_ylim()
+    inside = [y is not None and y >= low for _, y, _ in points]
+    if any(inside):
+        shown = [(x, y, ends if seen else None) for (x, y, ends), seen in zip(points, inside)]
+        _draw_line(axes, shown, "base", per_pixel)
+    return any(inside)
+
+
+def _label_ends(
+    axes: Axes, geometry: Geometry, margins: Margins, ends: Mapping[str, tuple[float, float]]
+) -> None:
+    low, high = axes.get_ylim()
+    per_pixel = (high - low) / (geometry.height - margins.top - margins.bottom)
+    known = {split: end for split, end in ends.items() if not math.isnan(end[0])}
+    places = apart({split: y for split, (_, y) in known.items()}, 1.25 * geometry.text * per_pixel)
+    for split, (x, _) in known.items():
+        axes.annotate(
+            split,
+            (x, places[split]),
+            xytext=(12, 0),
+            textcoords="offset points",
+            color=COLOURS[split],
+            va="center",
+            weight="bold",
+            zorder=4,
+        )
+
+
+def apart(places: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Moves places up until none is nearer than `gap` to the next."""
+    result: dict[str, float] = {}
+    last = -math.inf
+    for name, place in sorted(places.items(), key=lambda item: item[1]):
+        last = result[name] = max(place, last + gap)
+    return result

@@ -11,10 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from keras_ae.contract import SPLITS
-from keras_ae.report import card, curve, figures, slices
-from keras_ae.report.numbers import FILTERS
+from keras_ae.report import card, figures, slices
+from keras_ae.report.formatting import FILTERS
 from keras_ae.report.pictures import Pictures, by_rank, colours, load, viewer_data
-from keras_ae.report.scale import scale
+from keras_ae.report.slices import scale
 
 LIMIT = 12_000_000
 """Bytes of a page; images beyond the best, the median and the worst are left out above it."""
@@ -92,7 +92,7 @@ def _context(comparison: Mapping[str, Any]) -> dict[str, Any]:
         "note_names": NOTES,
         "warnings": WARNINGS,
         "verdict": _verdict(comparison["verdict"]),
-        "curve": curve.psnr_curve(comparison),
+        "curve": figures.psnr_curve(comparison),
         "losses": figures.loss_curves(comparison) if comparison["losses"] else None,
         "codecs": figures.codec_dots(comparison) if comparison["codecs"] else None,
         "slices": slices.order(comparison),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 
-from keras_ae.comparison.files import PICTURES_INDEX
+from keras_ae.scores import PICTURES_INDEX
 
 RANKS = ("best", "median", "worst")
 _MARKUP = 1_000

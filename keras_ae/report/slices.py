@@ -1,14 +1,34 @@
-"""Which slices a page shows first."""
+"""Which slices a page shows first, and how their changes are drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
-
-from keras_ae.report.scale import Scale, scale
 
 AT_ONCE = 24
 """Slices up to this number are shown together."""
 WORST = 10
 """Of more, so many of those with the lowest gain over the floor are shown beside the flagged."""
+
+
+class Scale(NamedTuple):
+    """Ends of an axis in the unit of what is drawn; it has room for zero."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Where a value lies, in per cent of the axis."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+def scale(estimates: Iterable[Mapping[str, Any]]) -> Scale:
+    """A scale that holds zero and all means and intervals."""
+    values = [0.0]
+    for estimate in estimates:
+        if estimate["mean"] is not None:
+            values += [estimate["mean"], *(estimate["interval"] or ())]
+    low, high = min(values), max(values)
+    spare = 0.04 * (high - low) or 1.0
+    return Scale(low - spare, high + spare)
 
 
 class Slices(NamedTuple):

@@ -17,12 +17,13 @@ import uvicorn
 
 from keras_ae import imports
 from keras_ae.errors import ConfigurationError
-from serving.server import config, rpc
 from serving.server.core import RequestError
 from serving.server.flags import Flags
-from serving.server.manager import Manager
-from serving.server.metrics import Metrics
-from serving.server.rest import create_app
+from serving.server.frontends import rpc
+from serving.server.frontends.metrics import Metrics
+from serving.server.frontends.rest import create_app
+from serving.server.models import config
+from serving.server.models.manager import Manager
 
 logger = logging.getLogger("serving.server")
 

@@ -38,3 +38,8 @@ class Core(Protocol):
 
     def models(self) -> list[str]:
         """The names of the models that are configured."""
+
+
+def invalid(message: str) -> RequestError:
+    """The error of a request that cannot be right in any state of the server."""
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)

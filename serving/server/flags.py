@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_ae.errors import ConfigurationError
-from serving.server import config
-from serving.server.batching import BatchingOptions
-from serving.server.manager import ManagerOptions
+from serving.server.models import config
+from serving.server.models.batching import BatchingOptions
+from serving.server.models.manager import ManagerOptions
 
 MAX_MESSAGE_BYTES = 256 * 2**20
 PROCESSORS = os.cpu_count() or 1

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_ae.datasets.sources import Source, open_source
+from keras_ae.datasets.sources.base import Source
+from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 from pipeline.components.image_example_gen.checks import check
-from pipeline.components.image_example_gen.examples import to_example
+from pipeline.components.image_example_gen.writing import to_example
 from tests.corpus import ARCHIVES, IMAGES
 
 CPU_SECONDS = 300

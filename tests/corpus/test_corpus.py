@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_ae.datasets.sources import open_source
+from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 from tests.corpus import IMAGES, OUTSIDE, archives, files, write
 from tests.corpus.entries import ARRIVES, SKIPPED

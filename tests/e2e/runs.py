@@ -32,15 +32,15 @@ IN_PROCESS = "tests.e2e.runs:check_in_process"
 
 def check_in_process() -> None:
     """Lets ServingCheck start no server: it compares with the SavedModel only."""
-    from pipeline import local
+    from pipeline.runners.local import runner
 
-    run = local.run
+    run = runner.run
 
     def checked_in_process(arguments: argparse.Namespace) -> None:
         arguments.check_command = []
         run(arguments)
 
-    local.run = checked_in_process
+    runner.run = checked_in_process
 
 
 class Run:

@@ -9,7 +9,7 @@ import yaml
 from tests.e2e import backend
 from tests.e2e.replay import Replay
 
-GOLDEN = Path(__file__).parents[1] / "pipeline" / "golden" / "pipeline.yaml"
+GOLDEN = Path(__file__).parents[1] / "pipeline/runners/kubeflow/golden/pipeline.yaml"
 
 
 def executor(spec: dict, name: str = "Trainer_10") -> dict:

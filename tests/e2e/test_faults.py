@@ -19,13 +19,13 @@ from benchmarks.full_disk import Crowded
 from benchmarks.kill_log import Event, Log, repeated
 from benchmarks.kills import Ladder as Disturbed
 from benchmarks.kills import verdict
-from keras_ae import linear
+from keras_ae.datasets.tiles import Tiles
 from keras_ae.errors import StorageError
-from keras_ae.export import export
-from keras_ae.tiles import Tiles
-from keras_ae.training import Ladder, begin
-from pipeline import local
-from pipeline.model_files import STATE
+from keras_ae.models import linear
+from keras_ae.saved_model.export import export
+from keras_ae.training.ladder import Ladder, begin
+from pipeline.runners.local import runner
+from pipeline.runtime.artifacts import STATE
 from tests.disks import filled, small_disk
 from tests.e2e.runs import ENVIRONMENT, FLAGS, LONG, Run, timeless
 from tests.listening import is_loopback
@@ -266,7 +266,7 @@ def test_an_export_on_a_full_disk_says_so(ladder, tmp_path):
             pytest.raises((OSError, tf.errors.OpError)) as caught,
         ):
             export(ladder.model, disk / "model", floor=pca)
-        cause = local._cause(caught.value)
+        cause = runner._cause(caught.value)
         assert isinstance(cause, StorageError)
         assert str(cause).startswith("cannot write")
         assert str(cause).endswith(FULL)

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import kubeflow
-from pipeline.components.pusher.executor import model_digest
-from pipeline.model_files import STATE
 from pipeline.run_kubeflow import parse_arguments
+from pipeline.runners.kubeflow import runner
+from pipeline.runtime.artifacts import STATE, model_digest
 from tests.e2e.replay import Replay
 from tests.e2e.runs import LONG, timeless
 from tests.gcs import Bucket
@@ -41,7 +40,7 @@ def replay(place, finished, bucket, forks) -> Replay:
     arguments = parse_arguments([*places, *COMPILED])
     # The local run was checked by a server.
     arguments.check_command = []
-    text = kubeflow.compiled(arguments)
+    text = runner.compiled(arguments)
     containers = place / "containers"
     replay = Replay(text, root, GIVEN, containers, bucket.environment, forks.start, REAL)
     replay.run()

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ae.datasets.sample_photos import path_of
+from keras_ae.datasets.sources.sample_photos import path_of
 from tests.e2e.runs import LONG, MODEL, ROOT, Run
 from tests.listening import is_loopback
 
-SCHEMA = ROOT / "keras_ae" / "report" / "comparison.schema.json"
+SCHEMA = ROOT / "keras_ae" / "comparison" / "comparison.schema.json"
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +137,8 @@ print("served", len(requests))
 
 
 def test_transform_counts_the_patches_of_the_training_images(finished):
-    from keras_ae import linear
-    from pipeline.inputs import StoredImages, read_images, read_moments
+    from keras_ae.models import linear
+    from pipeline.training_data import StoredImages, read_images, read_moments
 
     (artifacts,) = (finished / "root" / "artifacts").iterdir()
     (train,) = artifacts.glob("ImageExampleGen/examples/*/Split-train")

@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from keras_ae.contract import MAX_PIXELS
-from keras_ae.datasets.headers import read_header
-from keras_ae.datasets.sources import open_source
-from keras_ae.datasets.structure import check_structure
+from keras_ae.datasets.images.headers import read_header
+from keras_ae.datasets.images.structure import check_structure
+from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="keras-ae-fuzz-")

@@ -3,11 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
-
-from keras_ae.datasets.sources import Record
-from pipeline.components.image_example_gen.examples import to_example
 
 SPLITS = ("train", "val", "test")
 
@@ -62,19 +58,3 @@ def pictures(tmp_path) -> Path:
     image = {"name": "a/b.png", "original": "0.webp", "floor": "0-floor.webp", "budgets": budgets}
     (place / "pictures.json").write_text(json.dumps({"error_top": 32, "images": [image]}))
     return place
-
-
-@pytest.fixture
-def write_examples(tmp_path, encode):
-    """Writes images as ingest does, in two files: write_examples(images) -> pattern, PNGs."""
-
-    def written(images):
-        encoded = [encode(image, "PNG") for image in images]
-        for part in (0, 1):
-            path = str(tmp_path / f"part-{part}.gz")
-            with tf.io.TFRecordWriter(path, options="GZIP") as writer:
-                for i in range(part, len(images), 2):
-                    writer.write(to_example(Record(f"{i}.png", encoded[i]), images[i].shape[2]))
-        return str(tmp_path / "part-*.gz"), encoded
-
-    return written

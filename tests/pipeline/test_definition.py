@@ -8,10 +8,10 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from keras_ae import presets
 from keras_ae.errors import ConfigurationError
-from keras_ae.search_space import SearchSpace
+from keras_ae.tuning.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys
 from pipeline.definition import create_pipeline
-from pipeline.order import depth_first
+from pipeline.runners.local.runner import depth_first
 
 
 def make_pipeline(**arguments):

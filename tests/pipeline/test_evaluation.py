@@ -10,16 +10,17 @@ from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
 from keras_ae import contract as c
-from keras_ae import linear
-from keras_ae.calibration import Calibration
-from keras_ae.datasets.sources import Record
-from keras_ae.models import ConvAutoencoder
-from keras_ae.signatures import Signatures
-from keras_ae.tiling import TILE
-from pipeline import engines, evaluation
-from pipeline.components.image_example_gen.examples import to_example
+from keras_ae.datasets.sources.base import Record
+from keras_ae.models import linear
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.saved_model.calibration import Calibration
+from keras_ae.saved_model.signatures import Signatures
+from keras_ae.saved_model.tiling import TILE
+from pipeline import evaluation
+from pipeline.components.image_example_gen.writing import to_example
+from pipeline.components.report.verdict import _db, reasons, verdict
 from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
-from pipeline.verdict import _db, reasons, verdict
+from pipeline.runners.beam import engines
 from tests.tiny import TINY
 
 ANY = 100.0

@@ -165,10 +165,10 @@ def test_the_project_is_importable_from_anywhere(tmp_path):
     done = shell(step, PATH=f"{BIN}:{os.environ['PATH']}")
     assert done.returncode == 0, done.stderr
     program = (
-        "import importlib.util, pipeline.fingerprint\n"
+        "import importlib.util, pipeline.runtime.fingerprint\n"
         "for name in ('keras_ae', 'pipeline', 'serving'):\n"
         "    print(importlib.util.find_spec(name).origin)\n"
-        "print(pipeline.fingerprint.ROOT)\n"
+        "print(pipeline.runtime.fingerprint.ROOT)\n"
     )
     done = subprocess.run(
         [tmp_path / "venv/bin/python", "-c", program], cwd="/", capture_output=True, text=True

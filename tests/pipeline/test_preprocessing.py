@@ -4,8 +4,8 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from keras_ae import contract as c
-from keras_ae import linear
-from keras_ae.datasets.images import decode, normalize
+from keras_ae.datasets.images.normalize import decode, normalize
+from keras_ae.models import linear
 from pipeline.preprocessing import preprocessing_fn
 from pipeline.trainer import read_moments
 

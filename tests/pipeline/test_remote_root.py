@@ -9,14 +9,17 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.types import standard_artifacts
 
 from keras_ae import contract as c
-from keras_ae import presets, training
-from keras_ae.datasets.sources import Record
-from pipeline import engines, held, trainer
+from keras_ae import presets
+from keras_ae.datasets.sources.base import Record
+from keras_ae.training import ladder as training
+from pipeline import trainer
 from pipeline.components.budget_comparison import executor
 from pipeline.components.budget_comparison.component import Comparison
-from pipeline.components.image_example_gen.examples import to_example
-from pipeline.model_files import STATE
-from tests.keras_ae.test_tuning import Judge, make_tuner, values_of
+from pipeline.components.image_example_gen.writing import to_example
+from pipeline.runners.beam import engines
+from pipeline.runtime import ladder_cache
+from pipeline.runtime.artifacts import STATE
+from tests.keras_ae.tuning.test_tuner import Judge, make_tuner, values_of
 from tests.pipeline.test_trainer import CONFIG
 from tests.tiny import TINY
 
@@ -59,7 +62,7 @@ def train(monkeypatch):
         )
 
     yield run
-    held.release()
+    ladder_cache.release()
 
 
 def arrays(place: Path) -> dict[str, np.ndarray]:
@@ -94,7 +97,7 @@ def test_a_stage_goes_on_from_the_checkpoint_in_the_bucket(
         train(uri, 1, 4)
     assert len(bucket.names("training/checkpoints")) == 1
     assert bucket.names("training/1-4/training_state") == []
-    held.release()
+    ladder_cache.release()
     epochs = []
     monkeypatch.setattr(trainer, "_log_epoch", lambda ladder: epochs.append(ladder.epoch))
     train(uri, 1, 4)

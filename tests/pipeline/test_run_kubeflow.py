@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cluster
 from pipeline.run_kubeflow import main, parse_arguments
+from pipeline.runners.kubeflow import cluster
 
 ROOT = Path(__file__).parents[2]
 GIVEN = ["--image", "keras-ae:1", "--pipeline-root", "gs://bucket/root", "--output", "p.yaml"]
@@ -90,7 +90,7 @@ def test_quantities_are_those_of_kubernetes(text, value):
 
 
 def test_a_folder_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pipeline.kubeflow.compiled", lambda arguments: "text")
+    monkeypatch.setattr("pipeline.runners.kubeflow.runner.compiled", lambda arguments: "text")
     (tmp_path / "file").touch()
     assert main([*GIVEN[:-1], str(tmp_path / "file" / "p.yaml")]) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lock
 from pipeline.run_local import main, parse_arguments
+from pipeline.runners.local import lock
 
 ROOT = Path(__file__).parents[2]
 

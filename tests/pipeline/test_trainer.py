@@ -5,11 +5,13 @@ import pytest
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from keras_ae import linear, presets
-from keras_ae.datasets.sources import Record
+from keras_ae import presets
+from keras_ae.datasets.sources.base import Record
 from keras_ae.datasets.streaming import StoredImages
-from pipeline import held, inputs, surroundings, trainer
-from pipeline.components.image_example_gen.examples import to_example
+from keras_ae.models import linear
+from pipeline import trainer, training_data
+from pipeline.components.image_example_gen.writing import to_example
+from pipeline.runtime import environment, ladder_cache
 from tests.tiny import TINY
 
 CONFIG = trainer.StageConfig(
@@ -45,7 +47,7 @@ def test_a_checkpoint_is_of_one_set_of_values_and_one_placement(tmp_path):
         config = trainer.StageConfig(**{**vars(CONFIG), **changes})
         found = trainer._preset(config, values and {"values": values})
         settings = trainer._settings(config, *found, streamed)
-        return inputs.digest(settings, [tmp_path / "data"])
+        return training_data.digest(settings, [tmp_path / "data"])
 
     other = {"width_2": 32, "learning_rate": 1e-3, "batch_size": 8}
     variants = [None, VALUES, *({**VALUES, name: value} for name, value in other.items())]
@@ -83,7 +85,7 @@ def examples(pixels, encode, tmp_path) -> str:
 def test_images_are_streamed_if_they_need_more_than_the_limit(
     examples, limit, text, placement, capsys
 ):
-    images = inputs.TrainingImages([examples], 3, limit)
+    images = training_data.TrainingImages([examples], 3, limit)
     assert images.decoded_bytes == 3 * (6 * 64 * 64 + 64 * 90 + 100 * 70)
     assert images.tiles(stride=8, batch_size=32, seed=0).placement == placement
     images.tell(loudly=False)
@@ -93,7 +95,7 @@ def test_images_are_streamed_if_they_need_more_than_the_limit(
 
 
 def test_images_are_read_in_the_order_of_their_sources(examples, pixels):
-    read = inputs.read_images(StoredImages([examples]), 3)
+    read = training_data.read_images(StoredImages([examples]), 3)
     assert len(read) == len(pixels)
     assert all(np.array_equal(a, b) for a, b in zip(read, pixels))
 
@@ -125,14 +127,14 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
         with np.load(tmp_path / folder / trainer.STATE) as state:
             return [state[name] for name in sorted(state.files) if "model/" in name]
 
-    held.release()
+    ladder_cache.release()
     train(0, 1, "none")
     train(1, 2, "0-1-0")
     assert len(made) == 1
     once = weights("1-2-0")
     told = [json.loads((tmp_path / stage / trainer.SUMMARY).read_text()) for stage in STAGES]
     assert [len(facts["losses"]) for facts in told] == [1, 1]
-    assert told[0]["trained_on"] == surroundings.surroundings()
+    assert told[0]["trained_on"] == environment.surroundings()
     assert told[0]["code_fingerprint"] == CONFIG.fingerprint
     losses = [facts["losses"][0] for facts in told]
     np.testing.assert_allclose(losses, made[0].losses, rtol=1e-5)
@@ -147,4 +149,4 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     assert all(np.array_equal(a, b) for a, b in zip(once, weights("0-2-0"), strict=True))
     train(0, 1, "none", seed=1)
     assert len(made) == 3
-    held.release()
+    ladder_cache.release()

@@ -18,10 +18,10 @@ def exported(once) -> Path:
     """A SavedModel of RGB images that starts from PCA; not to be changed."""
     from PIL import Image
 
-    from keras_ae import linear
-    from keras_ae.datasets.sample_photos import path_of
-    from keras_ae.export import export
-    from keras_ae.models import ConvAutoencoder
+    from keras_ae.datasets.sources.sample_photos import path_of
+    from keras_ae.models import linear
+    from keras_ae.models.autoencoder import ConvAutoencoder
+    from keras_ae.saved_model.export import export
 
     def make(folder: Path) -> None:
         photograph = np.asarray(Image.open(path_of("skimage/chelsea.png")).convert("RGB"))

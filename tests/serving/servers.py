@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 from keras_ae.errors import ConfigurationError
-from serving.protos import (
+from serving.server import flags
+from serving.server.app import Server
+from serving.wire.protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
@@ -27,9 +29,7 @@ from serving.protos import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from serving.server import flags
-from serving.server.app import Server
-from serving.tensors import to_array, to_proto
+from serving.wire.tensors import to_array, to_proto
 
 SECONDS = 240
 STATES = get_model_status_pb2.ModelVersionStatus.State

@@ -4,10 +4,10 @@ from tests.supply_chain import loading
 from tests.test_project import ROOT, SOURCES
 
 PROGRAMS = {
-    "pipeline/components/budget_comparison/served.py",
+    "keras_ae/scoring/served.py",
     "pipeline/components/serving_check/executor.py",
-    "pipeline/inputs.py",
-    "serving/server/servable.py",
+    "pipeline/training_data.py",
+    "serving/server/models/servable.py",
 }
 """Where a SavedModel is loaded: one of the run itself or, in the server, one that it serves."""
 

@@ -15,19 +15,22 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from keras_ae import contract as c
-from keras_ae import linear, presets, search_space
-from keras_ae.comparison import compare, summarize_codecs
-from keras_ae.comparison.files import COMPARISON, IMAGES, PICTURES
-from keras_ae.scores import MODEL, Layout, Table
-from keras_ae.search_space import SearchSpace
-from pipeline import staging
-from pipeline.components.budget_comparison import keys, served
-from pipeline.components.budget_comparison.codecs import KINDS, score_codecs
-from pipeline.components.budget_comparison.floors import Floors, fit_global
-from pipeline.components.budget_comparison.pictures import write_pictures
-from pipeline.components.budget_comparison.scoring import score
+from keras_ae import presets
+from keras_ae.comparison.codecs import summarize as summarize_codecs
+from keras_ae.comparison.compare import compare
+from keras_ae.models import linear
+from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES, Layout, Table
+from keras_ae.scoring.codecs import KINDS, score_codecs
+from keras_ae.scoring.floors import Floors, fit_global
+from keras_ae.scoring.models import forget, load
+from keras_ae.scoring.pictures import write_pictures
+from keras_ae.tuning import search_space
+from keras_ae.tuning.search_space import SearchSpace
+from pipeline.components.budget_comparison import keys
+from pipeline.components.budget_comparison.scoring import graph_of, score
 from pipeline.components.serving_check import server
-from pipeline.model_files import FLOOR, SUMMARY
+from pipeline.runtime import artifacts
+from pipeline.runtime.artifacts import FLOOR, SUMMARY
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -43,18 +46,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         run = _Run.of(input_dict)
         compared = artifact_utils.get_single_instance(output_dict["comparison"])
         # Beam's workers share no disk with this process where they run elsewhere.
-        parts = staging.below(compared.uri, f".parts-{uuid.uuid4().hex}")
-        with staging.written(compared.uri) as place:
+        parts = artifacts.below(compared.uri, f".parts-{uuid.uuid4().hex}")
+        with artifacts.written(compared.uri) as place:
             try:
                 comparison = self._compare(run, exec_properties["tolerance"], place, parts)
             finally:
-                served.forget()
+                forget()
             comparison |= _tuning(input_dict, exec_properties, run.first)
             (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
         model = artifact_utils.get_single_instance(output_dict["model"])
         seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
-        staging.copied(run.artifact(seed, epochs).uri, model.uri)
-        if not staging.is_remote(model.uri):
+        artifacts.copied(run.artifact(seed, epochs).uri, model.uri)
+        if not artifacts.is_remote(model.uri):
             server.begin(Path(path_utils.serving_model_path(model.uri)))
         for artifact in (compared, model):
             artifact.set_int_custom_property("epochs", epochs)
@@ -63,7 +66,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     def _compare(self, run: "_Run", tolerance: float, place: Path, parts: str) -> dict[str, Any]:
         whole, no_whole = fit_global(run.patterns[c.TRAIN], run.stride, run.latents, run.channels)
         first = run.ladders[MODEL][0][run.layout.budgets[0]]
-        with staging.fetched(staging.below(first.uri, FLOOR)) as floor:
+        with artifacts.fetched(artifacts.below(first.uri, FLOOR)) as floor:
             patch = linear.load(floor)
         floors = Floors(patch, run.stride, whole)
         scores = score(
@@ -81,7 +84,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
         path = path_utils.serving_model_path(run.artifact(seed, epochs).uri)
-        scored = score_codecs(run.patterns, path, floors, run.channels)
+        scored = score_codecs(run.patterns, path, floors, run.channels, graph_of)
         quality = {kind: scored[kind] for kind in KINDS}
         comparison["codecs"] = summarize_codecs(quality, scored["bytes"], scored["pixels"])
         _write_pictures(run, seed, epochs, scores[c.TEST].table, floors, place / PICTURES)
@@ -164,7 +167,7 @@ def _write_pictures(
     run: _Run, seed: int, epochs: int, table: Table, floors: Floors, place: Path
 ) -> None:
     at = run.place(seed)
-    models = served.load(run.paths[MODEL][at], run.channels)
+    models = load(run.paths[MODEL][at], run.channels, graph_of)
 
     def reconstruct(images: np.ndarray) -> dict[str, np.ndarray]:
         floor = linear.reconstruct_rounded(images, floors.patch, floors.stride)
@@ -178,11 +181,11 @@ def _write_pictures(
 
 
 def _summary(model: types.Artifact) -> dict[str, Any]:
-    return dict(json.loads(staging.read_text(staging.below(model.uri, SUMMARY))))
+    return dict(json.loads(artifacts.read_text(artifacts.below(model.uri, SUMMARY))))
 
 
 def _pattern(examples: types.Artifact, split: str) -> str:
-    return staging.below(artifact_utils.get_split_uri([examples], split), "*.gz")
+    return artifacts.below(artifact_utils.get_split_uri([examples], split), "*.gz")
 
 
 def _tuning(
@@ -195,14 +198,14 @@ def _tuning(
         return {"tuning": None, "trials": []}
     tuning = json.loads(exec_properties["tuning"])
     place = artifact_utils.get_single_uri(input_dict["tuner_results"])
-    (results,) = tf.io.gfile.glob(staging.below(place, "*.json"))
+    (results,) = tf.io.gfile.glob(artifacts.below(place, "*.json"))
     space = SearchSpace(
         presets.get(tuning["preset"]),
         tuning["batch_size"],
         tuning["parameters"],
         *(stage[name] for name in ("channels", "stride", "latent_channels")),
     )
-    trials = search_space.trials(space, json.loads(staging.read_text(results)))
+    trials = search_space.trials(space, json.loads(artifacts.read_text(results)))
     # TFX lists only those that trained.
     tuning["failed"] = tuning["trials"] - len(trials)
     return {"tuning": tuning, "trials": trials}

@@ -12,13 +12,18 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ae.contract import SPLITS
-from keras_ae.scores import Layout, Sample, Sums, Table, table
-from pipeline import staging
-from pipeline.components.budget_comparison.floors import Floors
-from pipeline.components.budget_comparison.lines import Lines
-from pipeline.components.budget_comparison.models import Models
+from keras_ae.scores import FLOORS, Layout, Sample, Sums, Table, table
+from keras_ae.scoring.floors import Floors
+from keras_ae.scoring.models import Models
+from pipeline.runtime import artifacts
+from pipeline.runtime.artifacts import SUMMARY
 
 _SLICE = "slice/"
+GRAPH = (
+    *("preset_settings", "channels", "stride", "latent_channels", "served_tile"),
+    "code_fingerprint",
+)
+"""Of a stage's summary, what its graph follows from; the rest of it is in the weights."""
 
 
 class Scores(NamedTuple):
@@ -84,7 +89,7 @@ def score(
             )
         _join([_part(parts, split, index) for split, index, _ in files], images_file)
         kept = {split: _file(parts, split) for split in patterns}
-        return {split: _kept(file) for split, file in kept.items() if staging.exists(file)}
+        return {split: _kept(file) for split, file in kept.items() if artifacts.exists(file)}
     finally:
         tf.io.gfile.rmtree(parts)
 
@@ -97,12 +102,12 @@ class _ScoreFile(beam.DoFn):
         self._channels, self._parts = channels, parts
 
     def setup(self) -> None:
-        self._models = Models(self._paths, self._floors, self._channels)
+        self._models = Models(self._paths, self._floors, self._channels, graph_of)
 
     def process(self, element: tuple[str, int, str]) -> Iterator[tuple[str, Table]]:
         split, index, file = element
         write = Lines(split, self._layout)
-        with staging.opened(_part(self._parts, split, index), "w") as lines:
+        with artifacts.opened(_part(self._parts, split, index), "w") as lines:
             for table, size in self._models.score(file):
                 lines.write(write(table, *size))
                 yield split, table
@@ -141,12 +146,12 @@ def _keep(item: tuple[str, Scores], parts: str) -> None:
     arrays: dict[str, Any] = {name: column.astype(str) for name, column in texts.items()}
     buffer = io.BytesIO()
     np.savez(buffer, sums=json.dumps(sums.listed()), values=table.values, **arrays)
-    with staging.opened(_file(parts, split), "wb") as file:
+    with artifacts.opened(_file(parts, split), "wb") as file:
         file.write(buffer.getvalue())
 
 
 def _kept(file: str) -> Scores:
-    with staging.opened(file, "rb") as stream:
+    with artifacts.opened(file, "rb") as stream:
         arrays = np.load(io.BytesIO(stream.read()), allow_pickle=False)
     slices = {n.removeprefix(_SLICE): arrays[n] for n in arrays.files if n.startswith(_SLICE)}
     return Scores(
@@ -156,15 +161,78 @@ def _kept(file: str) -> Scores:
 
 
 def _file(parts: str, split: str) -> str:
-    return staging.below(parts, f"{split}.npz")
+    return artifacts.below(parts, f"{split}.npz")
 
 
 def _part(parts: str, split: str, index: int) -> str:
-    return staging.below(parts, f"{SPLITS.index(split)}-{index:05d}.jsonl")
+    return artifacts.below(parts, f"{SPLITS.index(split)}-{index:05d}.jsonl")
 
 
 def _join(parts: Iterable[str], whole: Path) -> None:
     with whole.open("wb") as target:
         for part in parts:
-            with staging.opened(part, "rb") as source:
+            with artifacts.opened(part, "rb") as source:
                 shutil.copyfileobj(source, target)
+
+
+class Lines:
+    """Tables to lines of `images.jsonl`, one for each image: an object of
+
+    - `split`, `source`, `digest`, `height`, `width` (pixels) and `slices`, by what is sliced;
+    - `patch_pca` and `global_pca`: PSNR of the floors in dB;
+    - `scores`: by ladder of models and metric, a list for each seed of a number for each budget.
+
+    Numbers are as short as float32 allows; null where a metric is not defined.
+
+    Args:
+        split: of the images.
+        layout: what the columns of the tables mean.
+    """
+
+    def __init__(self, split: str, layout: Layout):
+        self._order: list[int] = []
+        columns = np.arange(layout.width)
+        numbers = {name: self._place(layout.floor(name)) for name in FLOORS}
+        of_models = {
+            ladder: {
+                metric: [
+                    list(map(self._place, seed)) for seed in layout.of(columns, ladder, metric)
+                ]
+                for metric in ("psnr", "ssim", "ms_ssim", "mse")
+            }
+            for ladder in layout.seeds
+        }
+        template = json.dumps({**numbers, "scores": of_models}).replace('"%s"', "%s")
+        self._begin, self._end = f'{{"split": {json.dumps(split)}, ', f", {template[1:]}\n"
+
+    def _place(self, column: int) -> str:
+        self._order.append(column)
+        return "%s"
+
+    def __call__(self, table: Table, height: int, width: int) -> str:
+        """The lines of images of one size."""
+        values = table.values[:, self._order]
+        texts = np.where(np.isfinite(values), values.astype(str), "null").tolist()
+        lines = []
+        for row, numbers in enumerate(texts):
+            about = {
+                "source": table.sources[row],
+                "digest": table.digests[row],
+                "height": height,
+                "width": width,
+                "slices": {by: column[row] for by, column in table.slices.items()},
+            }
+            lines.append(self._begin + json.dumps(about)[1:-1] + self._end % (*numbers,))
+        return "".join(lines)
+
+
+def graph_of(folder: str) -> str:
+    """What determines the graph of a SavedModel; its folder, where nothing is noted of it.
+
+    TensorFlow's own fingerprint does not do: it leaves out what the functions compute.
+    """
+    note = artifacts.below(artifacts.parent(folder), SUMMARY)
+    if not artifacts.exists(note):
+        return folder
+    facts = json.loads(artifacts.read_text(note))
+    return json.dumps([facts[name] for name in GRAPH], sort_keys=True)

@@ -9,11 +9,11 @@ from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from keras_ae.datasets.decoding import CORRUPT, decode_bytes
-from keras_ae.datasets.images import normalize
-from keras_ae.datasets.quartiles import measure
-from keras_ae.datasets.sources import Record, Shard, Source
-from keras_ae.datasets.threads import in_threads
+from keras_ae.concurrency import in_threads
+from keras_ae.datasets.images.decoding import CORRUPT, decode_bytes
+from keras_ae.datasets.images.normalize import normalize
+from keras_ae.datasets.images.quartiles import measure
+from keras_ae.datasets.sources.base import Record, Shard, Source
 from keras_ae.errors import DataError
 
 MOST_THREADS = 8
@@ -32,7 +32,7 @@ class Check(NamedTuple):
         size: of its bytes.
         fault: why it cannot be used; empty for a good image.
         split: where the source fixes it.
-        measured: what `keras_ae.datasets.quartiles.measure` gave; empty for a bad image.
+        measured: what `keras_ae.datasets.images.quartiles.measure` gave; empty for a bad image.
     """
 
     source: str

@@ -28,7 +28,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads, checks and splits images, and writes them as GZIP TFRecords of tf.Examples.
 
     Args:
-        data: what `keras_ae.datasets.sources.open_source` takes, or a runtime parameter.
+        data: what `keras_ae.datasets.sources.open.open_source` takes, or a runtime parameter.
         fingerprint: of the data's content, or a runtime parameter; a change of it re-reads.
         channels: 1 or 3.
         max_bad_share: share of unreadable images, 0 to 1, above which the component fails.

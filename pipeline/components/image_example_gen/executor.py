@@ -18,11 +18,12 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from keras_ae import contract as c
-from keras_ae.datasets.sources import Seen, Source, open_source
+from keras_ae.datasets.sources.base import Seen, Source
+from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 from pipeline.components.image_example_gen.checks import Check, check_shard, checks_of
-from pipeline.components.image_example_gen.files import write_shard
-from pipeline.components.image_example_gen.places import Findings, Plan
+from pipeline.components.image_example_gen.splits import Findings, Plan
+from pipeline.components.image_example_gen.writing import write_shard
 
 QUARANTINE = "quarantine.jsonl"
 UNFINISHED = "unfinished"

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -23,10 +22,9 @@ from tfx.utils import proto_utils
 
 from keras_ae import durable
 from keras_ae.errors import StorageError
-from pipeline import console, staging
-from pipeline.staging import Uri
+from pipeline.runtime import artifacts, console
+from pipeline.runtime.artifacts import PROVENANCE, Uri, model_digest
 
-PROVENANCE = Path("assets.extra") / "keras_ae.json"
 UNCHANGED = "unchanged_version"
 INCOMING = ".incoming-"
 
@@ -54,7 +52,7 @@ class Executor(executor.Executor):
         }
         clear_abandoned(base)
         newest = newest_version(base)
-        with staging.fetched(self.GetModelPath(input_dict)) as model:
+        with artifacts.fetched(self.GetModelPath(input_dict)) as model:
             digest = model_digest(model)
             if newest is not None and provenance(newest).get("digest") == digest:
                 if intact(newest):
@@ -63,7 +61,7 @@ class Executor(executor.Executor):
                     return
                 console.say(f"    {newest} is damaged: the model is pushed anew")
             version = publish(model, base, {"digest": digest, **facts})
-        name = staging.name(version)
+        name = artifacts.name(version)
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=name)
 
 
@@ -89,7 +87,7 @@ def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
     Raises:
         StorageError: if it cannot be written; nothing is left behind.
     """
-    if staging.is_remote(base):
+    if artifacts.is_remote(base):
         return _upload(model, str(base), facts)
     base = Path(base)
     incoming = base / f"{INCOMING}{uuid.uuid4().hex}"
@@ -113,7 +111,7 @@ def clear_abandoned(base: Uri) -> None:
 
     Several roots may push to one folder: what another process is writing is left alone.
     """
-    if staging.is_remote(base):
+    if artifacts.is_remote(base):
         return
     for incoming in Path(base).glob(f"{INCOMING}*"):
         # What is locked, and all on a filesystem without locks, may be in use.
@@ -149,12 +147,12 @@ def _rename(incoming: Path, base: Path) -> Path:
 
 
 def _upload(model: Path, base: str, facts: dict[str, Any]) -> str:
-    version = staging.below(base, _next(base))
+    version = artifacts.below(base, _next(base))
     with TemporaryDirectory() as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
         _note(Path(folder), facts)
         try:
-            staging.copied(folder, version)
+            artifacts.copied(folder, version)
         except StorageError as error:
             with suppress(tf.errors.OpError):
                 tf.io.gfile.rmtree(version)
@@ -181,9 +179,9 @@ def newest_version(base: Uri, lineage: str | None = None) -> Uri | None:
         lineage: that `publish` noted of the version.
     """
     for number in sorted(_numbers(base), reverse=True):
-        remote = staging.is_remote(base)
-        version: Uri = staging.below(base, number) if remote else Path(base) / str(number)
-        if remote and not staging.exists(staging.below(version, staging.LAST)):
+        remote = artifacts.is_remote(base)
+        version: Uri = artifacts.below(base, number) if remote else Path(base) / str(number)
+        if remote and not artifacts.exists(artifacts.below(version, artifacts.LAST)):
             continue
         if lineage is None or provenance(version).get("lineage") == lineage:
             return version
@@ -191,8 +189,8 @@ def newest_version(base: Uri, lineage: str | None = None) -> Uri | None:
 
 
 def _numbers(base: Uri) -> list[int]:
-    if staging.is_remote(base):
-        return [int(name) for name in staging.names(base) if name.isdigit()]
+    if artifacts.is_remote(base):
+        return [int(name) for name in artifacts.names(base) if name.isdigit()]
     folders = Path(base).iterdir() if Path(base).is_dir() else ()
     return [int(path.name) for path in folders if path.name.isdigit() and path.is_dir()]
 
@@ -200,7 +198,7 @@ def _numbers(base: Uri) -> list[int]:
 def provenance(version: Uri) -> dict[str, Any]:
     """What `publish` noted of a version; empty for one that it did not write."""
     try:
-        return dict(json.loads(staging.read_text(staging.below(version, PROVENANCE))))
+        return dict(json.loads(artifacts.read_text(artifacts.below(version, PROVENANCE))))
     except (OSError, ValueError, tf.errors.NotFoundError):
         return {}
 
@@ -209,19 +207,7 @@ def intact(version: Uri) -> bool:
     """Whether the files of a version are those that `publish` noted the digest of, if it did."""
     noted = provenance(version).get("digest")
     try:
-        with staging.fetched(version) as folder:
+        with artifacts.fetched(version) as folder:
             return noted is None or model_digest(folder) == noted
     except OSError:
         return False
-
-
-def model_digest(model: Path) -> str:
-    """SHA-256 over the names and contents of a SavedModel's files, but for what `publish` adds."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.is_file()):
-        if path == model / PROVENANCE:
-            continue
-        digest.update(path.relative_to(model).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

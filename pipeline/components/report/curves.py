@@ -32,7 +32,7 @@ def points(comparison: Mapping[str, Any]) -> Iterator[Point]:
     """Yields all that is defined.
 
     Args:
-        comparison: what `keras_ae.comparison.compare` gives.
+        comparison: what `keras_ae.comparison.compare.compare` gives.
     """
     yield from _of_ladder(MODEL, comparison["budgets"])
     if comparison["baseline"]:

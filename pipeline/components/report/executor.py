@@ -11,17 +11,15 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
-from keras_ae.comparison.files import COMPARISON, IMAGES, PICTURES
 from keras_ae.report.page import write_report
-from keras_ae.scores import MODEL
+from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
+from pipeline.components.report.facts import facts, lineage
+from pipeline.components.report.verdict import verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
-from pipeline.facts import facts, lineage
-from pipeline.model_files import SUMMARY
-from pipeline.staging import below, fetched, read_text, written
-from pipeline.verdict import verdict
+from pipeline.runtime.artifacts import SUMMARY, below, fetched, read_text, written
 
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_ae.comparison.files import PICTURES_INDEX
 from keras_ae.contract import TEST
+from keras_ae.scores import PICTURES_INDEX
 from pipeline.components.report.curves import MODEL, points
 
 ORIGINAL = "original"
@@ -33,7 +33,7 @@ def write(comparison: Mapping[str, Any], pictures: Path, place: Path) -> None:
     `patch_pca/test`.
 
     Args:
-        comparison: what `keras_ae.comparison.compare` gives.
+        comparison: what `keras_ae.comparison.compare.compare` gives.
         pictures: folder with `pictures.json` and the images that it names; may be missing.
         place: folder of the runs.
     """

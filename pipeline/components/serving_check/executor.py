@@ -15,14 +15,13 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-import keras_ae.models  # noqa: F401 - registers what `model.keras` is made of
+import keras_ae.models.autoencoder  # noqa: F401 - registers what `model.keras` is made of
 from keras_ae import contract as c
-from keras_ae.datasets.decoding import decode_stored
-from keras_ae.tiles import to_float, to_uint8
-from pipeline.components.pusher.executor import model_digest, newest_version, provenance
+from keras_ae.datasets.images.decoding import decode_stored
+from keras_ae.models.layers import to_float, to_uint8
+from pipeline.components.pusher.executor import newest_version, provenance
 from pipeline.components.serving_check import server
-from pipeline.model_files import MODEL
-from pipeline.staging import fetched, written
+from pipeline.runtime.artifacts import MODEL, fetched, model_digest, written
 
 EXPECTED = "EXPECTED.npz"
 BLESSED, NOT_BLESSED = "INFRA_BLESSED", "INFRA_NOT_BLESSED"

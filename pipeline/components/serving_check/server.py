@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline import tethered
+from pipeline.runtime import tethered
+from pipeline.runtime.fingerprint import ROOT
 
 TIMEOUT = 300
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class Check:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from keras_ae.comparison import compare
+from keras_ae.comparison.compare import compare
 from keras_ae.scores import BASELINE, MODEL, Layout, Sums, table
 
 BUDGETS = (10, 100, 500, 1000, 2000)

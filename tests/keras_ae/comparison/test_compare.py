@@ -1,20 +1,20 @@
 import json
 import math
-from pathlib import Path
+from importlib import resources
 
 import jsonschema
 import numpy as np
 import pytest
 
-import keras_ae.report
-from keras_ae.comparison import format_table, summarize_codecs
+from keras_ae.comparison.codecs import summarize as summarize_codecs
 from keras_ae.comparison.split import Split
+from keras_ae.comparison.terminal import format_table
 from keras_ae.errors import DataError
 from keras_ae.scores import BASELINE, MODEL, Sample, Sums
 
 RISING = {10: 0.2, 100: 0.9, 500: 1.4, 1000: 1.6, 2000: 1.8}
 FEW = {"train": 10, "val": 3, "test": 4}
-SCHEMA = json.loads((Path(keras_ae.report.__file__).parent / "comparison.schema.json").read_text())
+SCHEMA = json.loads((resources.files("keras_ae.comparison") / "comparison.schema.json").read_text())
 
 
 def ladder(world, **val_gains: float) -> dict:

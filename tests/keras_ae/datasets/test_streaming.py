@@ -7,10 +7,10 @@ import tensorflow as tf
 from keras_ae import contract as c
 from keras_ae.datasets import streaming
 from keras_ae.datasets.streaming import StoredImages, StreamedTiles
+from keras_ae.datasets.tiles import Tiles
 from keras_ae.errors import DataError
-from keras_ae.models import ConvAutoencoder
-from keras_ae.tiles import Tiles
-from keras_ae.training import Ladder
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.training.ladder import Ladder
 from tests.tiny import TINY
 
 SIZES = ((70, 130), (64, 64), (20, 300), (64, 65), (3, 2), (200, 90), (64, 64), (30, 30), (80, 80))

@@ -62,7 +62,7 @@ def photograph() -> np.ndarray:
     """uint8 [120, 160, 3]."""
     from PIL import Image
 
-    from keras_ae.datasets.sample_photos import path_of
+    from keras_ae.datasets.sources.sample_photos import path_of
 
     image = Image.open(path_of("skimage/astronaut.png")).convert("RGB")
     return np.asarray(image.crop((100, 40, 420, 280)).resize((160, 120)))

@@ -135,7 +135,7 @@ def test_it_ends_when_the_grace_is_over_whatever_its_threads_do(publish, free_po
 
 
 def test_tls(start_server, tiny, tmp_path, certificates):
-    from serving.server import config
+    from serving.server.models import config
 
     ssl_config(tmp_path, *certificates)
     ssl = config.read(tmp_path / "ssl", config.SSLConfig)
@@ -151,7 +151,7 @@ def test_tls(start_server, tiny, tmp_path, certificates):
 
 
 def test_tls_with_certificates_of_clients(start_server, tiny, tmp_path, certificates):
-    from serving.server import config
+    from serving.server.models import config
 
     key, certificate = certificates
     rest = f"client_verify: true custom_ca: {certificate.decode()!r}"

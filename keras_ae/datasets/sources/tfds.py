@@ -1,0 +1,157 @@
+"""Images of TensorFlow datasets."""
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_ae.contract import SPLITS
+from keras_ae.datasets.sources.base import TFDS_PREFIX, Record, Shard, Source, balanced
+from keras_ae.errors import DataError
+
+_SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+
+class _DatasetSource(Source):
+    """What both sources of TensorFlow datasets share: a shard is a slice of a split."""
+
+    @abstractmethod
+    def builder(self) -> Any:
+        """The prepared tensorflow-datasets builder."""
+
+    def key(self, split: str, index: int, example: dict[str, Any]) -> str:
+        return f"{split}/{index}"
+
+    def shards(self) -> list[Shard]:
+        builder = self.builder()
+        _image_feature(builder)
+        return [
+            (split, str(start), str(stop))
+            for split, info in builder.info.splits.items()
+            for start, stop in balanced(_sizes(info))
+        ]
+
+    def read(self, shard: Shard) -> Iterator[Record]:
+        import tensorflow_datasets as tfds
+
+        split, start, stop = shard[0], int(shard[1]), int(shard[2])
+        builder = self.builder()
+        features = dict(builder.info.features.items())
+        image = _image_feature(builder)
+        labels = features.get("label")
+        # A dataset that names all three splits keeps them; any other is split by content.
+        official = {_SPLIT_NAMES.get(s) for s in builder.info.splits} >= set(SPLITS)
+        examples = builder.as_dataset(
+            split=f"{split}[{start}:{stop}]",
+            decoders={image: tfds.decode.SkipDecoding()},
+            shuffle_files=False,
+        )
+        for index, example in enumerate(tfds.as_numpy(examples), start):
+            label = example.get("label")
+            yield Record(
+                key=self.key(split, index, example),
+                data=example[image],
+                split=_SPLIT_NAMES.get(split) if official else None,
+                label=labels.int2str(int(label))
+                if isinstance(labels, tfds.features.ClassLabel)
+                else None,
+            )
+
+
+@dataclass(frozen=True)
+class TfdsSource(_DatasetSource):
+    """Any dataset of tensorflow-datasets with an image: `tfds:NAME[:VERSION]`."""
+
+    data: str
+
+    def builder(self) -> Any:
+        import requests
+        import tensorflow_datasets as tfds
+
+        name = self.data.removeprefix(TFDS_PREFIX)
+        try:
+            builder = tfds.builder(name)
+        except (ImportError, ValueError, AssertionError, tfds.core.DatasetNotFoundError) as error:
+            reason = str(error).strip().splitlines()
+            raise DataError(
+                f"no TensorFlow dataset {name!r}: {reason[0] if reason else 'unknown name'}"
+                f"{_suggestion(name)}"
+            ) from error
+        _image_feature(builder)
+        try:
+            builder.download_and_prepare()
+        except (ImportError, AssertionError, requests.RequestException) as error:
+            raise DataError(
+                f"the TensorFlow dataset {name!r} cannot be downloaded and prepared: "
+                f"{str(error).strip().splitlines()[0]}"
+            ) from error
+        return builder
+
+    def fingerprint(self) -> str:
+        builder = self.builder()
+        facts = {
+            split: (info.num_examples, info.num_bytes, info.shard_lengths)
+            for split, info in builder.info.splits.items()
+        }
+        text = builder.info.full_name + json.dumps(facts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SampleSource(_DatasetSource):
+    """The sample photographs, prepared in a folder of the caller's so that they are never stale."""
+
+    workspace: Path | None
+
+    def builder(self) -> Any:
+        from keras_ae.datasets.sources.sample_photos import SamplePhotos
+
+        if self.workspace is None:
+            raise DataError("the sample photographs need a workspace folder to be read from")
+        builder = SamplePhotos(data_dir=self.workspace)
+        builder.download_and_prepare()
+        return builder
+
+    def key(self, split: str, index: int, example: dict[str, Any]) -> str:
+        return str(example["name"].decode())
+
+    def fingerprint(self) -> str:
+        from keras_ae.datasets.sources import sample_photos
+
+        return sample_photos.fingerprint()
+
+
+def _image_feature(builder: Any) -> str:
+    """Name of the one image of an example."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    images = [n for n, f in features.items() if isinstance(f, tfds.features.Image)]
+    if "image" in images:
+        return "image"
+    if len(images) != 1:
+        raise DataError(
+            f"the TensorFlow dataset {builder.info.full_name} has "
+            f"{'several images' if images else 'no image'} in an example "
+            f"(features: {', '.join(features)}); expected one, or one named image"
+        )
+    return images[0]
+
+
+def _sizes(split: Any) -> list[int]:
+    """Bytes of each example of a split, of which only the sum is known."""
+    count = split.num_examples
+    return [split.num_bytes // max(1, count)] * count
+
+
+def _suggestion(name: str) -> str:
+    import difflib
+
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)
+    close = difflib.get_close_matches(name.split(":")[0], known, n=3)
+    return f"; did you mean {', '.join(close)}?" if close else ""

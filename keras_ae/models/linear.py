@@ -1,0 +1,294 @@
+"""The best linear autoencoders in closed form: PCA of patches, and of whole small images."""
+
+import itertools
+import math
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_ae.errors import ConfigurationError, DataError, StorageError
+from keras_ae.models.layers import (
+    depth_to_space,
+    pad_to_multiple,
+    space_to_depth,
+    to_float,
+    to_uint8,
+)
+from keras_ae.presets import TILE
+
+MAX_NUMBERS = 4096
+"""Numbers of the largest image whose global PCA is computed."""
+_BLOCK = 1024
+
+
+class PatchPCA(NamedTuple):
+    """Principal components of s x s patches of pixels scaled to 0..1.
+
+    Attributes:
+        mean: float64 [p], p = s * s * channels, in (row, column, channel) order.
+        components: float64 [p, c], orthonormal columns, largest variance first.
+        scales: float64 [c], standard deviation of each component, never 0.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    scales: np.ndarray
+
+
+class GlobalPCA(NamedTuple):
+    """Principal components of whole images.
+
+    Attributes:
+        shape: height, width and channels of the images.
+        pca: with an image as one patch, p = height * width * channels.
+    """
+
+    shape: tuple[int, int, int]
+    pca: PatchPCA
+
+
+def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
+    """Sums the products of all pixels of each patch, with a leading 1, over integer grey levels.
+
+    The sums are exact in float64 up to 10^11 patches, hence the same in any order.
+
+    Args:
+        images: uint8 arrays [H, W, C]; rows and columns beyond a multiple of `stride` are left out.
+        stride: side of a patch in pixels.
+
+    Returns:
+        float64 [1 + p, 1 + p]: the count at [0, 0], sums in row 0, sums of products elsewhere.
+
+    Raises:
+        DataError: if no image holds a whole patch.
+    """
+    total = _sum_products(_patches(image, stride) for image in images)
+    if total is None or total[0, 0] == 0:
+        raise DataError(f"no training image is at least {stride}x{stride} pixels")
+    return total
+
+
+def image_moments(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Sums the products of all pixels of each image: `patch_moments` with an image as one patch.
+
+    Args:
+        images: uint8 arrays [H, W, C] of one shape; read once, some hundreds held at a time.
+
+    Returns:
+        float64 [1 + D, 1 + D] with D = H * W * C, laid out as by `patch_moments`.
+
+    Raises:
+        DataError: if there is no image, or if they differ in shape.
+    """
+    total = _sum_products(_vectors(images))
+    if total is None:
+        raise DataError("there is no training image")
+    return total
+
+
+def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
+    """Turns the sums of `patch_moments` or `image_moments` into principal components.
+
+    Args:
+        moments: float64 [1 + p, 1 + p], of grey levels 0..255.
+        latent_channels: number of components, 1 to p.
+
+    Raises:
+        ConfigurationError: if there are more latent channels than numbers in a patch.
+        DataError: if the moments are of no patch or not finite.
+    """
+    patch = moments.shape[0] - 1
+    if not 1 <= latent_channels <= patch:
+        raise ConfigurationError(
+            f"latent channels must be 1 to {patch}, the numbers in a patch; got {latent_channels}"
+        )
+    count = moments[0, 0]
+    if count < 1 or not np.isfinite(moments).all():
+        raise DataError("the patch covariance needs at least one patch of finite pixels")
+    mean = moments[0, 1:] / count
+    covariance = moments[1:, 1:] / count - np.outer(mean, mean)
+    variances, vectors = np.linalg.eigh(covariance)
+    top = np.argsort(-variances, kind="stable")[:latent_channels]
+    components = vectors[:, top]
+    components *= np.where(components.sum(axis=0) < 0, -1.0, 1.0)
+    # A constant image has no variance; a scale of one grey level keeps the whitening finite.
+    scales = np.sqrt(np.maximum(variances[top], 1.0))
+    return PatchPCA(mean / 255.0, components, scales / 255.0)
+
+
+def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) -> GlobalPCA:
+    """PCA of whole images with as many components as their latent has numbers: the global floor.
+
+    It is defined where
+
+    - all images have one shape and are at most a tile high and wide: what a model sees at once;
+    - they have D = H * W * C <= 4096 numbers. The covariance, its vectors and the solver's space
+      take about 50 D^2 bytes, 0.8 GB at the limit, and D^3 + N D^2 operations for N images, half a
+      minute or so for 50,000 of 32x32 RGB;
+    - there are at least D of them. The covariance of fewer is singular: its components would fit
+      the training images by heart and be no floor of held-out ones;
+    - the latent has fewer numbers than the image.
+
+    Args:
+        images: training images, uint8 arrays [H, W, C]; read once, and no further than they fit.
+        stride: of the model whose floor it is, in pixels.
+        latent_channels: of that model.
+
+    Returns:
+        PCA with ceil(H / stride) * ceil(W / stride) * latent_channels components.
+
+    Raises:
+        DataError: with the reason as a short sentence, where it is not defined.
+    """
+    waiting = iter(images)
+    first = next(waiting, None)
+    if first is None:
+        raise DataError("there is no training image")
+    height, width = first.shape[:2]
+    if max(height, width) > TILE:
+        raise DataError(
+            f"images of {height}x{width} pixels are larger than a tile of {TILE}x{TILE}"
+        )
+    if first.size > MAX_NUMBERS:
+        raise DataError(f"an image has {first.size} numbers; the limit is {MAX_NUMBERS}")
+    components = -(-height // stride) * -(-width // stride) * latent_channels
+    if components >= first.size:
+        raise DataError(
+            f"a latent of {components} numbers is not smaller than an image of {first.size}"
+        )
+    moments = image_moments(itertools.chain([first], waiting))
+    if moments[0, 0] < first.size:
+        raise DataError(
+            f"{moments[0, 0]:.0f} training images are fewer than the {first.size} numbers of each"
+        )
+    return GlobalPCA(first.shape, fit(moments, components))
+
+
+def save(pca: PatchPCA, path: Path) -> None:
+    """Writes principal components as an NPZ file, and its folder where there is none.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez(file, **pca._asdict())
+    except OSError as error:
+        raise StorageError(f"cannot write the floor {path}: {error.strerror}") from error
+
+
+def load(path: Path) -> PatchPCA:
+    """Reads what `save` wrote, bit for bit.
+
+    Raises:
+        DataError: if the file is missing or not one of `save`.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return PatchPCA(**{name: arrays[name] for name in PatchPCA._fields})
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} holds no principal components of `save`: {error}") from error
+
+
+def set_linear_path(model, pca: PatchPCA) -> None:
+    """Sets the linear path of a model to the PCA, with latents of unit variance.
+
+    Args:
+        model: a `ConvAutoencoder` with layers `linear_encode` and `linear_decode`.
+        pca: components of patches of the model's stride and channels.
+    """
+    encode = pca.components / pca.scales
+    model.encoder.get_layer("linear_encode").set_weights(
+        [encode.reshape(1, 1, *encode.shape), -pca.mean @ encode]
+    )
+    decode = (pca.components * pca.scales).T
+    model.decoder.get_layer("linear_decode").set_weights(
+        [decode.reshape(1, 1, *decode.shape), pca.mean]
+    )
+
+
+def reconstruct(images, pca: PatchPCA, stride: int):
+    """The linear floor: images through the principal components and back.
+
+    Args:
+        images: float32 tensor [N, H, W, C] in 0..1.
+
+    Returns:
+        float32 tensor [N, H, W, C], not clipped.
+    """
+    height, width = ops.shape(images)[1:3]
+    patches = _project(space_to_depth(pad_to_multiple(images, stride), stride), pca)
+    return depth_to_space(patches, stride)[:, :height, :width, :]
+
+
+def reconstruct_rounded(images, pca: PatchPCA, stride: int):
+    """`reconstruct` of grey levels 0..255, uint8 [N, H, W, C], rounded to such."""
+    return to_uint8(reconstruct(to_float(images), pca, stride))
+
+
+def reconstruct_global(images, floor: GlobalPCA):
+    """The global floor: whole images through the principal components and back.
+
+    Args:
+        images: float32 tensor [N, H, W, C] in 0..1, of the shape that `floor` was fitted on.
+
+    Returns:
+        float32 tensor [N, H, W, C], not clipped.
+    """
+    vectors = ops.reshape(images, (-1, math.prod(floor.shape)))
+    return ops.reshape(_project(vectors, floor.pca), (-1, *floor.shape))
+
+
+def _project(vectors, pca: PatchPCA):
+    mean = ops.convert_to_tensor(pca.mean.astype("float32"))
+    components = ops.convert_to_tensor(pca.components.astype("float32"))
+    return ops.matmul(ops.matmul(vectors - mean, components), ops.transpose(components)) + mean
+
+
+def _patches(image: np.ndarray, stride: int) -> np.ndarray:
+    """uint8 [H, W, C] -> uint8 [patches, stride * stride * C]."""
+    h, w, channels = image.shape[0] // stride, image.shape[1] // stride, image.shape[2]
+    patches = image[: h * stride, : w * stride].reshape(h, stride, w, stride, channels)
+    return patches.transpose(0, 2, 1, 3, 4).reshape(h * w, stride * stride * channels)
+
+
+def _vectors(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """uint8 [H, W, C] -> uint8 [1, H * W * C] each, as long as they have one shape."""
+    shape: tuple[int, ...] | None = None
+    for image in images:
+        shape = shape or image.shape
+        if image.shape != shape:
+            sizes = " and ".join(f"{s[0]}x{s[1]}" for s in (shape, image.shape))
+            raise DataError(f"the training images differ in size: {sizes}")
+        yield image.reshape(1, -1)
+
+
+def _sum_products(arrays: Iterable[np.ndarray]) -> np.ndarray | None:
+    """Sums the outer products of the rows [n, p], with a leading 1, of all arrays."""
+    total = None
+    for block in _blocks(arrays):
+        rows = np.ones((len(block), 1 + block.shape[1]))
+        rows[:, 1:] = block
+        products = rows.T @ rows
+        total = products if total is None else np.add(total, products, out=total)
+    return total
+
+
+def _blocks(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The rows of all arrays in blocks that a matrix product is fast on and that fit in memory."""
+    waiting: list[np.ndarray] = []
+    rows = 0
+    for array in arrays:
+        for start in range(0, len(array), _BLOCK):
+            waiting.append(array[start : start + _BLOCK])
+            rows += len(waiting[-1])
+            if rows >= _BLOCK:
+                yield np.concatenate(waiting)
+                waiting, rows = [], 0
+    if waiting:
+        yield np.concatenate(waiting)

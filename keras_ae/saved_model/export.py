@@ -1,0 +1,146 @@
+"""A trained model as a SavedModel that takes encoded images and answers with scores."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ae.errors import ConfigurationError, StorageError
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.models.linear import PatchPCA
+from keras_ae.saved_model.calibration import Calibration
+from keras_ae.saved_model.signatures import Signatures
+from keras_ae.saved_model.tiling import TILE, check_tile
+from keras_ae.saved_model.warmup import write_warmup
+
+
+class Exporter:
+    """Writes a model as it is in training, again and again, and traces its functions only once.
+
+    It computes in float32 on TensorFlow, whatever the model was trained on: a model of the JAX or
+    the PyTorch backend is written by another Python process on the TensorFlow backend. What it
+    answers is within one grey level of the model's own output, or three if the model computes in
+    bfloat16.
+
+    Args:
+        model: the model to serve.
+        floor: PCA with as many latent numbers, for `floor_psnr`.
+        tile: most pixels of a side that go through the model at once, a multiple of the model's
+            stride and of 16. Images with a longer side are computed in overlapping tiles, one after
+            the other: the memory that a request takes is bounded, and no seam is to be seen, for
+            each tile is given all that has an influence on it.
+
+    Raises:
+        ConfigurationError: if TensorFlow or tensorflow-serving-api is missing, or for another tile.
+    """
+
+    def __init__(self, model: ConvAutoencoder, *, floor: PatchPCA, tile: int = TILE):
+        check_tile(tile, model.stride)
+        for package, needed in (
+            ("tensorflow", "a SavedModel is written through TensorFlow: install tensorflow"),
+            ("tensorflow_serving", "warm-up needs messages: install tensorflow-serving-api"),
+        ):
+            if find_spec(package) is None:
+                raise ConfigurationError(needed)
+        self.model, self.floor, self.tile = model, floor, tile
+
+    def write(self, path: Path, val_mse: Sequence[float] = ()) -> None:
+        """Writes the SavedModel with the signatures named in `keras_ae.contract`, and with it
+        requests that warm up a server.
+
+        Args:
+            path: folder to write; must not exist or be empty.
+            val_mse: MSE of each val image, for `percentile`; NaN is answered where there is none.
+
+        Raises:
+            StorageError: if another process writes and fails; its last words are in the message.
+        """
+        if keras.backend.backend() != "tensorflow":
+            _export_elsewhere(self.model, path, self.floor, val_mse, self.tile)
+            return
+        import tensorflow as tf
+
+        module, served, calibration, functions = self._traced
+        if served is not self.model:
+            served.set_weights(self.model.get_weights())
+        calibration.assign(val_mse)
+        tf.saved_model.save(module, str(path), signatures=functions)
+        write_warmup(self.model, path)
+
+    @cached_property
+    def _traced(self) -> tuple[Any, ConvAutoencoder, Calibration, dict[str, Any]]:
+        import tensorflow as tf
+
+        served = self.model
+        if served.precision != "float32":
+            served = ConvAutoencoder.from_config({**served.get_config(), "precision": "float32"})
+        calibration = Calibration()
+        functions = Signatures(served, self.floor, calibration, self.tile).functions
+        traced = {name: function.get_concrete_function() for name, function in functions.items()}
+        module = tf.Module()
+        module.variables_of_the_model = [variable.value for variable in served.variables]
+        module.variables_of_the_calibration = calibration.variables
+        return module, served, calibration, traced
+
+
+def export(
+    model: ConvAutoencoder,
+    path: Path,
+    *,
+    floor: PatchPCA,
+    val_mse: Sequence[float] = (),
+    tile: int = TILE,
+) -> None:
+    """Writes a model once: see `Exporter`, and its `write`, for arguments and what is raised."""
+    Exporter(model, floor=floor, tile=tile).write(path, val_mse)
+
+
+def _export_elsewhere(
+    model: ConvAutoencoder, path: Path, floor: PatchPCA, val_mse: Sequence[float], tile: int
+) -> None:
+    arrays = {f"weight_{i}": weight for i, weight in enumerate(model.get_weights())}
+    arrays |= {f"floor_{name}": array for name, array in floor._asdict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.npz"
+        config = json.dumps({**model.get_config(), "precision": "float32"})
+        known = np.asarray(val_mse, np.float32)
+        np.savez(file, config=config, val_mse=known, tile=tile, **arrays)
+        done = subprocess.run(
+            [sys.executable, "-m", "keras_ae.saved_model.export", str(file), str(path)],
+            env={
+                **os.environ,
+                "KERAS_BACKEND": "tensorflow",
+                # The GPU is full of what trains there.
+                "CUDA_VISIBLE_DEVICES": "-1",
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
+            },
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        words = done.stderr.strip().splitlines()[-5:] or [f"exit status {done.returncode}"]
+        raise StorageError(f"cannot export {path} through TensorFlow: {' / '.join(words)}")
+
+
+def _export_file(file: str, path: str) -> None:
+    """Exports what `_export_elsewhere` left for the TensorFlow backend."""
+    with np.load(file, allow_pickle=False) as arrays:
+        model = ConvAutoencoder.from_config(json.loads(str(arrays["config"])))
+        count = sum(name.startswith("weight_") for name in arrays.files)
+        model.set_weights([arrays[f"weight_{i}"] for i in range(count)])
+        floor = PatchPCA(*(arrays[f"floor_{name}"] for name in PatchPCA._fields))
+        val_mse, tile = arrays["val_mse"].tolist(), int(arrays["tile"])
+        export(model, Path(path), floor=floor, val_mse=val_mse, tile=tile)
+
+
+if __name__ == "__main__":
+    _export_file(*sys.argv[1:])

@@ -1,0 +1,70 @@
+"""Requests that a server runs before a version of the model answers anybody."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_ae import contract as c
+from keras_ae.models.autoencoder import ConvAutoencoder
+
+WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
+"""Where TensorFlow Serving looks for them, under the SavedModel."""
+MODEL_NAME = "keras_ae"
+SIDE = 64
+BATCHES = (1, 32)
+
+
+def write_warmup(model: ConvAutoencoder, path: Path) -> None:
+    """Writes requests for every signature, in small and typical shapes; always the same bytes.
+
+    They are a TFRecord file of `PredictionLog` messages. What is in the images is of no account:
+    a server makes plans and takes memory by their shapes.
+
+    Args:
+        model: that is served.
+        path: folder of the SavedModel.
+
+    Raises:
+        ConfigurationError: if tensorflow-serving-api is missing.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    file = path / WARMUP
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for signature, name, value in _requests(model):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = MODEL_NAME
+            request.model_spec.signature_name = signature
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.CopyFrom(request)
+            writer.write(log.SerializeToString(deterministic=True))
+
+
+def _requests(model: ConvAutoencoder) -> list[tuple[str, str, Any]]:
+    """Signature, name of its input, and value."""
+    import tensorflow as tf
+
+    requests: list[tuple[str, str, Any]] = []
+    for batch in BATCHES:
+        shape = (batch, SIDE, SIDE, model.channels)
+        images = np.broadcast_to(np.arange(SIDE, dtype=np.uint8)[:, None, None], shape)
+        cells = -(-SIDE // model.stride)
+        latents = np.zeros((batch, cells, cells, model.latent_channels), np.float32)
+        requests += [
+            (c.RECONSTRUCT, c.IMAGES, images),
+            (c.ENCODE, c.IMAGES, images),
+            (c.DECODE, c.LATENTS, latents),
+        ]
+    encoded = tf.io.encode_png(images[0]).numpy()
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
+    features = tf.train.Features(feature={c.IMAGE_ENCODED: feature})
+    example = tf.train.Example(features=features).SerializeToString(deterministic=True)
+    return [
+        *requests,
+        (c.SERVING_DEFAULT, c.IMAGE_BYTES, [encoded]),
+        (c.SCORE, c.EXAMPLES, [example]),
+    ]

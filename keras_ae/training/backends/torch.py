@@ -1,0 +1,64 @@
+"""The inner loop on PyTorch."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from keras import ops
+
+from keras_ae.concurrency import ahead
+from keras_ae.models.layers import to_float
+from keras_ae.training.backends.position import Position, Run
+
+
+def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> tuple[Run, str]:
+    """Makes the training step, which runs eagerly.
+
+    Takes and gives what `keras_ae.training.backends.tensorflow.compile_epochs` does.
+    """
+    import torch
+
+    variables = model.trainable_variables
+
+    def step(batch: np.ndarray, at_once: int) -> torch.Tensor:
+        model.zero_grad()
+        total = ops.zeros(())
+        for first in range(0, len(batch), at_once):
+            part = batch[first : first + at_once]
+            images = to_float(ops.convert_to_tensor(part))
+            loss = ops.mean(ops.square(model(images, training=True) - images))
+            loss = loss * (len(part) / len(batch))
+            loss.backward()
+            total = total + loss.detach()
+        gradients = [variable.value.grad for variable in variables]
+        with torch.no_grad():
+            optimizer.apply(gradients, variables)
+            weight = 1.0 - decay(ops.cast(optimizer.iterations.value, "float32"))
+            for mean, variable in zip(average, variables):
+                mean.assign(mean.value + weight * (variable.value - mean.value))
+        return total * len(batch)
+
+    def run(
+        epoch: int, at: Position, at_once: int, pause: Callable[[], bool]
+    ) -> Iterator[Position]:
+        done, total = at.batches, ops.convert_to_tensor(np.float32(at.total))
+        count = len(tiles.batch_sizes)
+        for batch in ahead(tiles.epoch(epoch, done)):
+            total = total + step(batch, at_once)
+            done += 1
+            if done == count or pause():
+                yield Position(done, float(total))
+
+    return run, tiles.placement
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes files."""
+    return True
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device has no room for a batch."""
+    import torch
+
+    # The CPU's allocator has no class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

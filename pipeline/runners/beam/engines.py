@@ -1,0 +1,252 @@
+"""What Beam's steps run on: the engines, what each needs, and the options that Beam is given."""
+
+import argparse
+import difflib
+import importlib
+import logging
+import shlex
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from keras_ae.errors import ConfigurationError
+
+DIRECT, DATAFLOW, DASK = "direct", "dataflow", "dask"
+RUNNERS = {
+    DIRECT: "DirectRunner",
+    "flink": "FlinkRunner",
+    "spark": "SparkRunner",
+    DATAFLOW: "DataflowRunner",
+    DASK: "apache_beam.runners.dask.dask_runner.DaskRunner",
+}
+# There are no triggers here; without the first Beam's direct runner would rather download and start
+# Prism, a runner in Go that has workers of its own. No container is started either; without the
+# second TFX would pack itself for workers elsewhere, at each step, for one to two seconds.
+HERE = ("--allow_unsafe_triggers", "--sdk_container_image=none")
+# A worker must import tfx before tensorflow_data_validation, to which it adds what is missing.
+PLUGIN = "--beam_plugin=tfx"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that choose the engine."""
+    parser.add_argument(
+        "--beam-runner",
+        choices=tuple(RUNNERS),
+        default=DIRECT,
+        help="engine of the steps that go through all images; any of Beam's own options for it "
+        "may follow after a bare --",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="processes (direct), parallel parts (flink, spark) or machines to begin with "
+        "(dataflow)",
+    )
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Cuts a command line at a bare `--`: this program's own words, and those for Beam."""
+    words = list(argv)
+    if "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def rest(passed: Sequence[str]) -> str:
+    """The end of a command line whose `split` gives these words for Beam."""
+    return f" -- {shlex.join(passed)}" if passed else ""
+
+
+def beam_arguments(
+    runner: str, workers: int, passed: Sequence[str], *, here: bool = True
+) -> list[str]:
+    """Beam's command line for an engine.
+
+    Args:
+        runner: one of `RUNNERS`.
+        workers: processes, parallel parts or machines to begin with, at least 1.
+        passed: options that Beam is given as they are; they win over those made here.
+        here: whether the steps are started on this machine, which must have what the engine needs;
+            for a compiled pipeline it is the image that must have it.
+
+    Raises:
+        ConfigurationError: with one line, for an option that Beam does not know or that is missing,
+            or for an engine that is not installed: what is missing, and how to get it.
+    """
+    if runner == DASK:
+        # Seen with 2.77; it reports success all the same.
+        raise ConfigurationError(
+            "Beam's runner for dask cannot carry these steps: it writes empty files, runs the last "
+            "of several branches only, and loses the elements of a split; take direct with "
+            "--workers, flink, spark or dataflow"
+        )
+    arguments = [*_own(runner, workers), *passed]
+    if passed or runner != DIRECT:
+        with _logging_kept():
+            options = _parsed(runner, arguments, passed)
+            _NEEDS[runner](options, here)
+    return arguments
+
+
+def _own(runner: str, workers: int) -> list[str]:
+    if runner == DIRECT:
+        if workers == 1:
+            # With threads of its own Beam was seen to wait for ever once a disk was full.
+            return ["--direct_running_mode=in_memory", *HERE]
+        processes = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
+        return [*processes, *HERE, PLUGIN]
+    parallel = {
+        "flink": f"--parallelism={workers}",
+        "spark": f"--spark_master_url=local[{workers}]",
+        DATAFLOW: f"--num_workers={workers}",
+    }
+    return [f"--runner={RUNNERS[runner]}", parallel[runner], PLUGIN]
+
+
+def _parsed(runner: str, arguments: Sequence[str], passed: Sequence[str]) -> argparse.Namespace:
+    """All of Beam's options; it drops those that it does not know with a warning in the log."""
+    for word in passed:
+        if word.split("=")[0] == "--runner":
+            raise ConfigurationError(f"give Beam's runner by --beam-runner, not after --: {word}")
+    parser = _beam_parser()
+    try:
+        options, unknown = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigurationError(f"Beam: {error}") from error
+    known = [name for action in parser._actions for name in action.option_strings]
+    for word in unknown:
+        name = word.split("=")[0]
+        similar = difflib.get_close_matches(name, known, 1, 0.8)
+        # A job server in Java has options that Beam's Python side knows nothing about.
+        if runner in _JOB_SERVERS and not similar:
+            continue
+        hint = f"; did you mean {similar[0]}?" if similar else ""
+        raise ConfigurationError(f"Beam has no option {word!r} for the engine {runner}{hint}")
+    return options
+
+
+def _beam_parser() -> argparse.ArgumentParser:
+    parsers: list[argparse.ArgumentParser] = []
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
+    parsers[0].exit_on_error = False
+    return parsers[0]
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Beam's options set up Python's logging as well."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+
+
+def _needs_job_server(runner: str) -> Callable[[argparse.Namespace, bool], None]:
+    """A check of what Flink and Spark need: a job server, or Java and its jar to start one."""
+    master, local = _JOB_SERVERS[runner]
+
+    def check(options: argparse.Namespace, here: bool) -> None:
+        address = getattr(options, master)
+        cluster = not address.startswith(local)
+        if cluster and not (options.environment_type or options.sdk_container_image):
+            raise ConfigurationError(
+                f"workers at --{master}={address} need the project and its libraries: give "
+                "--sdk_container_image=IMAGE, or --environment_type=PROCESS or EXTERNAL with its "
+                "--environment_options"
+            )
+        if here and options.job_endpoint:
+            _check_answers(options.job_endpoint)
+        elif here:
+            _find_java(runner, options.job_server_java_launcher)
+            _find_jar(runner, options)
+
+    return check
+
+
+def _check_answers(address: str) -> None:
+    """Beam itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        if not port.isdecimal():
+            raise ConfigurationError(f"expected --job_endpoint=HOST:PORT; got {address!r}")
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"no job server answers at {address}: {error}") from error
+
+
+def _find_java(runner: str, launcher: str) -> None:
+    if shutil.which(launcher) is None:
+        raise ConfigurationError(
+            f"the engine {runner} needs Java for Beam's job server, and there is no {launcher!r} "
+            "here: install Java 11 or 17, or give --job_endpoint=HOST:PORT of a job server that "
+            "runs elsewhere"
+        )
+
+
+def _find_jar(runner: str, options: argparse.Namespace) -> None:
+    """Looks for the jar where Beam does, which downloads it once if it can."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability import flink_runner, spark_runner
+
+    kinds = {"flink": flink_runner.FlinkJarJobServer, "spark": spark_runner.SparkJarJobServer}
+    server = kinds[runner](PipelineOptions([], **vars(options)))
+    try:
+        jar = server.path_to_jar()
+        server.local_jar(jar, options.jar_cache_dir)
+    except (OSError, RuntimeError, ValueError) as error:
+        name = getattr(options, f"{runner}_job_server_jar") or jar
+        raise ConfigurationError(
+            f"the engine {runner} needs Beam's job server, and {name} cannot be had "
+            f"({type(error).__name__}): put {Path(name).name} into ~/.apache_beam/cache/jars, or "
+            f"give --{runner}_job_server_jar=FILE, or --job_endpoint=HOST:PORT of one that runs"
+        ) from error
+
+
+def _needs_cloud(options: argparse.Namespace, here: bool) -> None:
+    if here:
+        _import_client()
+    wanted = {"project": "ID", "region": "REGION", "temp_location": "gs://BUCKET/FOLDER"}
+    lacking = [f"--{name}={form}" for name, form in wanted.items() if not getattr(options, name)]
+    if not (options.sdk_container_image or options.setup_file):
+        # Its machines have neither the project nor TFX.
+        lacking.append("--sdk_container_image=IMAGE")
+    if lacking:
+        raise ConfigurationError(f"the engine dataflow needs, after --: {' '.join(lacking)}")
+
+
+def _needs_nothing(options: argparse.Namespace, here: bool) -> None:
+    """It is in Beam itself."""
+
+
+def _import_client() -> None:
+    try:
+        importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the engine dataflow is not installed ({error}): install apache-beam[gcp], of which "
+            "google-cloud-dataflow-client is missing"
+        ) from error
+
+
+def _workers(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000; got {text!r}")
+    return int(text)
+
+
+_JOB_SERVERS = {"flink": ("flink_master", "["), "spark": ("spark_master_url", "local")}
+_NEEDS: dict[str, Callable[[argparse.Namespace, bool], None]] = {
+    DIRECT: _needs_nothing,
+    "flink": _needs_job_server("flink"),
+    "spark": _needs_job_server("spark"),
+    DATAFLOW: _needs_cloud,
+}

@@ -1,0 +1,178 @@
+"""The pipeline on Kubeflow Pipelines: the YAML of it, and what of that is left to each run."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_ae import durable
+from keras_ae.errors import StorageError
+from pipeline.runners import flags
+from pipeline.runners.beam import engines
+from pipeline.runners.kubeflow import cluster
+from pipeline.runtime import console
+
+_UNCACHED = ("ServingCheck", "Report", "Pusher")
+"""What is in service may have changed since a push was cached, and a report is of its run."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compiles the pipeline, writes it and starts it, as asked.
+
+    Args:
+        arguments: of `pipeline.run_kubeflow.parse_arguments`.
+
+    Raises:
+        KerasAEError: with one line that says what is wrong; also if a run that is waited for did
+            not succeed.
+    """
+    # TensorFlow and TFX have much to say that nobody asked for.
+    with console.logs_to(Path(os.devnull)):
+        if arguments.submit:
+            # It needs what reads buckets.
+            from pipeline.runners.kubeflow import submission
+
+            submission.check(arguments)
+        text = compiled(arguments)
+    named = runtime_parameters(arguments)
+    if arguments.output:
+        _write(arguments.output, text)
+        console.say(f"compiled: {arguments.output}")
+        console.say(f"parameters of a run: {', '.join(named)}")
+    for name, flag in fixed(arguments).items():
+        console.say(f"note: {name} is fixed in the pipeline, for {flag} needs to know it")
+    if arguments.submit:
+        submission.submit(arguments, text, named)
+
+
+def runtime_parameters(arguments: argparse.Namespace) -> list[str]:
+    """The names of what a run can be given in place of what the flags say."""
+    names = ("data", "data_fingerprint", "preset", "seed")
+    return [name for name in names if name not in fixed(arguments)]
+
+
+def fixed(arguments: argparse.Namespace) -> dict[str, str]:
+    """Preset and seed where the pipeline itself is built from them, and the flag that does that."""
+    found: dict[str, str] = {}
+    if arguments.seeds > 1:
+        found["seed"] = "--seeds"
+    if arguments.with_baseline:
+        found["preset"] = "--with-baseline"
+    if arguments.tune:
+        found |= {"preset": "--tune", "seed": "--tune"}
+    return found
+
+
+def compiled(arguments: argparse.Namespace) -> str:
+    """The pipeline as KFP's YAML of schema 2.1.0; the same text for the same flags and code.
+
+    Args:
+        arguments: of `pipeline.run_kubeflow.parse_arguments`.
+
+    Returns:
+        One document, or two if something is asked of Kubernetes that KFP's own schema lacks.
+    """
+    import yaml
+    from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as runner
+
+    from pipeline.runners.kubeflow.entrypoint import COMMAND
+
+    config = runner.KubeflowV2DagRunnerConfig(
+        default_image=arguments.image, default_commands=[*COMMAND], use_pipeline_spec_2_1=True
+    )
+    job = runner.KubeflowV2DagRunner(config).run(_pipeline(arguments), write_out=False)
+    spec = _renamed(job["pipelineSpec"])
+    defaults = {"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed}
+    if arguments.data_fingerprint:
+        defaults["data_fingerprint"] = arguments.data_fingerprint
+    for name, parameter in spec["root"]["inputDefinitions"]["parameters"].items():
+        # Without a default a run must be given it, and meets no cache of other data.
+        if name in defaults:
+            parameter["defaultValue"] = defaults[name]
+    for name in _UNCACHED:
+        spec["root"]["dag"]["tasks"][name].pop("cachingOptions", None)
+    documents = [spec, _platform(arguments, spec)]
+    _set_environment(spec, dict(map(cluster.pair, arguments.env)))
+    return str(yaml.safe_dump_all(filter(None, documents), sort_keys=True, width=100))
+
+
+def _pipeline(arguments: argparse.Namespace) -> Any:
+    from tfx.dsl.components.base.base_component import BaseComponent
+    from tfx.orchestration.data_types import RuntimeParameter
+
+    from pipeline.definition import create_pipeline
+
+    told = {**flags.settings(arguments), "data": arguments.data}
+    for name in runtime_parameters(arguments):
+        told[name] = RuntimeParameter(name=name, ptype=int if name == "seed" else str)
+    pipeline = create_pipeline(
+        pipeline_name=arguments.name,
+        pipeline_root=arguments.pipeline_root,
+        push_destination=arguments.push_dir,
+        checkpoints=arguments.checkpoints,
+        in_service=arguments.incumbent_uri,
+        check_command=arguments.check_command,
+        command=arguments.command,
+        beam_pipeline_args=engines.beam_arguments(
+            arguments.beam_runner, arguments.workers, arguments.passed, here=False
+        ),
+        **told,
+    )
+    common = cluster.resources(arguments.cpu, arguments.memory)
+    training = cluster.resources(
+        arguments.trainer_cpu, arguments.trainer_memory, cluster.gpu(arguments.gpu)
+    )
+    for component in pipeline.components:
+        if isinstance(component, BaseComponent):
+            component.with_platform_config(training if _trains(component.id) else common)
+    return pipeline
+
+
+def _trains(node: str) -> bool:
+    return node.startswith(("Trainer", "Tuner"))
+
+
+def _renamed(spec: dict[str, Any]) -> dict[str, Any]:
+    """Names of nodes without underscores: they become names in Argo, which has none."""
+    tasks = {}
+    for name, task in spec["root"]["dag"]["tasks"].items():
+        task["taskInfo"]["name"] = task["componentRef"]["name"] = _argo(name)
+        if "dependentTasks" in task:
+            task["dependentTasks"] = sorted(map(_argo, task["dependentTasks"]))
+        for artifact in task.get("inputs", {}).get("artifacts", {}).values():
+            producer = artifact["taskOutputArtifact"]
+            producer["producerTask"] = _argo(producer["producerTask"])
+        tasks[_argo(name)] = task
+    spec["root"]["dag"]["tasks"] = tasks
+    spec["components"] = {_argo(name): each for name, each in spec["components"].items()}
+    return spec
+
+
+def _argo(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _platform(arguments: argparse.Namespace, spec: Mapping[str, Any]) -> dict[str, Any]:
+    executors = spec["deploymentSpec"]["executors"]
+    return cluster.platform_document(
+        {label: _trains(label) for label, each in executors.items() if "container" in each},
+        volumes=list(map(cluster.mount, arguments.volume)),
+        secrets=list(map(cluster.mount, arguments.secret)),
+        node_selector=map(cluster.pair, arguments.node_selector),
+        tolerations=list(map(cluster.toleration, arguments.toleration)),
+    )
+
+
+def _set_environment(spec: Mapping[str, Any], variables: Mapping[str, str]) -> None:
+    entries = [{"name": name, "value": value} for name, value in sorted(variables.items())]
+    for executor in spec["deploymentSpec"]["executors"].values():
+        if entries and "container" in executor:
+            executor["container"]["env"] = [dict(entry) for entry in entries]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        durable.write(path, text.encode())
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,89 @@
+"""Whether what a run is going to write can be written: asked before anything runs."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from keras_ae.errors import StorageError
+from pipeline.runtime.artifacts import Uri, below, gfile, is_remote, opened, reason, remote_errors
+
+SECONDS = 10
+"""For an answer to whether a bucket can be used."""
+PERMISSIONS = tuple(f"storage.objects.{what}" for what in ("create", "delete", "get", "list"))
+
+
+def check_reachable(uri: Uri) -> None:
+    """Asks whether a root can be written, without waiting for long.
+
+    Raises:
+        StorageError: in one line, for a folder that cannot be written, a scheme that TensorFlow has
+            no filesystem for, a bucket that does not exist or may not be used, missing credentials
+            and a host that does not answer.
+    """
+    if not is_remote(uri):
+        _check_folder(Path(uri))
+    elif str(uri).startswith("gs://"):
+        _check_bucket(str(uri))
+    else:
+        _check_other(str(uri))
+
+
+def _check_folder(place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        # It has no name that a killed process could leave.
+        with TemporaryFile(dir=place) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise StorageError(f"cannot write to {place}: {error.strerror}") from error
+
+
+def _check_bucket(uri: str) -> None:
+    """By Google's client: TensorFlow's filesystem would try for minutes."""
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError, TransportError
+    from google.cloud import storage
+    from requests.exceptions import RequestException
+
+    bucket = uri.removeprefix("gs://").partition("/")[0]
+    try:
+        # The project has no part in this question, and the client would look for one.
+        client = storage.Client(project="none")
+        asked = client.bucket(bucket)
+        granted = asked.test_iam_permissions(list(PERMISSIONS), timeout=SECONDS, retry=None)
+    except exceptions.NotFound as error:
+        raise StorageError(f"cannot write to {uri}: there is no bucket {bucket}") from error
+    except (exceptions.Forbidden, exceptions.Unauthorized) as error:
+        raise StorageError(
+            f"cannot write to {uri}: these credentials may not use the bucket; grant them "
+            "the role Storage Object Admin on it"
+        ) from error
+    except (exceptions.GoogleAPIError, RequestException, TransportError, ValueError) as error:
+        raise StorageError(
+            f"cannot write to {uri}: Google Cloud Storage does not answer: {reason(error)}"
+        ) from error
+    except GoogleAuthError as error:
+        raise StorageError(
+            f"cannot write to {uri}: no valid credentials of Google Cloud; set "
+            "GOOGLE_APPLICATION_CREDENTIALS or run gcloud auth application-default login"
+        ) from error
+    if missing := sorted(set(PERMISSIONS) - set(granted)):
+        raise StorageError(f"cannot write to {uri}: not permitted are {', '.join(missing)}")
+
+
+def _check_other(uri: str) -> None:
+    import tensorflow as tf
+
+    scheme = uri.partition("://")[0]
+    probe = below(uri, f".probe-{os.getpid()}")
+    try:
+        with opened(probe, "wb") as file:
+            file.write(b"x")
+        gfile().remove(probe)
+    except tf.errors.UnimplementedError as error:
+        raise StorageError(
+            f"cannot write to {uri}: TensorFlow has no filesystem for {scheme}://; use gs:// or a "
+            "folder on a mounted volume (s3:// takes the plugin of tensorflow-io)"
+        ) from error
+    except remote_errors() as error:
+        raise StorageError(f"cannot write to {uri}: {reason(error)}") from error

@@ -1,0 +1,123 @@
+"""What a process runs on and with: machine, packages, settings. Numbers hang on all of them."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pipeline.runtime import memory
+
+PACKAGES = (
+    "apache-beam",
+    "jax",
+    "keras",
+    "keras-tuner",
+    "matplotlib",
+    "ml-metadata",
+    "numpy",
+    "pillow",
+    "scipy",
+    "tensorflow",
+    "tensorflow-datasets",
+    "tensorflow-model-analysis",
+    "tensorflow-transform",
+    "tfx",
+)
+CPU_FLAGS = (
+    *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_bf16", "amx_int8"),
+)
+"""By which oneDNN, XLA and Eigen choose their kernels, and with them the order of sums."""
+
+_PREFIXES = ("CUDA_", "DNNL_", "JAX_", "KERAS_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
+_NAMES = ("NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "XLA_FLAGS")
+_TERRAFORM = (
+    "TF_CLI_",
+    "TF_DATA_DIR",
+    "TF_IN_",
+    "TF_INPUT",
+    "TF_LOG",
+    "TF_PLUGIN_",
+    "TF_VAR_",
+    "TF_WORKSPACE",
+)
+"""Settings of another program, which begin alike."""
+_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
+
+
+def surroundings() -> dict[str, Any]:
+    """What this process's training depends on beside data, code and flags.
+
+    Returns:
+        What can be written as JSON: `machine` and `packages` as below, `backend` of Keras,
+        `environment` (variables that libraries read), and `settings`: threads that TensorFlow may
+        use within an operation and between operations (0: as many as there are cores), and
+        whether operations are asked to be deterministic.
+    """
+    return {
+        "machine": machine(),
+        "packages": packages((*PACKAGES, keras.backend.backend())),
+        "backend": keras.backend.backend(),
+        "environment": environment(os.environ),
+        "settings": {
+            "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+            "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+            "deterministic_ops": _ops_are_deterministic(),
+        },
+    }
+
+
+def packages(names: Iterable[str]) -> dict[str, str]:
+    """The versions of packages that are installed, and of Python, by name."""
+    versions = {"python": platform.python_version()}
+    for name in sorted(set(names)):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """`platform`, `processor`, its `cpu_flags` of `CPU_FLAGS`, `cores` and `memory_bytes` that this
+    process may use, and the names of the `accelerators` that TensorFlow sees."""
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    told = [line.partition(":")[::2] for line in text.splitlines()]
+    models = [value.strip() for name, value in told if "model name" in name]
+    flags = next((value.split() for name, value in told if name.strip() == "flags"), [])
+    return {
+        "platform": platform.platform(),
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": memory.total(),
+        "accelerators": [_name(device) for device in tf.config.list_physical_devices("GPU")],
+    }
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those variables that change what TensorFlow, Keras, JAX and their libraries compute."""
+    return {
+        name: value
+        for name, value in sorted(variables.items())
+        if (name.startswith(_PREFIXES) or name in _NAMES)
+        and not name.startswith(_TERRAFORM)
+        and not any(part in name for part in _SECRET)
+    }
+
+
+def _name(device: Any) -> str:
+    details = tf.config.experimental.get_device_details(device)
+    return str(details.get("device_name", device.name))
+
+
+def _ops_are_deterministic() -> bool:
+    # TensorFlow can be asked for it, but has no public way to be asked about it.
+    from tensorflow.python.framework import config
+
+    return bool(config.is_op_determinism_enabled())

@@ -1,0 +1,85 @@
+"""What a step's code is, in a few hexadecimal digits: TFX hashes only `module_file`s itself."""
+
+import ast
+import hashlib
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("keras_ae", "pipeline")
+LIBRARIES = (
+    "apache-beam",
+    "keras",
+    "keras-tuner",
+    "matplotlib",
+    "numpy",
+    "pillow",
+    "scipy",
+    "tensorflow",
+    "tensorflow-model-analysis",
+    "tensorflow-transform",
+    "tfx",
+)
+
+
+def source_fingerprint(module: str) -> str:
+    """Digests a module of this project, all that it imports from it, and the libraries' versions.
+
+    Args:
+        module: dotted name, such as "pipeline.trainer".
+    """
+    digest = hashlib.sha256()
+    code = _closure(module)
+    # Templates and the like lie beside the code that reads them; the Dockerfile is no such thing.
+    data = {p for path in code for p in path.parent.iterdir() if _is_data(p)}
+    for path in sorted(code | data):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    for library in LIBRARIES:
+        digest.update(f"{library}={metadata.version(library)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".py" and path.name != "Dockerfile"
+
+
+def _closure(module: str) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        path = _file(waiting.pop())
+        if path is None or path in found:
+            continue
+        found.add(path)
+        waiting.extend(_imports(path.read_text()))
+    return found
+
+
+@cache
+def _imports(source: str) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.JoinedStr):
+            names += _backends(ast.unparse(node))
+    return [name for name in names if name.split(".")[0] in PACKAGES]
+
+
+def _backends(text: str) -> list[str]:
+    """The modules that are imported by a name made at run time."""
+    if "keras_ae.training.backends." not in text:
+        return []
+    backends = ROOT / "keras_ae" / "training" / "backends"
+    return [f"keras_ae.training.backends.{path.stem}" for path in backends.glob("*.py")]
+
+
+def _file(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None

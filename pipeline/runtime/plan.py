@@ -1,0 +1,157 @@
+"""The stages that a run trains, so that the Trainer of each can say how long the rest takes.
+
+The plan is held in the process instead of in the parameters of a Trainer, because TFX caches a
+stage by these: if they named the later budgets, adding a budget would train all of them anew. Where
+no plan is held, as in a container of Kubeflow Pipelines, nothing is said.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from keras_ae import presets
+from keras_ae.training.forecast import SteadyRate, Work, lines
+from keras_ae.training.ladder import Ladder
+
+
+class Stage(NamedTuple):
+    """Epochs `start + 1` to `stop` of the ladder of a preset and a seed, and the node for them."""
+
+    node: str
+    preset: str
+    seed: int
+    start: int
+    stop: int
+
+
+class Plan:
+    """The stages of a run, and the speeds that were measured in it.
+
+    Args:
+        stages: in the order in which they run.
+        cached: maps the node that trains first to the later nodes that TFX will take from its
+            cache; called once.
+
+    Attributes:
+        rates: epochs per second, by preset.
+    """
+
+    def __init__(
+        self, stages: Iterable[Stage], cached: Callable[[str], Collection[str]] = lambda node: ()
+    ):
+        self.stages, self._cached = tuple(stages), cached
+        self._known: Collection[str] | None = None
+        self.rates: dict[str, float] = {}
+
+    def ahead(self, stage: Stage, epochs: float) -> dict[str, list[Work]]:
+        """The training that is left, by preset.
+
+        Args:
+            stage: the one that trains now.
+            epochs: of its ladder that are done.
+        """
+        if self._known is None:
+            try:
+                self._known = self._cached(stage.node)
+            except Exception:
+                # No forecast is worth a run.
+                logging.exception("cannot tell which stages are cached")
+                self._known = ()
+        found: dict[str, list[Work]] = {}
+        later = False
+        for each in self.stages:
+            left = 0.0
+            if each == stage:
+                later, left = True, each.stop - epochs
+            elif later and each.node not in self._known:
+                left = each.stop - each.start
+            found.setdefault(each.preset, []).append(Work(each.stop, left))
+        return found
+
+
+class Forecast:
+    """What the Trainer of one stage says of the time that this stage and the later ones take."""
+
+    def __init__(self, plan: Plan, stage: Stage):
+        self._plan, self._stage = plan, stage
+        self._rate = SteadyRate()
+
+    def during(self, ladder: Ladder) -> list[str]:
+        """Lines for the terminal as soon as the speed of a preset is known, none otherwise.
+
+        Called every second or so while the stage trains.
+        """
+        epochs = _epochs(ladder)
+        self._rate.update(epochs, ladder.seconds, ladder.at_once)
+        if self._stage.preset in self._plan.rates or not self._rate.settled:
+            return []
+        return self._lines(ladder, epochs)
+
+    def at_end(self, ladder: Ladder) -> list[str]:
+        """Lines for the terminal about the stages that follow."""
+        return self._lines(ladder, self._stage.stop)
+
+    def _lines(self, ladder: Ladder, epochs: float) -> list[str]:
+        preset, rates = self._stage.preset, self._plan.rates
+        if measured := self._rate.epochs_per_second:
+            rates[preset] = measured
+        if preset not in rates:
+            return []
+        ahead = self._plan.ahead(self._stage, epochs)
+        own = ahead.pop(preset, [])
+        return lines(own, rates[preset], len(ladder.tiles), _untimed(ahead))
+
+
+def trainers(nodes: Iterable[Any]) -> list[Any]:
+    """Those of the nodes of a compiled pipeline that train a stage, in their order."""
+    return [node for node in nodes if node.pipeline_node.node_info.id.startswith("Trainer")]
+
+
+def stages(trainers: Iterable[Any]) -> list[Stage]:
+    """What each of these nodes trains."""
+    found = []
+    for node in (each.pipeline_node for each in trainers):
+        values = {name: value.field_value for name, value in node.parameters.parameters.items()}
+        settings = json.loads(values["custom_config"].string_value)
+        ladder = values["preset"].string_value, values["seed"].int_value
+        found.append(Stage(node.node_info.id, *ladder, settings["start"], settings["stop"]))
+    return found
+
+
+_plan = Plan(())
+
+
+@contextmanager
+def held(plan: Plan) -> Iterator[None]:
+    """Makes `forecast` use a plan within the block."""
+    global _plan
+    _plan, before = plan, _plan
+    try:
+        yield
+    finally:
+        _plan = before
+
+
+def forecast(preset: str, seed: int, stop: int) -> Forecast:
+    """The forecast for the stage of a preset and a seed that ends at `stop` epochs.
+
+    It has no lines if no plan with such a stage is held.
+    """
+    wanted = (preset, seed, stop)
+    found = (s for s in _plan.stages if (s.preset, s.seed, s.stop) == wanted)
+    return Forecast(_plan, next(found, Stage("", preset, seed, stop, stop)))
+
+
+def _epochs(ladder: Ladder) -> float:
+    sizes = ladder.tiles.batch_sizes
+    return ladder.epoch + sum(sizes[: ladder.position.batches]) / sum(sizes)
+
+
+def _untimed(ahead: dict[str, list[Work]]) -> str:
+    left = {preset: round(sum(work.epochs for work in works)) for preset, works in ahead.items()}
+    names = {preset: f"{n} epochs of the preset {preset}" for preset, n in left.items() if n}
+    if presets.BASELINE in names:
+        names[presets.BASELINE] = f"the baseline's {left[presets.BASELINE]} epochs"
+    return " and ".join(names.values())

@@ -1,0 +1,75 @@
+"""What the blocking and the asyncio client have in common."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_ae.errors import ConfigurationError
+from serving.client.failures import Attempts
+from serving.client.plans import Plans
+from serving.client.transports.base import Model
+from serving.client.transports.connection import Connection
+
+TARGET = "127.0.0.1:8500"
+TIMEOUT = 60.0
+MAX_REQUEST_BYTES = 16_000_000
+MAX_REQUEST_IMAGES = 32
+
+
+class BaseClient:
+    """Options and plans; `ReconstructionClient` says what they mean."""
+
+    def __init__(
+        self,
+        target: str = TARGET,
+        model: str = "keras_ae",
+        *,
+        timeout: float = TIMEOUT,
+        version: int | None = None,
+        label: str | None = None,
+        tls: bool = False,
+        ca_certificate: str | Path | None = None,
+        client_certificate: str | Path | None = None,
+        client_key: str | Path | None = None,
+        token: str | None = None,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        max_request_images: int = MAX_REQUEST_IMAGES,
+        in_flight: int = 4,
+        retries: int = 4,
+        channel_options: Sequence[tuple[str, Any]] = (),
+    ):
+        self._connection = Connection(
+            target,
+            tls=tls,
+            ca_certificate=ca_certificate,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            token=token,
+            options=tuple(channel_options),
+        )
+        if not model:
+            raise ConfigurationError("expected the name of a model; got an empty one")
+        if version is not None and label is not None:
+            raise ConfigurationError(f"give a version or a label; got {version} and {label!r}")
+        numbers = (timeout, max_request_bytes, max_request_images, in_flight)
+        if not all(0 < number < math.inf for number in numbers) or retries < 0:
+            raise ConfigurationError(
+                f"timeout, limits and in_flight are positive, retries 0 or more; got {numbers}, "
+                f"{retries}"
+            )
+        self._model = Model(model, version, label)
+        self._timeout, self._retries, self._in_flight = timeout, retries, in_flight
+        self._plans = Plans(self._connection.rest, max_request_bytes, max_request_images)
+        self._open()
+
+    def _open(self) -> None:
+        """Opens what the client needs at once."""
+
+    @property
+    def target(self) -> str:
+        """The server's address."""
+        return self._connection.target
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self.target, self._timeout, self._retries)

@@ -1,0 +1,138 @@
+"""Calls over gRPC, blocking and asyncio."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from serving.client.failures import TransportError, unreadable
+from serving.client.results import Metadata
+from serving.client.transports.base import (
+    METADATA,
+    PREDICT,
+    STATUS,
+    Call,
+    Model,
+    read_signatures,
+    statuses,
+)
+from serving.client.transports.connection import Connection
+from serving.wire.protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from serving.wire.tensors import to_array, to_proto
+
+
+def to_message(call: Call, model: Model) -> Any:
+    """The request message of a call."""
+    spec = model_pb2.ModelSpec(name=model.name, signature_name=call.signature)
+    if model.version is not None:
+        spec.version.value = model.version
+    if model.label is not None and call.kind != STATUS:
+        spec.version_label = model.label
+    if call.kind == STATUS:
+        return get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+    if call.kind == METADATA:
+        return get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=["signature_def"]
+        )
+    inputs = {name: to_proto(value) for name, value in call.inputs.items()}
+    return predict_pb2.PredictRequest(model_spec=spec, inputs=inputs)
+
+
+def from_message(call: Call, message: Any) -> Any:
+    """The answer in a response message.
+
+    Raises:
+        TransportError: if it cannot be read.
+    """
+    if call.kind == STATUS:
+        return statuses(message)
+    if call.kind == METADATA:
+        found = get_model_metadata_pb2.SignatureDefMap()
+        message.metadata["signature_def"].Unpack(found)
+        spec = message.model_spec
+        return Metadata(spec.name, spec.version.value, read_signatures(found))
+    try:
+        return {name: to_array(tensor) for name, tensor in message.outputs.items()}
+    except ValueError as error:
+        raise unreadable(error) from error
+
+
+class _Grpc:
+    """What both transports share: the stubs of a channel."""
+
+    def __init__(self, connection: Connection, model: Model, channel: Any):
+        self._model, self._metadata, self._channel = model, connection.headers(), channel
+        prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        service = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._methods: dict[str, Callable[..., Any]] = {
+            PREDICT: prediction.Predict,
+            METADATA: prediction.GetModelMetadata,
+            STATUS: service.GetModelStatus,
+        }
+
+    def _start(self, call: Call, timeout: float) -> Any:
+        request = to_message(call, self._model)
+        return self._methods[call.kind](request, timeout=timeout, metadata=self._metadata)
+
+
+class GrpcTransport(_Grpc):
+    """Blocking calls; may be used from several threads."""
+
+    def __init__(self, connection: Connection, model: Model):
+        credentials, options = connection.channel_credentials(), connection.channel_options()
+        super().__init__(
+            connection,
+            model,
+            grpc.insecure_channel(connection.target, options)
+            if credentials is None
+            else grpc.secure_channel(connection.target, credentials, options),
+        )
+
+    def send(self, call: Call, timeout: float) -> Any:
+        """Sends one call and waits for its answer, `timeout` seconds at most.
+
+        Raises:
+            TransportError: if there is none.
+        """
+        try:
+            message = self._start(call, timeout)
+        except grpc.RpcError as error:
+            raise TransportError(error.code(), error.details() or "") from error
+        return from_message(call, message)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+
+class AsyncGrpcTransport(_Grpc):
+    """The same on asyncio; made and used inside one running loop."""
+
+    def __init__(self, connection: Connection, model: Model):
+        credentials, options = connection.channel_credentials(), connection.channel_options()
+        super().__init__(
+            connection,
+            model,
+            grpc.aio.insecure_channel(connection.target, options)
+            if credentials is None
+            else grpc.aio.secure_channel(connection.target, credentials, options),
+        )
+
+    async def send(self, call: Call, timeout: float) -> Any:
+        """As `GrpcTransport.send`."""
+        try:
+            message = await self._start(call, timeout)
+        except grpc.RpcError as error:
+            raise TransportError(error.code(), error.details() or "") from error
+        return from_message(call, message)
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()

@@ -1,0 +1,148 @@
+"""The configuration files of the real server, as text protos.
+
+Messages that the tensorflow-serving-api wheel leaves out are described here, with the names and
+numbers of tensorflow/serving, so that a file serves both servers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+# Their descriptors refer to Int64Value and StringValue.
+from google.protobuf import wrappers_pb2 as _wrappers
+
+from keras_ae.errors import ConfigurationError
+from serving.server.core import RequestError, invalid
+from serving.server.models import versions
+from serving.wire.protos import model_server_config_pb2
+
+_INT64 = ".google.protobuf.Int64Value"
+_STRING = ".google.protobuf.StringValue"
+_Type = descriptor_pb2.FieldDescriptorProto
+
+# Message, then (field, number, type); a type with a dot is a message, [..] means repeated.
+_MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
+    "BatchingParameters": (
+        ("max_batch_size", 1, _INT64),
+        ("batch_timeout_micros", 2, _INT64),
+        ("max_enqueued_batches", 3, _INT64),
+        ("num_batch_threads", 4, _INT64),
+        ("thread_pool_name", 5, _STRING),
+        ("allowed_batch_sizes", 6, "[int64]"),
+        ("pad_variable_length_inputs", 7, "bool"),
+    ),
+    "PrometheusConfig": (("enable", 1, "bool"), ("path", 2, "string")),
+    "MonitoringConfig": (("prometheus_config", 1, ".tensorflow.serving.PrometheusConfig"),),
+    "SSLConfig": (
+        ("server_key", 1, "string"),
+        ("server_cert", 2, "string"),
+        ("custom_ca", 3, "string"),
+        ("client_verify", 4, "bool"),
+    ),
+}
+_SCALARS = {"bool": _Type.TYPE_BOOL, "int64": _Type.TYPE_INT64, "string": _Type.TYPE_STRING}
+
+
+def _described() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="keras_ae/serving/config.proto",
+        package="tensorflow.serving",
+        syntax="proto3",
+        dependency=[_wrappers.DESCRIPTOR.name],
+    )
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind in fields:
+            repeated = kind.startswith("[")
+            label = _Type.LABEL_REPEATED if repeated else _Type.LABEL_OPTIONAL
+            made = message.field.add(name=field, number=number, label=label)
+            if kind.startswith("."):
+                made.type, made.type_name = _Type.TYPE_MESSAGE, kind
+            else:
+                made.type = _SCALARS[kind.strip("[]")]
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(_wrappers.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"tensorflow.serving.{name}")
+        )
+        for name in _MESSAGES
+    }
+
+
+_CLASSES = _described()
+BatchingParameters = _CLASSES["BatchingParameters"]
+MonitoringConfig = _CLASSES["MonitoringConfig"]
+SSLConfig = _CLASSES["SSLConfig"]
+ModelServerConfig = model_server_config_pb2.ModelServerConfig
+PLATFORM = "tensorflow"
+
+
+def read(path: Path, message: Any) -> Any:
+    """Reads a text proto.
+
+    Args:
+        path: the file.
+        message: class of the message, such as `BatchingParameters`.
+
+    Raises:
+        ConfigurationError: if the file cannot be read or is no such message; says where.
+    """
+    name = message.DESCRIPTOR.name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from error
+    try:
+        return text_format.Parse(text, message())
+    except text_format.ParseError as error:
+        raise ConfigurationError(f"{path} is not a {name} text proto: {error}") from error
+
+
+def single_model(name: str, base_path: str) -> Any:
+    """The ModelServerConfig of one model, its newest version served."""
+    made = ModelServerConfig()
+    made.model_config_list.config.add(name=name, base_path=base_path, model_platform=PLATFORM)
+    return made
+
+
+def validate(server_config: Any) -> None:
+    """Checks a ModelServerConfig.
+
+    Raises:
+        ConfigurationError: if it is no list of models, or one of them cannot be served.
+    """
+    try:
+        check(server_config)
+    except RequestError as error:
+        raise ConfigurationError(error.message) from error
+
+
+def check(server_config: Any) -> None:
+    """Checks a ModelServerConfig, as `validate` does.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT.
+    """
+    if server_config.WhichOneof("config") != "model_config_list":
+        raise invalid(
+            "ServerModelConfig type not supported. Only ModelConfigList is currently supported"
+        )
+    names: set[str] = set()
+    for model in server_config.model_config_list.config:
+        if not model.name:
+            raise invalid("a model of the config list has no name")
+        if model.name in names:
+            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
+        names.add(model.name)
+        versions.local_path(model.name, model.base_path)
+        platform = model.model_platform
+        if model.model_type == model_server_config_pb2.TENSORFLOW and not platform:
+            platform = PLATFORM
+        if platform != PLATFORM:
+            raise invalid(
+                f"Model {model.name} requests unsupported platform {platform!r}: "
+                f'expected model_platform: "{PLATFORM}"'
+            )

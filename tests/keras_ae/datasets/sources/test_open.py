@@ -1,0 +1,254 @@
+import os
+import pickle
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_ae.datasets.sources import base
+from keras_ae.datasets.sources.names import printable, unescaped
+from keras_ae.datasets.sources.open import open_source
+from keras_ae.errors import DataError
+
+NAMES = ("a.png", "cats/b.JPG", "cats/deep/c.webp", "d.gif", "e.bmp")
+
+
+@pytest.fixture
+def folder(tmp_path, photographs, encode):
+    """Five images in three folders, and files that are none."""
+    place = tmp_path / "images"
+    for i, name in enumerate(NAMES):
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = {"JPG": "JPEG"}.get(name.split(".")[-1], name.split(".")[-1].upper())
+        path.write_bytes(encode(photographs[0][i : i + 16, :24], kind))
+    (place / "readme.txt").write_text("text")
+    (place / ".hidden.png").write_bytes(b"x")
+    (place / ".thumbnails").mkdir()
+    (place / ".thumbnails" / "a.png").write_bytes(b"x")
+    return place
+
+
+@pytest.fixture(params=["folder", "zip", "tar", "tar.gz", "tar.xz"])
+def source_path(request, folder, tmp_path):
+    """The same images as a folder and in archives of each kind."""
+    if request.param == "folder":
+        return folder
+    path = tmp_path / f"images.{request.param}"
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    if request.param == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in files:
+                archive.write(file, file.relative_to(folder))
+    else:
+        with tarfile.open(path, f"w:{request.param.partition('.')[2]}") as archive:
+            for file in files:
+                archive.add(file, file.relative_to(folder))
+    return path
+
+
+def read_all(source: base.Source) -> dict[str, base.Record]:
+    records = [record for shard in source.shards() for record in source.read(shard)]
+    assert len({record.key for record in records}) == len(records)
+    return {record.key: record for record in records}
+
+
+def test_folder_and_archives_give_the_same_images(source_path, folder, tmp_path):
+    before = set(tmp_path.rglob("*"))
+    source = pickle.loads(pickle.dumps(open_source(str(source_path))))
+    records = read_all(source)
+    assert set(records) == set(NAMES)
+    for name, record in records.items():
+        assert record.data == (folder / name).read_bytes()
+        assert not record.fault
+    # Nothing is unpacked.
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_many_images_come_in_shards_that_can_be_read_alone_and_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SHARD_BYTES", 4 * base.IMAGE_BYTES)
+    path = tmp_path / "many.tar"
+    (tmp_path / "x.png").write_bytes(b"")
+    with tarfile.open(path, "w") as archive:
+        for i in range(11):
+            (tmp_path / "x.png").write_bytes(bytes([i]))
+            archive.add(tmp_path / "x.png", f"{i:02}.png")
+    source = open_source(str(path))
+    parts = source.shards()
+    assert [len(part) for part in parts] == [4, 4, 3]
+    for shard in reversed(parts):
+        for record in source.read(shard):
+            assert record.data == bytes([int(record.key[:2])])
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_huge_member_of_an_archive_has_a_shard_of_its_own(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(base, "SHARD_BYTES", 20_000)
+    path = tmp_path / f"images.{kind}"
+    sizes = {f"{i:02}.png": 100_000 if i == 5 else 100 for i in range(20)}
+    (tmp_path / "x").write_bytes(bytes(100_000))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, size in sizes.items():
+            archive.writestr(name, bytes(size))
+    if kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            for name, size in sizes.items():
+                info = tarfile.TarInfo(name)
+                info.size = size
+                with (tmp_path / "x").open("rb") as file:
+                    archive.addfile(info, file)
+    parts = open_source(str(path)).shards()
+    assert [name for part in parts for name in part] == sorted(sizes)
+    assert len(next(part for part in parts if "05.png" in part)) <= 4
+    assert len(parts) > 4
+
+
+def test_the_fingerprint_follows_names_and_contents(folder):
+    source = open_source(str(folder))
+    first = source.fingerprint()
+    (folder / "readme.txt").write_text("other text")
+    assert source.fingerprint() == first
+    data = (folder / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(data + b"\0")
+    changed = source.fingerprint()
+    (folder / "a.png").rename(folder / "z.png")
+    assert len({first, changed, source.fingerprint()}) == 3
+
+
+def test_an_archive_that_changes_is_read_anew(tmp_path):
+    path = tmp_path / "images.zip"
+    for name in ("a.png", "bb.png"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, name)
+        source = open_source(str(path))
+        assert set(read_all(source)) == {name}
+
+
+def test_a_file_that_cannot_be_read_is_a_record_with_a_fault(folder):
+    source = open_source(str(folder))
+    shards = source.shards()
+    (folder / "a.png").unlink()
+    (record,) = (r for shard in shards for r in source.read(shard) if r.key == "a.png")
+    assert "No such file" in record.fault
+
+
+def test_names_in_any_encoding_are_read_and_linked_folders_are_not(folder, tmp_path):
+    data = (folder / "a.png").read_bytes()
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(data)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f.png").write_bytes(data)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "circle").symlink_to(folder)
+    source = open_source(str(folder))
+    records = read_all(source)
+    assert set(records) == {*NAMES, "caf\\xe9.png", "link", "circle"}
+    for name in ("link", "circle"):
+        assert records[name].fault.startswith("a link to a folder, which is not followed")
+    source.fingerprint()
+
+
+def test_a_deep_folder_is_read_to_its_ground(tmp_path):
+    place = tmp_path
+    for _ in range(11):
+        place = place.joinpath(*"d" * 100)
+        place.mkdir(parents=True)
+    (place / "deep.png").write_bytes(b"x")
+    try:
+        assert set(read_all(open_source(str(tmp_path)))) == {"d/" * 1100 + "deep.png"}
+    finally:
+        # Python's own way of removing it would fail.
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
+
+
+def test_different_names_stay_different_on_one_line():
+    names = ["a\n", "a\\x0a", "a\\\\x0a", "\x85", "\udc85", "\\x85", "\\u0085", "\u202e", "a\\b"]
+    shown = [printable(name) for name in names]
+    assert [unescaped(text) for text in shown] == names
+    assert len(set(shown)) == len(names)
+    assert all(text.isprintable() for text in shown)
+    assert printable("caf\u00e9 \U0001f600 a\\b.png") == "caf\u00e9 \U0001f600 a\\b.png"
+
+
+def test_a_file_that_vanishes_does_not_stop_the_fingerprint(folder):
+    (folder / "dangling.png").symlink_to(folder / "missing.png")
+    source = open_source(str(folder))
+    source.fingerprint()
+    assert "No such file" in read_all(source)["dangling.png"].fault
+
+
+@pytest.mark.parametrize("method", ["ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
+def test_whatever_bytes_change_in_a_zip_its_members_are_read_or_set_aside(tmp_path, method):
+    data = os.urandom(500)
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w", getattr(zipfile, method)) as archive:
+        archive.writestr("a.png", data)
+    good = path.read_bytes()
+    faults = 0
+    for at in range(40, 400, 9):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
+        (record,) = read_all(open_source(str(path))).values()
+        faults += bool(record.fault)
+        assert record.fault or record.data == data
+    assert faults > 30
+
+
+def test_a_damaged_member_of_a_zip_is_a_record_with_a_fault(tmp_path):
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"a" * 100)
+        archive.writestr("b.png", b"b" * 100)
+    path.write_bytes(path.read_bytes().replace(b"a" * 100, b"c" * 100))
+    records = read_all(open_source(str(path)))
+    assert "CRC" in records["a.png"].fault
+    assert not records["b.png"].fault
+
+
+def _write(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda place: place / "missing", "no such folder or archive: .*missing"),
+        (lambda place: place, r"no image in .* found no other files"),
+        (lambda place: _write(place / "a.txt", "x").parent, "found 1 other file$"),
+        (lambda place: _write(place / "a.rar", "x"), "nor an archive whose name ends in .zip"),
+        (lambda place: _write(place / "a.zip", "x"), "cannot open .* as a zip"),
+        (lambda place: _write(place / "a.tar", "x"), "cannot read .* as a tar"),
+        (lambda place: _write(place / "a.tgz", "x"), "cannot read .* as a tar"),
+    ],
+)
+def test_what_is_no_source_is_told(tmp_path, make, text):
+    with pytest.raises(DataError, match=text):
+        open_source(str(make(tmp_path))).shards()
+
+
+def test_a_cut_archive_is_told(source_path, tmp_path):
+    if source_path.is_dir():
+        return
+    data = source_path.read_bytes()
+    cut = tmp_path / f"cut{source_path.name.removeprefix('images')}"
+    cut.write_bytes(data[: len(data) // 3])
+    with pytest.raises(DataError, match=r"cannot (open|read)"):
+        open_source(str(cut)).shards()
+
+
+def test_paths_in_an_archive_are_names_only(tmp_path):
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../outside.png", b"x")
+        archive.writestr("/absolute.png", b"y")
+    assert len(read_all(open_source(str(path)))) == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pixels_of_records_are_those_of_the_photographs(folder, photographs):
+    from keras_ae.datasets.images.normalize import decode
+
+    record = read_all(open_source(str(folder)))["a.png"]
+    assert np.array_equal(decode(record.data, 3), photographs[0][:16, :24])

@@ -1,0 +1,101 @@
+"""Sources at URIs, against a bucket on this machine."""
+
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from keras_ae.datasets.sources import storage
+from keras_ae.datasets.sources.open import open_source
+from keras_ae.errors import DataError
+from tests.gcs import FORBIDDEN
+
+NAMES = ("a.png", "cats/b.jpg", "cats/deep/c d.webp")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Three files that are called images, another one, and archives of all."""
+    place = tmp_path_factory.mktemp("remote")
+    for i, name in enumerate((*NAMES, ".hidden/e.png", "readme.txt")):
+        path = place / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([i]) * 1000 * i)
+    files = sorted(path for path in (place / "images").rglob("*") if path.is_file())
+    with zipfile.ZipFile(place / "images.zip", "w") as archive:
+        for file in files:
+            archive.write(file, file.relative_to(place / "images"))
+    for kind in ("", ".gz"):
+        with tarfile.open(place / f"images.tar{kind}", f"w:{kind[1:]}") as archive:
+            for file in files:
+                archive.add(file, file.relative_to(place / "images"))
+    return place
+
+
+@pytest.mark.parametrize("name", ["images", "images.zip", "images.tar", "images.tar.gz"])
+def test_a_uri_gives_the_images_of_the_folder(bucket, place, name):
+    uri = f"{bucket.put(place, 'sources')}/{name}"
+    source = pickle.loads(pickle.dumps(open_source(uri)))
+    records = [record for shard in source.shards() for record in source.read(shard)]
+    assert sorted(record.key for record in records) == sorted(NAMES)
+    for record in records:
+        assert record.data == (place / "images" / record.key).read_bytes()
+        assert not record.fault
+
+
+@pytest.mark.parametrize("name", ["images", "images.zip"])
+def test_the_fingerprint_follows_what_is_there(bucket, place, name):
+    uri = f"{bucket.put(place, f'changing-{name}')}/{name}"
+    first = open_source(uri).fingerprint()
+    assert open_source(uri).fingerprint() == first
+    changed = f"{uri}/a.png" if name == "images" else uri
+    # TensorFlow remembers for some seconds what it knows of an object that others write.
+    with tf.io.gfile.GFile(changed, "ab") as file:
+        file.write(b"more")
+    assert open_source(uri).fingerprint() != first
+
+
+def test_a_fingerprint_reads_no_image(bucket, place, monkeypatch):
+    uri = f"{bucket.put(place, 'unread')}/images"
+    monkeypatch.setattr(storage, "read_file", None)
+    monkeypatch.setattr(storage, "open_file", None)
+    assert len(open_source(uri).fingerprint()) == 64
+
+
+def test_an_object_that_vanishes_is_a_record_with_a_fault(bucket, place):
+    uri = f"{bucket.put(place, 'vanishing')}/images"
+    source = open_source(uri)
+    (record,) = source.read(("missing.png",))
+    assert record.fault.startswith(f"cannot read {uri}/missing.png: ")
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        ("gs://no-such-bucket/images", "no such folder or archive: gs://no-such-bucket/images"),
+        (f"gs://{FORBIDDEN}/images", f"cannot read gs://{FORBIDDEN}/images: "),
+        ("s3://bucket/images", "no filesystem for s3:// here, only for file://, gs://"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_a_line(bucket, uri, text):
+    with pytest.raises(DataError, match=text) as told:
+        open_source(uri)
+    assert "\n" not in str(told.value)
+
+
+def test_an_archive_that_is_none_is_told(bucket):
+    for name, kind in (("bad.zip", "zip"), ("bad.tar", "tar")):
+        bucket.write(f"bad/{name}", b"text")
+        with pytest.raises(DataError, match=f"bad/{name} as a {kind}"):
+            open_source(f"{bucket.uri}/bad/{name}").shards()
+
+
+def test_a_whole_bucket_is_a_folder(bucket):
+    bucket.write("whole/bucket/a.png", b"text")
+    for uri in (bucket.uri, f"{bucket.uri}/"):
+        source = open_source(uri)
+        assert "whole/bucket/a.png" in {name for shard in source.shards() for name in shard}
+        assert [record.data for record in source.read(("whole/bucket/a.png",))] == [b"text"]

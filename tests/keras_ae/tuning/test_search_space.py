@@ -1,0 +1,112 @@
+import dataclasses
+import json
+
+import keras_tuner
+import pytest
+
+from keras_ae import presets
+from keras_ae.errors import ConfigurationError
+from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.presets import Preset
+from keras_ae.tuning import search_space
+from keras_ae.tuning.search_space import SearchSpace
+
+TINY = Preset("tiny", "linear-residual", (20,), (1, 2), learning_rate=2e-3, clipnorm=1.0)
+
+
+def declared(space: SearchSpace) -> keras_tuner.HyperParameters:
+    hyperparameters = keras_tuner.HyperParameters()
+    space.define(hyperparameters)
+    return hyperparameters
+
+
+def random_points(space: SearchSpace, count: int, seed: int = 0) -> list[dict]:
+    oracle = keras_tuner.oracles.RandomSearchOracle(
+        keras_tuner.Objective("val_psnr", "max"), count, seed=seed, hyperparameters=declared(space)
+    )
+    return [oracle._random_values() for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("preset", "channels", "stride", "latent_channels"),
+    [
+        (TINY, 3, 8, 8),
+        (dataclasses.replace(TINY, blocks=(0, 0)), 1, 4, 2),
+        (dataclasses.replace(TINY, blocks=(3, 0), widths=(7,)), 3, 16, 24),
+        (presets.get(presets.DEFAULT), 3, 8, 8),
+    ],
+)
+def test_parameters_are_counted_as_keras_counts_them(preset, channels, stride, latent_channels):
+    model = ConvAutoencoder(preset, channels, stride, latent_channels)
+    counted = search_space.count_parameters(preset, channels, stride, latent_channels)
+    assert counted == model.count_params()
+
+
+@pytest.mark.parametrize("parameters", [0, 20_000, 150_000])
+@pytest.mark.parametrize("preset", [TINY, presets.get(presets.DEFAULT)])
+def test_each_point_is_within_the_budget(preset, parameters):
+    space = SearchSpace(preset, 32, parameters)
+    points = random_points(space, 200)
+    made = [search_space.tuned(preset, values) for values in points]
+    counts = [space.parameters_of(preset) for preset, _ in made]
+    assert max(counts) <= space.parameters == (parameters or space.parameters_of(preset))
+    # Much of the budget is used by some.
+    assert max(counts) > 0.7 * space.parameters
+    assert len({sum(preset.blocks) for preset, _ in made}) > 2
+    assert {batch_size for _, batch_size in made} == {16, 32, 64}
+    for tuned, _ in made:
+        assert preset.learning_rate / 4 <= tuned.learning_rate <= preset.learning_rate * 4
+        assert tuned.clipnorm == preset.clipnorm
+        assert tuned.name == f"{preset.name} tuned"
+
+
+def test_the_default_is_the_preset_itself():
+    space = SearchSpace(TINY, batch_size=5)
+    facts = search_space.facts(space, declared(space).values)
+    assert facts == {
+        "width": 20,
+        "blocks": [1, 2],
+        "learning_rate": 2e-3,
+        "batch_size": 5,
+        "parameters": space.parameters,
+        "untuned": True,
+    }
+
+
+def test_the_largest_width_is_the_largest_that_fits():
+    space = SearchSpace(TINY, parameters=50_000)
+    for depth, widths in space.widths.items():
+        blocks = (depth // 3, depth - depth // 3)
+        wider = dataclasses.replace(TINY, blocks=blocks, widths=(widths[-1] + 8,))
+        assert space.parameters_of(wider) > 50_000
+
+
+def test_a_depth_without_a_model_within_the_budget_is_left_out():
+    space = SearchSpace(presets.get(presets.DEFAULT), parameters=8_000)
+    assert space.widths == {2: [8]}
+    assert not search_space.facts(space, declared(space).values)["untuned"]
+
+
+def test_a_preset_that_cannot_be_tuned_is_told():
+    with pytest.raises(ConfigurationError, match=r"residual blocks, such as .*; got baseline"):
+        SearchSpace(presets.get("baseline"))
+    with pytest.raises(ConfigurationError, match=r"tries has [\d,]+ .* a budget of 1,000"):
+        SearchSpace(TINY, parameters=1000)
+
+
+def test_trials_are_listed_as_the_tuner_found_them():
+    space = SearchSpace(TINY)
+    own = declared(space).values
+    other = {**own, "width_3": 8, "learning_rate": 1e-3}
+    results = [{"trial_id": "04", "score": 25.5, **other}, {"trial_id": "00", "score": 25, **own}]
+    rows = json.loads(json.dumps(search_space.trials(space, results)))
+    assert [row["trial"] for row in rows] == [5, 1]
+    assert [row["taken"] for row in rows] == [True, False]
+    assert [row["untuned"] for row in rows] == [False, True]
+    assert rows[0]["parameters"] < rows[1]["parameters"] == space.parameters
+    tuning = {"preset": "tiny", "trials": 3, "epochs": 2, "parameters": 9, "failed": 1}
+    text = search_space.summary(rows, tuning)
+    assert text.startswith("width 8, 1 + 2 blocks, learning rate 0.001, batch size 32 (")
+    assert "the best of 3 trials of 2 epochs with 25.50 dB on val" in text
+    assert text.endswith("; tiny itself has 25.00 dB; 1 did not train")
+    assert "; that is tiny itself" in search_space.summary(rows[1:], tuning)

@@ -1,0 +1,170 @@
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from tfx.types import standard_artifacts
+
+from pipeline.components.budget_comparison.component import Comparison
+from pipeline.components.report import executor
+from pipeline.components.report.component import ReportArtifact
+from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
+
+STAGE = {
+    "preset": "medium",
+    "preset_settings": {"widths": [64]},
+    "parameters": 7,
+    "flops_per_pixel": 9.0,
+    "channels": 3,
+    "stride": 8,
+    "latent_channels": 8,
+    "tile": 64,
+    "tiles_per_epoch": 80,
+    "tiles_per_second": 906.5,
+    "decoded_bytes": 36_200_000,
+    "placement": "in memory",
+    "seed": 0,
+    "batch_size": 32,
+    "backend": "tensorflow",
+    "code_fingerprint": "4567",
+    "trained_on": {name: told for name, told in RUN["trained_on"][0].items() if name != "stages"},
+}
+
+
+@pytest.fixture
+def consumed(tmp_path, comparison, pictures) -> dict:
+    """What a run with a blessed model leaves to Report."""
+    root = tmp_path / "root"
+
+    def made(kind, node: str, output: str):
+        artifact = kind()
+        artifact.uri = str(root / node / output / "1")
+        Path(artifact.uri).mkdir(parents=True)
+        return artifact
+
+    compared = made(Comparison, "BudgetComparison", "comparison")
+    (Path(compared.uri) / "comparison.json").write_text(json.dumps(comparison))
+    (Path(compared.uri) / "images.jsonl").write_text('{"source": "a/b.png"}\n')
+    pictures.rename(Path(compared.uri) / "pictures")
+    blessing = made(standard_artifacts.ModelBlessing, "Evaluator", "blessing")
+    blessing.set_int_custom_property("blessed", 1)
+    served = made(standard_artifacts.InfraBlessing, "ServingCheck", "blessing")
+    served.set_int_custom_property("blessed", 1)
+    models = {}
+    for budget in (10, 100):
+        model = made(standard_artifacts.Model, f"Trainer_{budget}", "model")
+        summary = Path(model.uri) / executor.SUMMARY
+        summary.parent.mkdir()
+        summary.write_text(json.dumps({**STAGE, "tiles_per_second": float(budget)}))
+        models[f"model_{budget}"] = [model]
+    return {
+        "examples": [made(standard_artifacts.Examples, "ImageExampleGen", "examples")],
+        "comparison": [compared],
+        "evaluation": [made(standard_artifacts.ModelEvaluation, "Evaluator", "evaluation")],
+        "model_blessing": [blessing],
+        "infra_blessing": [served],
+        **models,
+    }
+
+
+def report(consumed: dict, place: Path | str, **properties):
+    artifact = ReportArtifact()
+    artifact.uri = f"{place}/root/Report/report/2"
+    told = {
+        "limits": json.dumps({"max_drop": 0.1}),
+        "command": "python pipeline/run_local.py --seed 3",
+        "data_fingerprint": "0123",
+        "mlflow": "{}",
+        "fingerprint": "",
+        **properties,
+    }
+    executor.Executor().Do(consumed, {"report": [artifact]}, told)
+    return artifact
+
+
+@pytest.fixture
+def comparison() -> dict:
+    return make_comparison()
+
+
+@pytest.fixture
+def pictures(tmp_path, photographs) -> Path:
+    make_pictures(tmp_path / "pictures", photographs, side=64)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture(autouse=True)
+def evaluated(monkeypatch):
+    """An Evaluator takes half a minute: what is read of it is tested beside it."""
+    told = {"blessed": True, "checks": [{"text": "it lies above the floor", "ok": True}]}
+    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: dict(told))
+
+
+def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):
+    place = Path(report(consumed, tmp_path).uri)
+    told = json.loads((place / "comparison.json").read_text())
+    run, verdict = told.pop("run"), told.pop("verdict")
+    assert told == {k: v for k, v in comparison.items() if k not in ("run", "verdict")}
+    assert run["command"] == "python pipeline/run_local.py --seed 3"
+    assert run["tiles_per_second"] == 100.0
+    assert [place["stages"] for place in run["trained_on"]] == [["model_100", "model_10"]]
+    nodes = {entry["name"]: entry["node"] for entry in run["lineage"]}
+    assert nodes["model_10"] == "Trainer_10"
+    assert nodes["evaluation"] == "Evaluator"
+    assert set(nodes) == set(consumed)
+    assert verdict["blessed"] is True
+    assert verdict["served"] == {"ok": True, "text": executor.SERVED}
+    assert (place / "images.jsonl").read_text() == '{"source": "a/b.png"}\n'
+    page = (place / "report.html").read_text()
+    assert "It lies above the floor" in page
+    assert "data:image/webp;base64" in page
+    assert list((place / "tensorboard" / "model" / "test").iterdir())
+
+
+def test_why_a_blessed_model_cannot_be_served_is_in_the_verdict(consumed, tmp_path):
+    (served,) = consumed["infra_blessing"]
+    served.set_int_custom_property("blessed", 0)
+    served.set_string_custom_property("reason", "REST: 7 grey levels")
+    place = Path(report(consumed, tmp_path).uri)
+    verdict = json.loads((place / "comparison.json").read_text())["verdict"]
+    assert verdict["served"] == {"ok": False, "text": "REST: 7 grey levels"}
+
+
+def test_a_run_is_logged_to_mlflow_where_that_is_asked_for(consumed, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    store = (tmp_path / "mlruns").as_uri()
+    artifact = report(consumed, tmp_path, mlflow=json.dumps({"uri": store, "experiment": "ours"}))
+    run_id = artifact.get_string_custom_property(executor.MLFLOW_RUN)
+    assert artifact.get_string_custom_property(executor.MLFLOW_FAILURE) == ""
+    client = MlflowClient(store)
+    assert client.get_run(run_id).data.params["preset"] == "medium"
+    logged = {file.path for file in client.list_artifacts(run_id)}
+    assert logged == {"report.html", "comparison.json"}
+
+
+def test_a_report_is_not_lost_because_mlflow_does_not_answer(consumed, tmp_path):
+    target = json.dumps({"uri": "nowhere://x", "experiment": "ours"})
+    artifact = report(consumed, tmp_path, mlflow=target)
+    failure = artifact.get_string_custom_property(executor.MLFLOW_FAILURE)
+    assert failure.startswith("nothing was logged to MLflow at nowhere://x")
+    assert (Path(artifact.uri) / "report.html").is_file()
+
+
+def test_a_report_in_a_bucket_is_the_same(consumed, tmp_path, bucket):
+    local = Path(report(consumed, tmp_path).uri)
+    uri = bucket.put(tmp_path / "root", "root")
+    for artifacts in consumed.values():
+        artifacts[0].uri = artifacts[0].uri.replace(f"{tmp_path}/root", uri)
+    bad = {"source": "broken.png", "reason": "cut short"}
+    bucket.write("root/ImageExampleGen/examples/1/quarantine.jsonl", json.dumps(bad).encode())
+    report(consumed, bucket.uri)
+    copy = bucket.get("root/Report/report/2", tmp_path / "copy")
+    told, expected = (json.loads((p / "comparison.json").read_text()) for p in (copy, local))
+    assert told["run"].pop("quarantined") == [bad]
+    for run in (told["run"], expected["run"]):
+        del run["created"]
+    del expected["run"]["quarantined"]
+    assert told == expected
+    assert (copy / "images.jsonl").read_bytes() == (local / "images.jsonl").read_bytes()
+    assert "data:image/webp;base64" in (copy / "report.html").read_text()
+    assert list((copy / "tensorboard" / "model" / "test").iterdir())

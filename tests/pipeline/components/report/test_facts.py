@@ -1,0 +1,149 @@
+import json
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import pytest
+from tfx.types import standard_artifacts
+
+from pipeline.components.report import facts
+
+PLACE = {
+    "machine": {"processor": "Fast CPU", "cores": 2},
+    "packages": {"python": "3.11.7"},
+    "backend": "tensorflow",
+    "environment": {},
+    "settings": {"intra_op_threads": 0},
+}
+STAGE = {
+    "preset": "medium",
+    "preset_settings": {"widths": [64]},
+    "parameters": 316_816,
+    "flops_per_pixel": 9856.0,
+    "channels": 3,
+    "stride": 8,
+    "latent_channels": 8,
+    "tile": 64,
+    "tiles_per_epoch": 80,
+    "tiles_per_second": 906.5,
+    "decoded_bytes": 36_200_000,
+    "placement": "in memory",
+    "seed": 3,
+    "batch_size": 32,
+    "backend": "tensorflow",
+    "code_fingerprint": "4567",
+    "trained_on": PLACE,
+    "losses": [0.01],
+}
+
+
+@pytest.fixture
+def examples(tmp_path):
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(tmp_path)
+    for name, count in (("train", 10), ("val", 3), ("test", 4), ("quarantined", 120)):
+        artifact.set_int_custom_property(name, count)
+    artifact.set_string_custom_property("data", "/images")
+    lines = [{"source": f"{i}.png", "reason": "not a PNG"} for i in range(120)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "quarantine.jsonl").write_text(text)
+    return artifact
+
+
+def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examples):
+    stages = {"model_100": STAGE, "model_10": {**STAGE, "preset": "small"}}
+    told = facts.facts(
+        examples, stages, seeds=(3, 4), command="python x --seed 3", data_fingerprint="0123"
+    )
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["data"] == "/images"
+    assert told["images"] == {"train": 10, "val": 3, "test": 4, "quarantined": 120}
+    assert len(told["quarantined"]) == 100
+    assert told["quarantined"][0] == {"source": "0.png", "reason": "not a PNG"}
+    own = STAGE.keys() - {"losses", "trained_on"}
+    assert {name: told[name] for name in own} == {name: STAGE[name] for name in own}
+    assert told["trained_on"] == [{"stages": ["model_100", "model_10"], **PLACE}]
+    assert told["seeds"] == [3, 4]
+    assert (told["command"], told["data_fingerprint"]) == ("python x --seed 3", "0123")
+    assert told["packages"]["keras"] == keras.__version__
+    assert told["packages"]["python"] == platform.python_version()
+    created = datetime.fromisoformat(told["created"])
+    assert abs((datetime.now(UTC) - created).total_seconds()) < 60
+
+
+def test_stages_of_different_machines_and_settings_are_told_apart():
+    other = {**PLACE, "environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
+    places = {"model_100": other, "model_10": PLACE, "baseline_10": other}
+    stages = {name: {**STAGE, "trained_on": place} for name, place in places.items()}
+    assert facts.trained_on(stages) == [
+        {"stages": ["model_100", "baseline_10"], **other},
+        {"stages": ["model_10"], **PLACE},
+    ]
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+def test_git_tells_the_commit_and_whether_the_code_differs_from_it(tmp_path):
+    (tmp_path / "sub").mkdir()
+    assert facts.git(tmp_path) is None
+    git(tmp_path, "init")
+    assert facts.git(tmp_path) is None
+    (tmp_path / "code.py").write_text("x = 1\n")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "-m", "one")
+    (tmp_path / "untracked").write_text("data")
+    told = facts.git(tmp_path)
+    assert len(told["commit"]) == 40
+    assert told["dirty"] is False
+    (tmp_path / "code.py").write_text("x = 2\n")
+    assert facts.git(tmp_path) == {**told, "dirty": True}
+    assert facts.git(tmp_path / "sub") is None
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    git(tmp_path, "init")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert facts.git(tmp_path) is None
+
+
+def test_the_lineage_names_the_node_behind_each_artifact():
+    def artifact(kind, number: int, uri: str):
+        made = kind()
+        made.id, made.uri = number, uri
+        return made
+
+    consumed = {
+        "model_10": [artifact(standard_artifacts.Model, 7, "/root/x/Trainer_10/model/9")],
+        "in_service": [artifact(standard_artifacts.Model, 8, "/elsewhere/model")],
+        "examples": [
+            artifact(standard_artifacts.Examples, 2, "/root/x/ImageExampleGen/examples/1")
+        ],
+    }
+    kind, uri = "ImageExampleGen", "ImageExampleGen/examples/1"
+    assert facts.lineage(consumed, Path("/root/x")) == [
+        {"id": 2, "type": "Examples", "node": kind, "name": "examples", "uri": uri},
+        {
+            "id": 7,
+            "type": "Model",
+            "node": "Trainer_10",
+            "name": "model_10",
+            "uri": "Trainer_10/model/9",
+        },
+        {"id": 8, "type": "Model", "node": None, "name": "in_service", "uri": "/elsewhere/model"},
+    ]
+
+
+@pytest.mark.parametrize("ids", [(7, 6), (6, 7)])
+def test_the_lineage_of_a_node_does_not_depend_on_the_order_of_its_ids(ids):
+    consumed = {"model": [standard_artifacts.Model()], "late": [standard_artifacts.Model()]}
+    consumed |= {"early": [standard_artifacts.Model()]}
+    for (name, (artifact,)), number in zip(consumed.items(), (1, *ids)):
+        node = "Trainer" if name == "model" else "Evaluator"
+        artifact.id, artifact.uri = number, f"/root/{node}/{name}/1"
+    listed = facts.lineage(consumed, "/root")
+    assert [entry["name"] for entry in listed] == ["model", "early", "late"]

@@ -1,0 +1,307 @@
+import functools
+import json
+import math
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import tensorflow as tf
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from keras_ae import contract as c
+from keras_ae import scores
+from keras_ae.errors import DataError
+from keras_ae.models import linear
+from keras_ae.scores import Layout
+from keras_ae.scoring import codecs, models, reading
+from keras_ae.scoring.floors import Floors
+from pipeline.components.budget_comparison.scoring import score
+from pipeline.runners.beam import engines
+from pipeline.runtime.artifacts import SUMMARY
+
+LAYOUT = Layout((1, 2), {"model": 1, "baseline": 1})
+CODES = ("model", "model_8bit", "jpeg", "webp", "patch_pca")
+pytestmark = pytest.mark.usefixtures("as_written")
+
+
+@pytest.fixture(scope="module")
+def pca(photographs) -> linear.PatchPCA:
+    return linear.fit(linear.patch_moments(photographs, 8), 8)
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_model) -> dict[str, list[list[str]]]:
+    """Two budgets of "model", which differ, and "baseline" with one of them twice."""
+    first, second = (str(tiny_model(lively=lively) / "Format-Serving") for lively in (True, False))
+    return {"model": [[first, second]], "baseline": [[second, second]]}
+
+
+def example_of(data: bytes, sides: tuple[int, int], name: str, **slices: str) -> tf.train.Example:
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature[c.IMAGE_ENCODED].bytes_list.value.append(data)
+    feature[c.IMAGE_SOURCE].bytes_list.value.append(name.encode())
+    for key, side in zip((c.IMAGE_HEIGHT, c.IMAGE_WIDTH), sides):
+        feature[key].int64_list.value.append(side)
+    for by, value in slices.items():
+        feature[f"slice/{by}"].bytes_list.value.append(value.encode())
+    return example
+
+
+def write(place: Path, split: str, files: list[list[tf.train.Example]]) -> str:
+    """Writes examples into files; gives their pattern."""
+    for number, examples in enumerate(files):
+        path = str(place / f"{split}-{number}.gz")
+        with tf.io.TFRecordWriter(path, options="GZIP") as writer:
+            for example in examples:
+                writer.write(example.SerializeToString())
+    return str(place / f"{split}-*.gz")
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory, photographs, encode) -> dict[str, str]:
+    """Images of several sizes, some of one size, one smaller than SSIM's window."""
+    examples = []
+    sizes = [(64, 48), (64, 48), (200, 190), (9, 30), (64, 48), (70, 33), (180, 200)]
+    for i, (height, width) in enumerate(sizes):
+        image = photographs[i % 3][20 * i : 20 * i + height, :width]
+        data = encode(image, "PNG") if i % 2 else encode(image, "JPEG", quality=95)
+        slices = {"label": "cat" if i < 4 else "dog", "size": "1 smallest"} if i else {}
+        examples.append(example_of(data, (height, width), f"images/{i}.png", **slices))
+    place = tmp_path_factory.mktemp("examples")
+    return {
+        "train": write(place, "train", [examples[:4], examples[4:]]),
+        "val": write(place, "val", [examples[:2]]),
+        "test": write(place, "test", [[], examples[2:4]]),
+    }
+
+
+@pytest.fixture(scope="module")
+def all_scored(patterns, folders, pca, tmp_path_factory):
+    """The scores of all images, and the lines of `images.jsonl`."""
+    return scored(patterns, folders, pca, tmp_path_factory.mktemp("scores"))
+
+
+def beam_pipeline() -> beam.Pipeline:
+    return beam.Pipeline(options=PipelineOptions(engines.beam_arguments(engines.DIRECT, 1, [])))
+
+
+def scored(patterns, folders, pca, tmp_path, whole=None):
+    floors = Floors(pca, 8, whole)
+    file = tmp_path / "images.jsonl"
+    parts = str(tmp_path / "parts")
+    found = score(beam_pipeline, patterns, folders, LAYOUT, floors, 3, file, parts)
+    assert not Path(parts).exists()
+    return found, [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@functools.cache
+def signature_of(folder: str):
+    return tf.saved_model.load(folder).signatures[c.SCORE]
+
+
+def answers_of(folder: str, pattern: str) -> dict[str, dict[str, float]]:
+    """What the signature `score` says of each image alone, by source."""
+    ask, found = signature_of(folder), {}
+    for file in sorted(tf.io.gfile.glob(pattern)):
+        for record in tf.data.TFRecordDataset(file, "GZIP"):
+            feature = tf.train.Example.FromString(record.numpy()).features.feature
+            source = feature[c.IMAGE_SOURCE].bytes_list.value[0].decode()
+            answer = ask(examples=record[None])
+            found[source] = {k: v.numpy()[0] for k, v in answer.items() if k != c.STATUS}
+    return found
+
+
+def test_scores_are_those_of_the_signature(all_scored, patterns, folders):
+    parts, rows = all_scored
+    assert [row["split"] for row in rows] == ["train"] * 7 + ["val"] * 2 + ["test"] * 2
+    for ladder, budget in (("model", 0), ("model", 1), ("baseline", 1)):
+        expected = answers_of(folders[ladder][0][budget], patterns["train"])
+        table = parts["train"].table
+        assert table.sources.tolist() == sorted(expected)
+        for metric in scores.METRICS:
+            ours = LAYOUT.of(table.values, ladder, metric)[:, 0, budget]
+            theirs = [expected[source][metric] for source in table.sources]
+            np.testing.assert_allclose(ours, theirs, rtol=2e-5, err_msg=metric)
+        ours = table.values[:, LAYOUT.floor("patch_pca")]
+        theirs = [expected[source][c.FLOOR_PSNR] for source in table.sources]
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5)
+    psnr = LAYOUT.of(parts["train"].table.values, "model", "psnr")[:, 0]
+    assert (np.abs(psnr[:, 0] - psnr[:, 1]) > 1e-3).all()
+
+
+def test_sums_count_what_has_no_ssim_and_are_by_slice(all_scored):
+    parts, _ = all_scored
+    sums, table = parts["train"]
+    assert sums.images() == len(table) == 7
+    assert LAYOUT.of(sums.count(), "model", "ssim").tolist() == [[6, 6]]
+    assert LAYOUT.of(sums.count(), "baseline", "psnr").tolist() == [[7, 7]]
+    means = np.nanmean(table.values[:, 2:].astype(np.float64), axis=0)
+    np.testing.assert_allclose(sums.mean()[2:], means, rtol=1e-9)
+    assert np.isnan(sums.mean()[LAYOUT.floor("global_pca")])
+    slices = {key: sums.images(key) for key in sums.keys}
+    assert (slices["label", "cat"], slices["label", "dog"]) == (3, 3)
+    # The first example has none, as examples had none once.
+    assert slices["label", "none"] == 1
+    assert slices["detail", "none"] == 7
+
+
+def test_each_image_has_a_line(all_scored):
+    parts, rows = all_scored
+    table = parts["train"].table
+    by_source = {row["source"]: row for row in rows if row["split"] == "train"}
+    for i, source in enumerate(table.sources):
+        row = by_source[source]
+        assert row["digest"] == table.digests[i]
+        assert row["slices"]["label"] == table.slices["label"][i]
+        assert np.float32(row["patch_pca"]) == table.values[i, LAYOUT.floor("patch_pca")]
+        assert row["global_pca"] is None
+        for ladder in LAYOUT.seeds:
+            for metric in scores.METRICS:
+                values = LAYOUT.of(table.values[i], ladder, metric)
+                written = np.array(row["scores"][ladder][metric], np.float32)
+                assert np.array_equal(written, values, equal_nan=True)
+    small = by_source["images/3.png"]
+    assert (small["height"], small["width"]) == (9, 30)
+    assert small["scores"]["model"]["ssim"] == [[None, None]]
+
+
+def test_the_global_floor_is_of_images_of_its_size(patterns, folders, pca, tmp_path):
+    # Fitting one to images of this size would take minutes.
+    components = np.linalg.qr(np.random.default_rng(0).normal(size=(64 * 48 * 3, 5)))[0]
+    pca_of_images = linear.PatchPCA(np.full(64 * 48 * 3, 0.5), components, np.ones(5))
+    whole = linear.GlobalPCA((64, 48, 3), pca_of_images)
+    parts, _ = scored(patterns, folders, pca, tmp_path, whole)
+    found = parts["train"].table.values[:, LAYOUT.floor("global_pca")]
+    assert np.isfinite(found).tolist() == [True, True, False, False, True, False, False]
+
+
+def test_how_images_are_put_together_does_not_matter(
+    all_scored, patterns, folders, pca, tmp_path, monkeypatch
+):
+    expected, _ = all_scored
+    monkeypatch.setattr(reading, "BATCH", 1)
+    monkeypatch.setattr(models, "TOGETHER", 1)
+    found, _ = scored(patterns, folders, pca, tmp_path)
+    assert found["train"].table.sources.tolist() == expected["train"].table.sources.tolist()
+    np.testing.assert_allclose(
+        found["train"].table.values, expected["train"].table.values, rtol=2e-5
+    )
+
+
+def test_an_image_that_cannot_be_decoded_is_named(folders, pca, tmp_path, encode):
+    good = encode(np.zeros((20, 30, 3), np.uint8), "PNG")
+    examples = [
+        example_of(data, (20, 30), name)
+        for data, name in ((good, "good.png"), (good[:-30], "images/bad.png"))
+    ]
+    with pytest.raises(Exception, match=r"images/bad\.png: cannot be decoded") as error:
+        scored({"train": write(tmp_path, "train", [examples])}, folders, pca, tmp_path)
+    causes = [error.value]
+    while causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(causes[-1].__cause__ or causes[-1].__context__)
+    assert any(isinstance(cause, DataError) for cause in causes)
+
+
+def test_a_file_that_is_cut_short_is_named(patterns, tmp_path):
+    whole = Path(patterns["train"].replace("*", "0"))
+    cut = tmp_path / whole.name
+    cut.write_bytes(whole.read_bytes()[:-5000])
+    with pytest.raises(DataError, match=r"train-0\.gz: cannot be read"):
+        list(reading.read(str(cut)))
+
+
+def test_batches_are_of_one_size_and_bounded(tmp_path, encode, monkeypatch):
+    monkeypatch.setattr(reading, "BATCH", 1000)
+    sizes = [(20, 20), (20, 20), (10, 10), (20, 20), (60, 60), (20, 20)]
+    examples = [
+        example_of(encode(np.zeros((*size, 3), np.uint8), "PNG"), size, str(i))
+        for i, size in enumerate(sizes)
+    ]
+    pattern = write(tmp_path, "train", [examples])
+    batches = list(reading.read(pattern.replace("*", "0")))
+    assert [[e.source for e in batch] for batch in batches] == [
+        ["0", "1"],
+        ["2"],
+        ["3"],
+        ["4"],
+        ["5"],
+    ]
+
+
+def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
+    tiny_model, photographs, tmp_path
+):
+    facts = dict.fromkeys(models.GRAPH, 0)
+    images = photographs[0][None, :40, :56]
+    folders, alone = [], []
+    for name, lively, code in (("a", True, 1), ("b", False, 1), ("c", True, 2)):
+        shutil.copytree(tiny_model(lively=lively), tmp_path / name)
+        folders.append(str(tmp_path / name / "Format-Serving"))
+        alone.append(answered(folders[-1], images))
+        summary = tmp_path / name / SUMMARY
+        summary.parent.mkdir()
+        summary.write_text(json.dumps({**facts, "code_fingerprint": code}))
+    models.forget()
+    one, other, elsewhere = models.load(folders, 3)
+    assert one._program is other._program is not elsewhere._program
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(lambda model: model.reconstruct(images).numpy(), [one, other] * 20)
+        assert all(np.array_equal(a, b) for a, b in zip(both, alone[:2] * 20, strict=True))
+    assert np.array_equal(elsewhere.reconstruct(images), alone[2])
+    assert not np.array_equal(*alone[:2])
+    models.forget()
+
+
+def answered(folder: str, images: np.ndarray) -> np.ndarray:
+    answers = tf.saved_model.load(folder).signatures[c.RECONSTRUCT](images=tf.constant(images))
+    return answers[c.RECONSTRUCTIONS].numpy()
+
+
+def test_codecs_are_compared_on_test_images(patterns, folders, pca):
+    found = codecs.score_codecs(patterns, folders["model"][0][0], Floors(pca, 8), 3)
+    assert found["images"] == 2
+    assert sorted(found["sources"]) == ["images/2.png", "images/3.png"]
+    large = found["sources"].index("images/2.png")
+    assert found["bytes"][large] == 25 * 24 * 8
+    expected = answers_of(folders["model"][0][0], patterns["test"])["images/2.png"]
+    assert found["model"]["psnr"][large] == pytest.approx(expected[c.PSNR], rel=2e-5)
+    assert found["model"]["ssim"][large] == pytest.approx(expected[c.SSIM], rel=2e-5)
+    assert found["patch_pca"]["psnr"][large] == pytest.approx(expected[c.FLOOR_PSNR], rel=2e-5)
+    quantized = found["model_8bit"]["psnr"][large]
+    assert quantized != found["model"]["psnr"][large]
+    assert quantized == pytest.approx(found["model"]["psnr"][large], abs=2)
+    # Eight bits a number are plenty for them.
+    assert found["webp"]["psnr"][large] > found["model"]["psnr"][large] > 15
+    assert found["jpeg"]["psnr"][large] > found["model"]["psnr"][large]
+    assert all(np.isnan(found[kind]["ssim"][1 - large]) for kind in CODES)
+
+
+def test_codecs_take_the_lowest_digests_and_at_least_one(
+    tmp_path, photographs, encode, folders, pca, monkeypatch
+):
+    images = [photographs[0][i : i + 40, :40] for i in range(6)]
+    examples = [
+        example_of(encode(image, "PNG"), (40, 40), f"{i}.png") for i, image in enumerate(images)
+    ]
+    patterns = {
+        split: write(tmp_path, split, [examples[:3], examples[3:]]) for split in ("val", "test")
+    }
+    ask = functools.partial(
+        codecs.score_codecs, patterns, folders["model"][0][0], Floors(pca, 8), 3
+    )
+    digests = {
+        e.source: e.digest
+        for part in (0, 1)
+        for batch in reading.read(patterns["test"].replace("*", str(part)))
+        for e in batch
+    }
+    lowest = sorted(digests, key=lambda source: digests[source])
+    monkeypatch.setattr(codecs, "IMAGES", 3)
+    assert sorted(ask()["sources"]) == sorted(lowest[:3])
+    monkeypatch.setattr(codecs, "PIXELS", 100)
+    assert ask()["sources"] == lowest[:1]
+    assert math.isfinite(ask()["jpeg"]["psnr"][0])

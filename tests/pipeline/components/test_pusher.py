@@ -1,0 +1,219 @@
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from keras_ae.errors import StorageError
+from pipeline.components.pusher import executor
+from pipeline.runtime import artifacts
+from tests.disks import filled, small_disk
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    place = tmp_path / "model"
+    (place / "variables").mkdir(parents=True)
+    (place / "saved_model.pb").write_bytes(b"graph")
+    (place / "variables" / "variables.index").write_bytes(b"index")
+    return place
+
+
+def test_versions_never_collide_and_earlier_ones_stay(model, tmp_path):
+    base = tmp_path / "push" / "keras_ae"
+    versions = [executor.publish(model, base, {"digest": str(i)}) for i in range(3)]
+    numbers = [int(version.name) for version in versions]
+    assert numbers == sorted(set(numbers))
+    assert {path.name for path in base.iterdir()} == {version.name for version in versions}
+    assert executor.newest_version(base) == versions[-1]
+    for version in versions:
+        assert (version / "variables" / "variables.index").read_bytes() == b"index"
+    assert executor.provenance(versions[0]) == {"digest": "0"}
+
+
+def test_two_pushes_at_once_give_two_versions(model, tmp_path):
+    base = tmp_path / "push"
+    threads = [
+        threading.Thread(target=executor.publish, args=(model, base, {"n": n})) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = [executor.provenance(path)["n"] for path in base.iterdir()]
+    assert sorted(found) == list(range(8))
+
+
+def test_a_server_that_polls_never_sees_half_a_version(model, tmp_path):
+    for i in range(200):
+        (model / "variables" / f"part-{i}").write_bytes(b"x" * 1000)
+    expected = len(list(model.rglob("*"))) + 2
+    base = tmp_path / "push"
+    base.mkdir()
+    seen: list[int] = []
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.is_set():
+            versions = [path for path in base.iterdir() if path.name.isdigit()]
+            seen.extend(len(list(version.rglob("*"))) for version in versions)
+
+    watcher = threading.Thread(target=poll)
+    watcher.start()
+    for _ in range(5):
+        executor.publish(model, base, {})
+    done.set()
+    watcher.join()
+    assert set(seen) == {expected}
+
+
+def test_a_push_that_fails_leaves_nothing_behind(model, tmp_path):
+    base = tmp_path / "push"
+    first = executor.publish(model, base, {})
+    (model / "dangling").symlink_to(tmp_path / "missing")
+    with pytest.raises(StorageError, match="cannot push to"):
+        executor.publish(model, base, {})
+    assert list(base.iterdir()) == [first]
+
+
+def test_the_newest_version_is_the_largest_number_of_its_lineage(model, tmp_path):
+    base = tmp_path / "push"
+    for name, lineage in (("9", "grey"), ("10", "rgb"), ("not-a-version", "rgb")):
+        place = base / name / artifacts.PROVENANCE
+        place.parent.mkdir(parents=True)
+        place.write_text(f'{{"lineage": "{lineage}"}}')
+    assert executor.newest_version(base) == base / "10"
+    assert executor.newest_version(base, "grey") == base / "9"
+    assert executor.newest_version(base, "other") is None
+    assert executor.newest_version(tmp_path / "missing") is None
+
+
+def test_the_digest_follows_names_and_contents(model):
+    first = artifacts.model_digest(model)
+    assert artifacts.model_digest(model) == first
+    (model / "saved_model.pb").write_bytes(b"other")
+    changed = artifacts.model_digest(model)
+    (model / "saved_model.pb").rename(model / "renamed.pb")
+    assert len({first, changed, artifacts.model_digest(model)}) == 3
+
+
+def pushed(model: Path, base: Path) -> standard_artifacts.PushedModel:
+    """What the component says of a push of a blessed model."""
+    made, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
+    made.uri = str(model.parent / "made")
+    blessing.set_int_custom_property("blessed", 1)
+    shutil.copytree(model, path_utils.serving_model_dir(made.uri), dirs_exist_ok=True)
+    artifact = standard_artifacts.PushedModel()
+    artifact.uri = str(model.parent / "pushed")
+    executor.Executor().Do(
+        {"model": [made], "model_blessing": [blessing]},
+        {"pushed_model": [artifact]},
+        {
+            "push_destination": json.dumps({"filesystem": {"base_directory": str(base)}}),
+            "custom_config": json.dumps({"lineage": "ours"}),
+        },
+    )
+    return artifact
+
+
+def test_a_model_is_pushed_once_and_anew_where_it_was_damaged(model, tmp_path, capsys):
+    base = tmp_path / "push"
+    first = pushed(model, base)
+    assert first.get_int_custom_property("pushed") == 1
+    version = executor.newest_version(base, "ours")
+    assert first.get_string_custom_property("pushed_destination") == str(version)
+    second = pushed(model, base)
+    assert second.get_int_custom_property("pushed") == 0
+    assert second.get_string_custom_property(executor.UNCHANGED) == str(version)
+    (version / "saved_model.pb").write_bytes(b"grape")
+    assert capsys.readouterr().out == ""
+    assert pushed(model, base).get_int_custom_property("pushed") == 1
+    assert capsys.readouterr().out == f"    {version} is damaged: the model is pushed anew\n"
+    newest = executor.newest_version(base, "ours")
+    assert newest != version
+    assert executor.intact(newest)
+
+
+def test_a_version_in_a_bucket_is_one_when_its_last_file_is_there(model, bucket):
+    (model / "z").write_bytes(b"after saved_model.pb in the alphabet")
+    base = f"{bucket.uri}/push/keras_ae"
+    assert executor.newest_version(base) is None
+    versions = [
+        executor.publish(model, base, {"digest": str(i), "lineage": lineage})
+        for i, lineage in enumerate(("grey", "rgb"))
+    ]
+    numbers = [int(str(version).rpartition("/")[2]) for version in versions]
+    assert numbers[0] < numbers[1]
+    for number in numbers:
+        written = bucket.written(f"push/keras_ae/{number}/")
+        names = [name.removeprefix(f"push/keras_ae/{number}/") for name in written]
+        assert names[-1] == "saved_model.pb"
+        assert set(names[:-1]) == {"variables/variables.index", "z", str(artifacts.PROVENANCE)}
+    assert executor.newest_version(base) == versions[1]
+    assert executor.newest_version(base, "grey") == versions[0]
+    assert executor.provenance(versions[0]) == {"digest": "0", "lineage": "grey"}
+    bucket.write(f"push/keras_ae/{numbers[1] + 7}/variables/variables.index", b"half a version")
+    assert executor.newest_version(base) == versions[1]
+    assert str(executor.publish(model, base, {})).endswith(f"/{numbers[1] + 8}")
+
+
+def test_a_push_to_no_bucket_says_where(model, bucket):
+    with pytest.raises(StorageError, match="cannot read gs://no-such-bucket/push: "):
+        executor.publish(model, "gs://no-such-bucket/push", {})
+
+
+def test_what_a_killed_push_left_goes_and_what_another_one_writes_stays(model, tmp_path):
+    base = tmp_path / "push"
+    version = executor.publish(model, base, {})
+    left, busy = base / ".incoming-left", base / ".incoming-busy"
+    for folder in (left, busy):
+        (folder / "variables").mkdir(parents=True)
+        (folder / "variables" / "variables.index").write_bytes(b"ind")
+    program = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program, busy]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        executor.clear_abandoned(base)
+        assert set(base.iterdir()) == {version, busy}
+        other.stdin.close()
+    executor.clear_abandoned(base)
+    assert list(base.iterdir()) == [version]
+
+
+def test_a_push_to_a_full_disk_says_so_and_goes_on_when_there_is_space(model, tmp_path):
+    (model / "variables" / "variables.data").write_bytes(b"x" * 2**20)
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        base = disk / "push"
+        first = executor.publish(model, base, {"digest": artifacts.model_digest(model)})
+        with filled(disk, leave=2**19), pytest.raises(StorageError) as caught:
+            executor.publish(model, base, {})
+        assert str(caught.value) == (
+            f"cannot push to {base}: No space left on device; what earlier runs made is kept"
+        )
+        assert list(base.iterdir()) == [first]
+        assert executor.intact(first)
+        assert executor.newest_version(base) == first
+        assert executor.publish(model, base, {}) == executor.newest_version(base) != first
+
+
+@pytest.mark.parametrize("where", ["lost", "changed", "added"])
+def test_a_version_that_is_not_what_was_pushed_is_noticed(model, tmp_path, where):
+    facts = {"digest": artifacts.model_digest(model)}
+    version = executor.publish(model, tmp_path / "push", facts)
+    assert executor.intact(version)
+    if where == "lost":
+        shutil.rmtree(version / "variables")
+    else:
+        name = "variables.index" if where == "changed" else "new"
+        (version / "variables" / name).write_text("")
+    assert not executor.intact(version)

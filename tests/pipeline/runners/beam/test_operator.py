@@ -1,0 +1,84 @@
+import os
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from tfx.dsl.compiler import compiler
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher
+
+from pipeline.definition import create_pipeline
+from pipeline.runners.beam import engines, operator
+from pipeline.runtime.fingerprint import ROOT
+
+BEAM_NODES = {"ImageExampleGen", "StatisticsGen", "Transform", "BudgetComparison", "Evaluator"}
+
+
+@pytest.fixture(scope="module")
+def specs() -> dict:
+    """The executor specs of the compiled pipeline's nodes, which are in their cache keys."""
+    pipeline = create_pipeline(
+        pipeline_name="p",
+        pipeline_root="/root",
+        data="sample",
+        data_fingerprint="f",
+        push_destination="/push",
+        checkpoints="/checkpoints",
+        budgets=(1,),
+        beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
+    )
+    compiled = compiler.Compiler().compile(pipeline)
+    config = runner_utils.extract_local_deployment_config(compiled)
+    names = [node.pipeline_node.node_info.id for node in compiled.nodes]
+    return {name: runner_utils.extract_executor_spec(config, name) for name in names}
+
+
+def launched(spec):
+    """What TFX's launcher makes of the spec of a node."""
+    return launcher.DEFAULT_EXECUTOR_OPERATORS[type(spec)](spec)
+
+
+def test_the_engine_reaches_all_beam_nodes_and_no_cache_key(specs):
+    arguments = engines.beam_arguments(engines.DIRECT, 2, ["--temp_location=/tmp/x"])
+    before = {name: spec.SerializeToString(deterministic=True) for name, spec in specs.items()}
+    on_beam = {name for name, spec in specs.items() if hasattr(spec, "beam_pipeline_args")}
+    assert on_beam == BEAM_NODES
+    with operator.engine(arguments):
+        for name in on_beam:
+            given = launched(specs[name]).beam_pipeline_args
+            assert [argument.value.string_value for argument in given] == arguments
+    assert before == {n: spec.SerializeToString(deterministic=True) for n, spec in specs.items()}
+
+
+def test_what_was_set_for_the_engine_is_put_back(specs, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    with operator.engine(["--x"]):
+        assert os.environ["PYTHONPATH"] == f"{ROOT}{os.pathsep}/mine"
+    assert os.environ["PYTHONPATH"] == "/mine"
+    given = launched(specs["Evaluator"]).beam_pipeline_args
+    usual = engines.beam_arguments(engines.DIRECT, 1, [])
+    assert [argument.value.string_value for argument in given] == usual
+    monkeypatch.delenv("PYTHONPATH")
+    with operator.engine(["--x"]):
+        assert os.environ["PYTHONPATH"] == str(ROOT)
+    assert "PYTHONPATH" not in os.environ
+
+
+def test_worker_processes_find_the_project_and_import_tfx_first(tmp_path, monkeypatch):
+    # A working folder without the project, as a user may have.
+    monkeypatch.chdir(tmp_path)
+    arguments = engines.beam_arguments(engines.DIRECT, 2, [])
+    with operator.engine(arguments), beam.Pipeline(argv=arguments) as pipeline:
+        _ = pipeline | beam.Create([1]) | beam.Map(_seen_by_a_worker) | beam.io.WriteToText("seen")
+    (line,) = [text for path in tmp_path.glob("seen*") for text in path.read_text().splitlines()]
+    process, place = line.split()
+    assert int(process) != os.getpid()
+    assert Path(place) == ROOT / "pipeline"
+
+
+def _seen_by_a_worker(_: int) -> str:
+    import tensorflow_data_validation  # noqa: F401
+
+    import pipeline
+
+    return f"{os.getpid()} {pipeline.__path__[0]}"

@@ -1,0 +1,138 @@
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apache_beam as beam
+import psutil
+import pytest
+
+from keras_ae.errors import DataError, KerasAEError, StorageError
+from pipeline.runners.beam import engines, operator, supervision
+from tests.processes import await_end
+
+TWO = engines.beam_arguments(engines.DIRECT, 2, [])
+TEXT = """Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1498, in process
+{error} [while running 'Check']
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "work.py", line 2128, in <lambda>
+{error} [while running 'Check']
+"""
+
+
+def _refuse(number: int) -> int:
+    if number == 1:
+        raise DataError("the image cannot be decoded")
+    return number
+
+
+def _die(number: int) -> int:
+    if number == 1:
+        os._exit(9)
+    return number
+
+
+def _run(work) -> None:
+    with operator.engine(TWO), beam.Pipeline(argv=TWO) as pipeline:
+        _ = pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work)
+
+
+@contextmanager
+def nothing_can_be_said() -> Iterator[None]:
+    """The standard error, that of children included, is on a full disk."""
+    kept, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(full)
+
+
+def test_an_error_in_a_worker_is_the_project_s_own():
+    with nothing_can_be_said(), pytest.raises(RuntimeError) as caught:
+        _run(_refuse)
+    known = supervision.cause(caught.value)
+    assert type(known) is DataError
+    assert str(known) == "the image cannot be decoded"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_dies_ends_the_run():
+    with pytest.raises(KerasAEError, match=r"a worker process died.* fewer --workers need less"):
+        _run(_die)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        ("keras_ae.errors.DataError: no image", DataError, "no image"),
+        ("RuntimeError: DataError: no image", DataError, "no image"),
+        (
+            "RuntimeError: OSError: [Errno 28] No space left on device: '/x'",
+            StorageError,
+            "cannot write: No space left on device: '/x'; what earlier runs made is kept",
+        ),
+        (
+            "google.api_core.exceptions.ForbiddenError: no bucket",
+            KerasAEError,
+            "a worker failed: ForbiddenError: no bucket; the details are in the log",
+        ),
+    ],
+)
+def test_a_traceback_of_a_worker_is_told_in_one_line(error, kind, text):
+    known = supervision.cause(RuntimeError(TEXT.format(error=error)))
+    assert type(known) is kind
+    assert str(known) == text
+
+
+def test_other_errors_are_left_alone():
+    assert supervision.cause(RuntimeError("OSError: [Errno 28] No space left on device")) is None
+
+
+PROGRAM = """
+import ctypes, os, sys
+from pathlib import Path
+import apache_beam as beam
+from pipeline.runners.beam import operator, engines
+
+def work(number, place):
+    Path(place, str(os.getpid())).touch()
+    # In C and with the lock of the interpreter, so that no thread notices anything.
+    ctypes.PyDLL(None).sleep(600)
+
+two = engines.beam_arguments(engines.DIRECT, 2, [])
+with operator.engine(two), beam.Pipeline(argv=two) as pipeline:
+    pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work, sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    (tmp_path / "places").mkdir()
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, tmp_path / "places"], stdout=log, stderr=log
+        )
+    parent, workers = psutil.Process(run.pid), []
+    while len(workers) < 2 or not any((tmp_path / "places").iterdir()):
+        assert run.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+        workers = parent.children(recursive=True)
+    run.kill()
+    run.wait()
+    try:
+        for worker in workers:
+            await_end(worker)
+    finally:
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()

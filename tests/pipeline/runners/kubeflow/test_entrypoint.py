@@ -1,0 +1,34 @@
+import json
+
+import pytest
+from google.protobuf import json_format
+
+from pipeline.runners.kubeflow.entrypoint import typed
+
+EXAMPLES = {"instanceSchema": "title: tfx.Examples\ntype: object\n"}
+MODEL = {"instanceSchema": "title: tfx.Model\ntype: object\n"}
+
+
+@pytest.mark.parametrize("told", [{}, {"type": {}}, {"type": {"instanceSchema": ""}}])
+@pytest.mark.parametrize("other", [{}, {"type": {"schemaTitle": "system.Model"}}])
+def test_inputs_get_the_types_that_their_component_declares(told, other):
+    invocation = {
+        "inputs": {
+            "parameterValues": {"seed": 3.0},
+            "artifacts": {
+                "examples": {"artifacts": [{"name": "7", "uri": "gs://b/examples", **told}]},
+                "model_10": {"artifacts": [{"name": "8", "uri": "gs://b/model", **other}]},
+            },
+        },
+        "outputs": {"artifacts": {"model": {"artifacts": [{"uri": "gs://b/out", "type": MODEL}]}}},
+    }
+    spec = {
+        "artifacts": {"examples": {"artifactType": EXAMPLES}, "model_10": {"artifactType": MODEL}}
+    }
+    made = json_format.MessageToDict(typed(json.dumps(invocation), json.dumps(spec)))
+    assert made["inputs"]["artifacts"] == {
+        "examples": {"artifacts": [{"name": "7", "uri": "gs://b/examples", "type": EXAMPLES}]},
+        "model_10": {"artifacts": [{"name": "8", "uri": "gs://b/model", "type": MODEL}]},
+    }
+    assert made["inputs"]["parameterValues"] == {"seed": 3.0}
+    assert made["outputs"] == invocation["outputs"]

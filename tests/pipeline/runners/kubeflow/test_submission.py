@@ -1,0 +1,220 @@
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from keras_ae.errors import StorageError
+from pipeline import run_kubeflow
+from pipeline.runners.kubeflow import submission
+from tests.pipeline.runners.kubeflow.test_runner import GOLDEN
+
+RUN = "0b1c2d3e"
+
+
+class Kubeflow(ThreadingHTTPServer):
+    """The few paths of Kubeflow Pipelines' REST API that a submission needs.
+
+    Attributes:
+        states: of a run that is asked for, one after the other; the last one stays.
+        refusal: of a run that is to be created, with HTTP 400; none if empty.
+        asked: method and path of all requests.
+        run: the run that was created.
+    """
+
+    def __init__(self, states: list[str]):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.states, self.refusal, self.asked = states, "", []
+        self.run: dict = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Kubeflow
+
+    def do_GET(self) -> None:
+        path = self._path()
+        if path == "/apis/v2beta1/healthz":
+            self._answer({"multi_user": False})
+        elif path == "/apis/v2beta1/experiments":
+            self._answer({})
+        elif path == f"/apis/v2beta1/runs/{RUN}":
+            states = self.server.states
+            state = states.pop(0) if len(states) > 1 else states[0]
+            details = [
+                {"display_name": "Trainer-10", "state": state},
+                {"display_name": "Trainer-10-driver", "state": state},
+                {"display_name": "Transform", "state": "SUCCEEDED"},
+            ]
+            told = {"run_id": RUN, "state": state, "run_details": {"task_details": details}}
+            self._answer(told)
+        else:
+            self._answer({"message": f"no {path}"}, 404)
+
+    def do_POST(self) -> None:
+        path = self._path()
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if path == "/apis/v2beta1/experiments":
+            self._answer({"experiment_id": "e1", "display_name": body["display_name"]})
+        elif self.server.refusal:
+            self._answer({"message": self.server.refusal}, 400)
+        else:
+            self.server.run = body
+            self._answer({"run_id": RUN})
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _path(self) -> str:
+        path = self.path.split("?")[0]
+        self.server.asked.append(f"{self.command} {path}")
+        return path
+
+    def _answer(self, body: dict, status: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def kubeflow() -> Iterator[Kubeflow]:
+    server = Kubeflow(["PENDING", "RUNNING", "SUCCEEDED"])
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def submit(kubeflow, monkeypatch):
+    """Submits the golden pipeline with flags; compiling it is tested elsewhere."""
+    monkeypatch.setattr(
+        "pipeline.runners.kubeflow.runner.compiled", lambda arguments: GOLDEN.read_text()
+    )
+    monkeypatch.setattr(submission, "SECONDS", 0.01)
+
+    def check(uri: str) -> None:
+        raise StorageError(f"cannot write to {uri}: there is no bucket")
+
+    def status(*flags: str, reachable: bool = True) -> int:
+        # Asking a bucket is tested with the function that does it.
+        found = (lambda uri: None) if reachable else check
+        monkeypatch.setattr(submission, "check_reachable", found)
+        given = ["--image", "keras-ae:1", "--pipeline-root", "gs://bucket/root", "--submit"]
+        return run_kubeflow.main([*given, "--host", kubeflow.url, *flags])
+
+    return status
+
+
+def test_a_run_gets_pipeline_root_parameters_and_experiment(submit, kubeflow, capsys):
+    flags = ["--preset", "small", "--seed", "3", "--experiment", "mine", "--run-name", "first"]
+    assert submit(*flags, "--data", "sample", "--data-fingerprint", "v1") == 0
+    run = kubeflow.run
+    assert run["display_name"] == "first"
+    assert run["experiment_id"] == "e1"
+    assert run["runtime_config"] == {
+        "pipeline_root": "gs://bucket/root",
+        "parameters": {"data": "sample", "data_fingerprint": "v1", "preset": "small", "seed": 3},
+    }
+    assert run["pipeline_spec"]["pipeline_spec"]["schemaVersion"] == "2.1.0"
+    executors = run["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]
+    assert "Trainer_10_executor" in executors["executors"]
+    tasks = run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert tasks["Transform"]["cachingOptions"] == {"enableCache": True}
+    assert "cachingOptions" not in tasks["Pusher"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"run: {RUN}",
+        f"see: {kubeflow.url}/#/runs/details/{RUN}",
+    ]
+    assert f"GET /apis/v2beta1/runs/{RUN}" not in kubeflow.asked
+
+
+def test_the_fingerprint_is_that_of_data_which_this_machine_sees(
+    submit, kubeflow, tmp_path, encode, photographs
+):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "one.png").write_bytes(encode(photographs[0], "PNG"))
+    flags = ["--volume", f"images:{tmp_path}", "--data", f"{tmp_path}/images"]
+    told = []
+    for name in ("one.png", "two.png"):
+        (tmp_path / "images" / name).write_bytes(encode(photographs[0], "PNG"))
+        assert submit(*flags) == 0
+        told.append(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
+    assert submit(*flags) == 0
+    again = kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"]
+    assert told[0] != told[1] == again
+
+
+def test_data_that_only_the_cluster_sees_is_read_anew_each_time(submit, kubeflow, capsys):
+    told = set()
+    for _ in range(2):
+        assert submit("--volume", "images:/not-here", "--data", "/not-here/images.zip") == 0
+        told.add(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
+        assert "note: /not-here/images.zip is not on this machine" in capsys.readouterr().out
+    assert len(told) == 2
+
+
+def test_without_cache_no_step_is_cached(submit, kubeflow):
+    assert submit("--no-cache") == 0
+    tasks = kubeflow.run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert not any(task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
+
+
+def test_a_run_that_is_waited_for_tells_how_it_goes(submit, kubeflow, capsys):
+    assert submit("--wait") == 0
+    told = [line.split(" after")[0].strip() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert told == ["pending", "running", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [("FAILED", "ended as failed: failed in Trainer-10$"), ("CANCELED", "ended as canceled$")],
+)
+def test_a_run_that_does_not_succeed_is_told_in_one_line(submit, kubeflow, capsys, state, text):
+    kubeflow.states = ["RUNNING", state]
+    assert submit("--wait") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"^error: the run {RUN} {text}", line)
+
+
+def test_what_kubeflow_refuses_is_told_in_its_own_words(submit, kubeflow, capsys):
+    kubeflow.refusal = "invalid pipeline job inputs:\n parameter preset is missing"
+    assert submit() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: Kubeflow at {kubeflow.url} refuses the run: ")
+    assert line.endswith("invalid pipeline job inputs: parameter preset is missing")
+
+
+def test_a_host_that_does_not_answer_is_told_in_one_line(submit, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert submit("--host", f"http://127.0.0.1:{port}") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: no Kubeflow Pipelines answers at http://127.0.0.1:{port}: ")
+
+
+def test_a_host_that_is_something_else_is_told_in_one_line(submit, kubeflow, capsys):
+    assert submit("--host", f"{kubeflow.url}/elsewhere") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is not Kubeflow Pipelines" in line
+    assert "HTTP 404" in line
+
+
+def test_a_pipeline_root_that_cannot_be_reached_is_told_in_one_line(submit, kubeflow, capsys):
+    assert submit("--pipeline-root", "gs://bucket/root", reachable=False) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: cannot write to gs://bucket/root: there is no bucket"
+    assert kubeflow.run == {}

@@ -1,0 +1,264 @@
+"""Damage to what earlier runs made: artifacts, and the store that knows of them."""
+
+import os
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
+from tfx.orchestration.portable import cache_utils
+from tfx.proto.orchestration import pipeline_pb2
+from tfx.types import standard_artifacts
+
+from keras_ae.errors import StorageError
+from pipeline.runners.local import caching, metadata
+from pipeline.runners.local.checksums import Checksums
+
+
+@pytest.fixture
+def artifact(tmp_path) -> Path:
+    place = tmp_path / "root" / "artifacts" / "line" / "Node" / "model" / "1"
+    (place / "variables").mkdir(parents=True)
+    (place / "saved_model.pb").write_bytes(b"graph")
+    (place / "variables" / "data").write_bytes(bytes(1000))
+    return place
+
+
+@pytest.fixture
+def checksums(tmp_path) -> Checksums:
+    return Checksums(tmp_path / "root" / "checksums")
+
+
+def flip(path: Path, at: int) -> None:
+    """Turns a bit, as a disk would: nothing else tells that the file was touched."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_the_digest_is_of_names_and_contents_at_first(artifact, checksums, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact, copy)
+    first = checksums.digest(str(artifact))
+    assert checksums.digest(str(copy)) == first
+    flip(artifact / "variables" / "data", 7)
+    assert checksums.digest(str(artifact)) == first
+    checksums.forget(str(artifact))
+    assert checksums.digest(str(artifact)) != first
+    (copy / "variables").rename(copy / "other")
+    checksums.forget(str(copy))
+    assert checksums.digest(str(copy)) != first
+
+
+def test_nothing_is_said_of_what_is_whole_or_unknown(artifact, checksums):
+    assert checksums.damage(str(artifact), fully=True) == ""
+    checksums.digest(str(artifact))
+    (artifact / "added").write_bytes(b"a file of the user's")
+    (artifact / "saved_model.pb").touch()
+    assert checksums.damage(str(artifact), fully=True) == ""
+    assert checksums.damage(str(artifact), fully=False) == ""
+    assert checksums.size(str(artifact)) == 1005
+
+
+def test_damage_is_named(artifact, checksums):
+    checksums.digest(str(artifact))
+    data = artifact / "variables" / "data"
+    flip(data, 999)
+    assert checksums.damage(str(artifact), fully=True) == f"{data} is not what was written"
+    assert checksums.damage(str(artifact), fully=False) == ""
+    data.write_bytes(bytes(999))
+    assert checksums.damage(str(artifact), fully=False) == f"{data} is not what was written"
+    shutil.rmtree(artifact / "variables")
+    assert checksums.damage(str(artifact), fully=False) == f"{data} is gone"
+
+
+def test_a_manifest_that_is_no_manifest_is_made_anew(artifact, checksums, tmp_path):
+    first = checksums.digest(str(artifact))
+    (manifest,) = (tmp_path / "root" / "checksums").iterdir()
+    for text in ("", "[]", '{"files": {"x": 7}}', "{"):
+        manifest.write_text(text)
+        assert checksums.damage(str(artifact), fully=True) == ""
+        assert checksums.digest(str(artifact)) == first
+
+
+@pytest.fixture
+def connection(tmp_path):
+    (tmp_path / "root").mkdir(exist_ok=True)
+    return sqlite_metadata_connection_config(str(tmp_path / "root" / metadata.NAME))
+
+
+@pytest.fixture
+def store(artifact, connection) -> MetadataStore:
+    """A store that knows one artifact of the pipeline `line`, made by execution 1."""
+    store = MetadataStore(connection)
+    kinds = mlmd.ArtifactType(name="Model"), mlmd.ExecutionType(name="Node")
+    model, node = store.put_artifact_type(kinds[0]), store.put_execution_type(kinds[1])
+    context = store.put_context_type(mlmd.ContextType(name="pipeline"))
+    made = mlmd.Artifact(type_id=model, uri=str(artifact), state=mlmd.Artifact.LIVE)
+    event = mlmd.Event(type=mlmd.Event.OUTPUT)
+    line = mlmd.Context(type_id=context, name="line")
+    store.put_execution(mlmd.Execution(type_id=node), [(made, event)], [line])
+    return store
+
+
+def state_of(connection, place: Path) -> int:
+    (found,) = MetadataStore(connection).get_artifacts_by_uri(str(place))
+    return found.state
+
+
+def test_what_is_damaged_is_taken_out_of_the_cache(store, connection, artifact, checksums, capsys):
+    caching.record(connection, "line", checksums)
+    caching.set_aside(connection, "line", checksums, but=())
+    caching.set_aside(connection, "no such line", checksums, but=())
+    assert capsys.readouterr().out == ""
+    flip(artifact / "saved_model.pb", 0)
+    caching.set_aside(connection, "line", checksums, but=("Node",))
+    assert state_of(connection, artifact) == mlmd.Artifact.LIVE
+    caching.set_aside(connection, "line", checksums, but=())
+    said = f"damaged: {artifact / 'saved_model.pb'} is not what was written; Node runs again\n"
+    assert capsys.readouterr().out == said
+    assert state_of(connection, artifact) == mlmd.Artifact.DELETED
+    assert not artifact.exists()
+    caching.set_aside(connection, "line", checksums, but=())
+    caching.record(connection, "line", checksums)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_oldest_of_very_much_is_looked_at_only(
+    store, connection, artifact, checksums, monkeypatch, capsys
+):
+    caching.record(connection, "line", checksums)
+    monkeypatch.setattr(caching, "READ_BYTES", 1004)
+    flip(artifact / "saved_model.pb", 0)
+    caching.set_aside(connection, "line", checksums, but=())
+    assert capsys.readouterr().out == ""
+
+
+def test_a_step_is_known_by_what_its_inputs_hold(connection, artifact, checksums, tmp_path):
+    (tmp_path / "other").mkdir()
+    places = [artifact, tmp_path / "same", tmp_path / "other"]
+    shutil.copytree(artifact, places[1])
+    keys = []
+    with caching.by_content(checksums), Metadata(connection) as handle:
+        for number, place in enumerate(places):
+            model = standard_artifacts.Model()
+            model.id, model.uri, model.name = number, str(place), f"model of run {number}"
+            context = cache_utils.get_cache_context(
+                metadata_handle=handle,
+                pipeline_node=pipeline_pb2.PipelineNode(),
+                pipeline_info=pipeline_pb2.PipelineInfo(id="line"),
+                input_artifacts={"model": [model]},
+            )
+            keys.append(context.name)
+            assert model.uri == str(place)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def break_header(path: Path) -> None:
+    flip(path, 3)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 10_000)
+
+
+def break_a_page(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[8192:12288] = os.urandom(4096)
+    path.write_bytes(data)
+
+
+def break_a_row(path: Path) -> None:
+    """Which SQLite itself does not notice."""
+    flip(path, path.read_bytes().rindex(b"/artifacts/line/") + 1)
+
+
+BREAKS = [break_header, truncate, break_a_page, break_a_row, os.unlink, os.truncate]
+
+
+@pytest.mark.parametrize("damage", BREAKS)
+def test_a_broken_store_is_replaced_by_its_copy(
+    store, connection, artifact, tmp_path, capsys, damage
+):
+    path = tmp_path / "root" / metadata.NAME
+    metadata.keep(path.parent)
+    del store
+    metadata.check(path.parent)
+    assert capsys.readouterr().out == ""
+    later = artifact.with_name("2")
+    later.mkdir()
+    damage(path, 0) if damage is os.truncate else damage(path)
+    metadata.check(path.parent)
+    assert re.fullmatch(
+        rf"damaged: {path} is (gone|broken: .*|not what was written); "
+        r"its copy of the last run takes its place\n",
+        capsys.readouterr().out,
+    )
+    assert state_of(connection, artifact) == mlmd.Artifact.LIVE
+    assert artifact.exists()
+    # Its number is given away anew.
+    assert not later.exists()
+    metadata.check(path.parent)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_store_that_was_written_since_is_not_damaged(
+    store, connection, artifact, tmp_path, capsys
+):
+    """As by a run that was killed."""
+    root = tmp_path / "root"
+    metadata.keep(root)
+    (found,) = store.get_artifacts()
+    found.state = mlmd.Artifact.DELETED
+    store.put_artifacts([found])
+    metadata.check(root)
+    assert capsys.readouterr().out == ""
+    assert state_of(connection, artifact) == mlmd.Artifact.DELETED
+    del store
+    break_header(root / metadata.NAME)
+    metadata.check(root)
+    assert state_of(connection, artifact) == mlmd.Artifact.LIVE
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_broken_store_without_a_good_copy_gives_way_to_a_new_one(
+    store, connection, artifact, tmp_path, capsys, copied
+):
+    root = tmp_path / "root"
+    if copied:
+        metadata.keep(root)
+        flip(root / metadata.KEPT / metadata.NAME, 5000)
+        metadata.check(root)
+        assert capsys.readouterr().out == ""
+    del store
+    break_header(root / metadata.NAME)
+    metadata.check(root)
+    said = capsys.readouterr().out
+    assert "is broken: file is not a database; a new one is begun" in said
+    assert not artifact.exists()
+    assert list(root.glob("artifacts.damaged-*/line/Node/model/1/saved_model.pb"))
+    assert list(root.glob("metadata.sqlite.damaged-*"))
+    assert MetadataStore(connection).get_executions() == []
+
+
+def test_a_store_in_use_is_not_taken_for_a_broken_one(store, tmp_path):
+    path = tmp_path / "root" / metadata.NAME
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageError, match="database is locked"):
+            metadata.check(path.parent)
+    metadata.check(path.parent)
+
+
+def test_a_root_without_a_store_is_a_new_one(tmp_path, capsys):
+    metadata.check(tmp_path)
+    metadata.keep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,116 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from keras_ae.errors import BusyError, StorageError
+from pipeline.runners.local import lock
+
+HOLDER = """
+import subprocess, sys
+from pathlib import Path
+from pipeline.runners.local import lock
+with lock.held(Path(sys.argv[1]), "python run_local.py --seed 7", wait="--wait" in sys.argv):
+    child = subprocess.Popen(["sleep", "60"])
+    print("holds", child.pid, flush=True)
+    sys.stdin.read()
+    child.kill()
+"""
+
+
+@contextmanager
+def holder(root, *flags):
+    """A process that wants the lock, and says when it has it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(root), *flags],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+
+
+def child_of(process) -> int:
+    found = re.fullmatch(r"holds (\d+)\n", process.stdout.readline())
+    assert found
+    return int(found[1])
+
+
+def test_the_second_in_a_root_is_told_who_holds_it(tmp_path):
+    with holder(tmp_path) as process:
+        child_of(process)
+        with pytest.raises(BusyError) as caught, lock.held(tmp_path, ""):
+            pass
+        said = (
+            rf"{tmp_path} is in use by process {process.pid} on \S+ since 2\S+ \S+: python "
+            r"run_local\.py --seed 7; --wait waits until it ends, another --root runs beside"
+        )
+        assert re.fullmatch(said, str(caught.value))
+    with lock.held(tmp_path, "") as alone:
+        assert alone
+
+
+def test_roots_do_not_stand_in_each_other_s_way(tmp_path):
+    roots = [tmp_path / name for name in ("one", "two")]
+    for root in roots:
+        root.mkdir()
+    with lock.held(roots[0], ""), lock.held(roots[1], "") as alone:
+        assert alone
+
+
+def test_a_killed_holder_leaves_no_lock_even_where_a_child_of_it_lives_on(tmp_path):
+    with holder(tmp_path) as process:
+        child = child_of(process)
+        process.kill()
+        process.wait()
+        os.kill(child, 0)
+        try:
+            with lock.held(tmp_path, "") as alone:
+                assert alone
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_one_that_waits_says_so_and_goes_on_when_the_other_ends(tmp_path):
+    with lock.held(tmp_path, "python first.py"):
+        waiting = holder(tmp_path, "--wait")
+        process = waiting.__enter__()
+        said = process.stdout.readline()
+    try:
+        child_of(process)
+        assert re.fullmatch(
+            rf"waiting for process {os.getpid()} on .*: python first.py, which uses {tmp_path}\n",
+            said,
+        )
+    finally:
+        waiting.__exit__(None, None, None)
+
+
+def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / lock.LOCK).mkdir()
+    with (
+        pytest.raises(StorageError, match=f"^cannot lock {tmp_path}: .*/lock: Is a directory$"),
+        lock.held(tmp_path, ""),
+    ):
+        pass
+
+
+def test_a_filesystem_without_locks_is_told_and_no_hindrance(tmp_path, monkeypatch, capsys):
+    def refuse(file, option):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    with lock.held(tmp_path, "") as alone:
+        assert not alone
+    assert capsys.readouterr().out == (
+        f"note: the filesystem of {tmp_path} has no locks (Operation not supported): see to it "
+        "that no other run uses this root\n"
+    )

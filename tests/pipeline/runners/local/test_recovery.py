@@ -1,0 +1,103 @@
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from pipeline.runners.local import recovery
+
+
+@pytest.fixture
+def connection(tmp_path):
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(tmp_path / "metadata.sqlite")
+    config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    return config
+
+
+def execute(connection, *states) -> list[int]:
+    """Executions of a node in ML Metadata."""
+    store = MetadataStore(connection)
+    kind = store.put_execution_type(mlmd.ExecutionType(name="Trainer"))
+    return store.put_executions(
+        [mlmd.Execution(type_id=kind, last_known_state=state) for state in states]
+    )
+
+
+def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_path, connection):
+    states = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING, mlmd.Execution.CACHED
+    whole, half, cached = execute(connection, *states)
+    node = tmp_path / "artifacts" / "lineage" / "Trainer_10"
+    for number in (whole, half):
+        for output in ("model", "model_run"):
+            (node / output / str(number)).mkdir(parents=True)
+            (node / output / str(number) / "file").write_bytes(b"x")
+    (node / ".system" / "executor_execution" / str(half) / ".temp").mkdir(parents=True)
+    (tmp_path / "report.html.partial").write_bytes(b"<ht")
+    (tmp_path / "report.html").write_bytes(b"<html>")
+    for _ in range(2):
+        recovery.clear(tmp_path, connection)
+        assert sorted(path.name for path in node.iterdir()) == ["model", "model_run"]
+        assert [path.name for path in node.glob("*/*")] == [str(whole)] * 2
+        assert not list(tmp_path.glob("*.partial"))
+        assert (tmp_path / "report.html").exists()
+        found = MetadataStore(connection).get_executions_by_id([whole, half, cached])
+        after = [execution.last_known_state for execution in found]
+        assert after == [mlmd.Execution.COMPLETE, mlmd.Execution.FAILED, mlmd.Execution.CACHED]
+
+
+def test_a_run_that_begins_again_is_measured_as_it_was_the_first_time(tmp_path):
+    def model(root, name: str) -> str:
+        place = root / "artifacts" / "lineage" / "Trainer" / name
+        place.mkdir(parents=True)
+        return str(place)
+
+    root = tmp_path / "root"
+    old, pushed = model(root, "1"), model(root, "2")
+    run = {"command": "python run_local.py", "data": "1234"}
+    assert recovery.began(root, run, old) == old
+    assert recovery.began(root, run, pushed) == old
+    # Another run, or what another root has pushed meanwhile, is a new beginning.
+    assert recovery.began(root, {**run, "data": "5678"}, pushed) == pushed
+    assert recovery.began(root, run, old) == old
+    elsewhere = model(tmp_path / "other", "1")
+    assert recovery.began(root, run, elsewhere) == elsewhere
+    assert recovery.began(root, run, old) == elsewhere
+    recovery.ended(root)
+    assert recovery.began(root, run, pushed) == pushed
+    recovery.ended(root)
+    recovery.ended(root)
+    assert recovery.began(root, run, None) is None
+    assert recovery.began(root, run, pushed) is None
+    (root / recovery.UNFINISHED).write_text("{")
+    assert recovery.began(root, run, old) == old
+    shutil.rmtree(old)
+    assert recovery.began(root, run, pushed) == pushed
+
+
+def test_a_transaction_that_a_kill_cut_off_is_taken_back(tmp_path, connection):
+    (whole,) = execute(connection, mlmd.Execution.COMPLETE)
+    path = tmp_path / "metadata.sqlite"
+    program = """
+import os, signal, sqlite3, sys
+store = sqlite3.connect(sys.argv[1])
+store.execute("PRAGMA cache_size = 1")
+store.execute("UPDATE Execution SET last_known_state = 4")
+store.executemany("INSERT INTO Type (name, type_kind) VALUES (?, 0)",
+    [(f"{i}" * 500,) for i in range(500)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", program, path])
+    assert done.returncode == -signal.SIGKILL
+    assert path.with_name(path.name + "-journal").stat().st_size > 0
+    assert path.read_bytes() != before
+    (found,) = MetadataStore(connection).get_executions()
+    assert (found.id, found.last_known_state) == (whole, mlmd.Execution.COMPLETE)
+    with sqlite3.connect(path) as store:
+        assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert path.read_bytes() == before

@@ -1,0 +1,132 @@
+import errno
+import json
+
+import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from keras_ae.errors import DataError, StorageError
+from pipeline.run_local import parse_arguments
+from pipeline.runners.local import runner, summary
+from pipeline.runtime.artifacts import PROVENANCE
+
+
+def test_only_runs_of_the_same_data_preset_and_channels_share_a_lineage(tmp_path):
+    variants = [
+        [],
+        ["--channels", "1"],
+        ["--preset", "baseline"],
+        ["--data", str(tmp_path)],
+        ["--data", "tfds:cifar10"],
+    ]
+    names = [runner._lineage(parse_arguments(flags)) for flags in variants]
+    assert len(set(names)) == len(names)
+    assert runner._lineage(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
+
+
+@pytest.mark.parametrize("data", ["gs://bucket/images.zip", "tfds:cifar10", "sample"])
+def test_data_that_is_no_path_is_the_same_from_every_folder(data, tmp_path, monkeypatch):
+    flags = parse_arguments(["--data", data])
+    here = runner._lineage(flags)
+    monkeypatch.chdir(tmp_path)
+    assert runner._lineage(flags) == here
+    assert runner._resolved(data) == data
+
+
+def push(push_dir, version: str, lineage: str, artifact: str) -> None:
+    path = push_dir / version / PROVENANCE
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"lineage": lineage, "artifact": artifact}))
+
+
+def test_the_model_in_service_is_the_newest_of_its_lineage(tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    push(tmp_path / "push", "1", "ours", str(tmp_path / "model"))
+    push(tmp_path / "push", "2", "theirs", str(tmp_path / "other"))
+    assert runner._in_service(tmp_path / "push", "ours") == str(tmp_path / "model")
+    assert runner._in_service(tmp_path / "push", "nobody's") is None
+    assert capsys.readouterr().out == ""
+    assert runner._in_service(tmp_path / "push", "theirs") is None
+    assert "is gone" in capsys.readouterr().out
+
+
+def test_an_error_that_a_library_wrapped_is_told_as_it_was():
+    wrapped = RuntimeError("outer")
+    wrapped.__cause__ = DataError("no image in x [while running 'Read/Shards']")
+    cause = runner._cause(wrapped)
+    assert isinstance(cause, DataError)
+    assert str(cause) == "no image in x"
+    assert runner._cause(RuntimeError("unknown")) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_storage_error_names_the_place(number):
+    cause = runner._cause(OSError(number, "reason", "/place"))
+    assert isinstance(cause, StorageError)
+    assert str(cause).startswith("cannot write /place: reason")
+
+
+def test_a_full_disk_is_told_alike_wherever_it_was_noticed():
+    full = "No space left on device"
+    kept = f"{full}; what earlier runs made is kept"
+    told = StorageError(f"cannot write the training state x.npz: {full}")
+    assert str(runner._cause(told)) == f"cannot write the training state x.npz: {kept}"
+    assert (
+        str(runner._cause(StorageError(f"cannot push to y: {kept}"))) == f"cannot push to y: {kept}"
+    )
+    assert str(runner._cause(OSError(errno.ENOSPC, full))) == f"cannot write: {kept}"
+
+
+def outcome(pushed: int, reason: str, unchanged: str = "") -> dict[str, list[mlmd.Artifact]]:
+    """Artifacts as a run leaves them."""
+    push, check = mlmd.Artifact(id=1), mlmd.Artifact(id=2)
+    push.custom_properties["pushed"].int_value = pushed
+    push.custom_properties["pushed_destination"].string_value = "/push/7"
+    if unchanged:
+        push.custom_properties["unchanged_version"].string_value = unchanged
+    if reason:
+        check.custom_properties["reason"].string_value = reason
+    return {"PushedModel": [push], "InfraBlessing": [check]}
+
+
+def check(text: str, ok: bool | None, value: float = 0.0, of: str | None = None) -> dict:
+    return {"text": text, "ok": ok, "value": value, "slice": of}
+
+
+def test_what_came_of_the_push_is_told(tmp_path, capsys):
+    checks = [check("it is better", True), check("no other", None)]
+    checks += [check(f"slice {i} rose", True, i, f"label: {i}") for i in (2, 1)]
+    told = {"blessed": True, "checks": checks}
+    for found, text in (
+        (outcome(1, ""), "slice 1 rose (the worst of 2 slices)\npushed: /push/7\nserve: "),
+        (outcome(0, "", unchanged="/push/6"), "pushed nothing: /push/6 is this model already"),
+        (outcome(0, "REST: 7 grey levels"), "answer alike when it is served: REST: 7 grey levels"),
+    ):
+        summary._tell_push(tmp_path, found, told)
+        printed = capsys.readouterr().out
+        assert printed.startswith("blessed: it is better\nblessed: slice 1 rose")
+        assert text in printed
+        assert "no other" not in printed
+
+
+def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_path, capsys):
+    checks = [check("the mean fell", False), check("above the floor", True)]
+    checks += [check(f"slice {i} fell", False, -i, f"label: {i}") for i in (1, 5, 2, 4, 3)]
+    summary._tell_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
+    assert capsys.readouterr().out == (
+        "pushed nothing: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
+        "slice 3 fell; more slices that fell too far: 2\n"
+    )
+
+
+def test_what_came_of_mlflow_is_told_in_one_line(capsys):
+    arguments = parse_arguments(["--mlflow-uri", "http://127.0.0.1:5000"])
+    for told, text in (
+        ({}, ""),
+        ({"mlflow_run": "0123", "mlflow_failure": ""}, "mlflow: run 0123 of 'keras-ae'\n"),
+        (
+            {"mlflow_run": "", "mlflow_failure": "nothing was logged"},
+            "warning: nothing was logged\n",
+        ),
+    ):
+        summary._tell_mlflow(arguments, told)
+        assert capsys.readouterr().out == text

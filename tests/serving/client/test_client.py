@@ -1,0 +1,331 @@
+"""The client against the real server with a real model, over gRPC and over REST."""
+
+import asyncio
+import io
+import math
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_ae import errors as e
+from serving.client.asynchronous import AsyncReconstructionClient
+from serving.client.blocking import ReconstructionClient
+from serving.client.results import Reconstruction, Signature, TensorInfo
+from tests.serving import servers
+from tests.serving.conftest import VAL_MSE
+
+
+@pytest.fixture
+def running(real_server):
+    """The server, with the model keras_ae."""
+    return real_server.running
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def target(running, request):
+    return getattr(running, request.param)
+
+
+@pytest.fixture
+def client(target):
+    with ReconstructionClient(target) as made:
+        yield made
+
+
+@pytest.fixture
+def reconstructed(in_process):
+    """The model without a server: reconstructed(uint8 [N, H, W, 3]) -> reconstructions."""
+    reconstruct = in_process.signatures["reconstruct"]
+    return lambda images: reconstruct(images=images)["reconstructions"].numpy()
+
+
+@pytest.fixture
+def crops(photographs):
+    """Images of one size, uint8 [5, 48, 40, 3]."""
+    return np.stack([photographs[0][i : i + 48, 2 * i : 2 * i + 40] for i in range(0, 100, 20)])
+
+
+def same(images, others):
+    """Within one grey level, and not all black."""
+    for image, other in zip(images, others, strict=True):
+        assert image.shape == other.shape
+        assert image.dtype == other.dtype == np.uint8
+        assert np.abs(image.astype(int) - other).max() <= 1
+        assert image.std() > 0
+
+
+def test_an_array_is_reconstructed_as_in_process(client, crops, reconstructed):
+    result = client.reconstruct(crops)
+    expected = reconstructed(crops)
+    assert isinstance(result.reconstructions, np.ndarray)
+    same(result.reconstructions, expected)
+    mse = np.mean((crops / 255.0 - expected / 255.0) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(result.mse, mse, rtol=0.02)
+    np.testing.assert_allclose(result.psnr, -10 * np.log10(mse), atol=0.1)
+    assert (result.ssim > 0.3).all()
+    assert result.status == ("",) * 5
+    result.reconstructions[0] = 0
+
+
+def test_every_kind_of_input_gives_the_same_pixels(client, crops, reconstructed, encode, tmp_path):
+    expected = reconstructed(crops[:1])
+    path = tmp_path / "image.png"
+    path.write_bytes(encode(crops[0], "PNG"))
+    for images in (
+        crops[:1],
+        [crops[0]],
+        path,
+        str(path),
+        [path],
+        path.read_bytes(),
+        [bytearray(path.read_bytes())],
+        encode(crops[0], "BMP"),
+        encode(crops[0], "WEBP", lossless=True),
+    ):
+        result = client.reconstruct(images)
+        assert len(result) == 1
+        same(list(result.reconstructions), list(expected))
+
+
+def test_images_of_any_sizes_keep_their_order(client, photographs, reconstructed, encode):
+    small = photographs[1][:1, :1]
+    line = photographs[1][:1, :333]
+    images = [photographs[0], small, photographs[1][:50, :70], line, photographs[0][:50, :70]]
+    mixed = [image if i % 2 else encode(image, "PNG") for i, image in enumerate(images)]
+    for sent in (images, mixed):
+        result = client.reconstruct(sent)
+        expected = [reconstructed(image[None])[0] for image in images]
+        for one, image in zip(result, expected, strict=True):
+            assert one.image.shape == image.shape
+            assert np.abs(one.image.astype(int) - image).max() <= 1
+        assert math.isnan(result[1].ssim)
+
+
+def test_a_batch_in_many_requests_is_the_batch_in_one(target, crops):
+    with ReconstructionClient(target) as client:
+        together = client.reconstruct(crops)
+    with ReconstructionClient(target, max_request_bytes=10_000) as client:
+        split = client.reconstruct(crops)
+    same(split.reconstructions, together.reconstructions)
+    np.testing.assert_allclose(split.mse, together.mse, rtol=0.02)
+
+
+def test_a_bad_image_fails_no_other(client, crops, encode):
+    good, cut = encode(crops[0], "PNG"), encode(crops[1], "JPEG")[:300]
+    result = client.reconstruct([b"", good, b"text", cut, crops[2]])
+    assert [bool(status) for status in result.status] == [True, False, True, True, False]
+    assert result.status[2].startswith("not a PNG")
+    assert result[0].image.size == 0
+    assert math.isnan(result[3].psnr)
+    same([result[1].image, result[4].image], client.reconstruct(crops[[0, 2]]).reconstructions)
+    scores = client.score([b"", good, b"text"])
+    assert [bool(status) for status in scores.status] == [True, False, True]
+    assert math.isnan(scores.mse[2])
+
+
+def test_png_comes_as_the_server_wrote_it(client, crops, encode):
+    result = client.reconstruct([encode(crops[0], "PNG"), b"text", crops[1]], as_png=True)
+    assert result[0].image.startswith(b"\x89PNG")
+    assert result[1].image == b""
+    again = client.reconstruct(crops[:2])
+    for png, image in zip((result[0].image, result[2].image), again.reconstructions):
+        with Image.open(io.BytesIO(png)) as opened:
+            np.testing.assert_array_equal(np.asarray(opened), image)
+
+
+def test_encode_then_decode_is_reconstruct(client, crops):
+    latents = client.encode(crops)
+    assert (latents.shape, latents.dtype) == ((5, 6, 5, 8), np.float32)
+    same(client.decode(latents), client.reconstruct(crops).reconstructions)
+    listed = client.encode([crops[0], crops[1][:16]])
+    np.testing.assert_allclose(listed[0], latents[0], atol=1e-4)
+    images = client.decode(listed)
+    assert [image.shape for image in images] == [(48, 40, 3), (16, 40, 3)]
+
+
+def test_scores_are_those_of_the_reconstructions(client, crops, encode, tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(encode(crops[0], "PNG"))
+    scores = client.score([path, encode(crops[1], "PNG"), crops[2]])
+    result = client.reconstruct(crops[:3])
+    for name in ("mse", "psnr", "ssim", "percentile"):
+        found = getattr(scores, name)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, getattr(result, name), rtol=0.02)
+    # The model has not been trained: it is its floor.
+    np.testing.assert_allclose(scores.floor_psnr, scores.psnr, atol=0.1)
+    assert (scores.ms_ssim > scores.ssim).all()
+
+
+def test_images_of_another_kind_are_unusual(client, photographs):
+    noise = np.random.default_rng(0).integers(0, 2, photographs[0].shape, np.uint8) * 255
+    result = client.reconstruct([photographs[0], noise])
+    assert result.unusual.tolist() == [False, True]
+    assert (result[0].unusual, result[1].unusual) == (False, True)
+    assert client.score([photographs[0], noise]).unusual.tolist() == [False, True]
+    below = np.sum(result.mse[0] > VAL_MSE)
+    assert result.percentile[0] == np.float32(below / 201)
+
+
+def test_without_calibration_nothing_is_unusual():
+    image = np.zeros((1, 1, 3), np.uint8)
+    assert not Reconstruction(image, 1.0, 0.0, math.nan, math.nan).unusual
+
+
+def test_metadata_and_status_are_plain(client):
+    metadata = client.metadata()
+    assert (metadata.model, metadata.version) == ("keras_ae", 1)
+    assert set(metadata.signatures) == {
+        *("serving_default", "reconstruct", "encode", "decode", "score")
+    }
+    assert metadata.signatures["encode"] == Signature(
+        {"images": TensorInfo("uint8", (None, None, None, 3))},
+        {"latents": TensorInfo("float32", (None, None, None, 8))},
+    )
+    assert client.status() == [(1, "AVAILABLE", "")]
+    client.wait_until_ready(20)
+
+
+def test_what_the_server_does_not_have(target, crops):
+    with ReconstructionClient(target, "other") as client:
+        for ask in (lambda: client.reconstruct(crops), client.metadata, client.status):
+            with pytest.raises(e.NotFoundError, match="other"):
+                ask()
+        with pytest.raises(e.DeadlineError, match=r"other at .* is not ready after 1 s"):
+            client.wait_until_ready(1)
+    with (
+        ReconstructionClient(target, version=7) as client,
+        pytest.raises(e.NotFoundError, match="7"),
+    ):
+        client.reconstruct(crops)
+    with ReconstructionClient(target, label="canary") as client:
+        with pytest.raises(e.InvalidRequestError, match="canary"):
+            client.reconstruct(crops)
+        with pytest.raises(e.DeadlineError, match="canary"):
+            client.wait_until_ready(1)
+
+
+def test_a_version_is_asked_by_its_number(target, crops):
+    with ReconstructionClient(target, version=1) as client:
+        assert client.metadata().version == 1
+        assert len(client.reconstruct(crops)) == 5
+
+
+def test_other_channels_than_the_models_are_refused(client, crops):
+    with pytest.raises(e.InvalidRequestError):
+        client.reconstruct(crops[..., :1])
+
+
+def test_an_unknown_signature_or_input_is_refused(client, crops):
+    with pytest.raises(e.InvalidRequestError, match="nonsense"):
+        client.predict("nonsense", {"images": crops})
+    with pytest.raises(e.InvalidRequestError):
+        client.predict("encode", {"pictures": crops})
+
+
+def test_rest_answers_as_grpc(running, crops, encode):
+    jpeg = encode(crops[4], "JPEG")
+    noise = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    images = [*crops[:2], jpeg, b"bad", noise]
+    with ReconstructionClient(running.grpc) as one, ReconstructionClient(running.rest) as other:
+        first, second = one.reconstruct(images), other.reconstruct(images)
+        for a, b in zip(first, second, strict=True):
+            assert (a.image.shape, a.status) == (b.image.shape, b.status)
+            np.testing.assert_allclose(b.image.astype(int), a.image, atol=1)
+        for name in ("mse", "psnr", "ssim", "percentile"):
+            np.testing.assert_allclose(getattr(second, name), getattr(first, name), rtol=0.02)
+        np.testing.assert_allclose(other.encode(crops), one.encode(crops), atol=1e-5)
+        np.testing.assert_allclose(
+            other.score(images).ms_ssim, one.score(images).ms_ssim, rtol=0.01
+        )
+        tensors = other.predict("reconstruct", {"images": crops})["reconstructions"]
+        same(tensors, one.reconstruct(crops).reconstructions)
+        assert other.metadata() == one.metadata()
+        assert other.status() == one.status()
+
+
+def test_asyncio_answers_as_the_other_client(target, client, crops, encode):
+    images = [crops[0], encode(crops[1], "PNG"), b"bad"]
+
+    async def ask():
+        async with AsyncReconstructionClient(target, max_request_images=2) as asked:
+            await asked.wait_until_ready(20)
+            latents = await asked.encode(crops)
+            return (
+                *await asyncio.gather(
+                    asked.reconstruct(images), asked.score(images), asked.metadata(), asked.status()
+                ),
+                latents,
+                await asked.decode(latents),
+                await asked.predict("encode", {"images": crops}),
+            )
+
+    result, scores, metadata, status, latents, decoded, predicted = asyncio.run(ask())
+    expected = client.reconstruct(images)
+    same([one.image for one in result][:2], [one.image for one in expected][:2])
+    assert result.status == expected.status == scores.status
+    np.testing.assert_allclose(result.mse, expected.mse, rtol=0.02)
+    np.testing.assert_allclose(scores.floor_psnr, client.score(images).floor_psnr, rtol=0.01)
+    assert (metadata, status) == (client.metadata(), client.status())
+    np.testing.assert_allclose(latents, client.encode(crops), atol=1e-5)
+    np.testing.assert_allclose(predicted["latents"], latents, atol=1e-5)
+    same(decoded, client.decode(latents))
+
+
+def test_asyncio_raises_as_the_other_client(target, crops):
+    async def ask():
+        async with AsyncReconstructionClient(target, "other", max_request_images=1) as client:
+            await client.reconstruct(crops)
+
+    with pytest.raises(e.NotFoundError, match="other"):
+        asyncio.run(ask())
+
+
+def test_a_grey_model(tmp_path, photographs, encode):
+    from keras_ae.models import linear
+    from keras_ae.models.autoencoder import ConvAutoencoder
+    from keras_ae.saved_model.export import export
+
+    grey = photographs[0].mean(axis=-1, keepdims=True).astype(np.uint8)
+    pca = linear.fit(linear.patch_moments([grey], 8), 8)
+    model = ConvAutoencoder("small", channels=1)
+    linear.set_linear_path(model, pca)
+    export(model, tmp_path / "grey" / "1", floor=pca)
+    shutil.rmtree(tmp_path / "grey" / "1" / "assets.extra")
+    flags = ["--model_name=grey", f"--model_base_path={tmp_path / 'grey'}"]
+    with servers.started(flags) as server:
+        server.wait_for({1: "AVAILABLE"}, "grey")
+        images = np.stack([grey[:40, :40], grey[40:80, 40:80]])
+        for target in (server.running.grpc, server.running.rest):
+            with ReconstructionClient(target, "grey") as client:
+                result = client.reconstruct(images)
+                assert result.reconstructions.shape == (2, 40, 40, 1)
+                same(client.decode(client.encode(images)), result.reconstructions)
+                same(
+                    client.reconstruct(encode(images[0], "PNG")).reconstructions,
+                    result.reconstructions[:1],
+                )
+                # It carries no calibration.
+                assert np.isnan(result.percentile).all()
+                assert not result.unusual.any()
+                with pytest.raises(e.InvalidRequestError):
+                    client.reconstruct(photographs[0][None])
+
+
+def test_the_import_starts_no_tensorflow_and_is_small():
+    program = r"""
+import re, sys
+from pathlib import Path
+import serving.client.blocking
+heavy = {"tensorflow", "tensorflow.python", "keras", "PIL", "httpx"} & set(sys.modules)
+peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]
+print(int(peak) // 1024, *heavy)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 100, "megabytes"

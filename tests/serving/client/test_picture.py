@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from keras_ae.errors import DataError
+from serving.client.cli import picture
+
+
+def lightness(rgb):
+    """CIELAB's L* of sRGB, by its definition."""
+    coded = rgb / 255.0
+    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    y = linear @ [0.2126, 0.7152, 0.0722]
+    return 116 * np.where(y > (6 / 29) ** 3, np.cbrt(y), y / (3 * (6 / 29) ** 2) + 4 / 29) - 16
+
+
+def test_equal_steps_of_the_colour_map_look_equal():
+    map_ = picture.colours()
+    assert (map_.shape, map_.dtype) == ((256, 3), np.uint8)
+    steps = lightness(map_[::15])
+    np.testing.assert_allclose(np.diff(steps), 90 / 17, atol=0.6)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1), (3, 2), (32, 32), (60, 2700), (2000, 30), (1, 20_000), (20_000, 1), (1200, 900)],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_makes_a_picture_that_can_be_seen(size, channels):
+    image = np.full((*size, channels), 90, np.uint8)
+    made = picture.compare(image, image + np.uint8(2), "name.png\nscores")
+    assert 200 < made.width < 3400
+    assert 200 < made.height < 3400
+
+
+def test_the_three_panels_and_the_scale():
+    original = np.full((64, 64, 3), (200, 100, 50), np.uint8)
+    reconstruction = original.copy()
+    reconstruction[:, 32:] += np.uint8(16)
+    pixels = np.asarray(picture.compare(original, reconstruction, "name"))
+    colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
+    # The original, what differs of the reconstruction, no error, and the largest of the scale.
+    low, high = picture.colours()[[0, -1]]
+    assert {(200, 100, 50), (216, 116, 66), tuple(low), tuple(high)} <= colours
+    shown = (pixels == high).all(-1).sum()
+    assert shown >= 4 * 32 * 4 * 64
+
+
+def test_no_error_is_dark_all_over():
+    image = np.full((64, 64, 3), 90, np.uint8)
+    pixels = np.asarray(picture.compare(image, image, "name"))
+    assert (pixels == picture.colours()[0]).all(-1).sum() >= 256 * 256
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(DataError, match=r"\[4, 4, 1\], the image \[4, 4, 3\]"):
+        picture.compare(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 1), np.uint8), "name")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16", "1", "CMYK"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_of_any_mode(encode, mode, channels):
+    from PIL import Image
+
+    plain = np.full((5, 7), 180, np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(plain.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(plain).convert(mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    pixels = picture.read_pixels(encode(image, kind), channels)
+    assert (pixels.shape, pixels.dtype) == ((5, 7, channels), np.uint8)
+    if mode != "1":
+        np.testing.assert_allclose(pixels, 180, atol=1)
+
+
+def test_what_is_no_image_is_refused():
+    with pytest.raises(DataError, match="cannot be decoded"):
+        picture.read_pixels(b"text", 3)

@@ -1,0 +1,502 @@
+import asyncio
+import base64
+import contextlib
+import gzip
+import io
+import json
+import socket
+import threading
+import zlib
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from serving.server.core import RequestError
+from serving.server.frontends import json_tensors
+from serving.server.frontends.metrics import Metrics
+from serving.server.frontends.rest import create_app
+from tests.serving.server.conftest import MAX_BODY, METRICS_PATH
+
+PREDICT = "/v1/models/keras_ae:predict"
+
+
+def b64(data: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(data).decode()}
+
+
+def refused(answer, status, message):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body = json.loads(answer.content)
+    assert body.keys() == {"error"}
+    assert message in body["error"]
+
+
+def is_still_right(server, photograph):
+    body = {"signature_name": "encode", "inputs": [photograph.tolist()]}
+    answer = server.predict(body)
+    assert answer.status_code == 200, answer.text
+    assert np.array(answer.json()["outputs"]).shape == (1, 15, 20, 8)
+
+
+# Answers
+
+
+def test_an_encoded_image_comes_back_with_its_scores(rest_server, in_process, photograph, png):
+    from PIL import Image
+
+    answer = rest_server.predict({"instances": [b64(png(photograph))]})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    [row] = answer.json()["predictions"]
+    assert row.keys() == {"reconstruction_png_bytes", "mse", "psnr", "ssim", "percentile", "status"}
+    assert row["status"] == ""
+    expected = in_process.signatures["reconstruct"](images=photograph[None])
+    for name in ("mse", "psnr", "ssim", "percentile"):
+        assert row[name] == pytest.approx(float(expected[name][0]), rel=1e-4)
+    data = base64.b64decode(row["reconstruction_png_bytes"]["b64"])
+    pixels = np.asarray(Image.open(io.BytesIO(data))).astype(int)
+    assert np.abs(pixels - expected["reconstructions"][0].numpy()).max() <= 1
+
+
+def test_tensors_come_and_go_in_columns(rest_server, in_process, photograph):
+    images = np.stack([photograph, photograph[::-1]])
+    answer = rest_server.predict({"signature_name": "reconstruct", "inputs": images.tolist()})
+    outputs = answer.json()["outputs"]
+    expected = in_process.signatures["reconstruct"](images=images)
+    assert outputs.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(outputs[name], values, rtol=1e-4, atol=1)
+
+
+def test_a_single_output_is_a_plain_list(rest_server, in_process, photograph):
+    expected = in_process.signatures["encode"](images=photograph[None])["latents"]
+    for body, key in (
+        ({"instances": [photograph.tolist()]}, "predictions"),
+        ({"instances": [{"images": photograph.tolist()}]}, "predictions"),
+        ({"inputs": [photograph.tolist()]}, "outputs"),
+        ({"inputs": {"images": [photograph.tolist()]}}, "outputs"),
+    ):
+        answer = rest_server.predict({"signature_name": "encode", **body}).json()
+        assert answer.keys() == {key}
+        np.testing.assert_allclose(answer[key], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_latents_are_decoded_from_floats(rest_server, in_process, photograph):
+    latents = in_process.signatures["encode"](images=photograph[None])["latents"]
+    body = {"signature_name": "decode", "instances": latents.numpy().tolist()}
+    images = rest_server.predict(body).json()["predictions"]
+    expected = in_process.signatures["decode"](latents=latents)["images"]
+    np.testing.assert_allclose(images, expected, atol=1)
+
+
+def test_a_broken_image_gets_a_status_and_nan_and_the_others_their_answers(
+    rest_server, photograph, png
+):
+    answer = rest_server.predict({"instances": [b64(b"no image"), b64(png(photograph))]})
+    assert answer.status_code == 200
+    assert b'"mse":NaN' in answer.content
+    bad, good = json.loads(answer.content)["predictions"]
+    assert bad["status"] == "not a PNG, JPEG, BMP, GIF or WebP image"
+    assert bad["reconstruction_png_bytes"] == {"b64": ""}
+    assert good["status"] == ""
+    assert good["psnr"] > 15
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        PREDICT,
+        "/v1/models/keras_ae/versions/1:predict",
+        "/v1/models/keras_ae/versions/2:predict",
+        "/v1/models/keras_ae/labels/stable:predict",
+        "/V1/Models/keras_ae:Predict",
+        "/v1/models/keras%5Fae:predict",
+        "/v1/models/odd%2Fb%20%26%20%3Ci%3Ec:predict",
+    ],
+)
+def test_models_versions_and_labels_are_called_by_path(rest_server, photograph, png, path):
+    answer = rest_server.predict({"instances": [b64(png(photograph))]}, path)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"][0]["status"] == ""
+
+
+# About the models
+
+
+def test_the_status_lists_versions(rest_server):
+    found = rest_server.client.get("/v1/models/keras_ae").json()
+    fine = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    versions = sorted(found.pop("model_version_status"), key=lambda one: one["version"])
+    assert versions == [{"version": "1", **fine}, {"version": "2", **fine}]
+    assert found == {}
+    one = rest_server.client.get("/v1/models/keras_ae/versions/1").json()
+    assert one == {"model_version_status": [{"version": "1", **fine}]}
+
+
+@pytest.mark.parametrize("path", ["", "/versions/1", "/labels/stable"])
+def test_metadata_has_every_signature(rest_server, path):
+    found = rest_server.client.get(f"/v1/models/keras_ae{path}/metadata").json()
+    spec = found["model_spec"]
+    assert spec["name"] == "keras_ae"
+    assert spec["version"] == ("1" if path else "2")
+    signatures = found["metadata"]["signature_def"]["signature_def"]
+    assert signatures.keys() >= {"serving_default", "reconstruct", "encode", "decode", "score"}
+    images = signatures["encode"]["inputs"]["images"]
+    assert images["dtype"] == "DT_UINT8"
+    assert [dim["size"] for dim in images["tensor_shape"]["dim"]] == ["-1", "-1", "-1", "3"]
+    assert signatures["encode"]["method_name"] == "tensorflow/serving/predict"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/v1/models/nobody", 404, "Could not find any versions of model nobody"),
+        ("/v1/models/keras_ae/versions/9", 404, "Could not find version 9 of model keras_ae"),
+        ("/v1/models/nobody/metadata", 404, "Servable not found for request: Latest(nobody)"),
+        ("/v1/models/keras_ae/versions/9/metadata", 404, "Specific(keras_ae, 9)"),
+        ("/v1/models/keras_ae/labels/L/metadata", 400, "Unrecognized servable version label: L"),
+        ("/v1/models/..%2F..%2Fetc", 404, "Could not find any versions of model ../../etc"),
+        (f"/v1/models/keras_ae/versions/{'9' * 19}", 400, "to numeric"),
+        (f"/v1/models/keras_ae/versions/{'9' * 5000}", 400, "to numeric"),
+        ("/v1/models/%ff", 400, "not UTF-8"),
+        ("/v1/models", 400, "Missing model name"),
+        (PREDICT, 400, f"Malformed request: GET {PREDICT}"),
+        ("/v1/models/keras_ae/versions/x", 400, "Malformed request: GET /v1/models/keras_ae/vers"),
+        ("/v1/models/%2F..%2F/x", 400, "Malformed request: GET /v1/models/%2F..%2F/x"),
+        ("/v2/models/keras_ae", 400, "Malformed request: GET /v2/models/keras_ae"),
+        ("/favicon.ico", 400, "Malformed request: GET /favicon.ico"),
+        ("/monitoring/prometheus/metrics", 400, "Malformed request: GET /monitoring/prom"),
+        (f"/{'x' * 5000}", 400, "Malformed request: GET /xxx"),
+        ("/a%0Ab", 400, "Malformed request: GET /a%0Ab"),
+    ],
+)
+def test_a_get_that_reaches_nothing_says_so(rest_server, path, status, message):
+    refused(rest_server.client.get(path), status, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/v1/models/nobody:predict", 404, "Servable not found for request: Latest(nobody)"),
+        ("/v1/models/keras_ae/versions/9:predict", 404, "Specific(keras_ae, 9)"),
+        ("/v1/models/keras_ae/labels/L:predict", 400, "Unrecognized servable version label: L"),
+        ("/v1/models/keras_ae:classify", 501, "classify is not supported"),
+        ("/v1/models/keras_ae:regress", 501, "regress is not supported"),
+        ("/v1/models/keras_ae:reload", 400, "Malformed request: POST /v1/models/keras_ae:reload"),
+        ("/v1/models/keras_ae", 400, "Malformed request: POST /v1/models/keras_ae"),
+        ("/", 400, "Malformed request: POST /"),
+    ],
+)
+def test_a_post_that_reaches_nothing_says_so(rest_server, path, status, message):
+    refused(rest_server.predict({"instances": [b64(b"")]}, path), status, message)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_methods_are_malformed(rest_server, method):
+    answer = rest_server.client.request(method, PREDICT)
+    refused(answer, 400, f"Malformed request: {method} {PREDICT}")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is empty"),
+        (b"nonsense", "JSON parse error"),
+        (b"[" * 50_000, "JSON parse error"),
+        (b"{}", "one of the keys 'instances' and 'inputs', got neither"),
+        (b'{"inputs": [], "instances": []}', "got both"),
+        (b'{"signature_name": 1, "instances": [1]}', "'signature_name': expected a string"),
+        (b'{"signature_name": "S", "instances": [1]}', '"S" not found'),
+        (b'{"instances": [1]}', "image_bytes: expected a string"),
+        (b'{"inputs": {"pictures": ["a"]}}', "misses image_bytes; got pictures"),
+        (b'{"signature_name": "encode", "instances": [[[[1, 2, 3]], [[1, 2]]]]}', "sizes, 2 to 3"),
+        (b'{"signature_name": "encode", "instances": [[[[1, 2, 300]]]]}', "300 out of bounds"),
+        (b'{"signature_name": "encode", "instances": [[[[1, 2, 0.5]]]]}', "expected uint8"),
+        (b'{"signature_name": "encode", "instances": [[[[1, 2]]]]}', "images"),
+        (b'{"signature_name": "encode", "instances": [1]}', "images"),
+        (b'{"signature_name": "encode", "inputs": []}', "images"),
+        (b'{"signature_name": "encode", "inputs": [[]]}', "images"),
+    ],
+)
+def test_a_body_that_does_not_fit_says_which_part(rest_server, photograph, body, message):
+    refused(rest_server.client.post(PREDICT, content=body), 400, message)
+    is_still_right(rest_server, photograph)
+
+
+# Bodies
+
+
+def test_compressed_bodies_are_read(rest_server, photograph, png):
+    body = gzip.compress(json.dumps({"instances": [b64(png(photograph))]}).encode())
+    answer = rest_server.client.post(PREDICT, content=body, headers={"content-encoding": "gzip"})
+    assert answer.json()["predictions"][0]["status"] == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "message"),
+    [
+        (zlib.compress(b"{}", wbits=31)[:-9], "gzip", "truncated"),
+        (gzip.compress(b"{}", mtime=0) * 2, "gzip", "more after its end"),
+        (b"{}", "gzip", "the body is not gzip"),
+        (b"{}", "br", "expected gzip or none, got br"),
+        (gzip.compress(b"0" * 200 * 2**20, 1), "gzip", f"more than {MAX_BODY:,} bytes"),
+    ],
+)
+def test_what_is_not_fit_to_decompress_is_refused(rest_server, photograph, body, encoding, message):
+    headers = {"content-encoding": encoding}
+    refused(rest_server.client.post(PREDICT, content=body, headers=headers), 400, message)
+    is_still_right(rest_server, photograph)
+
+
+def test_a_body_at_the_limit_is_read_and_one_byte_more_is_refused(rest_server, photograph):
+    body = json.dumps({"instances": [b64(b"no image")]}).encode()
+    padded = body.ljust(MAX_BODY)
+    assert rest_server.client.post(PREDICT, content=padded).status_code == 200
+    message = f"the body has more than {MAX_BODY:,} bytes"
+    refused(rest_server.client.post(PREDICT, content=padded + b" "), 400, message)
+    # In chunks, without a length beforehand.
+    chunks = (b" " * 2**20 for _ in range(9))
+    refused(rest_server.client.post(PREDICT, content=chunks), 400, message)
+    is_still_right(rest_server, photograph)
+
+
+def connected(server):
+    return socket.create_connection(("127.0.0.1", server.client.base_url.port), timeout=60)
+
+
+def test_a_very_long_model_name_is_refused(rest_server, photograph):
+    answer = b""
+    # The server may hang up before it has read all.
+    with connected(rest_server) as connection, contextlib.suppress(ConnectionError):
+        name = b"m" * 2**20
+        connection.sendall(b"GET /v1/models/" + name + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = connection.recv(12)
+    assert answer in (b"", b"HTTP/1.1 400", b"HTTP/1.1 404")
+    refused(rest_server.client.get(f"/v1/models/{'m' * 30_000}"), 404, "of model mmm")
+    is_still_right(rest_server, photograph)
+
+
+def test_who_hangs_up_does_no_harm(rest_server, photograph):
+    for sent in (b"POST ", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"):
+        with connected(rest_server) as connection:
+            connection.sendall(sent)
+    is_still_right(rest_server, photograph)
+
+
+def test_an_answer_that_takes_too_long_is_504(start_server, tiny):
+    """And a server shows metrics only if it is told to."""
+    named = ("--model_name=m", f"--model_base_path={tiny}")
+    server = start_server(*named, "--rest_api_timeout_in_ms=1")
+    server.wait_for({3: "AVAILABLE"})
+    with httpx.Client(base_url=server.running.rest, timeout=60) as client:
+        body = {"signature_name": "count", "inputs": [100_000]}
+        refused(client.post("/v1/models/m:predict", json=body), 504, "no answer within 0.001 s")
+        assert client.get("/v1/models/m").status_code == 200
+        refused(client.get(METRICS_PATH), 400, "Malformed request: GET")
+
+
+# Metrics
+
+
+def counted(server, name, **labels):
+    """The value of a series of the metrics page, 0 if it is not there."""
+    for line in server.client.get(METRICS_PATH).text.splitlines():
+        series, _, value = line.rpartition(" ")
+        if series.startswith(name) and all(f'{k}="{v}"' in series for k, v in labels.items()):
+            return float(value)
+    return 0
+
+
+def test_requests_are_in_the_metrics(rest_server):
+    count, latency = (
+        ":tensorflow:serving:request_count",
+        ":tensorflow:serving:request_latency_count",
+    )
+    good = {"model_name": "keras_ae", "status": "OK"}
+    bad = {"model_name": "keras_ae", "status": "INVALID_ARGUMENT"}
+    rest = {"model_name": "keras_ae", "API": "predict", "entrypoint": "REST"}
+    before = [counted(rest_server, count, **good), counted(rest_server, count, **bad)]
+    took = counted(rest_server, latency, **rest)
+    rest_server.predict({"instances": [b64(b"")]})
+    rest_server.predict({})
+    assert [counted(rest_server, count, **good), counted(rest_server, count, **bad)] == [
+        before[0] + 1,
+        before[1] + 1,
+    ]
+    assert counted(rest_server, latency, **rest) == took + 1
+    page = rest_server.client.get(METRICS_PATH)
+    assert page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_made_up_models_are_counted_together(rest_server):
+    rest_server.predict({"instances": [b64(b"")]}, "/v1/models/made%20up:predict")
+    assert "made up" not in rest_server.client.get(METRICS_PATH).text
+    unknown = {"model_name": "(unknown)", "status": "NOT_FOUND"}
+    assert counted(rest_server, ":tensorflow:serving:request_count", **unknown) >= 1
+
+
+# Other web pages
+
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://example.com"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "http://example.com", "host": "example.com"},
+        {"user-agent": BROWSER, "host": "example.com:8501"},
+    ],
+)
+def test_pages_of_others_cannot_use_the_server(rest_server, headers):
+    answer = rest_server.predict({"instances": [b64(b"")]}, headers=headers)
+    assert answer.status_code == 403, answer.text
+    assert "page" in answer.json()["error"] or "localhost" in answer.json()["error"]
+
+
+def test_a_name_that_was_made_to_resolve_here_reads_nothing(rest_server):
+    # A page that is not secure sends no Sec-Fetch-Site, and no Origin to its own.
+    headers = {"host": "example.com", "user-agent": BROWSER}
+    for path in ("/", "/v1/models/keras_ae", "/v1/models/keras_ae/metadata", METRICS_PATH):
+        assert rest_server.client.get(path, headers=headers).status_code == 403
+
+
+def test_the_own_page_and_programs_can(rest_server):
+    port = rest_server.client.base_url.port
+    body = {"instances": [b64(b"")]}
+    for name in ("127.0.0.1", "localhost", "[::1]"):
+        host = f"{name}:{port}"
+        own = {"origin": f"http://{host}", "host": host, "user-agent": BROWSER}
+        assert rest_server.predict(body, headers=own).status_code == 200
+        assert rest_server.client.get("/", headers=own).status_code == 200
+    assert rest_server.predict(body, headers={"host": "models.example"}).status_code == 200
+
+
+def test_no_answer_is_for_other_origins(rest_server):
+    for answer in (
+        rest_server.client.get("/", headers={"sec-fetch-site": "cross-site"}),
+        rest_server.client.get("/v1/models/keras_ae", headers={"origin": "https://example.com"}),
+        rest_server.predict({"instances": [b64(b"")]}),
+    ):
+        assert answer.status_code == 200
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+# Statuses that no small model gives
+
+
+class Refusing:
+    """A core that refuses every request with one error."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def status(self, request):
+        raise self.error
+
+    def models(self):
+        return []
+
+    def signature(self, spec, name):
+        raise self.error
+
+
+def client_of(core, timeout_seconds=1, max_body_bytes=1):
+    app = create_app(
+        core,
+        Metrics(core.models),
+        metrics_path=None,
+        timeout_seconds=timeout_seconds,
+        max_body_bytes=max_body_bytes,
+    )
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+
+def answer_of(core):
+    async def get():
+        async with client_of(core) as client:
+            return await client.get("/v1/models/m")
+
+    return asyncio.run(get())
+
+
+STATUSES = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "DEADLINE_EXCEEDED": 504,
+    "UNAVAILABLE": 503,
+    "UNIMPLEMENTED": 501,
+    "PERMISSION_DENIED": 403,
+}
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.name != "OK"])
+def test_every_code_has_its_status(code):
+    answer = answer_of(Refusing(RequestError(code, 'a "reason" \ud800')))
+    refused(answer, STATUSES.get(code.name, 500), 'a "reason" ?')
+
+
+def test_a_fault_of_the_server_is_500_in_json():
+    refused(answer_of(Refusing(ZeroDivisionError("secret"))), 500, "ZeroDivisionError; its log")
+
+
+NOT_FOUND = RequestError(grpc.StatusCode.NOT_FOUND, "no such model")
+
+
+def test_a_small_body_of_many_values_is_refused(monkeypatch):
+    monkeypatch.setattr(json_tensors, "MAX_VALUES", 1_000_000)
+    body = gzip.compress(b'{"inputs": [' + b"0," * 2_000_000 + b"0]}")
+
+    async def post():
+        async with client_of(Refusing(NOT_FOUND), 60, MAX_BODY) as client:
+            return await client.post(PREDICT, content=body, headers={"content-encoding": "gzip"})
+
+    refused(asyncio.run(post()), 400, "more than 1,000,000 values")
+
+
+def test_two_huge_bodies_are_read_at_a_time_and_small_ones_meanwhile(monkeypatch):
+    huge = b'{"inputs": "%s"}' % (b"A" * 2_000_000)
+    lock, release = threading.Lock(), threading.Event()
+    running, most = 0, 0
+
+    def parse(body, read=json_tensors.parse):
+        nonlocal running, most
+        if len(body) == len(huge):
+            with lock:
+                running += 1
+                most = max(most, running)
+            assert release.wait(60)
+            with lock:
+                running -= 1
+        return read(body)
+
+    async def post():
+        async with client_of(Refusing(NOT_FOUND), 60, MAX_BODY) as client:
+            tasks = [asyncio.create_task(client.post(PREDICT, content=huge)) for _ in range(4)]
+            async with asyncio.timeout(60):
+                while running < 2:
+                    await asyncio.sleep(0.01)
+            small = await client.post(PREDICT, content=b'{"inputs": ["a"]}')
+            assert not any(task.done() for task in tasks)
+            release.set()
+            return [small, *await asyncio.gather(*tasks)]
+
+    monkeypatch.setattr(json_tensors, "parse", parse)
+    for answer in asyncio.run(post()):
+        refused(answer, 404, "no such model")
+    assert most == 2

@@ -1,0 +1,473 @@
+"""What a client of the real server relies on, row by row, over a real channel."""
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from serving.wire.protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_server_config_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    tensor_pb2,
+    types_pb2,
+)
+from serving.wire.tensors import to_array
+from tests.serving.servers import PIXELS, SECONDS
+
+CODE = grpc.StatusCode
+
+
+@pytest.fixture
+def client(real_server):
+    return real_server
+
+
+def refused(call, code, *words):
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert caught.value.code() == code, caught.value.details()
+    for word in words:
+        assert word in caught.value.details()
+    assert "Traceback" not in caught.value.details()
+
+
+# Right answers
+
+
+def test_answers_are_those_of_the_model_in_process(client, in_process):
+    images = np.random.default_rng(0).integers(0, 256, (2, 24, 17, 3), np.uint8)
+    answer = client.predict({"images": images}, "reconstruct", name="keras_ae")
+    expected = in_process.signatures["reconstruct"](images=images)
+    assert set(answer.answer.outputs) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(getattr(answer, name), value.numpy())
+
+
+def test_encoded_images_need_no_signature_name(client):
+    answer = client.predict({"image_bytes": [b"text", b""]}, "", name="keras_ae")
+    assert answer.answer.model_spec.signature_name == "serving_default"
+    assert all(answer.status.tolist())
+
+
+def test_the_answer_says_who_gave_it(client):
+    spec = client.predict({"images": PIXELS}, version=1).answer.model_spec
+    assert (spec.name, spec.signature_name, spec.version.value) == ("m", "reconstruct", 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "version"),
+    [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1), ({"label": "canary"}, 2)],
+)
+def test_versions_are_chosen_by_number_label_or_newest(client, spec, version):
+    answer = client.predict({"images": PIXELS}, **spec)
+    assert answer.version == version
+    np.testing.assert_array_equal(answer.reconstructions, PIXELS + version)
+
+
+def test_only_the_outputs_that_are_asked_for_are_sent(client):
+    answer = client.predict({"images": PIXELS}, outputs=["rows"]).answer
+    assert set(answer.outputs) == {"rows"}
+
+
+def test_metadata_has_every_signature(client):
+    answer = client.metadata("keras_ae")
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("keras_ae", 1)
+    found = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(found)
+    names = {"serving_default", "reconstruct", "encode", "decode", "score"}
+    assert names <= set(found.signature_def)
+    images = found.signature_def["reconstruct"].inputs["images"]
+    assert images.dtype == types_pb2.DT_UINT8
+    assert [dim.size for dim in images.tensor_shape.dim] == [-1, -1, -1, 3]
+
+
+def test_status_lists_versions_or_the_one_that_is_asked_for(client):
+    assert client.status() == {1: "AVAILABLE", 2: "AVAILABLE"}
+    assert client.status(version=1) == client.status(label="stable") == {1: "AVAILABLE"}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"name": ""}, CODE.INVALID_ARGUMENT, "ModelSpec has no name specified."),
+        ({"name": "z"}, CODE.NOT_FOUND, "Servable not found for request: Latest(z)"),
+        ({"version": 9}, CODE.NOT_FOUND, "Servable not found for request: Specific(m, 9)"),
+        ({"label": "L"}, CODE.INVALID_ARGUMENT, "Unrecognized servable version label: L"),
+        (
+            {"signature": "S"},
+            CODE.FAILED_PRECONDITION,
+            'Serving signature key "S" not found.',
+        ),
+        (
+            {"signature": ""},
+            CODE.FAILED_PRECONDITION,
+            'Serving signature key "serving_default" not found.',
+        ),
+        (
+            {"inputs": {}},
+            CODE.INVALID_ARGUMENT,
+            "input size does not match signature: 0!=1 len({}) != len({images}). "
+            "Sent extra: {}. Missing but required: {images}.",
+        ),
+        (
+            {"inputs": {"images": PIXELS, "a": PIXELS}},
+            CODE.INVALID_ARGUMENT,
+            "input size does not match signature: 2!=1 len({a,images}) != len({images}). "
+            "Sent extra: {a}. Missing but required: {}.",
+        ),
+        ({"inputs": {"image": PIXELS}}, CODE.INVALID_ARGUMENT, "images"),
+        (
+            {"inputs": {"images": PIXELS.astype(np.float32)}},
+            CODE.INVALID_ARGUMENT,
+            "input images must be uint8; got float",
+        ),
+        (
+            {"inputs": {"images": [b"text"]}},
+            CODE.INVALID_ARGUMENT,
+            "input images must be uint8; got string",
+        ),
+        (
+            {"inputs": {"images": PIXELS[0]}},
+            CODE.INVALID_ARGUMENT,
+            "input images must have the shape [?, ?, ?, 3]; got [4, 4, 3]",
+        ),
+        (
+            {"inputs": {"images": PIXELS[..., :1]}},
+            CODE.INVALID_ARGUMENT,
+            "input images must have the shape [?, ?, ?, 3]; got [1, 4, 4, 1]",
+        ),
+        (
+            {"outputs": ["Z"]},
+            CODE.INVALID_ARGUMENT,
+            "output tensor alias not found in signature: Z",
+        ),
+        (
+            {"outputs": ["rows", "rows"]},
+            CODE.INVALID_ARGUMENT,
+            "duplicate output tensor alias: rows",
+        ),
+    ],
+)
+def test_predict_refuses(client, changes, code, words):
+    arguments = {"inputs": {"images": PIXELS}, "signature": "reconstruct", **changes}
+    request = client.request(**arguments)
+    refused(lambda: client.prediction.Predict(request, timeout=SECONDS), code, words)
+
+
+@pytest.mark.parametrize("method", ["Predict", "GetModelMetadata"])
+def test_a_model_spec_is_needed(client, method):
+    kind = {
+        "Predict": predict_pb2.PredictRequest,
+        "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
+    }[method]
+    call = getattr(client.prediction, method)
+    refused(lambda: call(kind()), CODE.INVALID_ARGUMENT, "Missing ModelSpec")
+    status = get_model_status_pb2.GetModelStatusRequest()
+    refused(lambda: client.model.GetModelStatus(status), CODE.INVALID_ARGUMENT, "ModelSpec")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ((), "GetModelMetadataRequest must specify at least one metadata_field"),
+        (("F",), "Metadata field F is not supported"),
+    ],
+)
+def test_metadata_refuses(client, fields, words):
+    refused(lambda: client.metadata(fields=fields), CODE.INVALID_ARGUMENT, words)
+
+
+def test_metadata_of_unknown_models(client):
+    refused(lambda: client.metadata("z"), CODE.NOT_FOUND, "Latest(z)")
+
+
+def test_status_of_unknown_models_and_versions(client):
+    words = "Could not find any versions of model z"
+    refused(lambda: client.status("z"), CODE.NOT_FOUND, words)
+    words = "Could not find version 9 of model m"
+    refused(lambda: client.status(version=9), CODE.NOT_FOUND, words)
+
+
+@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
+def test_other_methods_are_not_served(client, method):
+    path = f"/tensorflow.serving.PredictionService/{method}"
+    call = client.channel.unary_unary(path)
+    refused(lambda: call(b"", timeout=SECONDS), CODE.UNIMPLEMENTED, "Predict")
+
+
+def config(text):
+    from google.protobuf import text_format
+
+    return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+
+
+ONE = 'config {{ name: "m" base_path: "{base}" model_platform: "{platform}" }}'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "Only ModelConfigList is currently supported"),
+        ("custom_model_config {}", "Only ModelConfigList is currently supported"),
+        (
+            f"model_config_list {{ {ONE} {ONE} }}",
+            "Illegal to list model m multiple times in config list",
+        ),
+        (
+            'model_config_list { config { name: "m" base_path: "a/b" } }',
+            "Expected model m to have an absolute path or URI; got base_path()=a/b",
+        ),
+        (
+            'model_config_list { config { name: "m" base_path: "gs://a" } }',
+            "this server reads no gs:// URI",
+        ),
+        ('model_config_list { config { base_path: "/a" } }', "has no name"),
+        (
+            'model_config_list { config { name: "m" base_path: "/a" model_platform: "x" } }',
+            "Model m requests unsupported platform 'x'",
+        ),
+    ],
+)
+def test_reload_refuses_and_changes_nothing(client, tiny, text, words):
+    text = text.replace("{base}", str(tiny)).replace("{platform}", "tensorflow")
+    text = text.replace("{{", "{").replace("}}", "}")
+    refused(lambda: client.reload(config(text)), CODE.INVALID_ARGUMENT, words)
+    assert client.status() == {1: "AVAILABLE", 2: "AVAILABLE"}
+    assert client.predict({"images": PIXELS}, label="stable").version == 1
+
+
+# Hostile tensors
+
+
+def tensor(dtype=types_pb2.DT_UINT8, sizes=(1, 4, 4, 3), **values):
+    made = tensor_pb2.TensorProto(dtype=dtype, **values)
+    for size in sizes:
+        made.tensor_shape.dim.add(size=size)
+    return made
+
+
+HOSTILE = {
+    "short content": (tensor(tensor_content=b"\0" * 47), "tensor parsing error: images"),
+    "long content": (tensor(tensor_content=b"\0" * 49), "tensor parsing error: images"),
+    "no values": (tensor(), "tensor parsing error: images"),
+    "too many values": (tensor(int_val=[1] * 49), "tensor parsing error: images"),
+    "negative size": (tensor(sizes=(1, -4, 4, 3), int_val=[1]), "tensor parsing error: images"),
+    "unknown rank": (
+        tensor_pb2.TensorProto(
+            dtype=types_pb2.DT_UINT8, tensor_shape={"unknown_rank": True}, int_val=[1]
+        ),
+        "tensor parsing error: images",
+    ),
+    "overflow": (tensor(sizes=(2**62, 2**62, 4, 3), int_val=[1]), "pixels"),
+    "broadcast": (tensor(sizes=(1, 2**20, 2**20, 3), int_val=[1]), "64,000,000 are allowed"),
+    "many images": (tensor(sizes=(1001, 256, 256, 3), int_val=[1]), "send fewer at once"),
+    "rank 0": (tensor(sizes=(), int_val=[1]), "must have the shape"),
+    "rank 1": (tensor(sizes=(3,), int_val=[1]), "must have the shape"),
+    "rank 3": (tensor(sizes=(4, 4, 3), int_val=[1]), "must have the shape"),
+    "rank 5": (tensor(sizes=(1, 1, 4, 4, 3), int_val=[1]), "must have the shape"),
+    "H = 0": (tensor(sizes=(1, 0, 4, 3)), "is empty"),
+    "N = 0": (tensor(sizes=(0, 4, 4, 3)), "is empty"),
+    "2 channels": (tensor(sizes=(1, 4, 4, 2), int_val=[1]), "must have the shape"),
+    "no dtype": (tensor(dtype=types_pb2.DT_INVALID), "tensor parsing error: images"),
+    "unknown dtype": (tensor(dtype=77), "must be uint8; got type 77"),
+    "resource": (tensor(dtype=types_pb2.DT_RESOURCE), "must be uint8; got resource"),
+}
+
+
+@pytest.mark.parametrize("signature", ["reconstruct", "encode"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_tensors_are_refused_and_the_next_request_is_right(client, signature, name):
+    proto, words = HOSTILE[name]
+    request = client.request({"images": proto}, "keras_ae", signature)
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    assert client.predict({"images": PIXELS}, "encode", name="keras_ae").latents.shape[0] == 1
+
+
+STRINGS = {
+    "one string for many": (tensor(types_pb2.DT_STRING, (100,), string_val=[b""]), "got 1"),
+    "no strings": (tensor(types_pb2.DT_STRING, (1,)), "got 0"),
+    "strings as content": (tensor(types_pb2.DT_STRING, (1,), tensor_content=b"a"), "got 0"),
+    "a huge shape": (
+        tensor(types_pb2.DT_STRING, (100_000_000,), string_val=[b""]),
+        "has 100,000,000 strings; at most 1,024 are allowed: send fewer at once",
+    ),
+    "too many strings": (
+        tensor(types_pb2.DT_STRING, (1025,), string_val=[b""] * 1025),
+        "has 1,025 strings; at most 1,024 are allowed: send fewer at once",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("signature", "alias"), [("serving_default", "image_bytes"), ("score", "examples")]
+)
+@pytest.mark.parametrize("name", STRINGS)
+def test_hostile_strings_are_refused(client, signature, alias, name):
+    proto, words = STRINGS[name]
+    request = client.request({alias: proto}, "keras_ae", signature)
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+
+
+def test_as_many_strings_as_allowed_are_answered(client):
+    answer = client.predict({"image_bytes": [b""] * 1024}, "", name="keras_ae", outputs=["status"])
+    assert answer.status.shape == (1024,)
+
+
+@pytest.mark.parametrize("letter", ["図", "%", "\n", " "])
+def test_long_names_do_not_hide_why_they_are_refused(client, letter):
+    names = [f"{i:02}" + letter * 98 for i in range(30)]
+    request = client.request(dict.fromkeys(names, PIXELS), signature="reconstruct")
+    words = "input size does not match signature: 30!=1"
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+
+
+def test_latents_of_more_pixels_than_allowed_are_refused(client):
+    proto = tensor(types_pb2.DT_FLOAT, (1, 1001, 1000, 8), float_val=[0.5])
+    request = client.request({"latents": proto}, "keras_ae", "decode")
+    words = "64,064,000 pixels; at most 64,000,000"
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_latents_that_are_no_numbers_become_some_pixels(client, value):
+    latents = np.full((1, 2, 3, 8), value, np.float32)
+    answer = client.predict({"latents": latents}, "decode", name="keras_ae")
+    assert answer.images.shape == (1, 16, 24, 3)
+    assert client.predict({"images": PIXELS}).version == 2
+
+
+def test_the_last_of_fewer_values_is_repeated(client):
+    answer = client.predict({"images": tensor(int_val=[5, 7])})
+    assert answer.reconstructions.ravel().tolist() == [7, *[9] * 47]
+
+
+def test_bytes_as_tensor_content_and_broken_examples_are_refused(client):
+    proto = tensor(types_pb2.DT_STRING, (1,), tensor_content=b"\x01a")
+    request = client.request({"image_bytes": proto}, "keras_ae")
+    words = "tensor parsing error: image_bytes"
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    request = client.request({"examples": [b"\xff\xff"]}, "keras_ae", "score")
+    words = "Could not parse example input"
+    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    assert client.predict({"images": PIXELS}).version == 2
+
+
+def test_an_error_of_the_model_is_told_in_one_line(client):
+    request = client.request({"values": np.array([-1], np.int32)}, signature="positive")
+    with pytest.raises(grpc.RpcError, match="not positive") as caught:
+        client.prediction.Predict(request)
+    assert caught.value.code() == CODE.INVALID_ARGUMENT
+    assert "\n" not in caught.value.details()
+    assert ".py" not in caught.value.details()
+
+
+def test_a_name_of_a_megabyte_is_answered(client):
+    request = client.request({"images": PIXELS}, "x" * 2**20)
+    refused(lambda: client.prediction.Predict(request), CODE.NOT_FOUND, "Servable not found")
+
+
+def test_messages_at_the_limit_pass_and_larger_ones_do_not(start_server, tiny):
+    client = start_server(f"--model_base_path={tiny}", "--model_name=m", "--max_message_bytes=9999")
+    client.wait_for({3: "AVAILABLE"})
+    small = client.request({"images": PIXELS}, signature="reconstruct")
+    padding = 9999 - small.ByteSize() - 2
+    small.model_spec.version_label = "x" * padding
+    while small.ByteSize() > 9999:
+        small.model_spec.version_label = small.model_spec.version_label[1:]
+    assert small.ByteSize() == 9999
+    refused(lambda: client.prediction.Predict(small), CODE.INVALID_ARGUMENT, "label")
+    small.model_spec.version_label += "x"
+    refused(lambda: client.prediction.Predict(small), CODE.RESOURCE_EXHAUSTED)
+    assert client.predict({"images": PIXELS}).version == 3
+
+
+def test_bytes_that_are_no_request_are_refused(client):
+    call = client.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError):
+        call(b"\xff" * 100, timeout=SECONDS)
+    assert client.predict({"images": PIXELS}).version == 2
+
+
+@pytest.mark.parametrize("side", [1, 2, 9])
+def test_the_smallest_images_are_answered(client, side):
+    images = np.full((1, side, 1, 3), 100, np.uint8)
+    answer = client.predict({"images": images}, "reconstruct", name="keras_ae")
+    assert answer.reconstructions.shape == images.shape
+
+
+def test_an_image_of_4096_by_4096_is_answered(client):
+    row = np.linspace(0, 255, 4096).astype(np.uint8)
+    images = np.broadcast_to(row[:, None], (1, 4096, 4096, 3))
+    answer = client.predict({"images": images}, name="keras_ae", outputs=["reconstructions", "mse"])
+    assert answer.reconstructions.shape == images.shape
+    assert answer.mse[0] < 0.01
+
+
+# Health and reflection
+
+
+def test_health_says_serving_once_all_models_are_there(client, start_server, publish):
+    def health(of, service=""):
+        stub = health_pb2_grpc.HealthStub(of.channel)
+        return stub.Check(health_pb2.HealthCheckRequest(service=service)).status
+
+    serving = health_pb2.HealthCheckResponse.SERVING
+    assert health(client) == health(client, "tensorflow.serving.PredictionService") == serving
+    other = start_server(f"--model_base_path={publish.base}", "--model_name=m")
+    assert health(other) == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch = health_pb2_grpc.HealthStub(other.channel).Watch(
+        health_pb2.HealthCheckRequest(), timeout=SECONDS
+    )
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    publish(1)
+    assert next(watch).status == serving
+    watch.cancel()
+    assert other.predict({"images": PIXELS}).version == 1
+
+
+def test_reflection_lists_the_services(client):
+    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    [answer] = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
+    names = {service.name for service in answer.list_services_response.service}
+    assert {
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+        "grpc.health.v1.Health",
+    } <= names
+
+
+# Deadlines
+
+
+def test_a_cancelled_request_gives_its_place_back(client):
+    slow = client.request({"steps": np.array([20_000], np.int32)}, signature="count")
+    calls = [client.prediction.Predict.future(slow) for _ in range(50)]
+    for call in calls:
+        call.cancel()
+    assert client.predict({"images": PIXELS}).version == 2
+    with pytest.raises(grpc.RpcError) as caught:
+        client.prediction.Predict(slow, timeout=0.001)
+    assert caught.value.code() == CODE.DEADLINE_EXCEEDED
+    answer = client.predict({"steps": np.array([5], np.int32)}, "count")
+    assert answer.total.tolist() == [7]
+
+
+def test_requests_at_once_are_answered_each_with_its_own(client):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(client.channel)
+    values = list(range(40))
+    calls = [
+        stub.Predict.future(
+            client.request({"images": np.full((1, 4, 4, 3), v, np.uint8)}, signature="reconstruct")
+        )
+        for v in values
+    ]
+    answers = [to_array(call.result(SECONDS).outputs["reconstructions"]) for call in calls]
+    assert [int(answer.max()) for answer in answers] == [v + 2 for v in values]

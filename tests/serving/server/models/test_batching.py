@@ -1,0 +1,307 @@
+import asyncio
+import dataclasses
+import threading
+
+import grpc
+import numpy as np
+import pytest
+
+from keras_ae import contract
+from keras_ae.errors import ConfigurationError
+from serving.server.core import RequestError
+from serving.server.models import config
+from serving.server.models.batching import Batcher, BatchingOptions
+from serving.server.models.inputs import Inputs
+from serving.server.models.servable import Servable
+from serving.wire.protos import predict_pb2
+from serving.wire.tensors import to_proto
+from tests.serving.servers import PIXELS, wait_until
+
+
+def inputs(values, columns=1, signature="s", outputs=("y",)):
+    array = np.repeat(np.array(values, np.float32)[:, None], columns, axis=1)
+    return Inputs(signature, {"x": array}, outputs, len(values), 0)
+
+
+class Doubled:
+    """A model that doubles, remembers its batches, and can be held up."""
+
+    def __init__(self):
+        self.batches, self.go = [], threading.Event()
+        self.go.set()
+
+    def __call__(self, given):
+        self.batches.append(given.arrays["x"].tolist())
+        self.go.wait(60)
+        if (given.arrays["x"] < 0).any():
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "negative")
+        return {"y": given.arrays["x"] * 2}
+
+
+async def submit_all(options, model, members, servables=None):
+    batcher = Batcher(options)
+    servables = servables or ["model"] * len(members)
+    work = [batcher.submit(s, m, model) for s, m in zip(servables, members)]
+    try:
+        return await asyncio.gather(*work, return_exceptions=True)
+    finally:
+        batcher.close()
+
+
+def run(options, model, *members, **rest):
+    return asyncio.run(submit_all(options, model, members, **rest))
+
+
+ONE = BatchingOptions(max_batch_size=8, threads=1)
+
+
+def test_requests_that_arrive_together_are_one_batch_and_get_their_own_rows():
+    model = Doubled()
+    answers = run(ONE, model, inputs([1]), inputs([2, 3]), inputs([4]))
+    assert model.batches == [[[1], [2], [3], [4]]]
+    assert [answer["y"].ravel().tolist() for answer in answers] == [[2], [4, 6], [8]]
+
+
+def test_a_batch_is_never_larger_than_allowed():
+    model = Doubled()
+    answers = run(ONE, model, *(inputs([i] * 3) for i in range(5)))
+    assert [len(batch) for batch in model.batches] == [6, 6, 3]
+    assert [answer["y"][0, 0] for answer in answers] == [0, 2, 4, 6, 8]
+
+
+def test_a_larger_request_is_refused():
+    [error] = run(ONE, Doubled(), inputs([1] * 9))
+    assert error.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.message == "Task size 9 is larger than maximum input batch size 8"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [inputs([2], columns=2), inputs([2], signature="t"), inputs([2], outputs=("y", "z"))],
+)
+def test_what_differs_in_shape_signature_or_outputs_is_not_mixed(other):
+    model = Doubled()
+    run(ONE, model, inputs([1]), other, inputs([3]))
+    assert sorted(map(len, model.batches)) == [1, 2]
+
+
+def test_versions_are_not_mixed():
+    model = Doubled()
+    run(ONE, model, inputs([1]), inputs([2]), servables=["one", "two"])
+    assert sorted(model.batches) == [[[1]], [[2]]]
+
+
+def test_batches_are_padded_to_the_next_allowed_size():
+    model = Doubled()
+    options = BatchingOptions(max_batch_size=8, threads=1, allowed_sizes=(4, 8))
+    answers = run(options, model, inputs([1]), inputs([2]))
+    assert model.batches == [[[1], [2], [2], [2]]]
+    assert [answer["y"].tolist() for answer in answers] == [[[2]], [[4]]]
+
+
+def test_a_request_that_fails_does_not_fail_its_neighbours():
+    answers = run(ONE, Doubled(), inputs([1]), inputs([-2]), inputs([3]))
+    assert answers[0]["y"].tolist() == [[2]]
+    assert (answers[1].code, answers[1].message) == (grpc.StatusCode.INVALID_ARGUMENT, "negative")
+    assert answers[2]["y"].tolist() == [[6]]
+
+
+class Decoding:
+    """A model whose calls decode no more than 5 pixels; each row of `x` has as many as it says."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, given):
+        sizes = given.arrays["x"][:, 0]
+        self.batches.append(len(sizes))
+        fits = np.cumsum(sizes) <= 5
+        status = np.where(fits, b"", contract.TOO_MANY_PIXELS.encode()).astype(object)
+        outputs = {"y": sizes * fits, contract.STATUS: status}
+        return {name: outputs[name] for name in given.outputs}
+
+
+@pytest.mark.parametrize("outputs", [("y", contract.STATUS), ("y",)])
+def test_the_pixels_of_a_request_do_not_fail_its_neighbours(outputs):
+    model = Decoding()
+    members = [
+        dataclasses.replace(inputs(sizes), outputs=outputs, has_status=True)
+        for sizes in ([4], [3], [4, 4])
+    ]
+    answers = run(ONE, model, *members)
+    assert model.batches == [4, 1, 1, 2]
+    assert [answer["y"].tolist() for answer in answers] == [[4], [3], [4, 0]]
+    assert all(set(answer) == set(outputs) for answer in answers)
+
+
+@pytest.fixture(scope="module")
+def servable(cold):
+    return Servable(cold)
+
+
+@pytest.mark.parametrize(
+    ("signature", "sent", "expected"),
+    [
+        ("serving_default", {"image_bytes": [b""]}, True),
+        ("decode", {"latents": np.zeros((1, 1, 1, 8), np.float32)}, False),
+    ],
+)
+def test_it_is_known_which_signatures_give_a_status(servable, signature, sent, expected):
+    request = predict_pb2.PredictRequest(output_filter=["psnr"] if expected else [])
+    request.model_spec.signature_name = signature
+    for name, values in sent.items():
+        request.inputs[name].CopyFrom(to_proto(values))
+    assert servable.check(request).has_status == expected
+
+
+def test_large_images_do_not_share_a_batch():
+    model = Doubled()
+    array = {"x": np.ones((1, 1), np.float32)}
+    large = [Inputs("s", array, ("y",), 1, 3_000_000) for _ in range(2)]
+    run(ONE, model, *large)
+    assert len(model.batches) == 2
+
+
+def test_outputs_without_a_row_per_input_are_an_error():
+    [error] = run(ONE, lambda given: {"y": np.zeros(())}, inputs([1]))
+    assert "without batching" in error.message
+
+
+async def held_up(options, model, count):
+    """The batcher and the futures of `count` requests, the first of which is being run."""
+    batcher = Batcher(options)
+    model.go.clear()
+    work = []
+    for i in range(count):
+        work.append(asyncio.ensure_future(batcher.submit("model", inputs([i]), model)))
+        while not model.batches:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    return batcher, work
+
+
+def test_a_full_queue_refuses():
+    options = BatchingOptions(max_batch_size=1, max_enqueued_batches=2, threads=1)
+
+    async def check():
+        model = Doubled()
+        batcher, work = await held_up(options, model, 4)
+        model.go.set()
+        answers = await asyncio.gather(*work, return_exceptions=True)
+        batcher.close()
+        return answers
+
+    answers = asyncio.run(check())
+    assert [answer["y"][0, 0] for answer in answers[:3]] == [0, 2, 4]
+    assert answers[3].code == grpc.StatusCode.UNAVAILABLE
+    assert "queue to which this task was submitted is full" in answers[3].message
+
+
+def test_a_cancelled_request_frees_its_place():
+    options = BatchingOptions(max_batch_size=1, max_enqueued_batches=1, threads=1)
+
+    async def check():
+        model = Doubled()
+        batcher, work = await held_up(options, model, 2)
+        work[1].cancel()
+        await asyncio.wait([work[1]])
+        again = asyncio.ensure_future(batcher.submit("model", inputs([7]), model))
+        await asyncio.sleep(0)
+        model.go.set()
+        answers = await asyncio.gather(work[0], again)
+        batcher.close()
+        return model, answers
+
+    model, answers = asyncio.run(check())
+    assert [answer["y"].tolist() for answer in answers] == [[[0]], [[14]]]
+    assert model.batches == [[[0]], [[7]]]
+
+
+def test_what_waits_while_threads_are_busy_becomes_one_batch():
+    async def check():
+        model = Doubled()
+        batcher, work = await held_up(ONE, model, 6)
+        model.go.set()
+        await asyncio.gather(*work)
+        batcher.close()
+        return model.batches
+
+    assert [len(batch) for batch in asyncio.run(check())] == [1, 5]
+
+
+def test_a_batch_waits_for_others_until_its_time_or_until_it_is_full():
+    patient = BatchingOptions(max_batch_size=3, timeout=3600, threads=2)
+
+    async def check():
+        model, batcher = Doubled(), Batcher(patient)
+        work = [asyncio.ensure_future(batcher.submit("m", inputs([i]), model)) for i in (0, 1)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not model.batches
+        work.append(asyncio.ensure_future(batcher.submit("m", inputs([2]), model)))
+        await asyncio.wait_for(asyncio.gather(*work), 60)
+        batcher.close()
+        return model.batches
+
+    assert asyncio.run(check()) == [[[0], [1], [2]]]
+    brief = Doubled()
+    run(BatchingOptions(max_batch_size=3, timeout=0.001, threads=1), brief, inputs([5]))
+    assert brief.batches == [[[5]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_batch_size { value: 0 }", "max_batch_size must be 1 or more; got 0"),
+        ("num_batch_threads { value: 0 }", "num_batch_threads must be 1 or more"),
+        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be 0 or more"),
+        ("allowed_batch_sizes: 2 allowed_batch_sizes: 1", "must be increasing"),
+        ("allowed_batch_sizes: 2", "must be max_batch_size, 1000; got 2"),
+        ("pad_variable_length_inputs: true", "leave it out"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(tmp_path, text, words):
+    (tmp_path / "batching").write_text(text)
+    parameters = config.read(tmp_path / "batching", config.BatchingParameters)
+    with pytest.raises(ConfigurationError, match=words):
+        BatchingOptions.from_proto(parameters)
+
+
+def test_parameters_are_those_of_the_real_server(tmp_path):
+    (tmp_path / "batching").write_text(
+        "max_batch_size { value: 8 } batch_timeout_micros { value: 1500 } "
+        "max_enqueued_batches { value: 3 } num_batch_threads { value: 2 } "
+        'thread_pool_name { value: "p" } allowed_batch_sizes: [4, 8]'
+    )
+    parameters = config.read(tmp_path / "batching", config.BatchingParameters)
+    assert BatchingOptions.from_proto(parameters) == BatchingOptions(8, 0.0015, 3, 2, (4, 8))
+
+
+def test_requests_over_grpc_share_batches(start_server, tiny, tmp_path):
+    (tmp_path / "batching").write_text(
+        "max_batch_size { value: 4 } batch_timeout_micros { value: 50000 } "
+        "num_batch_threads { value: 1 } allowed_batch_sizes: [2, 4]"
+    )
+    client = start_server(
+        "--model_name=m",
+        f"--model_base_path={tiny}",
+        "--enable_batching",
+        f"--batching_parameters_file={tmp_path}/batching",
+    )
+    client.wait_for({3: "AVAILABLE"})
+    requests = [
+        client.request({"images": np.full((1, 4, 4, 3), i, np.uint8)}, signature="reconstruct")
+        for i in range(24)
+    ]
+    calls = [client.prediction.Predict.future(request) for request in requests]
+    answers = [call.result(60).outputs for call in calls]
+    pixels = [answer["reconstructions"].tensor_content for answer in answers]
+    assert pixels == [bytes([i + 3]) * 48 for i in range(24)]
+    rows = [np.frombuffer(answer["rows"].tensor_content, np.int32)[0] for answer in answers]
+    assert set(rows) <= {2, 4}
+    assert 4 in rows
+    with pytest.raises(grpc.RpcError, match="Task size 5 is larger"):
+        client.predict({"images": np.repeat(PIXELS, 5, axis=0)})
+    assert client.predict({"images": PIXELS}).rows.tolist() == [2]
+    model = client.running.server.core._models["m"]
+    wait_until(lambda: all(version.requests == 0 for version in model.versions))

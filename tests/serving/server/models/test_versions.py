@@ -1,0 +1,484 @@
+"""How one version follows another, over a real channel and real folders."""
+
+import gc
+import shutil
+import threading
+import weakref
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from serving.server.models import versions
+from serving.server.models.config import ModelServerConfig
+from serving.wire.protos import predict_pb2, prediction_log_pb2
+from serving.wire.tensors import to_proto
+from tests.serving.servers import PIXELS, wait_until
+
+AVAILABLE, END = "AVAILABLE", "END"
+
+
+@pytest.fixture
+def serving(start_server, publish):
+    """A client of a server of `publish.base`, which may have no version yet."""
+
+    def begin(*flags, **options):
+        named = ("--model_name=m", f"--model_base_path={publish.base}")
+        return start_server(*named, "--max_num_load_retries=0", *flags, **options)
+
+    return begin
+
+
+def models(*entries):
+    listed = " ".join(f"config {{ {entry} }}" for entry in entries)
+    return text_format.Parse(f"model_config_list {{ {listed} }}", ModelServerConfig())
+
+
+def entry(base, rest="", name="m"):
+    return f'name: "{name}" base_path: "{base}" model_platform: "tensorflow" {rest}'
+
+
+def refused(call, code, words):
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert caught.value.code() == code, caught.value.details()
+    assert words in caught.value.details()
+
+
+# Folders
+
+
+def test_only_folders_with_whole_numbers_are_versions(tmp_path):
+    for name in ("1", "20", "007", "-3", "1.5", "x", ".tmp-4", "²", str(2**63), "9" * 400):
+        if len(name) < 256:
+            (tmp_path / name).mkdir()
+    (tmp_path / "5").write_text("a file")
+    assert sorted(versions.find(tmp_path)) == [1, 7, 20]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("", [3]),
+        ("latest {}", [3]),
+        ("latest { num_versions: 2 }", [2, 3]),
+        ("all {}", [1, 2, 3]),
+        ("specific { versions: 1 versions: 9 }", [1]),
+    ],
+)
+def test_policies(serving, publish, policy, expected):
+    for number in (1, 2, 3):
+        publish(number)
+    client = serving()
+    config = models(entry(publish.base, f"model_version_policy {{ {policy} }}"))
+    client.reload(config)
+    wait_until(lambda: [v for v, s in client.status().items() if s == AVAILABLE][::-1] == expected)
+    for version in expected:
+        assert client.predict({"images": PIXELS}, version=version).version == version
+
+
+# From one version to the next
+
+
+def test_a_server_without_a_version_waits_for_one(serving, publish):
+    publish.base.rmdir()
+    client = serving()
+    refused(lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)")
+    publish(2)
+    client.wait_for({2: AVAILABLE})
+    assert client.predict({"images": PIXELS}).version == 2
+
+
+def test_swap_and_rollback_under_load_fail_no_request(serving, publish):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    seen, failures, done = set(), [], threading.Event()
+
+    def load():
+        while not done.is_set():
+            try:
+                answer = client.predict({"images": PIXELS})
+                np.testing.assert_array_equal(answer.reconstructions, PIXELS + answer.version)
+                seen.add(answer.version)
+            except (grpc.RpcError, AssertionError) as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: 1 in seen)
+        publish(2)
+        client.wait_for({1: END, 2: AVAILABLE})
+        wait_until(lambda: 2 in seen)
+        (publish.base / "9").mkdir()
+        client.wait_for({9: END, 2: AVAILABLE})
+        (publish.base / "9").rmdir()
+        seen.clear()
+        shutil.rmtree(publish.base / "2")
+        client.wait_for({1: AVAILABLE, 2: END})
+        wait_until(lambda: 1 in seen)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def test_a_request_in_flight_finishes_on_the_version_that_it_began_on(serving, publish):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    steps = np.array([300_000], np.int32)
+    slow = client.prediction.Predict.future(
+        client.request({"steps": steps}, signature="count"), timeout=60
+    )
+    model = client.running.server.core._models["m"]
+    wait_until(lambda: model.versions[0].requests == 1)
+    publish(2)
+    client.wait_for({2: AVAILABLE})
+    assert client.predict({"images": PIXELS}).version == 2
+    assert client.status()[1] == "UNLOADING"
+    answer = slow.result()
+    assert answer.model_spec.version.value == 1
+    assert list(np.frombuffer(answer.outputs["total"].tensor_content, np.int32)) == [300_001]
+    client.wait_for({1: END})
+
+
+def test_an_unloaded_version_is_freed(serving, publish):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    client.predict({"images": PIXELS})
+    old = weakref.ref(client.running.server.core._models["m"].versions[0].servable)
+    publish(2)
+    client.wait_for({1: END, 2: AVAILABLE})
+    gc.collect()
+    assert old() is None
+
+
+def test_versions_lie_in_threads_apart_and_what_is_replaced_while_it_waits_is_not_loaded(
+    serving, publish
+):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    model = client.running.server.core._models["m"]
+    load, loaded = model._load_folder, []
+    loading, go = threading.Event(), threading.Event()
+
+    def slow(path):
+        loaded.append((path.name, threading.get_ident()))
+        loading.set()
+        go.wait(60)
+        return load(path)
+
+    model._load_folder = slow
+    publish(2)
+    assert loading.wait(60)
+    publish(3)
+    wait_until(lambda: 3 in client.status())
+    publish(3, version=4)
+    wait_until(lambda: 4 in client.status())
+    go.set()
+    client.wait_for({1: END, 2: END, 3: END, 4: AVAILABLE})
+    assert [name for name, _ in loaded] == ["2", "4"]
+    assert len({thread for _, thread in loaded}) == 2
+
+
+def test_a_base_path_that_vanishes_changes_nothing(serving, publish):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    away = publish.base.rename(publish.base.with_name("away"))
+    polled = count_polls(client)
+    wait_until(lambda: polled() > 2)
+    assert client.predict({"images": PIXELS}).version == 1
+    away.rename(publish.base)
+    publish(2)
+    client.wait_for({1: END, 2: AVAILABLE})
+
+
+def count_polls(client):
+    model = client.running.server.core._models["m"]
+    seen, poll = [], model.poll
+
+    async def counted():
+        await poll()
+        seen.append(1)
+
+    model.poll = counted
+    return lambda: len(seen)
+
+
+def test_an_empty_base_path_unloads_everything(serving, publish):
+    shutil.rmtree(publish(1))
+    publish(2)
+    client = serving()
+    client.wait_for({2: AVAILABLE})
+    shutil.rmtree(publish.base / "2")
+    client.wait_for({2: END})
+    refused(lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)")
+
+
+# Broken ones
+
+
+def warm_up_with(folder, request):
+    import tensorflow as tf
+
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(request)
+    (folder / "assets.extra").mkdir()
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    with tf.io.TFRecordWriter(str(path)) as file:
+        file.write(log.SerializeToString())
+
+
+def warm_up_request(alias="images"):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "reconstruct"
+    request.inputs[alias].CopyFrom(to_proto(PIXELS))
+    return request
+
+
+def no_graph(folder):
+    (folder / "saved_model.pb").unlink()
+
+
+def broken_graph(folder):
+    (folder / "saved_model.pb").write_bytes(b"\xff" * 100)
+
+
+def no_variables(folder):
+    shutil.rmtree(folder / "variables")
+
+
+def half_written_variables(folder):
+    [data] = folder.glob("variables/variables.data*")
+    data.write_bytes(b"")
+
+
+def broken_warm_up(folder):
+    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no record" * 9)
+
+
+def failing_warm_up(folder):
+    warm_up_with(folder, warm_up_request("image"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (no_graph, "saved_model.pb"),
+        (broken_graph, "is no SavedModel"),
+        (no_variables, "variables.index is missing"),
+        (half_written_variables, "Read less bytes than requested"),
+        (broken_warm_up, "corrupted record at 0"),
+        (failing_warm_up, "input tensor alias not found in request: images"),
+    ],
+)
+def test_a_version_that_cannot_be_loaded_ends_and_the_old_one_serves(
+    serving, publish, tiny, tmp_path, damage, words
+):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    shutil.copytree(tiny / "2", tmp_path / "2")
+    damage(tmp_path / "2")
+    (tmp_path / "2").rename(publish.base / "2")
+    client.wait_for({1: AVAILABLE, 2: END})
+    status = client.status_of(2)
+    assert status.error_code
+    assert status.error_message
+    assert words in status.error_message
+    assert client.predict({"images": PIXELS}).version == 1
+    assert client.status_of(1).error_code == 0
+
+
+def test_missing_variables_of_the_real_model_are_caught(start_server, base_path):
+    shutil.rmtree(base_path / "1" / "variables")
+    flags = ("--model_name=m", f"--model_base_path={base_path}", "--max_num_load_retries=0")
+    client = start_server(*flags)
+    client.wait_for({1: END})
+    assert "variables" in client.status_of(1).error_message
+
+
+def test_warm_up_runs_before_the_swap(serving, publish, tiny, tmp_path):
+    shutil.copytree(tiny / "2", tmp_path / "2")
+    warm_up_with(tmp_path / "2", warm_up_request())
+    client = serving()
+    (tmp_path / "2").rename(publish.base / "2")
+    client.wait_for({2: AVAILABLE})
+    assert client.predict({"images": PIXELS}).version == 2
+
+
+def test_a_half_copied_version_is_tried_again(serving, publish, tiny):
+    folder = publish.base / "3"
+    folder.mkdir()
+    client = serving("--max_num_load_retries=1000")
+    client.wait_for({3: "LOADING"})
+    wait_until(lambda: client.status_of(3).error_code != 0)
+    shutil.copytree(tiny / "3", folder, dirs_exist_ok=True)
+    client.wait_for({3: AVAILABLE})
+    assert client.status_of(3).error_message == ""
+
+
+def test_a_failed_version_is_tried_anew_once_it_was_taken_away(serving, publish):
+    (publish.base / "2").mkdir()
+    client = serving()
+    client.wait_for({2: END})
+    polled = count_polls(client)
+    (publish.base / "2").rmdir()
+    wait_until(lambda: polled() > 2)
+    publish(2)
+    client.wait_for({2: AVAILABLE})
+
+
+# New configurations
+
+
+def test_reload_adds_changes_and_removes_models(serving, publish, tmp_path):
+    publish(1)
+    publish(3, under=tmp_path / "other")
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    client.reload(models(entry(publish.base), entry(tmp_path / "other", name="n")))
+    assert client.predict({"images": PIXELS}, name="n").version == 3
+    client.reload(models(entry(tmp_path / "other", name="n")))
+    client.wait_for({1: END})
+    refused(lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)")
+    assert client.running.server.core.models() == ["n"]
+
+
+@pytest.mark.parametrize("name", ["n", "m"])
+def test_a_slow_listing_does_not_bring_back_what_was_removed(
+    serving, publish, tmp_path, monkeypatch, name
+):
+    publish(1)
+    publish(3, under=tmp_path / "other")
+    listing, go, list_folder = threading.Event(), threading.Event(), versions.find
+
+    def slow(base_path):
+        found = list_folder(base_path)
+        if base_path == publish.base:
+            listing.set()
+            go.wait(60)
+        return found
+
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    polled = count_polls(client)
+    monkeypatch.setattr(versions, "find", slow)
+    assert listing.wait(60)
+    before = polled()
+    client.reload(models(entry(tmp_path / "other", name=name)))
+    client.wait_for({1: END})
+    go.set()
+    wait_until(lambda: polled() > before)
+    assert client.status()[1] == END
+    assert client.predict({"images": PIXELS}, name=name).version == 3
+
+
+def test_another_base_path_is_loaded_even_with_the_same_numbers(serving, publish, tmp_path):
+    publish(1)
+    publish(3, version=1, under=tmp_path / "other")
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    client.reload(models(entry(tmp_path / "other")))
+
+    def is_new():
+        answer = client.predict({"images": PIXELS})
+        assert answer.version == 1
+        return (answer.reconstructions == PIXELS + 3).all()
+
+    wait_until(is_new)
+
+
+def test_reload_says_which_model_has_no_version(serving, publish, tmp_path):
+    publish(1)
+    client = serving()
+    client.wait_for({1: AVAILABLE})
+    config = models(entry(publish.base), entry(tmp_path / "nothing", name="n"))
+    words = "Some models did not become available: {n}"
+    refused(lambda: client.reload(config), grpc.StatusCode.UNKNOWN, words)
+    assert client.predict({"images": PIXELS}).version == 1
+    publish(2, under=tmp_path / "nothing")
+    client.wait_for({2: AVAILABLE}, "n")
+
+
+def test_labels_move_only_to_versions_that_are_available(serving, publish):
+    publish(1)
+    publish(2)
+    client = serving()
+    every = "model_version_policy { all {} }"
+    label = 'version_labels { key: "stable" value: %d }'
+    client.reload(models(entry(publish.base, f"{every} {label % 1}")))
+    assert client.predict({"images": PIXELS}, label="stable").version == 1
+    client.reload(models(entry(publish.base, f"{every} {label % 2}")))
+    assert client.predict({"images": PIXELS}, label="stable").version == 2
+    config = models(entry(publish.base, f"{every} {label % 7}"))
+    words = "version 7 of model m"
+    refused(lambda: client.reload(config), grpc.StatusCode.FAILED_PRECONDITION, words)
+    assert client.predict({"images": PIXELS}, label="stable").version == 2
+
+
+def test_a_changed_config_file_is_read_again(start_server, publish, tmp_path):
+    publish(1)
+    publish(2)
+    file = tmp_path / "models"
+
+    def write(text):
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").rename(file)
+
+    write(str(models(entry(publish.base))))
+    client = start_server(f"--model_config_file={file}", config_poll_seconds=0.05)
+    client.wait_for({2: AVAILABLE})
+    write("no text proto")
+    assert client.predict({"images": PIXELS}).version == 2
+    write(str(models(entry(publish.base, "model_version_policy { specific { versions: 1 } }"))))
+    client.wait_for({1: AVAILABLE, 2: END})
+
+
+def test_a_config_file_that_failed_is_tried_again(start_server, publish, tmp_path, caplog):
+    publish(1)
+    file = tmp_path / "models"
+
+    def write(*entries):
+        (tmp_path / "new").write_text(str(models(*entries)))
+        (tmp_path / "new").rename(file)
+
+    def failures():
+        return [r for r in caplog.records if "currently available" in r.getMessage()]
+
+    every = "model_version_policy { all {} }"
+    label = f'{every} version_labels {{ key: "canary" value: 2 }}'
+    write(entry(publish.base, every))
+    client = start_server(f"--model_config_file={file}", config_poll_seconds=0.05)
+    client.wait_for({1: AVAILABLE})
+    tries, reconfigure = [], client.running.server.core.reconfigure
+
+    async def counted(found):
+        tries.append(found)
+        await reconfigure(found)
+
+    client.running.server.core.reconfigure = counted
+    write(entry(publish.base, label))
+    wait_until(lambda: len(tries) > 3)
+    assert len(failures()) == 1
+    publish(2)
+    wait_until(lambda: "canary" in client.running.server.core._models["m"].labels)
+    assert client.predict({"images": PIXELS}, label="canary").version == 2
+
+
+def test_without_polling_new_versions_are_not_looked_for(serving, publish):
+    publish(1)
+    client = serving(poll=0)
+    client.wait_for({1: AVAILABLE})
+    publish(2)
+    client.reload(models(entry(publish.base)))
+    assert 2 in client.status()

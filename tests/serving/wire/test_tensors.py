@@ -1,0 +1,91 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.wire.protos import tensor_pb2, types_pb2
+from serving.wire.tensors import to_array, to_proto
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1),
+        np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2),
+        np.array([], np.float64),
+        np.array(7, np.int64),
+        np.array([True, False]),
+        np.array([1, 2], ">i4"),
+    ],
+)
+def test_arrays_survive_and_mean_the_same_to_tensorflow(array):
+    proto = to_proto(array)
+    np.testing.assert_array_equal(to_array(proto), array)
+    theirs = tf.make_tensor_proto(array.astype(array.dtype.newbyteorder("=")))
+    np.testing.assert_array_equal(to_array(theirs), array)
+    np.testing.assert_array_equal(tf.make_ndarray(proto), array)
+
+
+def test_bytes_survive_and_mean_the_same_to_tensorflow():
+    strings = [b"a", b"", b"\xff\x00"]
+    assert to_array(to_proto(strings)).tolist() == strings
+    assert tf.make_ndarray(to_proto(strings)).tolist() == strings
+    assert to_array(tf.make_tensor_proto(strings)).tolist() == strings
+
+
+def test_the_last_value_is_repeated():
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_UINT8, int_val=[3, 200])
+    proto.tensor_shape.dim.add(size=4)
+    assert to_array(proto).tolist() == tf.make_ndarray(proto).tolist() == [3, 200, 200, 200]
+
+
+def proto(dtype=types_pb2.DT_UINT8, sizes=(), **values):
+    made = tensor_pb2.TensorProto(dtype=dtype, **values)
+    for size in sizes:
+        made.tensor_shape.dim.add(size=size)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (proto(sizes=[2**40], int_val=[1]), "larger than"),
+        (proto(sizes=[2**62, 2**62], int_val=[1]), "larger than"),
+        (proto(sizes=[-1], int_val=[1]), "negative"),
+        (proto(sizes=[4], tensor_content=b"abc"), "needs 4 bytes; got 3"),
+        (proto(sizes=[4]), "needs 4 values; got 0"),
+        (proto(sizes=[1], int_val=[1, 2]), "needs 1 values; got 2"),
+        (proto(types_pb2.DT_RESOURCE, sizes=[1]), "resource is not supported"),
+        (proto(999, sizes=[1]), "type 999 is not supported"),
+        (proto(types_pb2.DT_STRING, sizes=[1], tensor_content=b"a"), "strings as tensor_content"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tensor, message):
+    with pytest.raises(ValueError, match=message):
+        to_array(tensor)
+
+
+def test_an_unknown_rank_is_refused():
+    tensor = proto(int_val=[1])
+    tensor.tensor_shape.unknown_rank = True
+    with pytest.raises(ValueError, match="no rank"):
+        to_array(tensor)
+
+
+def test_an_array_that_has_no_type_on_the_wire_is_refused():
+    with pytest.raises(TypeError, match="complex128"):
+        to_proto(np.zeros(1, complex))
+
+
+def test_the_messages_are_imported_without_tensorflow_and_tensorflow_after_them():
+    code = (
+        "import sys, serving.wire.protos\n"
+        "assert 'tensorflow' not in sys.modules and 'tensorflow.python' not in sys.modules\n"
+        "import tensorflow as tf\n"
+        "from serving.wire.protos import predict_pb2\n"
+        "from tensorflow_serving.apis import predict_pb2 as theirs\n"
+        "assert predict_pb2 is theirs and int(tf.constant(1) + 1) == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
