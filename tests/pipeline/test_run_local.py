@@ -186,9 +186,10 @@ def test_bad_places_end_in_one_line(arguments, text, tmp_path, capsys):
     assert text in lines[0]
 
 
-def test_an_unknown_tensorflow_dataset_ends_in_one_line(tmp_path, capfd):
-    assert main(["--data", "tfds:cifar11", "--root", str(tmp_path / "root")]) == 1
-    (line,) = capfd.readouterr().err.splitlines()
+def test_an_unknown_tensorflow_dataset_ends_in_one_line(tmp_path):
+    done = run("--data", "tfds:cifar11", "--root", str(tmp_path / "root"), cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
     assert line.startswith("error: no TensorFlow dataset 'cifar11'")
     assert "did you mean" in line
 
