@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.kills import photographs
 from tests.e2e.runs import ENVIRONMENT, FLAGS, IN_PROCESS, Run
+from tests.endurance.kills import photographs
 from tests.forks import Forks, forking
 
 

@@ -15,10 +15,6 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from benchmarks.full_disk import Crowded
-from benchmarks.kill_log import Event, Log, repeated
-from benchmarks.kills import Ladder as Disturbed
-from benchmarks.kills import verdict
 from keras_ae.datasets.tiles import Tiles
 from keras_ae.errors import StorageError
 from keras_ae.models import linear
@@ -28,6 +24,10 @@ from pipeline.runners.local import runner
 from pipeline.runtime.artifacts import STATE
 from tests.disks import filled, small_disk
 from tests.e2e.runs import ENVIRONMENT, FLAGS, LONG, Run, timeless
+from tests.endurance.full_disk import Crowded
+from tests.endurance.kill_log import Event, Log, repeated
+from tests.endurance.kills import Ladder as Disturbed
+from tests.endurance.kills import verdict
 from tests.listening import is_loopback
 from tests.tiny import TINY
 

@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
-from benchmarks import stress
 from benchmarks.servers import local_server
+from tests.endurance import storms
 
 
 @pytest.fixture(scope="module")
@@ -13,66 +13,66 @@ def server(cold):
 
 @pytest.fixture
 def storm(server, photographs):
-    return stress.Storm(server.target, server.url, server.pid, Image.fromarray(photographs[1]))
+    return storms.Storm(server.target, server.url, server.pid, Image.fromarray(photographs[1]))
 
 
 def test_unusual_images_are_reconstructed(storm):
-    assert stress.unusual_images(storm)["answered"] == 14
+    assert storms.unusual_images(storm)["answered"] == 14
 
 
 def test_broken_images_get_a_status(storm):
-    assert stress.broken_images(storm)["status"] == 11
+    assert storms.broken_images(storm)["status"] == 11
 
 
 def test_each_of_many_mutated_images_gets_a_status_or_a_right_result(storm):
-    counts = stress.mutated_images(storm, 80)
+    counts = storms.mutated_images(storm, 80)
     assert counts.total() == 80
     assert min(counts["status"], counts["answered"]) > 10
 
 
 def test_bad_tensors_are_refused(storm):
-    assert stress.bad_tensors(storm)["INVALID_ARGUMENT"] == 13
+    assert storms.bad_tensors(storm)["INVALID_ARGUMENT"] == 13
 
 
 def test_random_tensors_are_answered_or_refused(storm):
-    counts = stress.random_tensors(storm, 300)
+    counts = storms.random_tensors(storm, 300)
     assert counts.total() == 300
     assert min(counts["OK"], counts["INVALID_ARGUMENT"]) > 5
 
 
 def test_bad_rest_requests_are_refused(storm):
-    assert stress.bad_rest(storm).total() >= 10
+    assert storms.bad_rest(storm).total() >= 10
 
 
 def test_a_request_that_is_given_up_holds_up_no_other(storm, server):
-    assert stress.cancelled_requests(storm, server.target, 20)["CANCELLED"] == 10
+    assert storms.cancelled_requests(storm, server.target, 20)["CANCELLED"] == 10
 
 
 def test_connections_that_begin_a_request_and_never_end_it_hold_up_no_other(storm, server):
-    assert stress.slow_streams(storm, server.target, 20)["open"] == 40
+    assert storms.slow_streams(storm, server.target, 20)["open"] == 40
 
 
 def test_after_a_storm_the_memory_is_what_it_was(storm):
-    def storms() -> None:
-        stress.broken_images(storm)
-        stress.bad_rest(storm)
-        stress.mutated_images(storm, 50)
-        stress.random_tensors(storm, 100)
+    def some_of_each() -> None:
+        storms.broken_images(storm)
+        storms.bad_rest(storm)
+        storms.mutated_images(storm, 50)
+        storms.random_tensors(storm, 100)
 
-    storms()
+    some_of_each()
     before = storm.memory()
-    storms()
-    storms()
+    some_of_each()
+    some_of_each()
     assert storm.memory() < 1.1 * before
 
 
 def test_versions_come_and_go_under_load_without_a_failed_request(storm, server):
-    counts = stress.hot_swap(storm, server.target, server.base, seconds=0, threads=1)
+    counts = storms.hot_swap(storm, server.target, server.base, seconds=0, threads=1)
     assert counts["rounds"] == 1
     assert counts["requests"] > 10
 
 
 def test_a_wrong_answer_is_noticed(storm):
     storm.expected = {name: values[:0] for name, values in storm.expected.items()}
-    with pytest.raises(stress.StressError, match="the good request has another"):
+    with pytest.raises(storms.StressError, match="the good request has another"):
         storm.check_good("nothing")

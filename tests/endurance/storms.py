@@ -1,6 +1,6 @@
 """Storms against the local server: broken images and tensors, bad REST, versions under load.
 
-    python -m benchmarks.stress
+    python -m tests.endurance.storms
 
 The server must live, answer each request with a clear error or a right result, and answer the next
 good request with the same bytes as before. The status is 1 if it did not.
@@ -29,7 +29,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from benchmarks import hostile
 from benchmarks.data import load
 from benchmarks.servers import local_server
 from benchmarks.serving import untrained
@@ -37,6 +36,7 @@ from keras_ae import contract as c
 from keras_ae import presets
 from serving.wire.protos import predict_pb2, prediction_service_pb2_grpc
 from serving.wire.tensors import to_array, to_proto
+from tests.endurance import hostile
 
 TIMEOUT = 60
 BATCH = 16

@@ -1,6 +1,6 @@
 """A run whose disk is full again and again, in every step, beside one that has space.
 
-    python -m benchmarks.full_disk --place scratch
+    python -m tests.endurance.full_disk --place scratch
 
 The root lies on a small disk in memory, for which mounting takes root. At a seeded moment of each
 step the disk is filled to the last byte, until the run has ended; then there is space again, and
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kills import BUDGETS, Ladder, last_line, photographs, report, verdict
 from tests.disks import filled, small_disk
+from tests.endurance.kills import BUDGETS, Ladder, last_line, photographs, report, verdict
 
 FULL = re.compile(
     r"^error: cannot .*: No space left on device; what earlier runs made is kept\n\Z", re.MULTILINE

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import psutil
 
-from benchmarks.kill_log import Log
+from tests.endurance.kill_log import Log
 
 START: Final = "start"
 """Before the first step: imports, the lock, putting in order what was left."""

@@ -1,6 +1,6 @@
 """An hour of runs, pushes and requests: does anything leak, fail or get lost?
 
-    python -m benchmarks.soak --minutes 60 --place FOLDER
+    python -m tests.endurance.soak --minutes 60 --place FOLDER
 
 Runs the whole pipeline again and again, as a user would: each time on other images and with another
 seed, so that every step works and a new model is pushed. Beside it live the local server, which
@@ -82,7 +82,7 @@ def soak(
     port = free_port()
     serve = ["serving.server", f"--port={port}", "--model_name=keras_ae"]
     serve += [f"--model_base_path={push}", "--file_system_poll_wait_seconds=1"]
-    ask = ["benchmarks.soak_client", f"127.0.0.1:{port}"]
+    ask = ["tests.endurance.soak_client", f"127.0.0.1:{port}"]
     samples: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
     watched: dict[str, subprocess.Popen[str]] = {}
@@ -133,7 +133,7 @@ def started(
         log.open("a") as lines,
         subprocess.Popen(
             [sys.executable, "-m", *module],
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if module[0].endswith("client") else lines,

@@ -1,7 +1,7 @@
 """What each hostile file of the tests costs: seconds and memory, the worst first.
 
-    python -m benchmarks.corpus
-    python -m benchmarks.corpus --worst 40
+    python -m tests.endurance.hostile_files
+    python -m tests.endurance.hostile_files --worst 40
 
 Each file of the folder and each archive is read, checked and, where it is good, made an example,
 one after the other in a process that decoded others before. Memory is what the process holds at its
@@ -25,7 +25,7 @@ MB = 1e6
 
 def main() -> None:
     """Reads the command line, measures and prints."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus")
+    parser = argparse.ArgumentParser(prog="python -m tests.endurance.hostile_files")
     parser.add_argument("--worst", type=int, default=15, help="files that are listed")
     worst = parser.parse_args().worst
     with tempfile.TemporaryDirectory() as place:

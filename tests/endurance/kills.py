@@ -1,6 +1,6 @@
 """A run that is killed again and again, in every step, beside one that is left alone.
 
-    python -m benchmarks.kills --kills 30 --place scratch
+    python -m tests.endurance.kills --kills 30 --place scratch
 
 Each kill takes the main process at a seeded moment of a step; its children have to end by
 themselves. Then the same command is started again, and killed in the next step, until each step had
@@ -20,12 +20,12 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.kill_log import Log, repeated
-from benchmarks.kill_outcome import differences, strays
-from benchmarks.kill_run import Run
 from keras_ae.datasets.sources.sample_photos import SPLITS, path_of
+from tests.endurance.kill_log import Log, repeated
+from tests.endurance.kill_outcome import differences, strays
+from tests.endurance.kill_run import Run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUDGETS = "3,200"
 MOST_SECONDS = 60.0
 """Of training that a kill may cost."""
@@ -222,7 +222,9 @@ def main() -> None:
         # Imports Keras and its backend, which nothing else here needs.
         from benchmarks.machine import machine
 
-        command = f"python -m benchmarks.kills --kills {arguments.kills} --seed {arguments.seed}"
+        command = (
+            f"python -m tests.endurance.kills --kills {arguments.kills} --seed {arguments.seed}"
+        )
         command += f" --signal {arguments.signal}"
         arguments.output.write_text(f"$ {command}\n{machine()}\n{table}\n")
     if any(wrong):

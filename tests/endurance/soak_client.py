@@ -1,6 +1,6 @@
 """The soak's client: asks a server without a pause for longer than a fifth of a second.
 
-    python -m benchmarks.soak_client TARGET
+    python -m tests.endurance.soak_client TARGET
 
 Begins when the server has a model, and goes on until a line is sent to it. Then prints, as JSON,
 how many `requests` there were, how many were answered by each of the `versions`, and what the
@@ -15,11 +15,11 @@ from collections import Counter
 import grpc
 import numpy as np
 
-from benchmarks import hostile
 from keras_ae import contract as c
 from serving.client.blocking import ReconstructionClient
 from serving.wire.protos import prediction_service_pb2_grpc
 from serving.wire.tensors import to_array
+from tests.endurance import hostile
 
 PAUSE, TIMEOUT = 0.2, 60.0
 SIZES = ((48, 64), (64, 64), (77, 131))

@@ -1,4 +1,4 @@
-from benchmarks.kill_log import Log, repeated
+from tests.endurance.kill_log import Log, repeated
 
 LINE = "I1128 15:59:{second:02d}.585312 140523063225216 trainer.py:105] {text}\n"
 
