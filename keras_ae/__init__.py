@@ -1,1 +1,39 @@
-"""Convolutional autoencoders for images: data, training, comparison and export."""
+"""Convolutional autoencoders for images: data, training, comparison and export.
+
+>>> import numpy as np
+>>> from keras_ae import ConvAutoencoder
+>>> model = ConvAutoencoder("small")
+>>> model.encode(np.zeros((1, 64, 96, 3), "float32")).shape
+(1, 8, 12, 8)
+"""
+
+import sys
+from importlib import import_module
+
+from keras_ae.imports import lazily
+
+__version__ = "0.1.0"
+__all__ = [
+    "ConvAutoencoder",
+    "Ladder",
+    "Tiles",
+    "__version__",
+    "export",
+    "load_model",
+    "open_source",
+]
+__getattr__ = lazily(
+    __name__,
+    {
+        "ConvAutoencoder": "keras_ae.models.autoencoder",
+        "Ladder": "keras_ae.training.ladder",
+        "Tiles": "keras_ae.datasets.tiles",
+        "export": "keras_ae.saved_model.export",
+        "load_model": "keras_ae.models.loading",
+        "open_source": "keras_ae.datasets.sources.open",
+    },
+)
+
+if sys.modules.get("keras"):
+    # So that `keras.saving.load_model` knows the classes in a saved model.
+    import_module("keras_ae.models")

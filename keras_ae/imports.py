@@ -1,9 +1,11 @@
-"""Large libraries, imported without what they would only use if it were asked for."""
+"""Imports that wait until they are needed, and large libraries without what they only try."""
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 OPTIONAL = ("IPython", "jax", "matplotlib", "sklearn")
 """What TensorFlow and Keras try to import, for converters, wrappers and plots that nobody here
@@ -33,3 +35,23 @@ def without(*names: str) -> Iterator[None]:
             sys.modules.pop(name, None)
         if collects:
             gc.enable()
+
+
+def lazily(package: str, defined_in: Mapping[str, str]) -> Callable[[str], Any]:
+    """Makes the `__getattr__` of a package that imports a public name when it is asked for.
+
+    `import keras_ae` so stays light. Inside the project every import names the module that defines
+    a name: the fingerprints of the pipeline's code follow import statements, and would miss an edit
+    behind a name that is handed on.
+
+    Args:
+        package: its `__name__`.
+        defined_in: the module that defines each public name.
+    """
+
+    def get(name: str) -> Any:
+        if name in defined_in:
+            return getattr(import_module(defined_in[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get

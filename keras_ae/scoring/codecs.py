@@ -3,12 +3,12 @@
 import heapq
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_ae.concurrency import in_threads
 from keras_ae.contract import TEST, VAL
 from keras_ae.models import linear
 from keras_ae.scores import METRICS
@@ -64,8 +64,7 @@ def score_codecs(
     def score(example: Example) -> tuple[int, np.ndarray]:
         return _score(pixels([example], channels), loaded, quantizer, floors)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        budgets, values = zip(*pool.map(score, examples))
+    budgets, values = zip(*in_threads(score, examples, os.cpu_count() or 1))
     by_kind = np.stack(values, 1)
     return {
         "sources": [example.source for example in examples],

@@ -2,9 +2,7 @@
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -13,6 +11,7 @@ import tensorflow as tf
 
 from keras_ae import contract as c
 from keras_ae import metrics, scores
+from keras_ae.concurrency import in_threads
 from keras_ae.saved_model.tiled_metrics import measure
 from keras_ae.saved_model.tiling import TILE
 from keras_ae.scores import Table
@@ -53,14 +52,7 @@ class Models:
 
     def score(self, file: str) -> Iterator[tuple[Table, tuple[int, int]]]:
         """Yields the scores of the images of a file in tables, and their height and width."""
-        with ThreadPoolExecutor(THREADS) as pool:
-            waiting: deque[Any] = deque()
-            for batch in read(file):
-                waiting.append(pool.submit(self._table, batch))
-                if len(waiting) > THREADS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from in_threads(self._table, read(file), THREADS)
 
     def _table(self, batch: list[Example]) -> tuple[Table, tuple[int, int]]:
         values = self._values(pixels(batch, self._channels))

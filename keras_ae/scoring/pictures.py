@@ -3,8 +3,8 @@
 import io
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_ae.concurrency import in_threads
 from keras_ae.scores import MODEL, PICTURES_INDEX, Layout, Table
 from keras_ae.scoring.reading import pixels, read
 
@@ -67,21 +68,19 @@ def write_pictures(
     found = dict(_images(pattern, {str(table.digests[s.row]) for s in shown}, channels))
     side = round(SIDE * min(1.0, math.sqrt(BUDGETS / len(layout.budgets))))
     entries = []
-    with ThreadPoolExecutor(2) as pool:
-        for number, (row, rank) in enumerate(shown):
-            image = found[str(table.digests[row])]
-            others = reconstruct(image[None])
-            entry, files = _picture(number, image, side, {k: v[0] for k, v in others.items()})
-            list(pool.map(lambda file: (place / file[0]).write_bytes(_webp(*file[1])), files))
-            scores = {
-                name: layout.of(table.values, MODEL, name)[row, chosen[0]]
-                for name in ("psnr", "ssim")
-            }
-            for i, budget in enumerate(layout.budgets):
-                for name, of_budgets in scores.items():
-                    entry["budgets"][str(budget)][name] = _number(of_budgets[i])
-            entry["floor_psnr"] = _number(table.values[row, layout.floor("patch_pca")])
-            entries.append({"name": str(table.sources[row]), "rank": rank, **entry})
+    for number, (row, rank) in enumerate(shown):
+        image = found[str(table.digests[row])]
+        others = reconstruct(image[None])
+        entry, files = _picture(number, image, side, {k: v[0] for k, v in others.items()})
+        deque(in_threads(lambda file: (place / file[0]).write_bytes(_webp(*file[1])), files, 2), 0)
+        scores = {
+            name: layout.of(table.values, MODEL, name)[row, chosen[0]] for name in ("psnr", "ssim")
+        }
+        for i, budget in enumerate(layout.budgets):
+            for name, of_budgets in scores.items():
+                entry["budgets"][str(budget)][name] = _number(of_budgets[i])
+        entry["floor_psnr"] = _number(table.values[row, layout.floor("patch_pca")])
+        entries.append({"name": str(table.sources[row]), "rank": rank, **entry})
     index = {"error_top": ERROR_TOP, "images": entries}
     (place / PICTURES_INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
 

@@ -1,0 +1,6 @@
+"""Training: the ladder of epoch budgets."""
+
+from keras_ae.imports import lazily
+
+__all__ = ["Ladder"]
+__getattr__ = lazily(__name__, {"Ladder": "keras_ae.training.ladder"})

@@ -8,13 +8,14 @@ import hashlib
 import logging
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 
+from keras_ae.concurrency import in_threads
 from keras_ae.datasets.sources.storage import is_uri
 from keras_ae.errors import StorageError
 from keras_ae.training import checkpoints
@@ -209,8 +210,7 @@ def _copy(pairs: list[tuple[str, str]]) -> None:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         files.copy(source, target, overwrite=True)
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        list(pool.map(copy, pairs))
+    deque(in_threads(copy, pairs, PARALLEL), 0)
 
 
 def gfile() -> Any:

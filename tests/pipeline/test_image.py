@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
+import keras_ae
+
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "pipeline" / "Dockerfile"
 BIN = Path(sys.executable).parent
@@ -114,7 +116,7 @@ def test_the_environment_is_that_of_the_pipeline():
 def test_labels_are_those_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (text,) = texts("LABEL")
-    assert f'version="{project["version"]}"' in text
+    assert f'version="{keras_ae.__version__}"' in text
     assert f'licenses="{project["license"]}"' in text
 
 

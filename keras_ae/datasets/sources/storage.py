@@ -5,12 +5,12 @@ import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from keras_ae.concurrency import in_threads
 from keras_ae.errors import DataError
 
 AT_ONCE = 32
@@ -82,8 +82,7 @@ def statuses(folder: str, names: Sequence[str]) -> list[Status]:
     """
     if not is_uri(folder):
         return [status(join(folder, name)) for name in names]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda name: status(join(folder, name)), names))
+    return list(in_threads(lambda name: status(join(folder, name)), names, AT_ONCE))
 
 
 def status(place: str) -> Status:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.components.report.curves import MODEL, points
+from keras_ae.scores import MODEL
+from pipeline.components.report.curves import points
 
 _BATCH = 500
 """Metrics in a request; MLflow takes 1,000."""

@@ -11,8 +11,8 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ae.contract import TEST
-from keras_ae.scores import PICTURES_INDEX
-from pipeline.components.report.curves import MODEL, points
+from keras_ae.scores import MODEL, PICTURES_INDEX
+from pipeline.components.report.curves import points
 
 ORIGINAL = "original"
 

@@ -1,0 +1,24 @@
+"""Models from files in Keras's own format."""
+
+from pathlib import Path
+
+import keras
+
+from keras_ae.errors import DataError
+from keras_ae.models.autoencoder import ConvAutoencoder
+
+
+def load_model(path: str | Path) -> ConvAutoencoder:
+    """Loads an autoencoder from a `.keras` file, as the pipeline and `model.save` write it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: if it holds another kind of model.
+        ValueError: by Keras, if it is no such file.
+    """
+    model = keras.saving.load_model(path)
+    if not isinstance(model, ConvAutoencoder):
+        raise DataError(f"{path} must hold a ConvAutoencoder; it holds a {type(model).__name__}")
+    return model

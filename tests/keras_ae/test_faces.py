@@ -1,0 +1,102 @@
+"""What packages hand on to users, and that the project itself does without."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_ae.models.autoencoder import ConvAutoencoder
+
+ROOT = Path(__file__).parents[2]
+FACES = (
+    "keras_ae",
+    "keras_ae.datasets.sources",
+    "keras_ae.models",
+    "keras_ae.training",
+    "pipeline",
+    "serving.client",
+)
+OURS = ("keras_ae", "pipeline", "serving")
+SOURCES = sorted(path for folder in OURS for path in (ROOT / folder).rglob("*.py"))
+
+
+def run(program: str, *arguments: object) -> str:
+    """What a program prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=ROOT,
+        env={"KERAS_BACKEND": "jax", "PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_every_public_name_is_there_and_no_other(name):
+    face = importlib.import_module(name)
+    for public in getattr(face, "__all__", ()):
+        assert getattr(face, public) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = face.nothing
+
+
+def test_the_types_of_the_library_are_those_of_its_public_names():
+    face = importlib.import_module("keras_ae")
+    typed = set()
+    for node in ast.parse((ROOT / "keras_ae" / "__init__.pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                typed.add(alias.name)
+                defined = importlib.import_module(node.module)
+                assert getattr(face, alias.name) is getattr(defined, alias.name)
+    assert {*typed, "__version__"} == set(face.__all__)
+
+
+def test_the_library_is_imported_without_anything_heavy():
+    heavy = "{'keras', 'numpy', 'scipy', 'matplotlib', 'jax', 'tensorflow', 'PIL'}"
+    assert run(f"import sys, keras_ae; print({heavy} & set(sys.modules))") == "set()"
+
+
+def test_a_saved_model_is_loaded_whatever_is_imported_first(tmp_path):
+    path = tmp_path / "model.keras"
+    ConvAutoencoder("small").save(path)
+    load = "import sys; print(type(keras.saving.load_model(sys.argv[1])).__name__)"
+    for imports in ("import keras; import keras_ae", "import keras_ae.models; import keras"):
+        assert run(f"{imports}\n{load}", path) == "ConvAutoencoder"
+    load = "import sys, keras_ae; print(type(keras_ae.load_model(sys.argv[1])).__name__)"
+    assert run(load, path) == "ConvAutoencoder"
+
+
+def names_in(path: Path) -> set[str]:
+    """What a module defines at its top level, without what it imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_import_names_the_module_that_defines_the_name(path):
+    """The fingerprints of the pipeline's code follow imports, and so would miss an edit."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] not in OURS:
+            continue
+        place = ROOT.joinpath(*node.module.split("."))
+        for alias in node.names:
+            if (place / alias.name).is_dir() or (place / f"{alias.name}.py").is_file():
+                continue
+            module = place.with_suffix(".py")
+            assert module.is_file(), f"{node.module} hands {alias.name} on"
+            defined = names_in(module)
+            if module.name == "protos.py":
+                # Generated messages, which it looks up by name.
+                continue
+            assert alias.name in defined, f"{node.module} does not define {alias.name}"
