@@ -13,9 +13,10 @@ IMAGE ?= keras-ae
 VARIANT ?= cpu
 TARGET ?= kubeflow
 UV := uv==0.13.9
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST_FLAGS = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-.PHONY: run serve test test-fast lint audit browser image setup lock clean
+.PHONY: run serve test test-fast coverage format lint audit browser image setup lock clean
 
 run: setup
 	$(BIN)/python pipeline/run_local.py $(ARGS)
@@ -29,6 +30,17 @@ test: lint browser
 # For every save: all but the files that take longest, which tests/durations.txt lists.
 test-fast: lint browser
 	$(PYTEST) -m "not slow" $(ARGS)
+
+# Over the processes that tests start as well. A process that is killed tells nothing.
+coverage: setup browser
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(PYTEST_FLAGS) $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lint: setup
 	$(BIN)/ruff check .

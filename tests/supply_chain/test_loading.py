@@ -4,7 +4,7 @@ from tests.supply_chain import loading
 from tests.test_project import ROOT, SOURCES
 
 PROGRAMS = {
-    "keras_ae/scoring/served.py",
+    "keras_ae/scoring/models.py",
     "pipeline/components/serving_check/executor.py",
     "pipeline/training_data.py",
     "serving/server/models/servable.py",

@@ -18,7 +18,7 @@ from keras_ae.models import linear
 from keras_ae.scores import Layout
 from keras_ae.scoring import codecs, models, reading
 from keras_ae.scoring.floors import Floors
-from pipeline.components.budget_comparison.scoring import score
+from pipeline.components.budget_comparison.scoring import GRAPH, graph_of, score
 from pipeline.runners.beam import engines
 from pipeline.runtime.artifacts import SUMMARY
 
@@ -235,7 +235,7 @@ def test_batches_are_of_one_size_and_bounded(tmp_path, encode, monkeypatch):
 def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
     tiny_model, photographs, tmp_path
 ):
-    facts = dict.fromkeys(models.GRAPH, 0)
+    facts = dict.fromkeys(GRAPH, 0)
     images = photographs[0][None, :40, :56]
     folders, alone = [], []
     for name, lively, code in (("a", True, 1), ("b", False, 1), ("c", True, 2)):
@@ -246,7 +246,7 @@ def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
         summary.parent.mkdir()
         summary.write_text(json.dumps({**facts, "code_fingerprint": code}))
     models.forget()
-    one, other, elsewhere = models.load(folders, 3)
+    one, other, elsewhere = models.load(folders, 3, graph_of)
     assert one._program is other._program is not elsewhere._program
     with ThreadPoolExecutor(2) as pool:
         both = pool.map(lambda model: model.reconstruct(images).numpy(), [one, other] * 20)
