@@ -54,7 +54,7 @@ def main() -> None:
         flush=True,
     )
     climb(ladder, arguments.budgets, images, floor)
-    speed = ladder.climb(ladder.epoch + arguments.epochs).tiles_per_second
+    speed = ladder.train(ladder.epoch + arguments.epochs).tiles_per_second
     others = {"Keras fit": keras_fit(arguments, tiles), **in_pytorch(arguments, tiles)}
     print(f"\n{'':<18} {'images/s':>10} {'keras-ae is':>12}\n{'keras-ae':<18} {speed:>10,.0f}")
     for name, train in others.items():
@@ -71,7 +71,7 @@ def climb(ladder: Ladder, ladder_budgets: tuple[int, ...], images: dict, floor) 
     )
     print(f"{'floor':>8} {'':>8} {'':>10} {lowest['val']:>7.2f} {lowest['test']:>7.2f}")
     for budget in ladder_budgets:
-        speed = ladder.climb(budget).tiles_per_second
+        speed = ladder.train(budget).tiles_per_second
         found = measure(ladder, images, averaged=True)
         print(
             f"{budget:>8} {ladder.seconds:>8.1f} {speed:>10,.0f} {found['val']:>7.2f} "

@@ -8,7 +8,7 @@ Prints a line for each budget: mean PSNR over whole images of val and test, in d
 above PCA of patches with as many latent numbers. Runs on the backend of KERAS_BACKEND. The pipeline
 takes the images in another order and differs by some hundredths; here parts can be left out:
 
-    average      the trunk is measured, not the moving average of its weights
+    average      the raw weights are measured, not their EMA
     pca          the linear path starts at random
     flips, turns, permutations    of the tiles
 """
@@ -19,7 +19,7 @@ import dataclasses
 from benchmarks import data
 from benchmarks.machine import machine
 from keras_ae import budgets, presets
-from keras_ae.datasets.tiles import Draws, Tiles
+from keras_ae.datasets.tiles import Augmentation, Tiles
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import PRECISIONS, ConvAutoencoder
 from keras_ae.training.ladder import Ladder
@@ -69,7 +69,7 @@ def main() -> None:
         flush=True,
     )
     for budget in arguments.budgets:
-        summary = ladder.climb(budget)
+        summary = ladder.train(budget)
         found = measure(ladder, images, averaged=kept["average"])
         print(
             f"{budget:>8} {ladder.seconds:>8.0f} {summary.tiles_per_second:>8,.0f} "
@@ -85,7 +85,7 @@ class PartOfTiles(Tiles):
         super().__init__(*arguments, **options)
         self._kept = kept
 
-    def draw(self, epoch: int) -> Draws:
+    def draw(self, epoch: int) -> Augmentation:
         """What chance decides in an epoch."""
         draws = super().draw(epoch)
         if not self._kept["flips"]:

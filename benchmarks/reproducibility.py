@@ -168,7 +168,7 @@ def train(preset: str, budget: int, before: str, after: Path) -> dict[str, Any]:
     ladder = begin(preset, Tiles(images["train"], stride=presets.STRIDE), floor)
     if before:
         ladder.restore(Path(before))
-    ladder.climb(budget)
+    ladder.train(budget)
     ladder.save(after)
     digest = hashlib.sha256()
     for name, array in sorted(ladder.arrays().items()):

@@ -90,7 +90,7 @@ def make_model(preset: str, photographs: list[np.ndarray]) -> ConvAutoencoder:
 def project(model: ConvAutoencoder, tiles: Tiles) -> Callable[[int], object]:
     """The training of this project."""
     ladder = Ladder(model, tiles)
-    return lambda epochs: ladder.climb(ladder.epoch + epochs)
+    return lambda epochs: ladder.train(ladder.epoch + epochs)
 
 
 def bare_loop(model: ConvAutoencoder, tiles: Tiles, *, xla: bool) -> Callable[[int], object]:

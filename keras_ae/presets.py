@@ -11,7 +11,7 @@ BASELINE = "baseline"
 """The plain network that the others are compared with."""
 STRIDE = 8
 LATENT_CHANNELS = 8
-TILE = 64
+TRAIN_TILE = 64
 """Side of a training tile in pixels, unless told otherwise."""
 ARCHITECTURES = ("plain", "linear-residual")
 

@@ -16,7 +16,7 @@ from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
 from keras_ae.errors import ConfigurationError
-from keras_ae.saved_model.tiling import TILE
+from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import BASELINE
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline import evaluation
@@ -46,7 +46,7 @@ def create_pipeline(
     seeds: int = 1,
     with_baseline: bool = False,
     batch_size: int = 32,
-    tile: int = TILE,
+    tile: int = SERVING_TILE,
     memory_limit: int | None = None,
     max_bad_share: float = 0.1,
     tolerance: float = 0.1,

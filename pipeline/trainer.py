@@ -1,4 +1,4 @@
-"""The Trainer's side of one stage: FnArgs in, a ladder that climbs, a Model artifact out."""
+"""The Trainer's side of one stage: FnArgs in, a ladder that trains, a Model artifact out."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from keras_ae.training.validation import mse_of_each
 from keras_ae.tuning import search_space
 from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
-from pipeline.runtime.environment import surroundings
+from pipeline.runtime.environment import describe
 from pipeline.training_data import TrainingImages, digest, files_of, read_moments
 
 
@@ -66,10 +66,10 @@ def run_fn(fn_args: FnArgs) -> None:
     data = digest("", files_of(fn_args.train_files))
     foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
-        ladder_cache.release()
+        ladder_cache.clear()
     # It exports with one size of tiles, which is no part of what it trains.
     name = f"{foot}, tile {config.tile}"
-    exported = ladder_cache.take(name)
+    exported = ladder_cache.pop(name)
     images.tell(loudly=exported is None)
     if exported is None:
         floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
@@ -83,7 +83,7 @@ def run_fn(fn_args: FnArgs) -> None:
             state = artifacts.below(artifacts.parent(fn_args.base_model), STATE)
             before.append(stack.enter_context(artifacts.fetched(state)))
             ladder.restore(before[0])
-        ladder_cache.keep(name, exported)
+        ladder_cache.put(name, exported)
         key = digest(data + _settings(config, preset, batch_size, images.streamed), before)
         checkpoint, keep = stack.enter_context(
             artifacts.kept(artifacts.below(config.checkpoints, f"{key}.npz"))
@@ -91,7 +91,7 @@ def run_fn(fn_args: FnArgs) -> None:
         forecast = plan.forecast(config.preset, config.seed, config.stop)
         writer = tf.summary.create_file_writer(fn_args.model_run_dir)
         with signals.deferred(), writer.as_default():
-            summary = ladder.climb(
+            summary = ladder.train(
                 config.stop,
                 checkpoint=checkpoint,
                 on_checkpoint=keep,
@@ -124,7 +124,7 @@ def run_fn(fn_args: FnArgs) -> None:
             "tiles_per_epoch": len(ladder.tiles),
             "backend": keras.backend.backend(),
             "code_fingerprint": config.fingerprint,
-            "trained_on": surroundings(),
+            "trained_on": describe(),
             "losses": [float(f"{loss:.6g}") for loss in ladder.losses[config.start :]],
         }
         (place / SUMMARY).write_text(json.dumps(facts, indent=1))

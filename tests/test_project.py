@@ -36,7 +36,7 @@ from keras_ae.training.ladder import Ladder
 image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 model = ConvAutoencoder()
 linear.set_linear_path(model, linear.fit(linear.patch_moments([image], 8), 8))
-print(Ladder(model, Tiles([image], stride=8)).climb(2).stop)
+print(Ladder(model, Tiles([image], stride=8)).train(2).stop)
 """
     done = subprocess.run(
         [sys.executable, "-c", program],

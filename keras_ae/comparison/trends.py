@@ -22,7 +22,7 @@ def cost(split: Split, seconds: Sequence[float]) -> dict[str, Any]:
 
     Args:
         split: the val images.
-        seconds: of training from the foot of the ladder to each budget.
+        seconds: of training from the initial state to each budget.
     """
     budgets = split.layout.budgets
     steps = []

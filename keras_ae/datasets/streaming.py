@@ -11,16 +11,16 @@ from keras_ae import contract as c
 from keras_ae.datasets.images.decoding import decode_stored
 from keras_ae.datasets.tiles import (
     CROPS,
-    Draws,
+    Augmentation,
     batch_sizes,
     cut,
     draw,
-    grow,
+    reflect_pad,
     tile_counts,
     tile_size,
 )
 from keras_ae.errors import DataError
-from keras_ae.presets import TILE
+from keras_ae.presets import TRAIN_TILE
 
 BUFFER_BYTES = 256 * 2**20
 """Tiles that wait to be drawn at random: 21,845 of 64x64 RGB."""
@@ -151,7 +151,7 @@ class StreamedTiles:
         channels: int,
         *,
         stride: int,
-        size: int = TILE,
+        size: int = TRAIN_TILE,
         crops: int = CROPS,
         batch_size: int = 32,
         seed: int = 0,
@@ -192,9 +192,9 @@ class StreamedTiles:
         for count in sizes[first:]:
             yield np.stack(list(itertools.islice(tiles, count)))
 
-    def _cut(self, draws: Draws, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def _cut(self, draws: Augmentation, rng: np.random.Generator) -> Iterator[np.ndarray]:
         for number, image in self._images.read(self._channels, rng):
-            image = grow(image, self.size)
+            image = reflect_pad(image, self.size)
             first = self._ends[number - 1] if number else 0
             for tile in range(first, self._ends[number]):
                 yield cut(image, self.size, *(part[tile] for part in draws[:-1]))

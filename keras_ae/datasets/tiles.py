@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from keras_ae.errors import DataError
-from keras_ae.presets import TILE
+from keras_ae.presets import TRAIN_TILE
 
 CROPS = 8
 PERMUTED = 0.5
@@ -56,7 +56,7 @@ class Tiles:
         images: Sequence[np.ndarray],
         *,
         stride: int,
-        size: int = TILE,
+        size: int = TRAIN_TILE,
         crops: int = CROPS,
         batch_size: int = 32,
         seed: int = 0,
@@ -71,7 +71,7 @@ class Tiles:
                 )
         sides = np.array([image.shape[:2] for image in images])
         self.size = tile_size(sides, stride, size)
-        self.images = [grow(image, self.size) for image in images]
+        self.images = [reflect_pad(image, self.size) for image in images]
         self._index = np.repeat(np.arange(len(images)), tile_counts(sides, self.size, crops))
         self._batch_size, self._seed = batch_size, seed
 
@@ -101,13 +101,13 @@ class Tiles:
         """The position in `images` that each tile is cut from, by the tile's number."""
         return self._index[tile]
 
-    def draw(self, epoch: int) -> "Draws":
+    def draw(self, epoch: int) -> "Augmentation":
         """What chance decides in an epoch."""
         return draw(len(self), self.images[0].shape[2], self._seed, epoch)
 
 
-class Draws(NamedTuple):
-    """What chance decides in an epoch of n tiles, by the tile's number but for `order`.
+class Augmentation(NamedTuple):
+    """Augmentation parameters of an epoch of n tiles, by the tile's number but for `order`.
 
     Attributes:
         places: float64 [n, 2] in 0..1, from the first to the last possible row and column.
@@ -124,13 +124,13 @@ class Draws(NamedTuple):
     order: np.ndarray
 
 
-def draw(tiles: int, channels: int, seed: int, epoch: int) -> Draws:
-    """Draws an epoch from (seed, epoch) alone."""
+def draw(tiles: int, channels: int, seed: int, epoch: int) -> Augmentation:
+    """Draws the augmentation parameters of an epoch from (seed, epoch) alone."""
     rng = np.random.default_rng((seed, epoch))
     orders = np.tile(np.arange(channels, dtype=np.int32), (tiles, 1))
     shuffled = rng.random(tiles) < PERMUTED
     orders[shuffled] = rng.permuted(orders[shuffled], axis=1)
-    return Draws(
+    return Augmentation(
         rng.random((tiles, 2)),
         rng.random((tiles, 2)) < 0.5,
         rng.random(tiles) < 0.5,
@@ -159,7 +159,7 @@ def tile_counts(sides: np.ndarray, size: int, crops: int) -> np.ndarray:
     return np.where(sides.max(axis=1) > size, crops, 1)
 
 
-def grow(image: np.ndarray, size: int) -> np.ndarray:
+def reflect_pad(image: np.ndarray, size: int) -> np.ndarray:
     """Continues an image [H, W, C] by reflection where a side is shorter than `size`."""
     missing = [max(0, size - side) for side in image.shape[:2]]
     if not any(missing):

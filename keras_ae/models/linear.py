@@ -18,7 +18,7 @@ from keras_ae.models.layers import (
     to_float,
     to_uint8,
 )
-from keras_ae.presets import TILE
+from keras_ae.presets import TRAIN_TILE
 
 MAX_NUMBERS = 4096
 """Numbers of the largest image whose global PCA is computed."""
@@ -149,9 +149,9 @@ def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) 
     if first is None:
         raise DataError("there is no training image")
     height, width = first.shape[:2]
-    if max(height, width) > TILE:
+    if max(height, width) > TRAIN_TILE:
         raise DataError(
-            f"images of {height}x{width} pixels are larger than a tile of {TILE}x{TILE}"
+            f"images of {height}x{width} pixels are larger than a tile of {TRAIN_TILE}x{TRAIN_TILE}"
         )
     if first.size > MAX_NUMBERS:
         raise DataError(f"an image has {first.size} numbers; the limit is {MAX_NUMBERS}")

@@ -34,7 +34,7 @@ def _data(run: Mapping[str, Any]) -> Rows:
     if counts:
         told = [f"{count(counts[name])} {name}" for name in SPLITS if name in counts]
         rows.append(("images", ", ".join(told)))
-        rows.append(("set aside", count(counts.get("quarantined", 0))))
+        rows.append(("quarantined", count(counts.get("quarantined", 0))))
     if "decoded_bytes" in run:
         place = f", {run['placement']}" if "placement" in run else ""
         rows.append(("training images", f"{size(run['decoded_bytes'])} decoded{place}"))

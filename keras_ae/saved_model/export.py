@@ -19,7 +19,7 @@ from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.linear import PatchPCA
 from keras_ae.saved_model.calibration import Calibration
 from keras_ae.saved_model.signatures import Signatures
-from keras_ae.saved_model.tiling import TILE, check_tile
+from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
 from keras_ae.saved_model.warmup import write_warmup
 
 
@@ -43,7 +43,7 @@ class Exporter:
         ConfigurationError: if TensorFlow or tensorflow-serving-api is missing, or for another tile.
     """
 
-    def __init__(self, model: ConvAutoencoder, *, floor: PatchPCA, tile: int = TILE):
+    def __init__(self, model: ConvAutoencoder, *, floor: PatchPCA, tile: int = SERVING_TILE):
         check_tile(tile, model.stride)
         for package, needed in (
             ("tensorflow", "a SavedModel is written through TensorFlow: install tensorflow"),
@@ -98,7 +98,7 @@ def export(
     *,
     floor: PatchPCA,
     val_mse: Sequence[float] = (),
-    tile: int = TILE,
+    tile: int = SERVING_TILE,
 ) -> None:
     """Writes a model once: see `Exporter`, and its `write`, for arguments and what is raised."""
     Exporter(model, floor=floor, tile=tile).write(path, val_mse)

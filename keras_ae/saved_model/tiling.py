@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from keras_ae.errors import ConfigurationError
 
-TILE = 1024
+SERVING_TILE = 1024
 """Most pixels of a side that go through the model at once, unless told otherwise."""
 ALIGNMENT = 16
 """Pixels that a position of MS-SSIM's coarsest scale stands for, along each side."""

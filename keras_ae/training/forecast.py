@@ -46,8 +46,7 @@ class SteadyRate:
         Args:
             epochs: trained so far, with the fraction of the present one.
             seconds: spent in training steps so far, counted from any moment.
-            micro_batch_size: most tiles that go through the model at once; for another one all is
-                compiled anew.
+            micro_batch_size: most tiles in a forward pass; for another one all is compiled anew.
         """
         now = epochs, seconds
         if micro_batch_size != self._micro_batch_size:

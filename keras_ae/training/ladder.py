@@ -19,7 +19,7 @@ from keras_ae.presets import Preset
 from keras_ae.training import checkpoints
 from keras_ae.training.backends.position import Position
 from keras_ae.training.progress import Bar
-from keras_ae.training.state import ADVICE, Trunk, average_decay
+from keras_ae.training.state import ADVICE, TrainState, average_decay
 
 CHECKPOINT_SECONDS = 10.0
 PAUSE_SECONDS = 1.0
@@ -45,7 +45,7 @@ class StageSummary:
     loss: float
 
 
-class Ladder(Trunk):
+class Ladder(TrainState):
     """A model, its optimizer and its moving average on their way up the budgets.
 
     What an epoch does follows from the state before it and (seed, epoch) alone, so that any way of
@@ -66,9 +66,9 @@ class Ladder(Trunk):
             model, self.optimizer, self.average, average_decay, tiles
         )
 
-    def climb(
+    def train(
         self,
-        stop: int,
+        until_epoch: int,
         *,
         checkpoint: Path | None = None,
         on_checkpoint: Callable[[], None] = lambda: None,
@@ -78,10 +78,10 @@ class Ladder(Trunk):
         progress: TextIO | None = None,
         say: Callable[[str], None] = print,
     ) -> StageSummary:
-        """Trains up to `stop` epochs.
+        """Trains up to `until_epoch` epochs.
 
         Args:
-            stop: epoch to end at, at least the present one.
+            until_epoch: epoch to end at, at least the present one.
             checkpoint: file that keeps the state every ten seconds, also amid an epoch; if it is
                 there already, the stage goes on from it. The one before it is kept beside it, for
                 the case that the last one is damaged.
@@ -94,7 +94,7 @@ class Ladder(Trunk):
                 the remarks.
 
         Raises:
-            ConfigurationError: if `stop` lies behind the present epoch.
+            ConfigurationError: if `until_epoch` lies behind the present epoch.
             TrainingError: if the loss is not finite, the checkpoint is of before; or if the memory
                 does not do for one tile.
             StoppedError: if `stopping` said so; the checkpoint is of that moment.
@@ -102,16 +102,18 @@ class Ladder(Trunk):
         start, before = self.epoch, self.seconds
         if checkpoint is not None and (arrays := checkpoints.read_checkpoint(checkpoint, say)):
             self.take(arrays, checkpoint)
-        if stop < self.epoch:
-            raise ConfigurationError(f"cannot train to epoch {stop}: already at {self.epoch}")
+        if until_epoch < self.epoch:
+            raise ConfigurationError(
+                f"cannot train to epoch {until_epoch}: already at {self.epoch}"
+            )
         self._safe, saved = self.arrays(), time.monotonic()
-        with Bar(start, self.epoch, stop, progress) as shown:
-            for _ in self._train(stop, stopping, say):
+        with Bar(start, self.epoch, until_epoch, progress) as shown:
+            for _ in self._epochs(until_epoch, stopping, say):
                 if not self.position.batches:
                     on_epoch(self)
                 stopped = stopping()
                 if stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self._keep(checkpoint, on_checkpoint)
+                    self._checkpoint(checkpoint, on_checkpoint)
                     saved = time.monotonic()
                 if stopped:
                     raise StoppedError(f"stopped in epoch {self.epoch + 1}, as it was asked to")
@@ -126,11 +128,11 @@ class Ladder(Trunk):
                     shown.clear()
                     say(line)
         seconds = self.seconds - before
-        rate = len(self.tiles) * (stop - start) / seconds if seconds else 0.0
-        return StageSummary(start, stop, seconds, rate, self.loss)
+        rate = len(self.tiles) * (until_epoch - start) / seconds if seconds else 0.0
+        return StageSummary(start, until_epoch, seconds, rate, self.loss)
 
-    def _train(
-        self, stop: int, stopping: Callable[[], bool], say: Callable[[str], None]
+    def _epochs(
+        self, until_epoch: int, stopping: Callable[[], bool], say: Callable[[str], None]
     ) -> Iterator[None]:
         """Trains; yields after each epoch, and amid one that is long or is to be left."""
         began = 0.0
@@ -138,20 +140,20 @@ class Ladder(Trunk):
         def pause() -> bool:
             return time.perf_counter() - began > PAUSE_SECONDS or stopping()
 
-        while self.epoch < stop:
+        while self.epoch < until_epoch:
             try:
                 began = time.perf_counter()
-                for position in self._run(self.epoch, self.position, self.at_once, pause):
+                for position in self._run(self.epoch, self.position, self.micro_batch_size, pause):
                     self.seconds += time.perf_counter() - began
-                    self._arrive(position)
+                    self._record_progress(position)
                     yield
                     began = time.perf_counter()
             except Exception as error:
                 if not self._backend.is_out_of_memory(error):
                     raise
-                self._lessen(error, say)
+                self._halve_micro_batch(error, say)
 
-    def _arrive(self, position: Position) -> None:
+    def _record_progress(self, position: Position) -> None:
         if not math.isfinite(position.total):
             raise TrainingError(
                 f"the loss became {position.total} in epoch {self.epoch + 1}; {ADVICE}"
@@ -161,9 +163,9 @@ class Ladder(Trunk):
             self.losses.append(float(np.float32(position.total / len(self.tiles))))
             self.epoch, self.position = self.epoch + 1, Position()
 
-    def _lessen(self, error: Exception, say: Callable[[str], None]) -> None:
+    def _halve_micro_batch(self, error: Exception, say: Callable[[str], None]) -> None:
         """Goes back to a state that no failed step has touched, to go on with smaller parts."""
-        tried, size = self.at_once, self.tiles.size
+        tried, size = self.micro_batch_size, self.tiles.size
         if tried == 1:
             asked = _ASKED.search(str(error))
             raise TrainingError(
@@ -172,14 +174,14 @@ class Ladder(Trunk):
                 "device of other programs"
             ) from error
         self.assign(self._safe)
-        self.at_once = -(-tried // 2)
-        parts = -(-max(self.tiles.batch_sizes) // self.at_once)
+        self.micro_batch_size = -(-tried // 2)
+        parts = -(-max(self.tiles.batch_sizes) // self.micro_batch_size)
         say(
-            f"out of memory with {tried} tiles at a time; goes on with {parts} x {self.at_once}, "
-            "same batch"
+            f"out of memory with {tried} tiles at a time; goes on with {parts} x "
+            f"{self.micro_batch_size}, same batch"
         )
 
-    def _keep(self, checkpoint: Path | None, on_checkpoint: Callable[[], None]) -> None:
+    def _checkpoint(self, checkpoint: Path | None, on_checkpoint: Callable[[], None]) -> None:
         self._safe = self.finite_arrays()
         if checkpoint is None:
             return
@@ -199,7 +201,7 @@ def begin(
     precision: str = "float32",
     seed: int = 0,
 ) -> Ladder:
-    """A ladder at its foot, which follows from the arguments alone.
+    """A ladder in its initial state, which follows from the arguments alone.
 
     Args:
         preset, channels, stride, latent_channels, precision: of the model.

@@ -1,4 +1,4 @@
-"""The training state: a model, its optimizer, its average, and how far they are."""
+"""The training state: a model, its optimizer, its EMA weights, and how far they are."""
 
 import importlib
 import math
@@ -42,26 +42,26 @@ def average_decay(step):
     return ops.minimum(MAX_DECAY, (1.0 + step) / (10.0 + step))
 
 
-class Trunk:
-    """What training goes on from.
+class TrainState:
+    """The state of a training run: model, optimizer, EMA weights, and how far it is.
 
     Args:
         model: a built autoencoder; trained in place.
-        at_once: most tiles that go through the model at once.
+        micro_batch_size: most tiles in a forward pass.
 
     Attributes:
         optimizer: of the model.
-        average: variables like the trainable ones of the model, their moving average.
+        average: the EMA weights: variables like the trainable ones of the model.
         epoch, position: whole epochs that are done, and where in the next one it is.
-        at_once: most tiles that go through the model at once; less than a batch where the memory
-            did not do for it, and the batch goes in parts.
-        seconds: time in training steps since the foot of the ladder.
-        losses: mean squared error on pixels 0..1 over the tiles of each epoch since the foot of the
-            ladder, float32 values.
+        micro_batch_size: most tiles in a forward pass; less than a batch where the memory did not
+            do for it, and its gradients are accumulated.
+        seconds: time in training steps since the initial state.
+        losses: mean squared error on pixels 0..1 over the tiles of each epoch since the initial
+            state, float32 values.
     """
 
-    def __init__(self, model: ConvAutoencoder, at_once: int):
-        self.model, self.at_once = model, at_once
+    def __init__(self, model: ConvAutoencoder, micro_batch_size: int):
+        self.model, self.micro_batch_size = model, micro_batch_size
         self.epoch, self.position, self.seconds = 0, Position(), 0.0
         self.losses: list[float] = []
         self.optimizer = keras.optimizers.Adam(
@@ -82,20 +82,20 @@ class Trunk:
 
     @property
     def loss(self) -> float:
-        """The loss of the last epoch; NaN at the foot."""
+        """The loss of the last epoch; NaN before the first."""
         return self.losses[-1] if self.losses else math.nan
 
     @contextmanager
     def averaged(self) -> Iterator[ConvAutoencoder]:
         """The model with its averaged weights, which is what is compared and served."""
         variables = self.model.trainable_variables
-        trunk = [ops.copy(v.value) for v in variables]
+        raw_weights = [ops.copy(v.value) for v in variables]
         for variable, mean in zip(variables, self.average):
             variable.assign(mean.value)
         try:
             yield self.model
         finally:
-            for variable, value in zip(variables, trunk):
+            for variable, value in zip(variables, raw_weights):
                 variable.assign(value)
 
     def _variables(self) -> dict[str, keras.Variable]:
@@ -117,7 +117,7 @@ class Trunk:
             "epoch": np.asarray(self.epoch),
             "batches": np.asarray(self.position.batches),
             "total": np.asarray(self.position.total, np.float32),
-            "at_once": np.asarray(self.at_once),
+            "micro_batch_size": np.asarray(self.micro_batch_size),
             "seconds": np.asarray(self.seconds),
             "losses": np.asarray(self.losses, np.float32),
         }
@@ -176,4 +176,7 @@ class Trunk:
             variable.assign(arrays[name])
         self.epoch, self.seconds = int(arrays["epoch"]), float(arrays["seconds"])
         self.position = Position(int(arrays["batches"]), float(arrays["total"]))
-        self.at_once, self.losses = int(arrays["at_once"]), arrays["losses"].tolist()
+        self.micro_batch_size, self.losses = (
+            int(arrays["micro_batch_size"]),
+            arrays["losses"].tolist(),
+        )

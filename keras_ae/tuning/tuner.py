@@ -204,7 +204,7 @@ class _Judge:
             latent_channels=space.latent_channels,
             seed=self._seed,
         )
-        ladder.climb(self._epochs, say=lambda line: self._say(f"    {line}"))
+        ladder.train(self._epochs, say=lambda line: self._say(f"    {line}"))
         with ladder.averaged() as model:
             psnr = mean_psnr(model, self._val_images)
         # Compiled functions hang in cycles: a hundred megabytes for each model.

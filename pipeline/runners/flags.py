@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from keras_ae import budgets, presets
 from keras_ae.datasets.sources import base
 from keras_ae.errors import ConfigurationError
-from keras_ae.saved_model.tiling import TILE, check_tile
+from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.runtime import memory
 
@@ -68,11 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"train and compare the preset {presets.BASELINE} beside, with the first seed",
     )
-    add("--batch-size", type=number(int, 1, 2**16), default=32, help="most tiles in a step")
+    add("--batch-size", type=number(int, 1, 2**16), default=32, help="batch size (maximum)")
     add(
         "--tile",
         type=checked(_tile),
-        default=TILE,
+        default=SERVING_TILE,
         metavar="PIXELS",
         help="larger images are served in overlapping tiles of this side, in bounded memory",
     )

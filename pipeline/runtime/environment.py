@@ -50,7 +50,7 @@ _TERRAFORM = (
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
-def surroundings() -> dict[str, Any]:
+def describe() -> dict[str, Any]:
     """What this process's training depends on beside data, code and flags.
 
     Returns:

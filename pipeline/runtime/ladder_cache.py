@@ -16,22 +16,27 @@ class Exported(NamedTuple):
     exporter: Exporter
 
 
-_held: dict[str, Exported] = {}
+_cached: dict[str, Exported] = {}
 
 
-def keep(name: str, exported: Exported) -> None:
-    """Holds these, and no others, under a name for all that determines them before any epoch."""
-    _held.clear()
-    _held[name] = exported
+def put(name: str, exported: Exported) -> None:
+    """Caches a ladder with its exporter, and drops all others.
+
+    Args:
+        name: what determines both before any epoch: settings, data and code.
+        exported: the two.
+    """
+    _cached.clear()
+    _cached[name] = exported
 
 
-def take(name: str) -> Exported | None:
-    """Hands out what has that name, in whatever state it is, and forgets all else."""
-    exported = _held.pop(name, None)
-    release()
+def pop(name: str) -> Exported | None:
+    """Removes and returns what has that name, in whatever state it is, and drops all others."""
+    exported = _cached.pop(name, None)
+    clear()
     return exported
 
 
-def release() -> None:
-    """Lets go of what is held."""
-    _held.clear()
+def clear() -> None:
+    """Empties the cache."""
+    _cached.clear()

@@ -84,7 +84,7 @@ class Forecast:
         Called every second or so while the stage trains.
         """
         epochs = _epochs(ladder)
-        self._rate.update(epochs, ladder.seconds, ladder.at_once)
+        self._rate.update(epochs, ladder.seconds, ladder.micro_batch_size)
         if self._stage.preset in self._plan.rates or not self._rate.settled:
             return []
         return self._lines(ladder, epochs)

@@ -32,18 +32,18 @@ class Watch:
 
     def __init__(self, command: str):
         self.received, self.deferred, self.ended = 0, False, False
-        self._line = f"; to go on: {command}\n"
+        self._line = f"; to resume, run: {command}\n"
         self._told = False
         self._own = 0
         # Of its own: the standard error goes to the log meanwhile.
         self._stderr = os.dup(2)
-        self._bell, self._rope = socket.socketpair()
-        self._rope.setblocking(False)
+        self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
+        self._wakeup_sender.setblocking(False)
 
     def install(self) -> None:
         """Takes the signals."""
         self._handlers = [signal.signal(number, self._on_signal) for number in _SIGNALS]
-        self._wakeup = signal.set_wakeup_fd(self._rope.fileno())
+        self._wakeup = signal.set_wakeup_fd(self._wakeup_sender.fileno())
         self._unraisable = sys.unraisablehook
         sys.unraisablehook = self._on_unraisable
         threading.Thread(target=self._guard, daemon=True).start()
@@ -54,7 +54,7 @@ class Watch:
         for number, handler in zip(_SIGNALS, self._handlers):
             signal.signal(number, handler)
         sys.unraisablehook = self._unraisable
-        self._rope.close()
+        self._wakeup_sender.close()
         os.close(self._stderr)
 
     def tell(self) -> int:
@@ -92,7 +92,7 @@ class Watch:
         In a thread, which hears of a signal through a socket at once: a handler waits for the main
         thread, which may be in a long call of TensorFlow's.
         """
-        with self._bell:
+        with self._wakeup_receiver:
             number = self._heard(None)
             if not number:
                 return
@@ -107,8 +107,8 @@ class Watch:
 
     def _heard(self, seconds: float | None) -> int:
         """The next of the signals; 0 if none comes in time, or none will come."""
-        while select.select([self._bell], [], [], seconds)[0]:
-            number = int.from_bytes(self._bell.recv(1), "little")
+        while select.select([self._wakeup_receiver], [], [], seconds)[0]:
+            number = int.from_bytes(self._wakeup_receiver.recv(1), "little")
             if number in (0, *_SIGNALS):
                 return number
         return 0

@@ -9,7 +9,7 @@ SKIPPED = "skipped"
 
 Content = tuple[bytes | None, str]
 """Bytes of a file, none for a sparse one of 250 MiB, and what is expected: `ARRIVES`, `SKIPPED`, or
-what is in the reason for which it is set aside."""
+what is in the reason for which it is quarantined."""
 
 
 class File(NamedTuple):

@@ -27,7 +27,7 @@ MEMORY_BEYOND = 2 * 2**30
 
 
 def outcome(source: Source, names: tuple[str, ...]) -> dict[str, str]:
-    """Why each image is set aside, by its key; empty where it arrives."""
+    """Why each image is quarantined, by its key; empty where it arrives."""
     found = {}
     for record in source.read(names):
         found[record.key] = check(record, 3).fault

@@ -158,7 +158,9 @@ def epochs(run: Disturbed) -> int:
 def assert_it_says_how_to_go_on(run: Disturbed, number: signal.Signals) -> None:
     assert run.status == 128 + number
     line = run.said.splitlines()[-1]
-    assert line.startswith(f"stopped by {number.name}; to go on: python pipeline/run_local.py ")
+    assert line.startswith(
+        f"stopped by {number.name}; to resume, run: python pipeline/run_local.py "
+    )
     assert f"--root '{run.root}'" in line
 
 
@@ -235,7 +237,7 @@ def test_workers_and_what_they_talk_to_are_reached_from_this_machine_only(by_wor
 def ladder() -> Ladder:
     images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
     ladder = begin(TINY, Tiles(images, stride=8), floor(images))
-    ladder.climb(1)
+    ladder.train(1)
     return ladder
 
 

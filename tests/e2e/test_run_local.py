@@ -67,7 +67,7 @@ def test_the_server_that_checks_a_model_is_reached_from_this_machine_only(first)
 
 
 def test_a_broken_image_is_set_aside_and_listed(first):
-    found = re.search(r"set aside: 1 images, see (.*)", first.out)
+    found = re.search(r"quarantined: 1 images, see (.*)", first.out)
     assert found
     (line,) = Path(found[1]).read_text().splitlines()
     assert json.loads(line)["source"] == "broken.png"
@@ -160,7 +160,9 @@ def test_a_longer_ladder_trains_the_new_stage_only(longer):
 
 def test_a_run_that_is_stopped_says_how_to_go_on(longer):
     assert longer.status == 128 + signal.SIGTERM
-    stopped = r"stopped by SIGTERM; to go on: python pipeline/run_local.py .*--budgets 1,30.*\n"
+    stopped = (
+        r"stopped by SIGTERM; to resume, run: python pipeline/run_local.py .*--budgets 1,30.*\n"
+    )
     assert re.fullmatch(stopped, longer.errors)
 
 
@@ -190,7 +192,7 @@ def test_further_seeds_and_a_baseline_join_a_run_that_was_made_without(joined, p
 
 
 def test_a_model_that_is_not_good_enough_is_not_pushed_and_the_run_says_why(joined, place):
-    (why,) = re.findall("^pushed nothing: the model is not blessed: (.*)", joined.out, re.MULTILINE)
+    (why,) = re.findall("^not pushed: the model is not blessed: (.*)", joined.out, re.MULTILINE)
     assert re.search(r"[+-]\d\.\d+ dB from the linear floor and must lie more than 9 dB above", why)
     assert re.search(r"changed by -\d.* against the model in service", why)
     assert "pushed: " not in joined.out
@@ -270,5 +272,5 @@ def test_a_second_run_trains_and_pushes_nothing_and_says_so(tuned, place, start)
     # The model is in service by now, and was measured before.
     assert again.cached("Evaluator")
     assert "trained nothing" in again.out
-    assert "pushed nothing" in again.out
+    assert "not pushed" in again.out
     assert versions(place) == before

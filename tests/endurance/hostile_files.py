@@ -5,7 +5,7 @@
 
 Each file of the folder and each archive is read, checked and, where it is good, made an example,
 one after the other in a process that decoded others before. Memory is what the process holds at its
-peak beyond what it held before. The last lines say how many were set aside, skipped or refused.
+peak beyond what it held before. The last lines say how many were quarantined, skipped or refused.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
         for line in sorted(lines, key=lambda line: -line[key])[:worst]:
             print(f"{line[key] / unit:8.2f}  {line['file']}")
     kinds = Counter(
-        file.expected if file.expected in (ARRIVES, SKIPPED) else "set aside" for file in files()
+        file.expected if file.expected in (ARRIVES, SKIPPED) else "quarantined" for file in files()
     )
     print(f"\n{len(files())} files: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}")
     refused = sum(bool(archive.refused) for archive in archives())

@@ -31,7 +31,7 @@ MOST_SECONDS = 60.0
 """Of training that a kill may cost."""
 STOP_SECONDS = 10.0
 """From SIGTERM or SIGINT to the end."""
-GO_ON = "; to go on: python pipeline/run_local.py "
+GO_ON = "; to resume, run: python pipeline/run_local.py "
 
 
 class Ladder:

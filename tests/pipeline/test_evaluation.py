@@ -15,7 +15,7 @@ from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.saved_model.calibration import Calibration
 from keras_ae.saved_model.signatures import Signatures
-from keras_ae.saved_model.tiling import TILE
+from keras_ae.saved_model.tiling import SERVING_TILE
 from pipeline import evaluation
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.components.report.verdict import _db, reasons, verdict
@@ -59,7 +59,7 @@ def models(tmp_path_factory, as_written) -> dict[str, Path]:
         linear.set_linear_path(model, floors[path])
         made[name] = place / name
         calibration = Calibration()
-        signatures = Signatures(model, floors[floor], calibration, TILE)
+        signatures = Signatures(model, floors[floor], calibration, SERVING_TILE)
         save(signatures, [v.value for v in model.variables] + calibration.variables, made[name])
     return made
 

@@ -62,7 +62,7 @@ def train(monkeypatch):
         )
 
     yield run
-    ladder_cache.release()
+    ladder_cache.clear()
 
 
 def arrays(place: Path) -> dict[str, np.ndarray]:
@@ -97,7 +97,7 @@ def test_a_stage_goes_on_from_the_checkpoint_in_the_bucket(
         train(uri, 1, 4)
     assert len(bucket.names("training/checkpoints")) == 1
     assert bucket.names("training/1-4/training_state") == []
-    ladder_cache.release()
+    ladder_cache.clear()
     epochs = []
     monkeypatch.setattr(trainer, "_log_epoch", lambda ladder: epochs.append(ladder.epoch))
     train(uri, 1, 4)

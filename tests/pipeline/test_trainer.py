@@ -127,14 +127,14 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
         with np.load(tmp_path / folder / trainer.STATE) as state:
             return [state[name] for name in sorted(state.files) if "model/" in name]
 
-    ladder_cache.release()
+    ladder_cache.clear()
     train(0, 1, "none")
     train(1, 2, "0-1-0")
     assert len(made) == 1
     once = weights("1-2-0")
     told = [json.loads((tmp_path / stage / trainer.SUMMARY).read_text()) for stage in STAGES]
     assert [len(facts["losses"]) for facts in told] == [1, 1]
-    assert told[0]["trained_on"] == environment.surroundings()
+    assert told[0]["trained_on"] == environment.describe()
     assert told[0]["code_fingerprint"] == CONFIG.fingerprint
     losses = [facts["losses"][0] for facts in told]
     np.testing.assert_allclose(losses, made[0].losses, rtol=1e-5)
@@ -149,4 +149,4 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     assert all(np.array_equal(a, b) for a, b in zip(once, weights("0-2-0"), strict=True))
     train(0, 1, "none", seed=1)
     assert len(made) == 3
-    ladder_cache.release()
+    ladder_cache.clear()

@@ -39,8 +39,8 @@ class Record(NamedTuple):
     label: str | None = None
 
 
-class Seen(NamedTuple):
-    """What reading an image told of it.
+class ReadRecord(NamedTuple):
+    """A record that was read: its name, digest and size.
 
     Attributes:
         name: in its shard.
@@ -63,7 +63,7 @@ class Source(ABC):
         Of what lies at a URI only names, sizes and times of the last change are asked for.
         """
 
-    def fingerprint_of(self, seen: Iterable["Seen"]) -> str:
+    def fingerprint_of(self, seen: Iterable["ReadRecord"]) -> str:
         """The fingerprint of what was read, or of what is there now if reading does not tell.
 
         Args:

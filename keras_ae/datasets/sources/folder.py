@@ -10,7 +10,7 @@ from pathlib import Path
 from keras_ae.concurrency import in_threads
 from keras_ae.datasets.images.headers import MAX_BYTES
 from keras_ae.datasets.sources import storage
-from keras_ae.datasets.sources.base import Record, Seen, Shard, Source, cut, status_digest
+from keras_ae.datasets.sources.base import ReadRecord, Record, Shard, Source, cut, status_digest
 from keras_ae.datasets.sources.names import is_looked_at, printable, unescaped
 from keras_ae.errors import DataError
 
@@ -20,7 +20,7 @@ class FolderSource(Source):
     """The image files of a folder and its subfolders; hidden ones are left out.
 
     Links to files of the folder are followed. Links out of it, links to folders, and folders that
-    cannot be read are set aside.
+    cannot be read are quarantined.
 
     Attributes:
         place: path or URI.
@@ -34,7 +34,7 @@ class FolderSource(Source):
             return status_digest(dict(zip(names, self._statuses(names))))
         return _content_digest((name, self._sha256(name)) for name in names)
 
-    def fingerprint_of(self, seen: Iterable[Seen]) -> str:
+    def fingerprint_of(self, seen: Iterable[ReadRecord]) -> str:
         if storage.is_uri(self.place):
             return self.fingerprint()
         return _content_digest(
@@ -70,7 +70,7 @@ class FolderSource(Source):
             return Record(key, b"", str(error))
 
     def _sha256(self, name: str) -> bytes:
-        """Of a local file; empty for one that cannot be read, which is set aside in its turn."""
+        """Of a local file; empty for one that cannot be read, which is quarantined in its turn."""
         with suppress(OSError, DataError), storage.open_file(self._inside(name)) as file:
             if os.fstat(file.fileno()).st_size <= MAX_BYTES:
                 return hashlib.file_digest(file, "sha256").digest()

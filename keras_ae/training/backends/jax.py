@@ -36,7 +36,7 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
         outputs, _ = model.stateless_call(weights, frozen, images, training=True)
         return ops.mean(ops.square(outputs - images))
 
-    def in_parts(weights: Any, frozen: Any, batch: Any, at_once: int) -> Any:
+    def in_parts(weights: Any, frozen: Any, batch: Any, micro_batch_size: int) -> Any:
         """The loss and the gradients of a batch, so many tiles at a time, one after the other."""
 
         def add(sums: Any, part: Any) -> Any:
@@ -44,17 +44,17 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
             share = len(part) / len(batch)
             return jax.tree.map(lambda s, f: s + share * f, sums, found), None
 
-        bound = len(batch) // at_once * at_once
+        bound = len(batch) // micro_batch_size * micro_batch_size
         sums = jax.tree.map(ops.zeros_like, (ops.zeros(()), weights))
-        whole = batch[:bound].reshape(-1, at_once, *batch.shape[1:])
+        whole = batch[:bound].reshape(-1, micro_batch_size, *batch.shape[1:])
         sums, _ = jax.lax.scan(add, sums, whole)
         return add(sums, batch[bound:])[0] if bound < len(batch) else sums
 
-    def step(state: Any, frozen: Any, batch: Any, at_once: int) -> Any:
+    def step(state: Any, frozen: Any, batch: Any, micro_batch_size: int) -> Any:
         weights, slots, means = state
         batch = _spread(batch)
-        if at_once < len(batch):
-            loss, gradients = in_parts(weights, frozen, batch, at_once)
+        if micro_batch_size < len(batch):
+            loss, gradients = in_parts(weights, frozen, batch, micro_batch_size)
         else:
             loss, gradients = jax.value_and_grad(loss_of)(weights, frozen, batch)
         weights, slots = optimizer.stateless_apply(slots, gradients, weights)
@@ -66,7 +66,7 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
     train = (_on_device if resident else _in_batches)(step, tiles)
 
     def run(
-        epoch: int, at: Position, at_once: int, pause: Callable[[], bool]
+        epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
     ) -> Iterator[Position]:
         # Donated to the steps: what is in the variables is gone after the first one.
         state = [[[variable.value for variable in group] for group in held]]
@@ -81,7 +81,7 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
 
         count = len(tiles.batch_sizes)
         try:
-            for done, total in train(state, frozen, epoch, at, at_once):
+            for done, total in train(state, frozen, epoch, at, micro_batch_size):
                 if done == count or pause():
                     put_back()
                     yield Position(done, float(total))
@@ -103,11 +103,11 @@ def _in_batches(step: Callable, tiles: Any) -> Callable:
     compiled = jax.jit(step, donate_argnums=0, static_argnums=3)
 
     def train(
-        state: list[Any], frozen: Any, epoch: int, at: Position, at_once: int
+        state: list[Any], frozen: Any, epoch: int, at: Position, micro_batch_size: int
     ) -> Iterator[tuple[int, Any]]:
         total = np.float32(at.total)
         for done, batch in enumerate(ahead(tiles.epoch(epoch, at.batches)), at.batches + 1):
-            state[0], loss = compiled(state[0], frozen, batch, at_once)
+            state[0], loss = compiled(state[0], frozen, batch, micro_batch_size)
             total += loss
             yield done, total
 
@@ -127,11 +127,11 @@ def _on_device(step: Callable, tiles: Tiles) -> Callable:
 
     @functools.partial(jax.jit, donate_argnums=0, static_argnums=5)
     def train_on(
-        state: Any, frozen: Any, pixels: Any, parts: list[Cuts], total: Any, at_once: int
+        state: Any, frozen: Any, pixels: Any, parts: list[Cuts], total: Any, micro_batch_size: int
     ) -> Any:
         def one(carried: Any, at: Cuts) -> Any:
             state, total = carried
-            state, loss = step(state, frozen, cut(pixels, at, tiles.size), at_once)
+            state, loss = step(state, frozen, cut(pixels, at, tiles.size), micro_batch_size)
             return (state, total + loss), None
 
         for part in parts:
@@ -139,7 +139,7 @@ def _on_device(step: Callable, tiles: Tiles) -> Callable:
         return state, total
 
     def train(
-        state: list[Any], frozen: Any, epoch: int, at: Position, at_once: int
+        state: list[Any], frozen: Any, epoch: int, at: Position, micro_batch_size: int
     ) -> Iterator[tuple[int, Any]]:
         every = cuts(tiles, epoch)
         total = _place(np.asarray(at.total, np.float32))
@@ -150,7 +150,7 @@ def _on_device(step: Callable, tiles: Tiles) -> Callable:
                 for a, b in ((first, min(last, large)), (max(first, large), last))
                 if a < b
             ]
-            state[0], total = train_on(state[0], frozen, pixels, parts, total, at_once)
+            state[0], total = train_on(state[0], frozen, pixels, parts, total, micro_batch_size)
             if last < len(sizes):
                 # Calls would queue up, and whoever asks for a pause would wait for all of them.
                 total.block_until_ready()
@@ -165,7 +165,7 @@ class Cuts(NamedTuple):
     Attributes:
         first: int32 [n], its first pixel.
         width: int32 [n], pixels in a row of its image.
-        flips: bool [n, 2], as in `keras_ae.datasets.tiles.Draws`.
+        flips: bool [n, 2], as in `keras_ae.datasets.tiles.Augmentation`.
         turns: bool [n], likewise.
         channels: int32 [n, C], likewise.
     """

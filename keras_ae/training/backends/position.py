@@ -28,11 +28,11 @@ class Run(Protocol):
     Args:
         epoch: its number.
         at: where it begins; one that was yielded, or the beginning.
-        at_once: most tiles that go through the model at once. The gradients of a larger batch are
-            summed over its parts, weighted by their sizes, before the one step that it gives.
+        micro_batch_size: most tiles in a forward pass. The gradients of a larger batch are summed
+            over its micro-batches, weighted by their sizes, before the one step that it gives.
         pause: asked after each call.
     """
 
     def __call__(
-        self, epoch: int, at: Position, at_once: int, pause: Callable[[], bool]
+        self, epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
     ) -> Iterator[Position]: ...

@@ -105,10 +105,10 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
         )
 
     def run(
-        epoch: int, at: Position, at_once: int, pause: Callable[[], bool]
+        epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
     ) -> Iterator[Position]:
         done, total = at.batches, tf.constant(at.total, tf.float32)
-        count, most = len(tiles.batch_sizes), -(-at_once // devices)
+        count, most = len(tiles.batch_sizes), -(-micro_batch_size // devices)
         batches = ahead(tiles.epoch(epoch, done))
         while some := list(itertools.islice(batches, STEPS_IN_A_CALL)):
             counts = [tf.constant(len(batch), tf.float32) for batch in some]

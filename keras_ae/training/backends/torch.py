@@ -19,11 +19,11 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
 
     variables = model.trainable_variables
 
-    def step(batch: np.ndarray, at_once: int) -> torch.Tensor:
+    def step(batch: np.ndarray, micro_batch_size: int) -> torch.Tensor:
         model.zero_grad()
         total = ops.zeros(())
-        for first in range(0, len(batch), at_once):
-            part = batch[first : first + at_once]
+        for first in range(0, len(batch), micro_batch_size):
+            part = batch[first : first + micro_batch_size]
             images = to_float(ops.convert_to_tensor(part))
             loss = ops.mean(ops.square(model(images, training=True) - images))
             loss = loss * (len(part) / len(batch))
@@ -38,12 +38,12 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
         return total * len(batch)
 
     def run(
-        epoch: int, at: Position, at_once: int, pause: Callable[[], bool]
+        epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
     ) -> Iterator[Position]:
         done, total = at.batches, ops.convert_to_tensor(np.float32(at.total))
         count = len(tiles.batch_sizes)
         for batch in ahead(tiles.epoch(epoch, done)):
-            total = total + step(batch, at_once)
+            total = total + step(batch, micro_batch_size)
             done += 1
             if done == count or pause():
                 yield Position(done, float(total))

@@ -18,11 +18,11 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from keras_ae import contract as c
-from keras_ae.datasets.sources.base import Seen, Source
+from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 from pipeline.components.image_example_gen.checks import Check, check_shard, checks_of
-from pipeline.components.image_example_gen.splits import Findings, Plan
+from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
 from pipeline.components.image_example_gen.writing import write_shard
 
 QUARANTINE = "quarantine.jsonl"
@@ -43,7 +43,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes examples by split, and the list of images that were set aside."""
+        """Writes examples by split, and the list of quarantined images."""
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         data, fingerprint = exec_properties["data"], exec_properties.get("fingerprint", "")
         artifact.split_names = artifact_utils.encode_split_names(list(c.SPLITS))
@@ -57,7 +57,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with tf.io.gfile.GFile(f"{artifact.uri}/{QUARANTINE}", "w") as file:
             for name, reason in plan.bad:
                 file.write(json.dumps({"source": name, "reason": reason}) + "\n")
-                logging.warning("set aside %s: %s", name, reason)
+                logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
             raise DataError(plan.refusal)
         for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
@@ -112,7 +112,7 @@ def _check_unchanged(
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         return
     seen = (
-        Seen(name, check.digest, check.size)
+        ReadRecord(name, check.digest, check.size)
         for number, shard in shards
         for name, check in zip(shard, checks_of(number, work))
     )
@@ -130,20 +130,20 @@ class _Combine(beam.CombineFn):
     def __init__(self, max_bad_share: float):
         self._max_bad_share = max_bad_share
 
-    def create_accumulator(self) -> Findings:
-        return Findings()
+    def create_accumulator(self) -> SplitAccumulator:
+        return SplitAccumulator()
 
-    def add_input(self, accumulator: Findings, checks: list[Check]) -> Findings:
+    def add_input(self, accumulator: SplitAccumulator, checks: list[Check]) -> SplitAccumulator:
         accumulator.add(checks)
         return accumulator
 
-    def merge_accumulators(self, accumulators: Iterable[Findings]) -> Findings:
+    def merge_accumulators(self, accumulators: Iterable[SplitAccumulator]) -> SplitAccumulator:
         merged = self.create_accumulator()
         for other in accumulators:
             merged.merge(other)
         return merged
 
-    def extract_output(self, accumulator: Findings) -> Plan:
+    def extract_output(self, accumulator: SplitAccumulator) -> Plan:
         return accumulator.plan(self._max_bad_share)
 
 

@@ -37,7 +37,7 @@ class Plan(NamedTuple):
         return split, quartiles.quarters(check.measured, self.cuts)
 
 
-class Findings:
+class SplitAccumulator:
     """Checks of some images, as far as a plan needs them; they are merged in any order."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Findings:
         if good:
             self._measured.append(np.array([check.measured for check in good]))
 
-    def merge(self, other: "Findings") -> None:
+    def merge(self, other: "SplitAccumulator") -> None:
         """Takes in what was found of other images."""
         self._images += other._images
         self._bad += other._bad

@@ -84,7 +84,7 @@ def facts(
 
 
 def trained_on(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The surroundings that stages were trained in, each with the names of its `stages`.
+    """The environments that stages were trained in, each with the names of its `stages`.
 
     There are several where a run takes up what another machine, or other settings, have trained.
     """

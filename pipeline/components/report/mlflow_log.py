@@ -136,7 +136,7 @@ def _reason(error: Exception, uri: str) -> str:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, RequestException):
-            return "no server answers there; start it or mend the address, then run again"
+            return "no server answers there; start it or fix the address, then run again"
         seen = seen.__cause__ or seen.__context__
     lines = str(error).strip().splitlines() or [type(error).__name__]
     advice = "mend that, then run again"

@@ -49,9 +49,7 @@ def _tethered(line: bytes) -> bytes:
 
 def _watch(handler: SubprocessSdkWorkerHandler) -> None:
     handler.worker_thread.join()
-    error = KerasAEError(
-        "a worker process died, most often for lack of memory; fewer --workers need less"
-    )
+    error = KerasAEError("a worker process died, usually out of memory; reduce --workers")
     # It has been asked to end if its connection is closed; what waits otherwise waits for it.
     while handler.control_conn._state != BeamFnControlServicer.DONE_STATE:
         handler.control_conn.abort(error)

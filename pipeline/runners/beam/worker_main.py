@@ -14,7 +14,7 @@ from typing import Any
 from keras_ae import imports
 
 
-class Careless:
+class IgnoreWriteErrors:
     """A text stream that loses what cannot be written."""
 
     def __init__(self, stream: Any):
@@ -34,7 +34,7 @@ class Careless:
 
 
 if __name__ == "__main__":
-    sys.stdout, sys.stderr = Careless(sys.stdout), Careless(sys.stderr)
+    sys.stdout, sys.stderr = IgnoreWriteErrors(sys.stdout), IgnoreWriteErrors(sys.stderr)
     # Each worker comes to it by what it is sent.
     with imports.without(*imports.OPTIONAL):
         import tensorflow  # noqa: F401

@@ -23,7 +23,7 @@ _OF_A_BROKEN_FILE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLIT
 def check(root: Path) -> None:
     """Makes sure that a root's store can be read, before a run opens it.
 
-    A broken one is set aside. The copy of the last run that ended takes its place, without what
+    A broken one is renamed. The copy of the last run that ended takes its place, without what
     runs that were killed since have made; where there is none, a new one is begun.
 
     Raises:

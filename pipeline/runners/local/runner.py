@@ -171,7 +171,7 @@ class _NodeWatch(logging.Handler):
             if not self._node.startswith("Trainer"):
                 from pipeline.runtime import ladder_cache
 
-                ladder_cache.release()
+                ladder_cache.clear()
             console.hint(f"  {self._node} ...")
         elif message.startswith("A cached execution"):
             self.cached[self._node] = True

@@ -33,7 +33,7 @@ def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list
 
 
 def quarantined(examples: mlmd.Artifact) -> int:
-    """Images that ImageExampleGen set aside."""
+    """Images that ImageExampleGen quarantined."""
     return int(examples.custom_properties["quarantined"].int_value)
 
 
@@ -84,7 +84,7 @@ def tell(
         console.say(f"note: {note['text']}")
     if quarantined(examples):
         console.say(
-            f"set aside: {quarantined(examples)} images, see {folder(examples) / QUARANTINE}"
+            f"quarantined: {quarantined(examples)} images, see {folder(examples) / QUARANTINE}"
         )
     if all(hit for node, hit in cached.items() if node.startswith("Trainer")):
         console.say("trained nothing: data, flags and code are those of an earlier run")
@@ -108,7 +108,7 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, A
 
     why = reasons(verdict)
     if not verdict["blessed"]:
-        console.say(f"pushed nothing: the model is not blessed: {'; '.join(why)}")
+        console.say(f"not pushed: the model is not blessed: {'; '.join(why)}")
         return
     for reason in why:
         console.say(f"blessed: {reason}")
@@ -116,10 +116,10 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, A
     if pushed["pushed"].int_value:
         console.say(f"pushed: {pushed['pushed_destination'].string_value}")
     elif UNCHANGED in pushed:
-        console.say(f"pushed nothing: {pushed[UNCHANGED].string_value} is this model already")
+        console.say(f"not pushed: {pushed[UNCHANGED].string_value} is this model already")
     else:
         reason = refusal(found)
-        console.say(f"pushed nothing: the model does not answer alike when it is served: {reason}")
+        console.say(f"not pushed: served predictions differ from the trained model: {reason}")
         return
     console.say(
         "serve: python -m serving.server --rest_api_port=8501 --model_name=keras_ae "

@@ -128,12 +128,12 @@ def test_a_ladder_that_goes_on_equals_one_that_was_not_interrupted(store, tmp_pa
     ladder, rest = make_ladder(), make_ladder()
     assert ladder.placement == "streamed"
     start = ladder.arrays()
-    ladder.climb(1)
+    ladder.train(1)
     ladder.save(tmp_path / "half.npz")
     ladder.assign(start)
-    ladder.climb(3)
+    ladder.train(3)
     rest.restore(tmp_path / "half.npz")
-    rest.climb(3)
+    rest.train(3)
     for name, array in ladder.arrays().items():
         if name != "seconds":
             np.testing.assert_array_equal(array, rest.arrays()[name], err_msg=name)

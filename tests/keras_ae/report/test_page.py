@@ -290,7 +290,7 @@ def test_it_prints_light_with_every_detail_and_without_controls(browser, report)
         page.emulate_media(media="print", color_scheme="dark")
         colour = "getComputedStyle(document.body).backgroundColor"
         assert page.evaluate(colour) == "rgb(255, 255, 255)"
-        assert page.get_by_role("table", name="Files that were set aside, and why").is_visible()
+        assert page.get_by_role("table", name="Quarantined files and reasons").is_visible()
         assert page.locator("#compare").is_visible()
         assert not page.locator("#budget").is_visible()
         assert not page.get_by_role("navigation").is_visible()

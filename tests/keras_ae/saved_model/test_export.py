@@ -225,7 +225,7 @@ folder = Path(sys.argv[1])
 images = list(np.load(folder / "images.npy"))
 floor = linear.fit(linear.patch_moments(images, 8), 8)
 ladder = begin(TINY, Tiles(images, stride=8), floor)
-ladder.climb(3)
+ladder.train(3)
 with ladder.averaged() as model:
     weights = model.get_weights()
 for precision in ("float32", "bfloat16"):

@@ -28,12 +28,12 @@ def begin(place: Path, kind: str) -> None:
     """Leaves `whole.npz` after four epochs, and `half.npz` amid one of them."""
     ladder = make_ladder(kind)
     start = ladder.arrays()
-    ladder.climb(4)
+    ladder.train(4)
     ladder.save(place / "whole.npz")
     ladder.assign(start)
     asked = itertools.count()
     try:
-        ladder.climb(4, checkpoint=place / "half.npz", stopping=lambda: next(asked) >= 7)
+        ladder.train(4, checkpoint=place / "half.npz", stopping=lambda: next(asked) >= 7)
     except StoppedError:
         assert 0 < ladder.epoch < 4
         assert 0 < ladder.position.batches < 6
@@ -45,7 +45,7 @@ def go_on(place: Path, kind: str) -> None:
     """From `half.npz` to `rest.npz`."""
     ladder = make_ladder(kind)
     ladder.restore(place / "half.npz")
-    ladder.climb(4)
+    ladder.train(4)
     ladder.save(place / "rest.npz")
 
 

@@ -54,18 +54,18 @@ def check_cuts(tiles: Tiles) -> None:
 def check_interruption(ladder: Ladder, state: Path) -> dict[str, np.ndarray]:
     """Stops amid an epoch and goes on; gives the state after two epochs."""
     start = ladder.arrays()
-    ladder.climb(2)
+    ladder.train(2)
     whole = ladder.arrays()
     ladder.assign(start)
     asked = itertools.count()
     try:
-        ladder.climb(2, checkpoint=state, stopping=lambda: next(asked) > 1)
+        ladder.train(2, checkpoint=state, stopping=lambda: next(asked) > 1)
     except StoppedError:
         assert (ladder.epoch, ladder.position.batches) == (1, 2)
     else:
         raise AssertionError("it was not stopped")
     ladder.assign(start)
-    ladder.climb(2, checkpoint=state)
+    ladder.train(2, checkpoint=state)
     for name, array in ladder.arrays().items():
         if name != "seconds":
             np.testing.assert_array_equal(array, whole[name], err_msg=name)
@@ -74,7 +74,7 @@ def check_interruption(ladder: Ladder, state: Path) -> dict[str, np.ndarray]:
 
 def check_memory(ladder: Ladder, losses: np.ndarray) -> None:
     lines = []
-    ladder.climb(2, say=lines.append)
+    ladder.train(2, say=lines.append)
     assert lines == ["out of memory with 6 tiles at a time; goes on with 2 x 3, same batch"], lines
     np.testing.assert_allclose(ladder.losses, losses, rtol=1e-5)
 
@@ -90,7 +90,7 @@ def check_error(ladder: Ladder) -> None:
 
     ladder.tiles.epoch = broken
     try:
-        ladder.climb(ladder.epoch + 1)
+        ladder.train(ladder.epoch + 1)
     except OSError:
         after = ladder.arrays()
     else:
@@ -105,7 +105,7 @@ if __name__ == "__main__":
     check_cuts(tiles)
     ladders = [make_ladder(tiles, on_device) for on_device in (False, True)]
     whole = check_interruption(ladders[True], Path(sys.argv[1]) / "state.npz")
-    ladders[False].climb(2)
+    ladders[False].train(2)
     np.testing.assert_allclose(ladders[False].losses, whole["losses"], rtol=1e-4)
     for on_device in (False, True):
         check_memory(make_ladder(tiles, on_device, Hungry), whole["losses"])

@@ -26,14 +26,14 @@ def train(batch_size, folder, earlier):
     images = [rng.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(3)]
     model = ConvAutoencoder(TINY, seed=3)
     ladder = Ladder(model, Tiles(images, stride=8, size=32, batch_size=batch_size, seed=3))
-    losses = [ladder.climb(epoch).loss for epoch in (1, 2)]
+    losses = [ladder.train(epoch).loss for epoch in (1, 2)]
     with ladder.averaged():
         arrays = ladder.arrays()
     losses += [float(np.abs(a).sum()) for name, a in arrays.items() if "model" in name]
     name = f"{batch_size}-{ladder.placement.split()[0]}.npz"
     ladder.save(Path(folder) / name)
     ladder.restore(Path(earlier) / name)
-    losses.append(ladder.climb(3).loss)
+    losses.append(ladder.train(3).loss)
     return losses, ladder
 """
 

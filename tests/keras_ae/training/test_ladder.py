@@ -115,13 +115,13 @@ def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
 def test_training_lowers_the_error_of_the_averaged_model(ladder):
     before = error_of(ladder)
     start = ladder.arrays()
-    summary = ladder.climb(80)
+    summary = ladder.train(80)
     trained = ladder.arrays()
     assert error_of(ladder) < before
     assert (summary.start, summary.stop) == (0, 80)
     assert summary.seconds > 0
     assert summary.tiles_per_second == pytest.approx(24 * 80 / summary.seconds)
-    # To look at the average leaves the trunk as it was.
+    # To look at the EMA weights leaves the raw ones as they were.
     assert any(not np.array_equal(start[name], trained[name]) for name in start if "model/" in name)
     assert_equal(ladder.arrays(), trained)
 
@@ -131,7 +131,7 @@ def test_remarks_are_said_between_epochs(images, monkeypatch):
     monkeypatch.setattr("keras_ae.training.ladder.PAUSE_SECONDS", math.inf)
     lines = []
     ladder = make_ladder(images)
-    ladder.climb(3, remarks=lambda ladder: [f"after {ladder.epoch}"] * 2, say=lines.append)
+    ladder.train(3, remarks=lambda ladder: [f"after {ladder.epoch}"] * 2, say=lines.append)
     assert lines == [f"after {epoch}" for epoch in (1, 1, 2, 2, 3, 3)]
 
 
@@ -140,9 +140,9 @@ def test_the_losses_of_all_epochs_are_kept_through_states_and_checkpoints(
 ):
     monkeypatch.setattr("keras_ae.training.ladder.CHECKPOINT_SECONDS", 0.0)
     seen = []
-    ladder.climb(2, on_epoch=lambda ladder: seen.append(ladder.loss))
+    ladder.train(2, on_epoch=lambda ladder: seen.append(ladder.loss))
     ladder.save(tmp_path / "state.npz")
-    summary = ladder.climb(4, checkpoint=tmp_path / "stage.npz")
+    summary = ladder.train(4, checkpoint=tmp_path / "stage.npz")
     assert len(ladder.losses) == 4
     assert ladder.losses[:2] == seen
     assert ladder.losses[-1] == ladder.loss == summary.loss
@@ -164,14 +164,14 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint(ladder, tmp_path, monk
             raise KeyboardInterrupt
 
     start = ladder.arrays()
-    ladder.climb(4)
+    ladder.train(4)
     whole = ladder.arrays()
     ladder.assign(start)
     with pytest.raises(KeyboardInterrupt):
-        ladder.climb(4, checkpoint=checkpoint, on_epoch=interrupt)
+        ladder.train(4, checkpoint=checkpoint, on_epoch=interrupt)
     ladder.assign(start)
     seen = []
-    ladder.climb(4, checkpoint=checkpoint, on_epoch=lambda ladder: seen.append(ladder.epoch))
+    ladder.train(4, checkpoint=checkpoint, on_epoch=lambda ladder: seen.append(ladder.epoch))
     assert seen == [3, 4]
     assert_equal(ladder.arrays(), whole)
 
@@ -181,13 +181,13 @@ def test_a_damaged_checkpoint_amid_an_epoch_costs_nothing_but_what_came_after_th
 ):
     checkpoint, positions, lines = tmp_path / "stage.npz", [], []
     start = ladder.arrays()
-    ladder.climb(2, checkpoint=checkpoint, on_checkpoint=lambda: positions.append(ladder.position))
+    ladder.train(2, checkpoint=checkpoint, on_checkpoint=lambda: positions.append(ladder.position))
     assert [position.batches for position in positions] == [2, 4, 0] * 2
     whole = ladder.arrays()
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
 
     ladder.assign(start)
-    ladder.climb(2, checkpoint=checkpoint, say=lines.append)
+    ladder.train(2, checkpoint=checkpoint, say=lines.append)
     assert len(lines) == 1
     assert "the one before it, in epoch 2" in lines[0]
     assert_equal(ladder.arrays(), whole)
@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_amid_an_epoch_costs_nothing_but_what_came_after_th
 def test_a_stage_that_is_asked_to_stop_saves_and_says_so(ladder, images, tmp_path):
     asked = iter([False, True, True])
     with pytest.raises(StoppedError, match="stopped in epoch 1, as"):
-        ladder.climb(2, checkpoint=tmp_path / "stage.npz", stopping=lambda: next(asked))
+        ladder.train(2, checkpoint=tmp_path / "stage.npz", stopping=lambda: next(asked))
     assert ladder.position.batches == 4
     other = make_ladder(images)
     other.restore(tmp_path / "stage.npz")
@@ -243,14 +243,14 @@ def plenty(images) -> tuple[Ladder, dict[str, np.ndarray], list[float]]:
     ladder = tiny_ladder(images)
     assert ladder.tiles.batch_sizes == [9, 9]
     start = ladder.arrays()
-    ladder.climb(3)
+    ladder.train(3)
     return ladder, start, ladder.losses
 
 
 def test_a_batch_that_the_memory_does_not_do_for_goes_in_parts(images, tmp_path, plenty):
     lines = []
     ladder = tiny_ladder(images, Hungry)
-    ladder.climb(3, say=lines.append)
+    ladder.train(3, say=lines.append)
     assert lines == [
         "out of memory with 9 tiles at a time; goes on with 2 x 5, same batch",
         "out of memory with 5 tiles at a time; goes on with 3 x 3, same batch",
@@ -259,7 +259,7 @@ def test_a_batch_that_the_memory_does_not_do_for_goes_in_parts(images, tmp_path,
     ladder.save(tmp_path / "state.npz")
     other = tiny_ladder(images)
     other.restore(tmp_path / "state.npz")
-    assert other.at_once == 3
+    assert other.micro_batch_size == 3
 
 
 def test_steps_before_one_that_failed_are_not_made_twice(plenty, often, monkeypatch):
@@ -267,16 +267,16 @@ def test_steps_before_one_that_failed_are_not_made_twice(plenty, often, monkeypa
     ladder.assign(start)
     run = ladder._run
 
-    def scarce(epoch, at, at_once, pause):
-        for position in run(epoch, at, at_once, pause):
+    def scarce(epoch, at, micro_batch_size, pause):
+        for position in run(epoch, at, micro_batch_size, pause):
             # As a step does that fails halfway.
-            if epoch == 1 and at_once == 9:
+            if epoch == 1 and micro_batch_size == 9:
                 raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
             yield position
 
     monkeypatch.setattr(ladder, "_run", scarce)
     lines, epochs = [], []
-    ladder.climb(3, say=lines.append, on_epoch=lambda ladder: epochs.append(ladder.epoch))
+    ladder.train(3, say=lines.append, on_epoch=lambda ladder: epochs.append(ladder.epoch))
     assert lines == ["out of memory with 9 tiles at a time; goes on with 2 x 5, same batch"]
     assert epochs == [1, 2, 3]
     np.testing.assert_allclose(ladder.losses, losses, rtol=1e-5)
@@ -284,10 +284,10 @@ def test_steps_before_one_that_failed_are_not_made_twice(plenty, often, monkeypa
 
 def test_where_one_tile_is_too_much_the_error_names_what_was_asked_for(images):
     ladder = tiny_ladder(images, Starving)
-    ladder.at_once = 1
+    ladder.micro_batch_size = 1
     words = r"one tile of 32x32 at a time is too much .*: OOM when allocating .*17592186044416"
     with pytest.raises(TrainingError, match=words):
-        ladder.climb(1)
+        ladder.train(1)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_checkpoint(
@@ -302,7 +302,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_checkpoint
 
     monkeypatch.setattr(ladder, "_run", break_down)
     with pytest.raises(TrainingError, match="nan in epoch 3"):
-        ladder.climb(5, checkpoint=checkpoint)
+        ladder.train(5, checkpoint=checkpoint)
     again = make_ladder(images)
     again.restore(checkpoint)
     assert again.epoch == 2
@@ -310,7 +310,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_checkpoint
 
 
 def test_weights_that_are_not_finite_never_replace_a_checkpoint(ladder, tmp_path):
-    ladder.climb(1)
+    ladder.train(1)
     ladder.save(tmp_path / "state.npz")
     good = (tmp_path / "state.npz").read_bytes()
     variable = ladder.model.trainable_variables[0]
@@ -328,7 +328,7 @@ def test_a_state_of_another_model_is_refused(ladder, images, tmp_path):
 
 
 def test_a_state_without_the_losses_of_its_epochs_is_refused(ladder, tmp_path):
-    ladder.climb(2)
+    ladder.train(2)
     arrays = ladder.arrays()
     checkpoints.write(tmp_path / "short.npz", {**arrays, "losses": arrays["losses"][:1]})
     checkpoints.write(tmp_path / "none.npz", {n: a for n, a in arrays.items() if n != "losses"})
@@ -338,9 +338,9 @@ def test_a_state_without_the_losses_of_its_epochs_is_refused(ladder, tmp_path):
 
 
 def test_a_ladder_does_not_go_down(ladder):
-    ladder.climb(2)
+    ladder.train(2)
     with pytest.raises(ConfigurationError, match="already at 2"):
-        ladder.climb(1)
+        ladder.train(1)
 
 
 def test_a_state_that_cannot_be_written_leaves_the_old_one(ladder, tmp_path):

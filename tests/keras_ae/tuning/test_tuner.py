@@ -78,7 +78,7 @@ def test_a_search_gives_the_better_of_its_trials(tmp_path, images, capsys):
     floor = linear.fit(linear.patch_moments(images[:2], 8), 8)
     tiles = Tiles(images[:2], stride=8, batch_size=batch_size)
     ladder = begin(preset, tiles, floor)
-    ladder.climb(2)
+    ladder.train(2)
     with ladder.averaged() as model:
         assert mean_psnr(model, images[2:]) == pytest.approx(taken.score, abs=1e-4)
 

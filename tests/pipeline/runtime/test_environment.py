@@ -13,7 +13,7 @@ SCHEMA = Path(__file__).parents[3] / "keras_ae" / "comparison" / "comparison.sch
 
 
 def test_what_training_hangs_on_is_plain_json_as_the_schema_has_it():
-    told = environment.surroundings()
+    told = environment.describe()
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     schema = json.loads(SCHEMA.read_text())
     place = {"$ref": "#/$defs/trained_on", "$defs": schema["$defs"]}

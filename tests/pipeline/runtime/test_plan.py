@@ -87,10 +87,10 @@ class Runs:
         checksums = Checksums(self._place / "checksums")
         nodes = plan.trainers(nodes)
         hits = functools.partial(caching.predicted_hits, self._connection, "line", checksums, nodes)
-        ladder_cache.release()
+        ladder_cache.clear()
         with caching.by_content(checksums), plan.held(plan.Plan(plan.stages(nodes), hits)):
             LocalDagRunner().run_with_ir(compiled)
-        ladder_cache.release()
+        ladder_cache.clear()
 
 
 @pytest.fixture
@@ -162,7 +162,12 @@ def test_without_a_plan_nothing_is_said():
     forecast = plan.forecast(TINY.name, 0, 100)
     tiles = Tiles([np.zeros((64, 64, 3), np.uint8)] * 4, stride=8)
     for epoch in range(9):
-        at = {"epoch": epoch, "seconds": 100.0 * epoch, "position": Position(), "at_once": 4}
+        at = {
+            "epoch": epoch,
+            "seconds": 100.0 * epoch,
+            "position": Position(),
+            "micro_batch_size": 4,
+        }
         ladder = SimpleNamespace(**at, tiles=tiles)
         assert forecast.during(ladder) == []
     assert forecast.at_end(ladder) == []

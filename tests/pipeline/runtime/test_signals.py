@@ -11,7 +11,7 @@ import pytest
 from pipeline.runtime import signals
 from tests.processes import await_end
 
-LINE = "stopped by {}; to go on: python run.py --data 'a b'\n"
+LINE = "stopped by {}; to resume, run: python run.py --data 'a b'\n"
 HEAD = """
 import sys, time
 from pipeline.runtime import signals

@@ -23,7 +23,7 @@ from keras_ae.errors import DataError
 from pipeline.components.image_example_gen import executor, writing
 from pipeline.components.image_example_gen.checks import Check, check_shard
 from pipeline.components.image_example_gen.executor import QUARANTINE, Executor
-from pipeline.components.image_example_gen.splits import Findings, assign_splits
+from pipeline.components.image_example_gen.splits import SplitAccumulator, assign_splits
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runners.beam import engines
 
@@ -200,7 +200,7 @@ def test_nothing_unfinished_is_left(folder, tmp_path, share, fails):
 def test_images_that_change_meanwhile_stop_the_run(folder, tmp_path, photographs, encode):
     source = open_source(str(folder))
     (shard,) = source.shards()
-    findings = Findings()
+    findings = SplitAccumulator()
     findings.add(check_shard(0, shard, source, 3, str(tmp_path)))
     (folder / "07.png").write_bytes(encode(photographs[2][:9, :9], "PNG"))
     places = {split: str(tmp_path / split) for split in c.SPLITS}
@@ -366,9 +366,9 @@ def test_each_split_gets_an_image_where_there_are_three(count):
 
 def plan_of(*parts):
     """The plan for checks that were found in parts."""
-    every = Findings()
+    every = SplitAccumulator()
     for part in parts:
-        findings = Findings()
+        findings = SplitAccumulator()
         findings.add(part)
         every.merge(findings)
     return every.plan(max_bad_share=0.5)

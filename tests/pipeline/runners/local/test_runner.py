@@ -98,8 +98,11 @@ def test_what_came_of_the_push_is_told(tmp_path, capsys):
     told = {"blessed": True, "checks": checks}
     for found, text in (
         (outcome(1, ""), "slice 1 rose (the worst of 2 slices)\npushed: /push/7\nserve: "),
-        (outcome(0, "", unchanged="/push/6"), "pushed nothing: /push/6 is this model already"),
-        (outcome(0, "REST: 7 grey levels"), "answer alike when it is served: REST: 7 grey levels"),
+        (outcome(0, "", unchanged="/push/6"), "not pushed: /push/6 is this model already"),
+        (
+            outcome(0, "REST: 7 grey levels"),
+            "served predictions differ from the trained model: REST: 7 grey levels",
+        ),
     ):
         summary._tell_push(tmp_path, found, told)
         printed = capsys.readouterr().out
@@ -113,7 +116,7 @@ def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_p
     checks += [check(f"slice {i} fell", False, -i, f"label: {i}") for i in (1, 5, 2, 4, 3)]
     summary._tell_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
     assert capsys.readouterr().out == (
-        "pushed nothing: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
+        "not pushed: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
         "slice 3 fell; more slices that fell too far: 2\n"
     )
 
