@@ -15,10 +15,7 @@ from tfx.types import standard_artifacts
 from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
-from keras_ae.errors import ConfigurationError
-from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import BASELINE
-from keras_ae.tuning.search_space import SearchSpace
 from pipeline import evaluation
 from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import BudgetComparison
@@ -29,91 +26,46 @@ from pipeline.components.serving_check.component import ServingCheck
 from pipeline.components.stage_trainer.component import StageTrainer
 from pipeline.evaluation import Limits, eval_config
 from pipeline.runtime.fingerprint import source_fingerprint
+from pipeline.runtime.run_config import RunConfig
 
 
 def create_pipeline(
+    config: RunConfig,
     *,
     pipeline_name: str,
     pipeline_root: str,
-    data: Any,
     data_fingerprint: Any,
     push_destination: str,
     checkpoints: str,
-    budgets: tuple[int, ...] = ladder.DEFAULT,
-    preset: Any = presets.DEFAULT,
-    channels: int = 3,
-    seed: Any = 0,
-    seeds: int = 1,
-    with_baseline: bool = False,
-    batch_size: int = 32,
-    tile: int = SERVING_TILE,
-    memory_limit: int | None = None,
-    max_bad_share: float = 0.1,
-    tolerance: float = 0.1,
-    min_gain: float = 0.0,
-    max_drop: float = 0.1,
-    max_slice_drop: float = 0.5,
-    tune: int = 0,
-    tune_epochs: int = 10,
-    tune_parameters: int = 0,
     in_service: str | None = None,
     check_command: Sequence[str] = (),
     command: str = "",
-    mlflow: Mapping[str, str] | None = None,
     metadata_connection_config: Any = None,
     beam_pipeline_args: list[str] | None = None,
 ) -> Pipeline:
     """Builds the pipeline from images to a pushed SavedModel.
 
     Args:
+        config: what is asked for.
         pipeline_name: name under which results are cached; also the lineage of what is pushed.
         pipeline_root: where artifacts go.
-        data: what `keras_ae.datasets.sources.open.open_source` takes, or a runtime parameter.
         data_fingerprint: digest of the data's content, so that a change of it is noticed, or a
             runtime parameter.
         push_destination: folder of the version folders.
         checkpoints: folder for the state of unfinished stages.
-        budgets: increasing numbers of epochs; one Trainer each.
-        preset: a name in `keras_ae.presets.PRESETS`, or a runtime parameter if nothing is tuned.
-        channels: 1 (grey) or 3 (RGB).
-        seed: of initial weights, crops, flips and order, or a runtime parameter if it is the only
-            one and nothing is tuned.
-        seeds: how many ladders, of this seed and the following ones, are trained and compared.
-        with_baseline: whether the plain network is trained and compared beside, with the first
-            seed and as it is, not tuned.
-        batch_size: largest number of tiles in a training step.
-        tile: most pixels of a side that go through the served model at once.
-        memory_limit: bytes of decoded training images above which they are decoded anew in each
-            epoch; None for half of the memory of the machine that trains.
-        max_bad_share: share of unreadable images, 0 to 1, above which the run stops.
-        tolerance: dB of mean val PSNR that count as equal when a budget is chosen.
-        min_gain: dB over the linear floor that mean test PSNR must exceed.
-        max_drop: dB of mean test PSNR that may be lost against the model in service.
-        max_slice_drop: dB that a slice of at least 8 test images may lose against it.
-        tune: trials of a search for a better preset before the ladder, or 0 for none.
-        tune_epochs: of each trial.
-        tune_parameters: most trainable numbers of a trial's model, or 0 for those of the preset.
         in_service: SavedModel that a new one is measured against, if there is one.
         check_command: what serves a model and compares its answers before a push, see
             `ServingCheck`; empty to compare in process only.
         command: the command line that reproduces the run, for the report.
-        mlflow: `uri` of a tracking server and name of the `experiment` to log to, or None.
         metadata_connection_config: of ML Metadata, for runners that need it.
         beam_pipeline_args: for the components that run on Beam.
-
-    Raises:
-        ConfigurationError: for a preset that cannot be tuned, a budget that is too small, or a
-            baseline beside itself.
     """
-    if with_baseline and preset == presets.BASELINE:
-        raise ConfigurationError(
-            f"{presets.BASELINE} cannot be compared with itself: take another preset"
-        )
+    preset, seed = config.preset, config.seed
     images = ImageExampleGen(
-        data=data,
-        channels=channels,
+        data=config.data,
+        channels=config.channels,
         fingerprint=data_fingerprint,
-        max_bad_share=max_bad_share,
+        max_bad_share=config.max_bad_share,
         code=source_fingerprint("pipeline.components.image_example_gen.executor"),
     )
     examples = images.outputs["examples"]
@@ -130,46 +82,46 @@ def create_pipeline(
         materialize=False,
         disable_statistics=True,
         custom_config={
-            "channels": channels,
+            "channels": config.channels,
             "stride": presets.STRIDE,
             "fingerprint": source_fingerprint("pipeline.preprocessing"),
         },
     )
     settings = {
-        "channels": channels,
+        "channels": config.channels,
         "stride": presets.STRIDE,
         "latent_channels": presets.LATENT_CHANNELS,
-        "batch_size": batch_size,
-        "tile": tile,
-        "memory_limit": memory_limit,
+        "batch_size": config.batch_size,
+        "tile": config.tile,
+        "memory_limit": config.memory_limit_bytes,
         "checkpoints": checkpoints,
     }
     graph = transform.outputs["transform_graph"]
     tuner, tuning = None, None
-    if tune:
-        space = SearchSpace(presets.get(preset), batch_size, tune_parameters, channels)
-        tuning = {"trials": tune, "epochs": tune_epochs, "parameters": space.parameters}
+    if config.tune:
+        parameters = config.search_space.parameters
+        tuning = {"trials": config.tune, "epochs": config.tune_epochs, "parameters": parameters}
         trial = {name: value for name, value in settings.items() if name != "tile"}
         tuner = _tuner({**trial, **tuning, "preset": preset, "seed": seed}, examples, graph)
     ladder_of = functools.partial(
-        _trainers, budgets, examples=examples, transform_graph=graph, settings=settings
+        _trainers, config.budgets, examples=examples, transform_graph=graph, settings=settings
     )
     trainers = ladder_of(preset=preset, seed=seed, tuner=tuner)
-    for i in range(1, seeds):
+    for i in range(1, config.seeds):
         trainers |= ladder_of(preset=preset, seed=seed + i, tuner=tuner, other_seed=seed + i)
-    if with_baseline:
+    if config.with_baseline:
         trainers |= ladder_of(preset=presets.BASELINE, seed=seed, name=BASELINE)
     models = {key: trainer.outputs["model"] for key, trainer in trainers.items()}
     comparison = BudgetComparison(
         examples=examples,
         models=models,
         tuner_results=tuner.outputs["tuner_results"] if tuner else None,
-        tuning={**tuning, "preset": preset, "batch_size": batch_size} if tuning else None,
-        tolerance=tolerance,
+        tuning={**tuning, "preset": preset, "batch_size": config.batch_size} if tuning else None,
+        tolerance=config.tolerance,
         fingerprint=source_fingerprint("pipeline.components.budget_comparison.executor"),
     )
     baseline = _importer(in_service)
-    limits = Limits(min_gain, max_drop, max_slice_drop)
+    limits = Limits(config.min_gain, config.max_drop, config.max_slice_drop)
     evaluator = Evaluator(
         examples=examples,
         model=comparison.outputs["model"],
@@ -182,7 +134,7 @@ def create_pipeline(
         model=comparison.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
         push_destination=push_destination,
-        tile=tile,
+        tile=config.tile,
         command=check_command,
         fingerprint=source_fingerprint("pipeline.components.serving_check.executor"),
     )
@@ -201,7 +153,7 @@ def create_pipeline(
         limits=limits._asdict(),
         command=command,
         data_fingerprint=data_fingerprint,
-        mlflow=mlflow,
+        mlflow=config.mlflow,
         fingerprint=source_fingerprint("pipeline.components.report.executor"),
     )
     pusher = components.Pusher(

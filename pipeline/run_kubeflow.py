@@ -38,8 +38,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_places(parser)
     _add_cluster(parser)
     engines.add_arguments(parser)
-    arguments = parser.parse_args(own)
-    flags.check(parser, arguments)
+    arguments = flags.parse(parser, own)
     _check(parser, arguments)
     arguments.command = _command(parser, arguments) + engines.rest(passed)
     arguments.passed = passed

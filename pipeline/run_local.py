@@ -47,12 +47,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
     own, passed = engines.split(sys.argv[1:] if argv is None else argv)
-    arguments = parser.parse_args(own)
-    flags.check(parser, arguments)
+    arguments = flags.parse(parser, own)
     # Whether it waits makes no other run of it.
-    told = argparse.Namespace(**{**vars(arguments), "wait": False})
-    command = flags.command(PROGRAM, parser.parse_args([]), told)
-    arguments.command = command + engines.rest(passed)
+    same = argparse.Namespace(**{**vars(arguments), "wait": False})
+    defaults = parser.parse_args([])
+    arguments.settings = flags.as_yaml(defaults, same)
+    arguments.command = flags.command(PROGRAM, defaults, same) + engines.rest(passed)
     arguments.beam_options = passed
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"

@@ -1,184 +1,88 @@
-"""The command-line flags that every runner of the pipeline has."""
+"""The command-line flags that every runner of the pipeline has, and files in their place."""
 
 import argparse
+import dataclasses
+import difflib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from keras_ae import budgets, presets
-from keras_ae.datasets.sources import base
 from keras_ae.errors import ConfigurationError
-from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
-from keras_ae.tuning.search_space import SearchSpace
-from pipeline.runtime import memory
+from pipeline.runtime import run_config
+from pipeline.runtime.run_config import RunConfig
 
-_TOLD_AS_THEY_ARE = (
-    "budgets",
-    "preset",
-    "channels",
-    "seed",
-    "seeds",
-    "with_baseline",
-    "batch_size",
-    "tile",
-    "max_bad_share",
-    "tolerance",
-    "min_gain",
-    "max_drop",
-    "max_slice_drop",
-    "tune",
-    "tune_epochs",
-    "tune_parameters",
-)
+CONFIG = "--config"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what a run is made of: data, ladder, model, training, limits and tracking."""
-    add = parser.add_argument
-    add(
-        "--data",
-        default=base.SAMPLE,
-        help="a folder (searched recursively), a .zip or .tar of images, tfds:NAME[:VERSION], or "
-        "'sample' for the photographs inside scikit-image and scikit-learn",
+    """Adds the settings of `RunConfig`, and `--config` for a file of settings."""
+    parser.add_argument(
+        CONFIG,
+        metavar="FILE",
+        help="settings from a YAML or JSON file, by the names of these flags; flags given as well "
+        "win",
     )
-    add(
-        "--budgets",
-        type=checked(budgets.parse),
-        default=",".join(map(str, budgets.DEFAULT)),
-        help="increasing numbers of epochs",
-    )
-    add(
-        "--preset",
-        type=checked(lambda name: presets.get(name) and name),
-        default=presets.DEFAULT,
-        help=f"the model: {', '.join(presets.PRESETS)}",
-    )
-    add("--channels", type=int, choices=(1, 3), default=3, help="1 for grey, 3 for RGB")
-    add("--seed", type=number(int, 0, 2**31), default=0, help="of weights, crops and order")
-    add(
-        "--seeds",
-        type=number(int, 1, 1000),
-        default=1,
-        metavar="N",
-        help="ladders that are trained: with --seed, the number after it and so on",
-    )
-    add(
-        "--with-baseline",
-        action="store_true",
-        help=f"train and compare the preset {presets.BASELINE} beside, with the first seed",
-    )
-    add("--batch-size", type=number(int, 1, 2**16), default=32, help="batch size (maximum)")
-    add(
-        "--tile",
-        type=checked(_tile),
-        default=SERVING_TILE,
-        metavar="PIXELS",
-        help="larger images are served in overlapping tiles of this side, in bounded memory",
-    )
-    add(
-        "--tune",
-        type=number(int, 0, 10_000),
-        default=0,
-        metavar="N",
-        help="trials of a search for a better width, depth, learning rate and batch size, before "
-        "the ladder",
-    )
-    add("--tune-epochs", type=number(int, 1, 2**31), default=10, help="epochs of each trial")
-    add(
-        "--tune-parameters",
-        type=number(int, 0, 2**31),
-        default=0,
-        help="most trainable numbers of a trial's model, 0 for as many as the preset has",
-    )
-    add(
-        "--memory-limit",
-        metavar="GB",
-        type=number(float, 0, 10**6),
-        default=None,
-        help="decoded training images that need more are decoded anew in each epoch; half of "
-        "this machine's memory unless given",
-    )
-    add(
-        "--tolerance",
-        type=number(float, 0, 100),
-        default=0.1,
-        help="dB of mean val PSNR that count as equal when a budget is chosen",
-    )
-    add(
-        "--min-gain",
-        type=number(float, -100, 100),
-        default=0.0,
-        metavar="DB",
-        help="dB by which mean test PSNR must exceed that of the linear floor for a push; at 0 any "
-        "gain over the best linear autoencoder of the same size will do",
-    )
-    add(
-        "--max-drop",
-        type=number(float, 0, 100),
-        default=0.1,
-        metavar="DB",
-        help="dB of mean test PSNR that a pushed model may lose against the model in service; by "
-        "default what counts as equal between budgets",
-    )
-    add(
-        "--max-slice-drop",
-        type=number(float, 0, 100),
-        default=0.5,
-        metavar="DB",
-        help="the same for each slice of at least 8 test images (a label, a folder, a quarter by "
-        "size, brightness or detail); by default more than --max-drop, for a mean over few images "
-        "is less certain",
-    )
-    add(
-        "--max-bad-share",
-        type=number(float, 0, 1),
-        default=0.1,
-        help="share of unreadable images above which the run stops",
-    )
-    add(
-        "--mlflow-uri",
-        type=checked(_plain_uri),
-        default=None,
-        metavar="URI",
-        help="address of an MLflow server to log the run to, such as http://127.0.0.1:5000",
-    )
-    add("--mlflow-experiment", default="keras-ae", metavar="NAME", help="experiment that it joins")
+    for name, (default, flag) in run_config.flags().items():
+        if isinstance(default, bool):
+            parser.add_argument(_option(name), action="store_true", help=flag.help)
+            continue
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        parser.add_argument(
+            _option(name),
+            type=checked(flag.read),
+            default=shown,
+            metavar=flag.metavar,
+            help=flag.help,
+        )
 
 
-def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Checks flags that depend on each other; ends as argparse does, with a line and status 2."""
-    _check_tuning(parser, arguments)
-    if arguments.with_baseline and arguments.preset == presets.BASELINE:
-        parser.error(f"--with-baseline needs another --preset than {presets.BASELINE}")
-    named = arguments.mlflow_experiment != parser.get_default("mlflow_experiment")
-    if named and arguments.mlflow_uri is None:
-        parser.error("--mlflow-experiment needs --mlflow-uri")
+def parse(parser: argparse.ArgumentParser, words: Iterable[str]) -> argparse.Namespace:
+    """Parses a command line with the settings of its `--config` file.
 
-
-def settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `pipeline.definition.create_pipeline` is told by these flags, without the data."""
-    limit, uri = arguments.memory_limit, arguments.mlflow_uri
-    return {
-        **{name: getattr(arguments, name) for name in _TOLD_AS_THEY_ARE},
-        "memory_limit": None if limit is None else int(limit * memory.GB),
-        "mlflow": uri and {"uri": uri, "experiment": arguments.mlflow_experiment},
-    }
+    Returns:
+        All flags, and `config`, the `RunConfig` of those that belong to it. What is wrong ends as
+        argparse does, with a line and status 2.
+    """
+    words = list(words)
+    first, _ = _only_config().parse_known_args(words)
+    try:
+        arguments = parser.parse_args([*_from_file(parser, first.config, words), *words])
+        names = run_config.flags()
+        arguments.config = RunConfig(**{name: getattr(arguments, name) for name in names})
+    except ConfigurationError as error:
+        parser.error(str(error))
+    return arguments
 
 
 def command(program: str, defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
     """The command line that gives these arguments, without what is the default anyway."""
     words = ["python", program]
-    for name, value in vars(arguments).items():
-        if value == getattr(defaults, name):
-            continue
+    for name, value in _chosen(defaults, arguments).items():
         for each in value if isinstance(value, list) else [value]:
-            words.append(f"--{name.replace('_', '-')}")
-            if isinstance(each, tuple):
-                words.append(",".join(map(str, each)))
-            elif each is not True:
-                words.append(str(each))
+            words.append(_option(name))
+            if each is not True:
+                words.append(_text(each))
     return shlex.join(words)
+
+
+def as_yaml(defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
+    """The file that gives these arguments to `--config`: all settings of `RunConfig`, and of the
+    others those that are no defaults."""
+    import yaml
+
+    settings = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(arguments.config).items()
+        if value is not None
+    }
+    others = _chosen(defaults, arguments).items()
+    settings |= {
+        name: value if isinstance(value, list | bool | int | float) else _text(value)
+        for name, value in others
+        if name not in settings
+    }
+    return str(yaml.safe_dump(settings, sort_keys=False))
 
 
 def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -193,44 +97,76 @@ def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
-def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
-    """Makes an argument type of `int` or `float` for numbers from `low` to `high`."""
-
-    def convert(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            name = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {name} from {low} to {high}; got {text!r}")
-        return value
-
-    return convert
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def _check_tuning(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    if not arguments.tune:
-        for name in ("tune_epochs", "tune_parameters"):
-            if getattr(arguments, name) != parser.get_default(name):
-                parser.error(f"--{name.replace('_', '-')} needs --tune")
-        return
-    preset = presets.get(arguments.preset)
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _chosen(defaults: argparse.Namespace, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that are no defaults; a file of settings counts as what stands in it."""
+    return {
+        name: value
+        for name, value in vars(arguments).items()
+        if name != "config" and value != getattr(defaults, name)
+    }
+
+
+def _only_config() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(CONFIG)
+    return parser
+
+
+def _from_file(parser: argparse.ArgumentParser, path: str | None, given: list[str]) -> list[str]:
+    """A file of settings as a command line, without the flags that were given."""
+    if path is None:
+        return []
+    known = {
+        option.removeprefix("--").replace("-", "_"): option
+        for option in parser._option_string_actions
+        if option.startswith("--") and option not in (CONFIG, "--help")
+    }
+    stated = {word.split("=")[0] for word in given if word.startswith("--")}
+    # argparse takes the beginning of an option for it.
+    short = tuple(stated.difference(known.values()))
+    words: list[str] = []
+    for name, value in _read(path).items():
+        option = known.get(str(name).replace("-", "_"))
+        if option is None:
+            close = difflib.get_close_matches(str(name), known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigurationError(f"{path}: no setting {str(name)!r}{hint}")
+        if option in stated or option.startswith(short):
+            continue
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list) and all(isinstance(each, int) for each in value):
+            words += [option, ",".join(map(str, value))]
+        elif isinstance(value, list):
+            words += [f"{option}={each}" for each in value]
+        elif isinstance(value, str | int | float):
+            words.append(f"{option}={value}")
+        else:
+            raise ConfigurationError(f"{path}: {name}: expected a value or a list; got {value!r}")
+    return words
+
+
+def _read(path: str) -> dict[Any, Any]:
+    import yaml
+
     try:
-        SearchSpace(preset, arguments.batch_size, arguments.tune_parameters, arguments.channels)
-    except ConfigurationError as error:
-        parser.error(str(error))
-
-
-def _tile(text: str) -> int:
-    return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
-
-
-def _plain_uri(text: str) -> str:
-    # It is shown in the report.
-    if "@" in urlsplit(text).netloc:
-        raise ConfigurationError(
-            "give user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not "
-            "in the address"
-        )
-    return text
+        # JSON is YAML as well.
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigurationError(f"{path} is neither YAML nor JSON: {first}") from error
+    if not isinstance(settings, dict):
+        raise ConfigurationError(f"{path}: expected settings by name, such as 'preset: small'")
+    return settings

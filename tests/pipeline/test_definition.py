@@ -12,20 +12,20 @@ from keras_ae.tuning.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys
 from pipeline.definition import create_pipeline
 from pipeline.runners.local.runner import depth_first
+from pipeline.runtime.run_config import RunConfig
 
 
-def make_pipeline(**arguments):
+def make_pipeline(*, in_service=None, command="", check_command=(), **settings):
     return create_pipeline(
-        **{
-            "pipeline_name": "keras-ae-test",
-            "pipeline_root": "gs://bucket/root",
-            "data": "gs://bucket/images.zip",
-            "data_fingerprint": "0123",
-            "push_destination": "gs://bucket/serving",
-            "checkpoints": "gs://bucket/checkpoints",
-            "budgets": (10, 100),
-            **arguments,
-        }
+        RunConfig(**{"data": "gs://bucket/images.zip", "budgets": (10, 100), **settings}),
+        pipeline_name="keras-ae-test",
+        pipeline_root="gs://bucket/root",
+        data_fingerprint="0123",
+        push_destination="gs://bucket/serving",
+        checkpoints="gs://bucket/checkpoints",
+        in_service=in_service,
+        command=command,
+        check_command=check_command,
     )
 
 
@@ -117,7 +117,8 @@ def test_the_comparison_takes_every_model_under_its_key():
 
 def test_the_report_waits_for_all_that_it_tells_of():
     mlflow = {"uri": "http://127.0.0.1:5000", "experiment": "ours"}
-    several = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", mlflow=mlflow)
+    tracked = {f"mlflow_{name}": value for name, value in mlflow.items()}
+    several = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", **tracked)
     node = several["Report"]
     assert set(node.upstream_nodes) == {
         "ImageExampleGen", "SchemaGen", "Transform", "BudgetComparison", "Evaluator",
@@ -136,7 +137,7 @@ def test_the_report_waits_for_all_that_it_tells_of():
 
 
 def test_a_baseline_is_not_compared_with_itself():
-    with pytest.raises(ConfigurationError, match="baseline cannot be compared with itself"):
+    with pytest.raises(ConfigurationError, match="needs another --preset than baseline"):
         nodes(preset="baseline", with_baseline=True)
 
 

@@ -43,7 +43,7 @@ def test_defaults_are_those_of_the_documentation():
         (["--budgets", "100,10"], "budgets must be increasing positive integers .* got '100,10'"),
         (["--budgets", "ten"], "got 'ten'"),
         (["--preset", "vgg"], "preset must be one of baseline, small, medium, large; got 'vgg'"),
-        (["--channels", "2"], "invalid choice: 2"),
+        (["--channels", "2"], r"expected 1 \(grey\) or 3 \(RGB\) channels; got '2'"),
         (["--seed", "-1"], "expected a whole number from 0"),
         (["--seeds", "0"], "expected a whole number from 1 to 1000; got '0'"),
         (["--with-baseline", "--preset", "baseline"], "needs another --preset than baseline"),

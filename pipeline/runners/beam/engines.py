@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_ae.errors import ConfigurationError
+from pipeline.runners.flags import checked
+from pipeline.runtime.run_config import number
 
 DIRECT, DATAFLOW, DASK = "direct", "dataflow", "dask"
 RUNNERS = {
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=_workers,
+        type=checked(number(int, 1, 1000)),
         default=1,
         metavar="N",
         help="processes (direct), parallel parts (flink, spark) or machines to begin with "
@@ -235,12 +237,6 @@ def _import_client() -> None:
             f"the engine dataflow is not installed ({error}): install apache-beam[gcp], of which "
             "google-cloud-dataflow-client is missing"
         ) from error
-
-
-def _workers(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000; got {text!r}")
-    return int(text)
 
 
 _JOB_SERVERS = {"flink": ("flink_master", "["), "spark": ("spark_master_url", "local")}

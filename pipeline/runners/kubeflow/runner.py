@@ -1,6 +1,7 @@
 """The pipeline on Kubeflow Pipelines: the YAML of it, and what of that is left to each run."""
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 from keras_ae import durable
 from keras_ae.errors import StorageError
-from pipeline.runners import flags
 from pipeline.runners.beam import engines
 from pipeline.runners.kubeflow import cluster
 from pipeline.runtime import console
@@ -103,10 +103,15 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
 
     from pipeline.definition import create_pipeline
 
-    told = {**flags.settings(arguments), "data": arguments.data}
-    for name in runtime_parameters(arguments):
-        told[name] = RuntimeParameter(name=name, ptype=int if name == "seed" else str)
+    given: dict[str, Any] = {
+        name: RuntimeParameter(name=name, ptype=int if name == "seed" else str)
+        for name in runtime_parameters(arguments)
+    }
     pipeline = create_pipeline(
+        dataclasses.replace(
+            arguments.config, **{n: v for n, v in given.items() if n != "data_fingerprint"}
+        ),
+        data_fingerprint=given["data_fingerprint"],
         pipeline_name=arguments.name,
         pipeline_root=arguments.pipeline_root,
         push_destination=arguments.push_dir,
@@ -117,7 +122,6 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         beam_pipeline_args=engines.beam_arguments(
             arguments.beam_runner, arguments.workers, arguments.passed, here=False
         ),
-        **told,
     )
     common = cluster.resources(arguments.cpu, arguments.memory)
     training = cluster.resources(

@@ -1,6 +1,7 @@
 """The pipeline on LocalDagRunner: places, terminal, and what is told at the end."""
 
 import argparse
+import dataclasses
 import errno
 import functools
 import gc
@@ -19,12 +20,13 @@ from keras_ae import imports
 from keras_ae.datasets.sources import base, storage
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError
-from pipeline.runners import flags
 from pipeline.runners.beam import engines
 from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
 from pipeline.runtime import console
 
+SETTINGS = "config.yaml"
+"""In the root, for `--config`: what repeats the run."""
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 # What is in service may have changed since a push was cached, and a report is of its run.
 _ALWAYS_RUN = ("ServingCheck", "Report", "Pusher")
@@ -55,6 +57,7 @@ def _run_and_log(arguments: argparse.Namespace, alone: bool) -> None:
     logs = arguments.root / "logs"
     for place in (logs, arguments.push_dir):
         check_reachable(place)
+    (arguments.root / SETTINGS).write_text(arguments.settings)
     log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     console.say(
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
@@ -110,16 +113,15 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     fingerprint = open_source(arguments.data).fingerprint()
     same = {"command": arguments.command, "data": fingerprint}
     pipeline = create_pipeline(
+        dataclasses.replace(arguments.config, data=_resolved(arguments.data)),
         pipeline_name=lineage,
         pipeline_root=str(arguments.root / "artifacts" / lineage),
-        data=_resolved(arguments.data),
         data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
         in_service=recovery.began(arguments.root, same, _in_service(arguments.push_dir, lineage)),
         check_command=arguments.check_command,
         command=arguments.command,
-        **flags.settings(arguments),
         metadata_connection_config=connection,
         beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
     )

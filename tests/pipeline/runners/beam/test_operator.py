@@ -10,6 +10,7 @@ from tfx.orchestration.portable import launcher
 from pipeline.definition import create_pipeline
 from pipeline.runners.beam import engines, operator
 from pipeline.runtime.fingerprint import ROOT
+from pipeline.runtime.run_config import RunConfig
 
 BEAM_NODES = {"ImageExampleGen", "StatisticsGen", "Transform", "BudgetComparison", "Evaluator"}
 
@@ -18,13 +19,12 @@ BEAM_NODES = {"ImageExampleGen", "StatisticsGen", "Transform", "BudgetComparison
 def specs() -> dict:
     """The executor specs of the compiled pipeline's nodes, which are in their cache keys."""
     pipeline = create_pipeline(
+        RunConfig(budgets=(1,)),
         pipeline_name="p",
         pipeline_root="/root",
-        data="sample",
         data_fingerprint="f",
         push_destination="/push",
         checkpoints="/checkpoints",
-        budgets=(1,),
         beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
     )
     compiled = compiler.Compiler().compile(pipeline)

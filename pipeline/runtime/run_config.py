@@ -1,0 +1,206 @@
+"""All that a run is asked for, in one place: the flags of both runners are made from it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from keras_ae import budgets, presets
+from keras_ae.datasets.sources import base
+from keras_ae.errors import ConfigurationError
+from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
+from keras_ae.tuning.search_space import SearchSpace
+from pipeline.runtime import memory
+
+
+class Flag(NamedTuple):
+    """How a setting is given on the command line.
+
+    Attributes:
+        help: what it means.
+        read: reads its text; raises ConfigurationError.
+        metavar: what stands for its value in the help.
+    """
+
+    help: str
+    read: Callable[[str], Any] = str
+    metavar: str | None = None
+
+
+def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
+    """Makes a reader of an `int` or a `float` from `low` to `high`."""
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            name = "a whole number" if kind is int else "a number"
+            raise ConfigurationError(f"expected {name} from {low} to {high}; got {text!r}")
+        return value
+
+    return read
+
+
+def _preset(text: str) -> str:
+    return presets.get(text).name
+
+
+def _channels(text: str) -> int:
+    if text not in ("1", "3"):
+        raise ConfigurationError(f"expected 1 (grey) or 3 (RGB) channels; got {text!r}")
+    return int(text)
+
+
+def _tile(text: str) -> int:
+    return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
+
+
+def _plain_uri(text: str) -> str:
+    # It is shown in the report.
+    if "@" in urlsplit(text).netloc:
+        raise ConfigurationError(
+            "give user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not "
+            "in the address"
+        )
+    return text
+
+
+def _setting(default: Any, help: str, *details: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"flag": Flag(help, *details)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What is trained on what, how it is compared, and what a push takes.
+
+    Each setting is described by the help of its flag. In a pipeline that Kubeflow runs, `data`,
+    `preset` and `seed` may be runtime parameters.
+
+    Raises:
+        ConfigurationError: for settings that do not go together.
+    """
+
+    data: str = _setting(
+        base.SAMPLE,
+        "a folder (searched recursively), a .zip or .tar of images, tfds:NAME[:VERSION], or "
+        "'sample' for the photographs inside scikit-image and scikit-learn",
+    )
+    budgets: tuple[int, ...] = _setting(
+        budgets.DEFAULT, "increasing numbers of epochs", budgets.parse
+    )
+    preset: str = _setting(presets.DEFAULT, f"the model: {', '.join(presets.PRESETS)}", _preset)
+    channels: int = _setting(3, "1 for grey, 3 for RGB", _channels, "{1,3}")
+    seed: int = _setting(0, "of weights, crops and order", number(int, 0, 2**31))
+    seeds: int = _setting(
+        1,
+        "ladders that are trained: with --seed, the number after it and so on",
+        number(int, 1, 1000),
+        "N",
+    )
+    with_baseline: bool = _setting(
+        False,
+        f"train and compare the preset {presets.BASELINE} as well, with the first seed",
+    )
+    batch_size: int = _setting(32, "batch size (maximum)", number(int, 1, 2**16))
+    tile: int = _setting(
+        SERVING_TILE,
+        "larger images are served in overlapping tiles of this side, in bounded memory",
+        _tile,
+        "PIXELS",
+    )
+    tune: int = _setting(
+        0,
+        "trials of a search for a better width, depth, learning rate and batch size, before "
+        "the ladder",
+        number(int, 0, 10_000),
+        "N",
+    )
+    tune_epochs: int = _setting(10, "epochs of each trial", number(int, 1, 2**31))
+    tune_parameters: int = _setting(
+        0,
+        "most trainable parameters of a trial's model, 0 for as many as the preset has",
+        number(int, 0, 2**31),
+    )
+    memory_limit: float | None = _setting(
+        None,
+        "decoded training images that need more are decoded anew in each epoch; half of "
+        "this machine's memory unless given",
+        number(float, 0, 10**6),
+        "GB",
+    )
+    tolerance: float = _setting(
+        0.1,
+        "dB of mean val PSNR that count as equal when a budget is chosen",
+        number(float, 0, 100),
+    )
+    min_gain: float = _setting(
+        0.0,
+        "dB by which mean test PSNR must exceed that of the linear floor for a push; at 0 any "
+        "gain over the best linear autoencoder of the same size will do",
+        number(float, -100, 100),
+        "DB",
+    )
+    max_drop: float = _setting(
+        0.1,
+        "dB of mean test PSNR that a pushed model may lose against the model in service; by "
+        "default what counts as equal between budgets",
+        number(float, 0, 100),
+        "DB",
+    )
+    max_slice_drop: float = _setting(
+        0.5,
+        "the same for each slice of at least 8 test images (a label, a folder, a quarter by "
+        "size, brightness or detail); by default more than --max-drop, for a mean over few images "
+        "is less certain",
+        number(float, 0, 100),
+        "DB",
+    )
+    max_bad_share: float = _setting(
+        0.1, "share of unreadable images above which the run stops", number(float, 0, 1)
+    )
+    mlflow_uri: str | None = _setting(
+        None,
+        "address of an MLflow server to log the run to, such as http://127.0.0.1:5000",
+        _plain_uri,
+        "URI",
+    )
+    mlflow_experiment: str = _setting("keras-ae", "experiment that it joins", str, "NAME")
+
+    def __post_init__(self) -> None:
+        if not self.tune:
+            for name in ("tune_epochs", "tune_parameters"):
+                if getattr(self, name) != getattr(RunConfig, name):
+                    raise ConfigurationError(f"--{name.replace('_', '-')} needs --tune")
+        else:
+            _ = self.search_space
+        if self.with_baseline and self.preset == presets.BASELINE:
+            raise ConfigurationError(
+                f"--with-baseline needs another --preset than {presets.BASELINE}"
+            )
+        if self.mlflow_uri is None and self.mlflow_experiment != RunConfig.mlflow_experiment:
+            raise ConfigurationError("--mlflow-experiment needs --mlflow-uri")
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """What `tune` searches."""
+        preset = presets.get(self.preset)
+        return SearchSpace(preset, self.batch_size, self.tune_parameters, self.channels)
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """Of decoded training images, or None for half of the memory of the machine that trains."""
+        return None if self.memory_limit is None else int(self.memory_limit * memory.GB)
+
+    @property
+    def mlflow(self) -> Mapping[str, str] | None:
+        """`uri` of a tracking server and name of the `experiment`, or None."""
+        if self.mlflow_uri is None:
+            return None
+        return {"uri": self.mlflow_uri, "experiment": self.mlflow_experiment}
+
+
+def flags() -> dict[str, tuple[Any, Flag]]:
+    """The default and the flag of each setting, by its name."""
+    return {f.name: (f.default, f.metadata["flag"]) for f in dataclasses.fields(RunConfig)}
