@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from keras_ae import imports
+from keras_ae import durable, imports
 from keras_ae.datasets.sources import base, storage
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError
@@ -57,7 +57,6 @@ def _run_and_log(arguments: argparse.Namespace, alone: bool) -> None:
     logs = arguments.root / "logs"
     for place in (logs, arguments.push_dir):
         check_reachable(place)
-    (arguments.root / SETTINGS).write_text(arguments.settings)
     log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     console.say(
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
@@ -103,6 +102,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     # A collection goes through all objects: half a second for those of the libraries, which stay.
     gc.freeze()
 
+    durable.write(arguments.root / SETTINGS, arguments.settings.encode())
     lineage = _lineage(arguments)
     connection = sqlite_metadata_connection_config(str(arguments.root / metadata.NAME))
     checksums = Checksums(arguments.root / metadata.KEPT)
