@@ -1,6 +1,7 @@
 """What packages hand on to users, and that the project itself does without."""
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_a_saved_model_is_loaded_whatever_is_imported_first(tmp_path):
     assert run(load, path) == "ConvAutoencoder"
 
 
+@functools.cache
 def names_in(path: Path) -> set[str]:
     """What a module defines at its top level, without what it imports."""
     found: set[str] = set()
