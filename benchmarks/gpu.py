@@ -53,7 +53,7 @@ def main() -> None:
         f"{ladder.placement}\n{machine()}\n",
         flush=True,
     )
-    climb(ladder, arguments.budgets, images, floor)
+    train_and_report(ladder, arguments.budgets, images, floor)
     speed = ladder.train(ladder.epoch + arguments.epochs).tiles_per_second
     others = {"Keras fit": keras_fit(arguments, tiles), **in_pytorch(arguments, tiles)}
     print(f"\n{'':<18} {'images/s':>10} {'keras-ae is':>12}\n{'keras-ae':<18} {speed:>10,.0f}")
@@ -63,7 +63,7 @@ def main() -> None:
     shares(ladder, speed)
 
 
-def climb(ladder: Ladder, ladder_budgets: tuple[int, ...], images: dict, floor) -> None:
+def train_and_report(ladder: Ladder, ladder_budgets: tuple[int, ...], images: dict, floor) -> None:
     """Trains up the ladder and prints what comes of it."""
     lowest = floor_psnr(floor, images)
     print(

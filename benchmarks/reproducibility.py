@@ -68,13 +68,13 @@ def compare(preset: str, budgets: Sequence[int]) -> bool:
     for backend in BACKENDS:
         rows: dict[str, dict[str, Any]] = {}
         for name, stops in ((STRAIGHT, top), (AGAIN, top), (STAGES, budgets)):
-            rows[name] = climb(preset, stops, backend)
+            rows[name] = train_to(preset, stops, backend)
             _print(backend, name, rows)
         for name in (AGAIN, STAGES):
             if rows[name]["digest"] != rows[STRAIGHT]["digest"]:
                 complaints.append(f"{backend}: {name} gives other bits")
         for name, (environment, cores) in OTHERS.items():
-            rows[name] = climb(preset, top, backend, environment, cores)
+            rows[name] = train_to(preset, top, backend, environment, cores)
             _print(backend, name, rows)
         machine, first_test[backend] = rows[STRAIGHT]["machine"], rows[STRAIGHT]["test"]
         for name in OTHERS:
@@ -113,7 +113,7 @@ def reference(preset: str, budgets: Sequence[int]) -> dict[str, float]:
     }
 
 
-def climb(
+def train_to(
     preset: str,
     stops: Sequence[int],
     backend: str,

@@ -35,5 +35,5 @@ __getattr__ = lazily(
 )
 
 if sys.modules.get("keras"):
-    # So that `keras.saving.load_model` knows the classes in a saved model.
+    # So that its `load_model` knows the classes; who imports Keras later imports keras_ae.models.
     import_module("keras_ae.models")

@@ -52,6 +52,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     same = argparse.Namespace(**{**vars(arguments), "wait": False})
     defaults = parser.parse_args([])
     arguments.settings = flags.as_yaml(defaults, same)
+    if passed:
+        arguments.settings = f"# To be given as well:{engines.rest(passed)}\n{arguments.settings}"
     arguments.command = flags.command(PROGRAM, defaults, same) + engines.rest(passed)
     arguments.beam_options = passed
     arguments.root = arguments.root.expanduser().absolute()

@@ -176,7 +176,5 @@ class TrainState:
             variable.assign(arrays[name])
         self.epoch, self.seconds = int(arrays["epoch"]), float(arrays["seconds"])
         self.position = Position(int(arrays["batches"]), float(arrays["total"]))
-        self.micro_batch_size, self.losses = (
-            int(arrays["micro_batch_size"]),
-            arrays["losses"].tolist(),
-        )
+        self.micro_batch_size = int(arrays["micro_batch_size"])
+        self.losses = arrays["losses"].tolist()

@@ -48,6 +48,8 @@ def parse(parser: argparse.ArgumentParser, words: Iterable[str]) -> argparse.Nam
     first, _ = _only_config().parse_known_args(words)
     try:
         arguments = parser.parse_args([*_from_file(parser, first.config, words), *words])
+        if arguments.config != first.config:
+            raise ConfigurationError(f"{CONFIG} needs its whole name and a file")
         names = run_config.flags()
         arguments.config = RunConfig(**{name: getattr(arguments, name) for name in names})
     except ConfigurationError as error:
@@ -68,7 +70,7 @@ def command(program: str, defaults: argparse.Namespace, arguments: argparse.Name
 
 def as_yaml(defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
     """The file that gives these arguments to `--config`: all settings of `RunConfig`, and of the
-    others those that are no defaults."""
+    others those that are no defaults; not what follows a bare `--`."""
     import yaml
 
     settings = {
@@ -116,7 +118,8 @@ def _chosen(defaults: argparse.Namespace, arguments: argparse.Namespace) -> dict
 
 def _only_config() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(CONFIG)
+    # Where the file is missing the real parser says so.
+    parser.add_argument(CONFIG, nargs="?")
     return parser
 
 

@@ -41,7 +41,9 @@ def source_fingerprint(module: str) -> str:
 
 
 def _is_data(path: Path) -> bool:
-    return path.is_file() and path.suffix != ".py" and path.name != "Dockerfile"
+    # Types for users change nothing that runs.
+    other = path.suffix in (".py", ".pyi") or path.name in ("Dockerfile", "py.typed")
+    return path.is_file() and not other
 
 
 def _closure(module: str) -> set[Path]:

@@ -75,8 +75,9 @@ def _setting(default: Any, help: str, *details: Any) -> Any:
 class RunConfig:
     """What is trained on what, how it is compared, and what a push takes.
 
-    Each setting is described by the help of its flag. In a pipeline that Kubeflow runs, `data`,
-    `preset` and `seed` may be runtime parameters.
+    Each setting is described by the help of its flag. In a pipeline that Kubeflow runs, `data`
+    may be a runtime parameter, `preset` if nothing is tuned and no baseline compared, and `seed` if
+    it is the only one and nothing is tuned.
 
     Raises:
         ConfigurationError: for settings that do not go together.

@@ -195,7 +195,7 @@ def test_a_model_that_is_not_good_enough_is_not_pushed_and_the_run_says_why(join
     (why,) = re.findall("^not pushed: the model is not blessed: (.*)", joined.out, re.MULTILINE)
     assert re.search(r"[+-]\d\.\d+ dB from the linear floor and must lie more than 9 dB above", why)
     assert re.search(r"changed by -\d.* against the model in service", why)
-    assert "pushed: " not in joined.out
+    assert "\npushed: " not in joined.out
     assert len(versions(place)) == 1
 
 

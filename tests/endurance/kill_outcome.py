@@ -41,7 +41,7 @@ def strays(root: Path, temporary: Path) -> list[str]:
     """
     found = [path for path in temporary.rglob("*") if path.is_file()]
     usual = {"artifacts", "checksums", "logs", "serving", "lock", "metadata.sqlite"}
-    usual |= {"config.yaml", "comparison.json", "images.jsonl", "report.html"}
+    usual |= {"run.yaml", "comparison.json", "images.jsonl", "report.html"}
     found += [path for path in root.iterdir() if path.name not in usual]
     found += [path for path in root.glob("serving/*/*") if not path.name.isdigit()]
     published = _published(root)

@@ -61,7 +61,7 @@ def score(
         layout: what `models` holds.
         floors: the linear floors.
         channels: 1 or 3.
-        images_file: gets a line of JSON for each image, see `lines.Lines`.
+        images_file: gets a line of JSON for each image, see `Lines`.
         parts: folder, or its URI, that all workers of the pipeline can write; it is removed.
 
     Returns:

@@ -60,7 +60,7 @@ def _take(file: TextIO, root: Path, wait: bool) -> bool:
         who = file.read().strip() or "another process"
         if not wait:
             raise BusyError(
-                f"{root} is in use by {who}; --wait waits until it ends, another --root runs beside"
+                f"{root} is in use by {who}; use --wait to wait for it, or a different --root"
             ) from error
         console.say(f"waiting for {who}, which uses {root}")
         fcntl.flock(file, fcntl.LOCK_EX)

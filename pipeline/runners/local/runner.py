@@ -25,8 +25,8 @@ from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
 from pipeline.runtime import console
 
-SETTINGS = "config.yaml"
-"""In the root, for `--config`: what repeats the run."""
+SETTINGS = "run.yaml"
+"""In the root, for `--config`: what repeats the last run that ended."""
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 # What is in service may have changed since a push was cached, and a report is of its run.
 _ALWAYS_RUN = ("ServingCheck", "Report", "Pusher")
@@ -63,7 +63,7 @@ def _run_and_log(arguments: argparse.Namespace, alone: bool) -> None:
         f"budgets {', '.join(map(str, arguments.budgets))} epochs"
         + (f", tuned by {arguments.tune} trials" if arguments.tune else "")
         + (f", {arguments.seeds} seeds" if arguments.seeds > 1 else "")
-        + (", the baseline beside" if arguments.with_baseline else "")
+        + (", and the baseline" if arguments.with_baseline else "")
     )
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
@@ -102,7 +102,6 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     # A collection goes through all objects: half a second for those of the libraries, which stay.
     gc.freeze()
 
-    durable.write(arguments.root / SETTINGS, arguments.settings.encode())
     lineage = _lineage(arguments)
     connection = sqlite_metadata_connection_config(str(arguments.root / metadata.NAME))
     checksums = Checksums(arguments.root / metadata.KEPT)
@@ -152,6 +151,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
             caching.record(connection, lineage, checksums)
             metadata.keep(arguments.root)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
+    durable.write(arguments.root / SETTINGS, arguments.settings.encode())
     summary.tell(arguments, connection, lineage, watch.cached)
     recovery.ended(arguments.root)
 

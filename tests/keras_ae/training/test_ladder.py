@@ -78,14 +78,14 @@ def make_ladder(images, preset=TINY) -> Ladder:
 
 @pytest.fixture(scope="module")
 def compiled(images) -> tuple[Ladder, dict[str, np.ndarray]]:
-    """A ladder, whose steps are compiled once, and its state at the foot."""
+    """A ladder, whose steps are compiled once, and its initial state."""
     ladder = make_ladder(images)
     return ladder, ladder.arrays()
 
 
 @pytest.fixture
 def ladder(compiled) -> Ladder:
-    """At its foot."""
+    """In its initial state."""
     ladder, start = compiled
     ladder.assign(start)
     return ladder
@@ -239,7 +239,7 @@ def tiny_ladder(images, kind=ConvAutoencoder) -> Ladder:
 
 @pytest.fixture(scope="module")
 def plenty(images) -> tuple[Ladder, dict[str, np.ndarray], list[float]]:
-    """A ladder, its state at the foot, and the losses where the memory does."""
+    """A ladder, its initial state, and the losses where the memory does."""
     ladder = tiny_ladder(images)
     assert ladder.tiles.batch_sizes == [9, 9]
     start = ladder.arrays()

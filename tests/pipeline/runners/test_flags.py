@@ -88,6 +88,18 @@ def test_a_wrong_file_is_told_in_one_line(tmp_path, text, message, capsys):
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("words", [["--conf", "FILE"], ["--config"]])
+def test_a_file_is_never_left_out_silently(words, file, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments([str(file) if word == "FILE" else word for word in words])
+    assert "--config" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_options_of_beam_are_told_in_what_a_run_writes():
+    arguments = parse_arguments(["--beam-runner", "flink", "--", "--flink_master=host:8081"])
+    assert arguments.settings.startswith("# To be given as well: -- --flink_master=host:8081\n")
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--config", str(tmp_path / "none.yaml")])

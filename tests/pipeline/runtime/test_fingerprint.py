@@ -23,6 +23,7 @@ def copy(tmp_path, monkeypatch):
         ("pipeline.trainer", "keras_ae/models/layers.py", True),
         ("pipeline.trainer", "keras_ae/training/backends/tensorflow.py", True),
         ("pipeline.trainer", "keras_ae/report/page.py", False),
+        ("pipeline.trainer", "keras_ae/__init__.pyi", False),
         ("pipeline.trainer", "pipeline/evaluation.py", False),
         ("pipeline.trainer", "keras_ae/tuning/search_space.py", True),
         ("pipeline.trainer", "keras_ae/tuning/tuner.py", False),

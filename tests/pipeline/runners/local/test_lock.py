@@ -51,7 +51,7 @@ def test_the_second_in_a_root_is_told_who_holds_it(tmp_path):
             pass
         said = (
             rf"{tmp_path} is in use by process {process.pid} on \S+ since 2\S+ \S+: python "
-            r"run_local\.py --seed 7; --wait waits until it ends, another --root runs beside"
+            r"run_local\.py --seed 7; use --wait to wait for it, or a different --root"
         )
         assert re.fullmatch(said, str(caught.value))
     with lock.held(tmp_path, "") as alone:
