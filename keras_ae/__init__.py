@@ -3,7 +3,7 @@
 >>> import numpy as np
 >>> from keras_ae import ConvAutoencoder
 >>> model = ConvAutoencoder("small")
->>> model.encode(np.zeros((1, 64, 96, 3), "float32")).shape
+>>> tuple(model.encode(np.zeros((1, 64, 96, 3), "float32")).shape)
 (1, 8, 12, 8)
 """
 

@@ -51,7 +51,7 @@ def test_a_run_prints_its_own_lines_only(first, finished):
         "chosen: ",
         "report: ",
         "blessed: its mean test PSNR is +",
-        "pushed: ",
+        "\npushed: ",
         "serve: python -m serving.server",
         "done in",
     ):
@@ -229,7 +229,7 @@ def tuned(changed, place, start) -> Run:
 
 def test_grey_images_under_the_same_root_meet_no_unrelated_model(tuned):
     assert "ModelInService" not in tuned.nodes
-    assert "pushed: " in tuned.out
+    assert "\npushed: " in tuned.out
 
 
 def test_images_above_the_memory_limit_are_streamed_and_the_run_says_so(first, tuned, place):
