@@ -111,7 +111,7 @@ def test_a_second_run_in_a_root_says_who_is_there_and_leaves_it_alone(tmp_path, 
         assert [path.name for path in root.iterdir()] == ["lock"]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {root} is in use by process {os.getpid()} on ")
-    assert ": python pipeline/run_local.py --seed 7; --wait waits until it ends" in line
+    assert ": python pipeline/run_local.py --seed 7; use --wait to wait for it" in line
 
 
 def test_an_engine_that_is_not_here_is_told_before_anything_starts(tmp_path, capsys):

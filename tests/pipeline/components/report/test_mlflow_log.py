@@ -87,7 +87,7 @@ def test_a_server_that_does_not_answer_costs_seconds_and_a_line(listens, reporte
     assert time.monotonic() - began < 20
     assert run_id == ""
     assert failure == (
-        f"nothing was logged to MLflow at {address}: no server answers there; start it or mend "
+        f"nothing was logged to MLflow at {address}: no server answers there; start it or fix "
         "the address, then run again"
     )
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "1"
