@@ -12,7 +12,7 @@ BASELINE = "baseline"
 STRIDE = 8
 LATENT_CHANNELS = 8
 TRAIN_TILE = 64
-"""Side of a training tile in pixels, unless told otherwise."""
+"""Side of a training tile in pixels, by default."""
 ARCHITECTURES = ("plain", "linear-residual")
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from keras_ae.errors import ConfigurationError
 
 SERVING_TILE = 1024
-"""Most pixels of a side that go through the model at once, unless told otherwise."""
+"""Most pixels of a side that go through the model at once, by default."""
 ALIGNMENT = 16
 """Pixels that a position of MS-SSIM's coarsest scale stands for, along each side."""
 

@@ -107,11 +107,10 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         name: RuntimeParameter(name=name, ptype=int if name == "seed" else str)
         for name in runtime_parameters(arguments)
     }
+    fingerprint = given.pop("data_fingerprint")
     pipeline = create_pipeline(
-        dataclasses.replace(
-            arguments.config, **{n: v for n, v in given.items() if n != "data_fingerprint"}
-        ),
-        data_fingerprint=given["data_fingerprint"],
+        dataclasses.replace(arguments.config, **given),
+        data_fingerprint=fingerprint,
         pipeline_name=arguments.name,
         pipeline_root=arguments.pipeline_root,
         push_destination=arguments.push_dir,

@@ -1,4 +1,4 @@
-"""The pipeline on LocalDagRunner: places, terminal, and what is told at the end."""
+"""The pipeline on LocalDagRunner: folders, terminal, and errors in one line."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a run left in ML Metadata, and what of it is told at the end."""
+"""The artifacts of a run, from ML Metadata, and the summary that is printed at its end."""
 
 import argparse
 import json
@@ -56,7 +56,7 @@ def folder(artifact: mlmd.Artifact) -> Path:
 def tell(
     arguments: argparse.Namespace, connection: Any, lineage: str, cached: Mapping[str, bool]
 ) -> None:
-    """Prints what came of a run, and copies the report to the root.
+    """Prints the summary of a run, and copies the report to the root.
 
     Args:
         arguments: of the run.
