@@ -37,12 +37,15 @@ def find(base_path: Path) -> dict[int, Path]:
     """Version -> folder, for the folders under `base_path` whose names are whole numbers.
 
     Raises:
-        OSError: if `base_path` cannot be listed.
+        OSError: if `base_path` cannot be listed, or went away meanwhile.
     """
     found: dict[int, Path] = {}
     for path in sorted(base_path.iterdir()):
         if _NUMBER.fullmatch(path.name) and int(path.name) <= _MAX_VERSION and path.is_dir():
             found.setdefault(int(path.name), path)
+    # A base path that was moved away after it was listed has no folders in it either, and would
+    # unload every version.
+    base_path.stat()
     return found
 
 

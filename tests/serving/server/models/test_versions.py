@@ -4,6 +4,7 @@ import gc
 import shutil
 import threading
 import weakref
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -199,6 +200,20 @@ def test_a_base_path_that_vanishes_changes_nothing(serving, publish):
     away.rename(publish.base)
     publish(2)
     client.wait_for({1: END, 2: AVAILABLE})
+
+
+def test_a_base_path_that_vanishes_while_it_is_listed_is_not_an_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    is_dir = Path.is_dir
+
+    def moved_first(path):
+        if path.parent.exists():
+            path.parent.rename(tmp_path / "away")
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", moved_first)
+    with pytest.raises(FileNotFoundError):
+        versions.find(tmp_path / "m")
 
 
 def count_polls(client):
