@@ -225,8 +225,9 @@ def _run(place: Path) -> dict[str, Scores]:
         return beam.Pipeline(options=PipelineOptions(beam_arguments(DIRECT, 1, [])))
 
     models = {"model": [_models(place)]}
-    file = place / "images.jsonl"
-    return score(make_pipeline, _patterns(place), models, LAYOUT, _floors(place), CHANNELS, file)
+    file, parts = place / "images.jsonl", str(place / "parts")
+    floors = _floors(place)
+    return score(make_pipeline, _patterns(place), models, LAYOUT, floors, CHANNELS, file, parts)
 
 
 def _floors(place: Path) -> Floors:

@@ -8,6 +8,7 @@ from PIL import Image
 from keras_ae.contract import SPLITS
 from keras_ae.datasets.images import normalize
 from keras_ae.datasets.sources import base
+from keras_ae.datasets.sources.open import open_source
 
 HELD_OUT = 0.1
 
@@ -22,7 +23,6 @@ def load(data: str, limit: int | None = None) -> dict[str, list[np.ndarray]]:
     """
     if data == base.SAMPLE:
         from keras_ae.datasets.sources import sample_photos as sample
-        from keras_ae.datasets.sources.open import open_source
 
         return {
             split: [np.asarray(Image.open(sample.path_of(name)).convert("RGB")) for name in names]
