@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from benchmarks.data import load
 from benchmarks.servers import local_server
-from benchmarks.serving import untrained
+from benchmarks.serving import export_untrained
 from keras_ae import contract as c
 from keras_ae import presets
 from serving.wire.protos import predict_pb2, prediction_service_pb2_grpc
@@ -378,7 +378,7 @@ def main() -> None:
     arguments = parser.parse_args()
     photograph = Image.fromarray(load("sample")["test"][0])
     with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or untrained(presets.DEFAULT, Path(folder) / "model")
+        model = arguments.model or export_untrained(presets.DEFAULT, Path(folder) / "model")
         # Loading is retried for minutes otherwise, while the version is not given up.
         with local_server(model, ["--max_num_load_retries=0"]) as server:
             storm = Storm(server.target, server.url, server.pid, photograph)
