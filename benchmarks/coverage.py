@@ -1,4 +1,4 @@
-"""How often an interval holds the truth: `python -m benchmarks.coverage`."""
+"""How often confidence intervals contain the true value: `python -m benchmarks.coverage`."""
 
 import math
 from collections.abc import Iterator
@@ -11,39 +11,39 @@ from keras_ae.scores import MODEL, Layout, Sums, table
 
 TABLES = 1000
 IMAGES = (10, 50, 1000)
-KINDS = ("normal", "skewed")
-_TOGETHER = 100
+DISTRIBUTIONS = ("normal", "skewed")
+_TABLES_PER_BATCH = 100
 
 
-def draw(kind: str, images: int, tables: int = TABLES) -> tuple[np.ndarray, float]:
-    """Gains of images in dB, [images, tables], and the mean that they were drawn from.
+def draw_gains(distribution: str, images: int, tables: int) -> tuple[np.ndarray, float]:
+    """Draws gains of images in dB, float64 [images, tables], and returns them with their true mean.
 
     Args:
-        kind: "normal", or "skewed": lognormal, where a few images gain most.
-        images: of a table.
-        tables: how many.
+        distribution: "normal", or "skewed": lognormal, where a few images gain most.
+        images: number of images of a table.
+        tables: number of tables.
     """
     rng = np.random.default_rng(images)
-    if kind == "normal":
+    if distribution == "normal":
         return rng.normal(0.1, 0.2, (images, tables)), 0.1
     return rng.lognormal(-2.5, 0.7, (images, tables)), float(np.exp(-2.5 + 0.7**2 / 2))
 
 
-def of_images(kind: str, images: int, tables: int = TABLES) -> float:
-    """The share of score tables whose interval of a budget's mean gain holds the truth.
+def coverage_over_images(distribution: str, images: int, tables: int = TABLES) -> float:
+    """The share of score tables in which the interval of a budget's mean gain contains the truth.
 
-    Each table has its own two budgets of the same images; `compare` gets its intervals likewise.
+    Each table has two budgets of its own on the same images; `compare` computes its intervals in
+    the same way.
     """
-    gains, truth = draw(kind, images, tables)
-    held = 0
-    for begin in range(0, tables, _TOGETHER):
-        some = gains[:, begin : begin + _TOGETHER]
-        split = _split(some)
+    gains, truth = draw_gains(distribution, images, tables)
+    covered = 0
+    for start in range(0, tables, _TABLES_PER_BATCH):
+        split = _split(gains[:, start : start + _TABLES_PER_BATCH])
         for first in split.layout.budgets[::2]:
             gain = split.difference(MODEL, first, first + 1)["psnr"]
             low, high = gain["interval"] or (math.nan, math.nan)
-            held += low <= truth <= high
-    return held / tables
+            covered += low <= truth <= high
+    return covered / tables
 
 
 def _split(gains: np.ndarray) -> Split:
@@ -62,38 +62,45 @@ def _split(gains: np.ndarray) -> Split:
     return Split(sums, rows, layout)
 
 
-def of_seeds(between: float, images: int = 100, seeds: int = 3, tables: int = 300) -> list[float]:
-    """The shares of intervals, over images alone and over images and seeds, that hold the truth.
+def coverage_over_seeds(
+    seed_deviation: float, images: int = 100, seeds: int = 3, tables: int = 300
+) -> tuple[float, float]:
+    """The shares of intervals, over images alone and over images and seeds, that contain the truth.
 
     Args:
-        between: standard deviation of a seed's mean, dB; that of images is 2, that of what is left
-            of each score 0.1.
-        images: of a table.
-        seeds: of a table.
-        tables: how many.
+        seed_deviation: standard deviation of a seed's mean in dB; that of images is 2, that of the
+            residual of each score 0.1.
+        images: number of images of a table.
+        seeds: number of seeds of a table.
+        tables: number of tables.
     """
     rng = np.random.default_rng(seeds)
-    held = np.zeros(2)
+    covered = np.zeros(2)
     for _ in range(tables):
-        scores = 30 + rng.normal(0, 2, (images, 1)) + rng.normal(0, between, (1, seeds))
+        scores = 30 + rng.normal(0, 2, (images, 1)) + rng.normal(0, seed_deviation, (1, seeds))
         parts = components(scores + rng.normal(0, 0.1, (images, seeds)))
         if parts is not None:
             for i, interval in enumerate((parts.over_images, parts.over_both)):
-                held[i] += interval is not None and interval[0] <= 30 <= interval[1]
-    return list(held / tables)
+                covered[i] += interval is not None and interval[0] <= 30 <= interval[1]
+    over_images, over_both = covered / tables
+    return over_images, over_both
 
 
 def lines() -> Iterator[str]:
-    """The table, line by line."""
-    yield f"{'gains':<8} {'images':>6} {'held':>7}   of {TABLES} tables, for 95 % intervals"
-    for kind in KINDS:
+    """The lines of both tables."""
+    yield f"{'gains':<8} {'images':>6} {'coverage':>9}   of 95 % intervals, {TABLES} tables"
+    for distribution in DISTRIBUTIONS:
         for images in IMAGES:
-            yield f"{kind:<8} {images:>6} {of_images(kind, images):>7.1%}"
+            coverage = coverage_over_images(distribution, images)
+            yield f"{distribution:<8} {images:>6} {coverage:>9.1%}"
     yield ""
-    yield f"{'seeds differ by':<16} {'over images':>12} {'over both':>10}   of 300 tables, 3 seeds"
-    for between in (0.0, 0.05, 0.3):
-        over_images, over_both = of_seeds(between)
-        yield f"{between:>13.2f} dB {over_images:>12.1%} {over_both:>10.1%}"
+    yield (
+        f"{'seeds differ by':<16} {'over images':>12} {'over both':>10}   "
+        "of 95 % intervals, 300 tables, 3 seeds"
+    )
+    for seed_deviation in (0.0, 0.05, 0.3):
+        over_images, over_both = coverage_over_seeds(seed_deviation)
+        yield f"{seed_deviation:>13.2f} dB {over_images:>12.1%} {over_both:>10.1%}"
 
 
 if __name__ == "__main__":

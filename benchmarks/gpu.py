@@ -1,15 +1,14 @@
-"""The whole ladder on one accelerator with JAX, beside Keras's `fit` and PyTorch on the same one.
+"""The whole ladder on one accelerator with JAX, compared with Keras's `fit` and PyTorch.
 
     KERAS_BACKEND=jax python -m benchmarks.gpu --data cifar10.npy --preset large
 
-Prints held-out quality and time up the ladder; images/s of this project, of Keras's `fit` on JAX
-and, where PyTorch is installed, of a compiled PyTorch loop, all on batches of one size; and what
-share of the device's largest bfloat16 matrix product and of its memory bandwidth (that of a copy)
-the project's steps reach. Neither TensorFlow nor the network is needed.
+Prints held-out quality and time at each budget of the ladder; images/s of this project, of Keras's
+`fit` on JAX and, where PyTorch is installed, of a compiled PyTorch loop, all with one batch size;
+and the share that the project's training steps reach of the device's peak bfloat16 matrix product
+and of its memory bandwidth (that of a copy). Neither TensorFlow nor the network is needed.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -20,7 +19,9 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.machine import machine
-from benchmarks.quality import floor_psnr, measure
+from benchmarks.models import fit_pca, keras_fit
+from benchmarks.quality import floor_psnr, held_out_psnr
+from benchmarks.timing import measure_rate, measure_seconds
 from keras_ae import budgets, presets
 from keras_ae.datasets.tiles import Tiles
 from keras_ae.models import linear
@@ -29,23 +30,21 @@ from keras_ae.training.ladder import Ladder, begin
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Parses the command line, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder, archive or .npy of small images")
-    parser.add_argument("--limit", type=int, help="of images")
+    parser.add_argument("--limit", type=int, help="maximum number of images")
     parser.add_argument("--preset", choices=presets.PRESETS, default="large")
     parser.add_argument("--budgets", type=budgets.parse, default=budgets.DEFAULT)
     parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
     parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--epochs", type=int, default=5, help="of each of the others")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs by which speed is measured")
     arguments = parser.parse_args()
     if keras.backend.backend() != "jax":
         parser.error(f"set KERAS_BACKEND=jax; got {keras.backend.backend()}")
     images = data.load(arguments.data, arguments.limit)
     tiles = Tiles(images["train"], stride=presets.STRIDE, batch_size=arguments.batch_size)
-    floor = linear.fit(
-        linear.patch_moments(images["train"], presets.STRIDE), presets.LATENT_CHANNELS
-    )
+    floor = fit_pca(images["train"])
     ladder = begin(arguments.preset, tiles, floor, precision=arguments.precision)
     print(
         f"{arguments.preset}, {arguments.precision}, {ladder.model.count_params():,} parameters, "
@@ -55,16 +54,24 @@ def main() -> None:
     )
     train_and_report(ladder, arguments.budgets, images, floor)
     speed = ladder.train(ladder.epoch + arguments.epochs).tiles_per_second
-    others = {"Keras fit": keras_fit(arguments, tiles), **in_pytorch(arguments, tiles)}
+    alternatives = {"Keras fit": fit_alternative(arguments, tiles)}
+    alternatives |= pytorch_alternative(arguments, tiles)
     print(f"\n{'':<18} {'images/s':>10} {'keras-ae is':>12}\n{'keras-ae':<18} {speed:>10,.0f}")
-    for name, train in others.items():
-        theirs = speed_of(train, len(tiles), arguments.epochs)
-        print(f"{name:<18} {theirs:>10,.0f} {speed / theirs:>11.2f}x", flush=True)
-    shares(ladder, speed)
+    for name, train in alternatives.items():
+        train(1)  # compiles
+        seconds = measure_seconds(lambda train=train: train(arguments.epochs))
+        other_speed = len(tiles) * arguments.epochs / seconds
+        print(f"{name:<18} {other_speed:>10,.0f} {speed / other_speed:>11.2f}x", flush=True)
+    print_utilization(ladder, speed)
 
 
-def train_and_report(ladder: Ladder, ladder_budgets: tuple[int, ...], images: dict, floor) -> None:
-    """Trains up the ladder and prints what comes of it."""
+def train_and_report(
+    ladder: Ladder,
+    ladder_budgets: tuple[int, ...],
+    images: dict[str, list[np.ndarray]],
+    floor: linear.PatchPCA,
+) -> None:
+    """Trains up the ladder and prints speed and quality at each budget."""
     lowest = floor_psnr(floor, images)
     print(
         f"{'epochs':>8} {'seconds':>8} {'images/s':>10} {'val':>7} {'test':>7} {'over floor':>11}"
@@ -72,47 +79,41 @@ def train_and_report(ladder: Ladder, ladder_budgets: tuple[int, ...], images: di
     print(f"{'floor':>8} {'':>8} {'':>10} {lowest['val']:>7.2f} {lowest['test']:>7.2f}")
     for budget in ladder_budgets:
         speed = ladder.train(budget).tiles_per_second
-        found = measure(ladder, images, averaged=True)
+        psnr = held_out_psnr(ladder, images, ema=True)
         print(
-            f"{budget:>8} {ladder.seconds:>8.1f} {speed:>10,.0f} {found['val']:>7.2f} "
-            f"{found['test']:>7.2f} {found['test'] - lowest['test']:>+11.2f}",
+            f"{budget:>8} {ladder.seconds:>8.1f} {speed:>10,.0f} {psnr['val']:>7.2f} "
+            f"{psnr['test']:>7.2f} {psnr['test'] - lowest['test']:>+11.2f}",
             flush=True,
         )
 
 
-def speed_of(train: Callable[[int], object], images: int, epochs: int) -> float:
-    """Images per second, after an epoch that compiles."""
-    train(1)
-    began = time.perf_counter()
-    train(epochs)
-    return images * epochs / (time.perf_counter() - began)
-
-
-def keras_fit(arguments: argparse.Namespace, tiles: Tiles) -> Callable[[int], object]:
-    """`fit` with its defaults on images in memory."""
+def fit_alternative(arguments: argparse.Namespace, tiles: Tiles) -> Callable[[int], object]:
+    """Keras's `fit` with the batch size of the tiles."""
     model = ConvAutoencoder(arguments.preset, precision=arguments.precision)
-    model.compile(optimizer="adam", loss="mse")
-    images = np.concatenate(list(tiles.epoch(0))) / np.float32(255)
-    size = tiles.batch_sizes[0]
-    return lambda epochs: model.fit(images, images, batch_size=size, epochs=epochs, verbose=0)
+    return keras_fit(model, tiles, tiles.batch_sizes[0])
 
 
-def in_pytorch(arguments: argparse.Namespace, tiles: Tiles) -> dict[str, Callable[[int], object]]:
-    """A compiled PyTorch loop on batches that lie on the device, if PyTorch is there."""
+def pytorch_alternative(
+    arguments: argparse.Namespace, tiles: Tiles
+) -> dict[str, Callable[[int], object]]:
+    """A compiled PyTorch loop by its name, where PyTorch is installed."""
     if not find_spec("torch"):
         print("PyTorch: not installed")
         return {}
-    from benchmarks import in_pytorch
+    from benchmarks.in_pytorch import training_loop
 
-    batches = [batch / np.float32(255) for batch in tiles.epoch(0)]
-    preset = presets.get(arguments.preset)
-    model = in_pytorch.build(preset, presets.STRIDE, presets.LATENT_CHANNELS)
-    low = arguments.precision == "bfloat16"
-    return {"PyTorch, compiled": in_pytorch.loop(model, batches, compiled=True, bfloat16=low)}
+    bfloat16 = arguments.precision == "bfloat16"
+    loop = training_loop(arguments.preset, tiles, compiled=True, bfloat16=bfloat16)
+    return {"PyTorch, compiled": loop}
 
 
-def shares(ladder: Ladder, speed: float) -> None:
-    """Prints what share of the device's peaks the steps reach."""
+def print_utilization(ladder: Ladder, speed: float) -> None:
+    """Prints the shares of the device's peaks that the training steps reach.
+
+    Args:
+        ladder: the training.
+        speed: its images per second.
+    """
     model, tiles = ladder.model, ladder.tiles
     batch = jnp.zeros((tiles.batch_sizes[0], tiles.size, tiles.size, model.channels))
     values = [v.value for v in model.trainable_variables]
@@ -124,10 +125,12 @@ def shares(ladder: Ladder, speed: float) -> None:
     compiled = jax.jit(jax.grad(loss_of)).lower(values, batch).compile()
     analysis = compiled.cost_analysis()
     traffic = analysis["bytes accessed"] / len(batch)
-    # Adam and the average read and write weights, gradients, moments and means.
+    # Adam and the EMA read and write weights, gradients, moments and means: nine float32 values
+    # per parameter.
     traffic += 4 * 9 * model.count_params() / len(batch)
+    # A backward pass costs two forward ones.
     flops = 3 * model.flops_per_pixel * tiles.size**2
-    product, bandwidth = peaks()
+    product, bandwidth = measure_peaks()
     print(
         f"\nbfloat16 matrix product {product / 1e12:,.1f} TFLOP/s: the steps reach "
         f"{speed * flops / product:.1%} of it\ncopy {bandwidth / 1e9:,.0f} GB/s: the steps reach "
@@ -135,23 +138,15 @@ def shares(ladder: Ladder, speed: float) -> None:
     )
 
 
-def peaks(size: int = 4096, repeats: int = 10) -> tuple[float, float]:
+def measure_peaks(size: int = 4096, repeats: int = 10) -> tuple[float, float]:
     """FLOP/s of a bfloat16 matrix product, and bytes/s that a copy reads and writes."""
-    a = jnp.ones((size, size), jnp.bfloat16)
-    b = jnp.ones((64, 1024, 1024), jnp.float32)
-    results = []
-    for function, array, amount in (
-        (jax.jit(lambda x: x @ x), a, 2 * size**3),
-        (jax.jit(lambda x: x + 1), b, 2 * b.nbytes),
-    ):
-        function(array).block_until_ready()
-        best = 0.0
-        for _ in range(repeats):
-            began = time.perf_counter()
-            function(array).block_until_ready()
-            best = max(best, amount / (time.perf_counter() - began))
-        results.append(best)
-    return results[0], results[1]
+    matrix = jnp.ones((size, size), jnp.bfloat16)
+    array = jnp.ones((64, 1024, 1024), jnp.float32)
+    multiply, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1)
+    return (
+        measure_rate(lambda: multiply(matrix).block_until_ready(), 2 * size**3, repeats),
+        measure_rate(lambda: copy(array).block_until_ready(), 2 * array.nbytes, repeats),
+    )
 
 
 if __name__ == "__main__":

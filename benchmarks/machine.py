@@ -1,4 +1,4 @@
-"""The machine and the releases that figures belong to."""
+"""The machine and the package versions that results depend on."""
 
 import importlib.metadata
 import platform
@@ -9,17 +9,17 @@ import keras
 
 
 def machine() -> str:
-    """One line: cores, processor, accelerators, releases."""
+    """One line: cores, processor, accelerators, backend and package versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    releases = [
+    versions = [
         f"{name} {importlib.metadata.version(name)}"
         for name in ("keras", "tensorflow", "jax", "torch")
         if find_spec(name)
     ]
     return (
         f"{len(names)} cores of {names[0] if names else platform.processor()}, {accelerators()}, "
-        f"{keras.backend.backend()} backend, {', '.join(releases)}"
+        f"{keras.backend.backend()} backend, {', '.join(versions)}"
     )
 
 

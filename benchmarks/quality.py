@@ -1,23 +1,31 @@
-"""Held-out quality of a preset, or of one that differs from it in some points, up a ladder.
+"""Held-out quality at each budget of a ladder, of a preset or of a modified preset.
 
     python -m benchmarks.quality --budgets 10,100,500,1000,2000
-    python -m benchmarks.quality --set blocks=2,2 --set widths=96 --without average
+    python -m benchmarks.quality --set blocks=2,2 --set widths=96 --without ema
     python -m benchmarks.quality --data cifar10.zip --preset large --precision bfloat16
 
-Prints a line for each budget: mean PSNR over whole images of val and test, in dB, and what they are
-above PCA of patches with as many latent numbers. Runs on the backend of KERAS_BACKEND. The pipeline
-takes the images in another order and differs by some hundredths; here parts can be left out:
+Prints a line for each budget: mean PSNR over whole images of val and test, in dB, and the gain on
+test over PCA of patches with the same latent size. Runs on the backend of KERAS_BACKEND. The
+pipeline reads the images in another order, so its results differ by a few hundredths of a dB. Parts
+of the training can be left out with --without:
 
-    average      the raw weights are measured, not their EMA
-    pca          the linear path starts at random
-    flips, turns, permutations    of the tiles
+    ema             the raw weights are measured instead of the EMA weights
+    pca             the linear path is initialized at random
+    flips           tiles are not flipped
+    transpose       rows and columns of tiles are not swapped
+    permutations    colour channels of tiles are not permuted
 """
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
 
 from benchmarks import data
 from benchmarks.machine import machine
+from benchmarks.models import fit_pca
 from keras_ae import budgets, presets
 from keras_ae.datasets.tiles import Augmentation, Tiles
 from keras_ae.models import linear
@@ -25,37 +33,38 @@ from keras_ae.models.autoencoder import PRECISIONS, ConvAutoencoder
 from keras_ae.training.ladder import Ladder
 from keras_ae.training.validation import mean_psnr
 
-PARTS = ("average", "pca", "flips", "turns", "permutations")
+PARTS = ("ema", "pca", "flips", "transpose", "permutations")
 
 
 def main() -> None:
-    """Trains and prints."""
+    """Parses the command line, trains and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="sample", help="sample, a folder, an archive or an .npy")
-    parser.add_argument("--limit", type=int, help="of images")
+    parser.add_argument("--limit", type=int, help="maximum number of images")
     parser.add_argument("--preset", choices=presets.PRESETS, default=presets.DEFAULT)
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--without", action="append", default=[], choices=PARTS)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the preset"
+    )
+    parser.add_argument(
+        "--without", action="append", default=[], choices=PARTS, help="a part that is left out"
+    )
     parser.add_argument("--budgets", type=budgets.parse, default=budgets.DEFAULT)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    preset = changed(presets.get(arguments.preset), arguments.set)
+    preset = modify(presets.get(arguments.preset), arguments.set)
     images = data.load(arguments.data, arguments.limit)
-    kept = {name: name not in arguments.without for name in PARTS}
     model = ConvAutoencoder(preset, precision=arguments.precision, seed=arguments.seed)
-    floor = linear.fit(
-        linear.patch_moments(images["train"], presets.STRIDE), presets.LATENT_CHANNELS
-    )
-    if preset.architecture == "linear-residual" and kept["pca"]:
+    floor = fit_pca(images["train"])
+    if preset.architecture == "linear-residual" and "pca" not in arguments.without:
         linear.set_linear_path(model, floor)
-    tiles = PartOfTiles(
+    tiles = AblatedTiles(
         images["train"],
         stride=presets.STRIDE,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
-        kept=kept,
+        without=arguments.without,
     )
     ladder = Ladder(model, tiles)
     lowest = floor_psnr(floor, images)
@@ -70,35 +79,35 @@ def main() -> None:
     )
     for budget in arguments.budgets:
         summary = ladder.train(budget)
-        found = measure(ladder, images, averaged=kept["average"])
+        psnr = held_out_psnr(ladder, images, ema="ema" not in arguments.without)
         print(
             f"{budget:>8} {ladder.seconds:>8.0f} {summary.tiles_per_second:>8,.0f} "
-            f"{found['val']:>7.2f} {found['test']:>7.2f} {found['test'] - lowest['test']:>+11.2f}",
+            f"{psnr['val']:>7.2f} {psnr['test']:>7.2f} {psnr['test'] - lowest['test']:>+11.2f}",
             flush=True,
         )
 
 
-class PartOfTiles(Tiles):
-    """Tiles that leave some of their draws out."""
+class AblatedTiles(Tiles):
+    """Tiles without parts of the augmentation: "flips", "transpose" or "permutations"."""
 
-    def __init__(self, *arguments, kept: dict[str, bool], **options):
+    def __init__(self, *arguments, without: Sequence[str], **options):
         super().__init__(*arguments, **options)
-        self._kept = kept
+        self._without = without
 
     def draw(self, epoch: int) -> Augmentation:
-        """What chance decides in an epoch."""
-        draws = super().draw(epoch)
-        if not self._kept["flips"]:
-            draws = draws._replace(flips=draws.flips & False)
-        if not self._kept["turns"]:
-            draws = draws._replace(turns=draws.turns & False)
-        if not self._kept["permutations"]:
-            draws.channels[:] = range(draws.channels.shape[1])
-        return draws
+        """The remaining augmentation parameters of an epoch."""
+        augmentation = super().draw(epoch)
+        if "flips" in self._without:
+            augmentation = augmentation._replace(flips=augmentation.flips & False)
+        if "transpose" in self._without:
+            augmentation = augmentation._replace(turns=augmentation.turns & False)
+        if "permutations" in self._without:
+            augmentation.channels[:] = range(augmentation.channels.shape[1])
+        return augmentation
 
 
-def changed(preset: presets.Preset, settings: list[str]) -> presets.Preset:
-    """A preset with fields set anew, such as `blocks=2,2` or `clipnorm=none`."""
+def modify(preset: presets.Preset, settings: list[str]) -> presets.Preset:
+    """A preset with other values of its fields, such as `blocks=2,2` or `clipnorm=none`."""
     values: dict = {}
     for setting in settings:
         name, _, text = setting.partition("=")
@@ -111,16 +120,16 @@ def changed(preset: presets.Preset, settings: list[str]) -> presets.Preset:
     return dataclasses.replace(preset, **values)
 
 
-def measure(ladder: Ladder, images: dict, *, averaged: bool) -> dict[str, float]:
-    """Mean PSNR on val and test, dB."""
-    if not averaged:
-        return {split: mean_psnr(ladder.model, images[split]) for split in ("val", "test")}
-    with ladder.averaged() as model:
+def held_out_psnr(
+    ladder: Ladder, images: dict[str, list[np.ndarray]], *, ema: bool
+) -> dict[str, float]:
+    """Mean PSNR on val and test in dB, of the EMA weights or of the raw ones."""
+    with ladder.averaged() if ema else nullcontext(ladder.model) as model:
         return {split: mean_psnr(model, images[split]) for split in ("val", "test")}
 
 
-def floor_psnr(floor: linear.PatchPCA, images: dict) -> dict[str, float]:
-    """Mean PSNR of the patch PCA on val and test, dB."""
+def floor_psnr(floor: linear.PatchPCA, images: dict[str, list[np.ndarray]]) -> dict[str, float]:
+    """Mean PSNR of the patch PCA on val and test in dB."""
 
     def reconstruct(batch):
         return linear.reconstruct(batch, floor, presets.STRIDE)

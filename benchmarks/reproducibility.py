@@ -1,14 +1,14 @@
-"""Whether training gives the same bits again, and how far apart machines are that give others.
+"""Whether training is reproducible bit for bit, and how much results differ between machines.
 
     python -m benchmarks.reproducibility --budgets 10,100
 
-Trains the sample photographs up a ladder, each time in processes of its own, with TensorFlow and
-with JAX on the CPU: twice at a stretch, and with a process for each stage. Their weights must be
-the same bit for bit. Then it trains on what stands in for other machines: one core, and a processor
-without AVX-512 and AMX (by what oneDNN and XLA are told to leave alone). Their PSNR on test may
-differ by 0.05 dB. So may it from the one in `benchmarks/results/reproducibility.txt`, which this
-compares with as well: run it with the same budgets on another machine. Ends with status 1 where
-that does not hold.
+Trains on the sample photographs up a ladder, each time in new processes, with TensorFlow and with
+JAX on the CPU: twice without interruption, and with a process for each stage. The weights must be
+the same bit for bit. Then it trains under conditions that stand in for other machines: on one core,
+and without AVX-512 and AMX, which oneDNN and XLA are configured not to use. The PSNR on test may
+differ by 0.05 dB. It may differ by as much from the result in
+`benchmarks/results/reproducibility.txt`, so that another machine can be compared by running the
+program with the same budgets there. The exit status is 1 if one of these conditions is violated.
 """
 
 import argparse
@@ -23,21 +23,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-TOLERANCE = 0.05
-"""dB between machines."""
+TOLERANCE_DB = 0.05
+"""Between machines."""
 REFERENCE = Path(__file__).with_name("results") / "reproducibility.txt"
 BACKENDS = ("tensorflow", "jax")
 STRAIGHT, AGAIN, STAGES = "straight", "again", "in stages"
-OLDER = {"ONEDNN_MAX_CPU_ISA": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"}
-OTHERS: dict[str, tuple[Mapping[str, str], int | None]] = {
+AVX2_ONLY = {"ONEDNN_MAX_CPU_ISA": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"}
+OTHER_MACHINES: dict[str, tuple[Mapping[str, str], int | None]] = {
     "one core": ({}, 1),
-    "AVX2 only": (OLDER, None),
+    "AVX2 only": (AVX2_ONLY, None),
 }
+"""Environment variables and number of cores (None for all) by the name of the row."""
 _ROW = re.compile(r"^(\w+) +(.+?) +([\d.]+) +([\d.]+) +[0-9a-f]{16}\b", re.MULTILINE)
 
 
 def main() -> None:
-    """Trains, compares and prints."""
+    """Parses the command line, trains, compares and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--budgets", default="10,100")
     parser.add_argument("--preset", default="medium")
@@ -56,42 +57,48 @@ def main() -> None:
 
 
 def compare(preset: str, budgets: Sequence[int]) -> bool:
-    """Prints a row for each way of training; returns whether all is as it must be."""
-    top = budgets[-1:]
-    known = reference(preset, budgets) if REFERENCE.is_file() else {}
+    """Prints a row for each training; returns whether all results are as expected."""
+    last = budgets[-1:]
+    reference = read_reference(preset, budgets) if REFERENCE.is_file() else {}
     print(
         f"{preset}, {budgets[-1]} epochs; stages end at {', '.join(map(str, budgets))}\n"
         f"{'':<11} {'':<10} {'val':>9} {'test':>9} {'weights, SHA-256':<16} {'test differs':>12}"
     )
-    complaints: list[str] = []
-    machine, first_test = "", {}
+    failures: list[str] = []
+    machine, psnr = "", {}
     for backend in BACKENDS:
         rows: dict[str, dict[str, Any]] = {}
-        for name, stops in ((STRAIGHT, top), (AGAIN, top), (STAGES, budgets)):
-            rows[name] = train_to(preset, stops, backend)
-            _print(backend, name, rows)
+        for name, stage_budgets in ((STRAIGHT, last), (AGAIN, last), (STAGES, budgets)):
+            rows[name] = train_stages(preset, stage_budgets, backend)
+            _print_row(backend, name, rows)
         for name in (AGAIN, STAGES):
             if rows[name]["digest"] != rows[STRAIGHT]["digest"]:
-                complaints.append(f"{backend}: {name} gives other bits")
-        for name, (environment, cores) in OTHERS.items():
-            rows[name] = train_to(preset, top, backend, environment, cores)
-            _print(backend, name, rows)
-        machine, first_test[backend] = rows[STRAIGHT]["machine"], rows[STRAIGHT]["test"]
-        for name in OTHERS:
-            if abs(rows[name]["test"] - first_test[backend]) > TOLERANCE:
-                complaints.append(f"{backend}: {name} is further away than {TOLERANCE} dB")
-        if backend in known:
-            difference = first_test[backend] - known[backend]
-            print(f"{backend:<11} from the reference: {difference:+.4f} dB on test")
-            if abs(difference) > TOLERANCE:
-                complaints.append(f"{backend}: further from the reference than {TOLERANCE} dB")
-    print(f"from tensorflow to jax: {first_test['jax'] - first_test['tensorflow']:+.4f} dB on test")
+                failures.append(f"{backend}: the weights of {name!r} differ from {STRAIGHT!r}")
+        for name, (environment, cores) in OTHER_MACHINES.items():
+            rows[name] = train_stages(preset, last, backend, environment, cores)
+            _print_row(backend, name, rows)
+        machine, psnr[backend] = rows[STRAIGHT]["machine"], rows[STRAIGHT]["test"]
+        for name in OTHER_MACHINES:
+            if abs(rows[name]["test"] - psnr[backend]) > TOLERANCE_DB:
+                failures.append(f"{backend}: {name!r} differs by more than {TOLERANCE_DB} dB")
+        if backend in reference:
+            difference = psnr[backend] - reference[backend]
+            print(f"{backend:<11} difference from the reference: {difference:+.4f} dB on test")
+            if abs(difference) > TOLERANCE_DB:
+                failures.append(
+                    f"{backend}: differs from the reference by more than {TOLERANCE_DB} dB"
+                )
+    difference = psnr["jax"] - psnr["tensorflow"]
+    print(f"difference of jax from tensorflow: {difference:+.4f} dB on test")
     print(machine)
-    print("\n".join(complaints) or "the same bits again and in stages; others within 0.05 dB")
-    return not complaints
+    print(
+        "\n".join(failures)
+        or f"passed: repeats and stages are bit-identical, others within {TOLERANCE_DB} dB"
+    )
+    return not failures
 
 
-def _print(backend: str, name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+def _print_row(backend: str, name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     row = rows[name]
     difference = row["test"] - rows[STRAIGHT]["test"]
     print(
@@ -101,8 +108,8 @@ def _print(backend: str, name: str, rows: Mapping[str, Mapping[str, Any]]) -> No
     )
 
 
-def reference(preset: str, budgets: Sequence[int]) -> dict[str, float]:
-    """PSNR on test by backend, of the results that lie in the repository; empty for other runs."""
+def read_reference(preset: str, budgets: Sequence[int]) -> dict[str, float]:
+    """PSNR on test by backend in the repository's results; empty if they are of other arguments."""
     text = REFERENCE.read_text()
     if f"{preset}, {budgets[-1]} epochs" not in text:
         return {}
@@ -113,24 +120,24 @@ def reference(preset: str, budgets: Sequence[int]) -> dict[str, float]:
     }
 
 
-def train_to(
+def train_stages(
     preset: str,
-    stops: Sequence[int],
+    budgets: Sequence[int],
     backend: str,
     environment: Mapping[str, str] | None = None,
     cores: int | None = None,
 ) -> dict[str, Any]:
-    """Trains to each stop in a process of its own, and returns what the last one told."""
-    told: dict[str, Any] = {}
+    """Trains to each budget in a process of its own; returns the result of `train` of the last."""
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         before = ""
-        for stop in stops:
-            after = Path(folder) / f"{stop}.npz"
+        for budget in budgets:
+            after = Path(folder) / f"{budget}.npz"
             command = [sys.executable, "-m", "benchmarks.reproducibility", f"--preset={preset}"]
             if cores:
                 command.append(f"--cores={cores}")
-            done = subprocess.run(
-                [*command, "--stage", str(stop), before, str(after)],
+            completed = subprocess.run(
+                [*command, "--stage", str(budget), before, str(after)],
                 env={
                     **os.environ,
                     "KERAS_BACKEND": backend,
@@ -143,29 +150,34 @@ def train_to(
                 text=True,
                 check=True,
             )
-            told, before = json.loads(done.stdout.splitlines()[-1]), str(after)
-    return told
+            result, before = json.loads(completed.stdout.splitlines()[-1]), str(after)
+    return result
 
 
 def train(preset: str, budget: int, before: str, after: Path) -> dict[str, Any]:
-    """One stage: goes on from a state, or from the start, and leaves the state.
+    """Trains one stage.
+
+    Args:
+        preset: name of the preset.
+        budget: epochs at the end of the stage.
+        before: file of the state to continue from; "" for the initial state.
+        after: file to which the state is saved.
 
     Returns:
-        `digest` (SHA-256 of all weights, of the optimizer and of the average), PSNR in dB on `val`
-        and `test`, and the `machine` in a line.
+        `digest` (SHA-256 of all weights, of the optimizer's state and of the EMA weights), PSNR in
+        dB on `val` and `test`, and a line that describes the `machine`.
     """
     from benchmarks import data
     from benchmarks.machine import machine
+    from benchmarks.models import fit_pca
+    from benchmarks.quality import held_out_psnr
     from keras_ae import presets
     from keras_ae.datasets.tiles import Tiles
-    from keras_ae.models import linear
     from keras_ae.training.ladder import begin
-    from keras_ae.training.validation import mean_psnr
 
     images = data.load("sample")
-    moments = linear.patch_moments(images["train"], presets.STRIDE)
-    floor = linear.fit(moments, presets.LATENT_CHANNELS)
-    ladder = begin(preset, Tiles(images["train"], stride=presets.STRIDE), floor)
+    tiles = Tiles(images["train"], stride=presets.STRIDE)
+    ladder = begin(preset, tiles, fit_pca(images["train"]))
     if before:
         ladder.restore(Path(before))
     ladder.train(budget)
@@ -174,9 +186,8 @@ def train(preset: str, budget: int, before: str, after: Path) -> dict[str, Any]:
     for name, array in sorted(ladder.arrays().items()):
         if name != "seconds":
             digest.update(name.encode() + array.tobytes())
-    with ladder.averaged() as model:
-        quality = {split: mean_psnr(model, images[split]) for split in ("val", "test")}
-    return {"digest": digest.hexdigest(), "machine": machine(), **quality}
+    psnr = held_out_psnr(ladder, images, ema=True)
+    return {"digest": digest.hexdigest(), "machine": machine(), **psnr}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The local server as a process of its own."""
+"""The local server in a process of its own."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from serving.client.blocking import ReconstructionClient
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """Where a server listens, its process, and its folder of versions with version 1."""
+    """A server: its gRPC target and REST URL, its process, and its folder with version 1."""
 
     target: str
     url: str
@@ -46,13 +46,13 @@ def local_server(model: Path, flags: Sequence[str] = ()) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """A port that nothing listened on a moment ago."""
+    """A TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used."""
+    """Processor time that a process has used, without its children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

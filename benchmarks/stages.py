@@ -1,9 +1,9 @@
-"""One stage of the data work in a process of its own, for `benchmarks.ingest`.
+"""One stage of data processing in a process of its own, for `benchmarks.ingest`.
 
     python -m benchmarks.stages ingest INPUT OUTPUT [BEAM OPTIONS]
 
-Prints the seconds that the stage took, and those that processors computed for it and for processes
-that it started; imports are left out.
+Prints the seconds of the stage, without imports, and the processor seconds of this process and of
+those that it started.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from tfx.components.transform import executor as transform_executor
 from tfx.proto import transform_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
+from benchmarks.models import fit_pca, initialize
 from keras_ae import contract as c
 from keras_ae import presets
 from keras_ae.datasets.images.normalize import decode
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.models import linear
-from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.saved_model.export import export
 from keras_ae.scores import MODEL, Layout
 from keras_ae.scoring.floors import Floors
@@ -38,15 +38,15 @@ from pipeline.components.budget_comparison.scoring import score
 from pipeline.components.image_example_gen import executor as ingest_executor
 
 CHANNELS = 3
-GZIP = {"plain": None, "plain-stored": 0}
-"""GZIP's level in the plain loop: its default, and bytes as they are, as ingest has large ones."""
+GZIP_LEVELS = {"plain": None, "plain-stored": 0}
+"""Compression level of the plain loop: the default, or none, as ingest writes large images."""
 
 
-def plain(stage: str, data: str, place: Path, beam_arguments: list[str]) -> None:
-    """One process with Pillow: validates, decodes, hashes and writes images of a source."""
-    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=GZIP[stage])
-    place.mkdir(parents=True)
-    writers = {split: tf.io.TFRecordWriter(str(place / f"{split}.gz"), options) for split in "abc"}
+def run_plain(stage: str, data: str, output: Path, beam_arguments: list[str]) -> None:
+    """Validates, decodes, hashes and writes the images of a source in one process with Pillow."""
+    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=GZIP_LEVELS[stage])
+    output.mkdir(parents=True)
+    writers = {split: tf.io.TFRecordWriter(str(output / f"{split}.gz"), options) for split in "abc"}
     source = open_source(data)
     for shard in source.shards():
         for record in source.read(shard):
@@ -62,25 +62,25 @@ def plain(stage: str, data: str, place: Path, beam_arguments: list[str]) -> None
         writer.close()
 
 
-def ingest(stage: str, data: str, place: Path, beam_arguments: list[str]) -> None:
-    """ImageExampleGen."""
+def run_ingest(stage: str, data: str, output: Path, beam_arguments: list[str]) -> None:
+    """Runs ImageExampleGen."""
     context = ingest_executor.Executor.Context(
-        beam_pipeline_args=beam_arguments, tmp_dir=str(place / "temp"), unique_id="1"
+        beam_pipeline_args=beam_arguments, tmp_dir=str(output / "temp"), unique_id="1"
     )
     properties = {"data": data, "channels": CHANNELS, "max_bad_share": 0.1}
-    ingest_executor.Executor(context).Do({}, {"examples": [_examples(place)]}, properties)
+    ingest_executor.Executor(context).Do({}, {"examples": [_examples(output)]}, properties)
 
 
-def transform(stage: str, data: str, place: Path, beam_arguments: list[str]) -> None:
-    """TFX's Transform with the pipeline's `preprocessing_fn`, as the pipeline runs it."""
+def run_transform(stage: str, data: str, output: Path, beam_arguments: list[str]) -> None:
+    """Runs TFX's Transform with the `preprocessing_fn` and the properties of the pipeline."""
     context = transform_executor.Executor.Context(
-        beam_pipeline_args=beam_arguments, tmp_dir=str(place / "temp"), unique_id="1"
+        beam_pipeline_args=beam_arguments, tmp_dir=str(output / "temp"), unique_id="1"
     )
-    inputs = {"examples": [_examples(Path(data))], "schema": [_schema(place / "schema")]}
+    inputs = {"examples": [_examples(Path(data))], "schema": [_schema(output / "schema")]}
     graph = standard_artifacts.TransformGraph()
-    graph.uri = str(place / "graph")
+    graph.uri = str(output / "graph")
     cache = standard_artifacts.TransformCache()
-    cache.uri = str(place / "cache")
+    cache.uri = str(output / "cache")
     properties = {
         "preprocessing_fn": "pipeline.preprocessing.preprocessing_fn",
         "splits_config": json_format.MessageToJson(transform_pb2.SplitsConfig(analyze=[c.TRAIN])),
@@ -92,9 +92,9 @@ def transform(stage: str, data: str, place: Path, beam_arguments: list[str]) -> 
     transform_executor.Executor(context).Do(inputs, outputs, properties)
 
 
-def comparison(stage: str, data: str, place: Path, beam_arguments: list[str]) -> None:
-    """The scoring of BudgetComparison: one model, from files to sums, table and `images.jsonl`."""
-    place.mkdir(parents=True)
+def run_comparison(stage: str, data: str, output: Path, beam_arguments: list[str]) -> None:
+    """Scores one model as BudgetComparison does, from files to sums, table and `images.jsonl`."""
+    output.mkdir(parents=True)
     examples = _examples(Path(data))
     patterns = {s: artifact_utils.get_split_uri([examples], s) + "/*.gz" for s in c.SPLITS}
     model = Path(data).parent / "model"
@@ -106,34 +106,31 @@ def comparison(stage: str, data: str, place: Path, beam_arguments: list[str]) ->
         Layout((1,), {MODEL: 1}),
         Floors(floor, presets.STRIDE),
         CHANNELS,
-        place / "images.jsonl",
-        str(place / "parts"),
+        output / "images.jsonl",
+        str(output / "parts"),
     )
 
 
-def model(stage: str, data: str, place: Path, beam_arguments: list[str]) -> None:
-    """A `small` model set to PCA of some images: speed does not depend on weights."""
+def export_model(stage: str, data: str, output: Path, beam_arguments: list[str]) -> None:
+    """Exports an untrained model of the preset `small` and its floor, the PCA of 64 images."""
     source = open_source(data)
     shard = source.shards()[0][:64]
-    images = [decode(record.data, CHANNELS) for record in source.read(shard)]
-    floor = linear.fit(linear.patch_moments(images, presets.STRIDE), presets.LATENT_CHANNELS)
-    small = ConvAutoencoder("small", seed=0)
-    linear.set_linear_path(small, floor)
-    export(small, place / "1", floor=floor)
-    linear.save(floor, place / "floor.npz")
+    floor = fit_pca(decode(record.data, CHANNELS) for record in source.read(shard))
+    export(initialize("small", floor), output / "1", floor=floor)
+    linear.save(floor, output / "floor.npz")
 
 
 STAGES: dict[str, Callable[[str, str, Path, list[str]], None]] = {
-    **dict.fromkeys(GZIP, plain),
-    "ingest": ingest,
-    "transform": transform,
-    "comparison": comparison,
-    "model": model,
+    **dict.fromkeys(GZIP_LEVELS, run_plain),
+    "ingest": run_ingest,
+    "transform": run_transform,
+    "comparison": run_comparison,
+    "model": export_model,
 }
 
 
 def _example(name: str, data: bytes, image: Image.Image) -> bytes:
-    """The features of ingest, of which slices are none here."""
+    """A serialized tf.Example with the features of ingest, where every slice is "none"."""
     texts = {
         c.IMAGE_ENCODED: data,
         c.IMAGE_FORMAT: (image.format or "jpeg").lower().encode(),
@@ -150,37 +147,37 @@ def _example(name: str, data: bytes, image: Image.Image) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def _examples(place: Path) -> Any:
+def _examples(folder: Path) -> Any:
     examples = standard_artifacts.Examples()
-    examples.uri = str(place)
+    examples.uri = str(folder)
     examples.split_names = artifact_utils.encode_split_names(list(c.SPLITS))
     examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
     examples.set_string_custom_property("file_format", "tfrecords_gzip")
     return examples
 
 
-def _schema(place: Path) -> Any:
+def _schema(folder: Path) -> Any:
     from tensorflow_transform.tf_metadata import schema_utils
 
     text, number = (tf.io.FixedLenFeature([1], kind) for kind in (tf.string, tf.int64))
     texts = [c.IMAGE_ENCODED, c.IMAGE_FORMAT, c.IMAGE_SOURCE]
     texts += [c.SLICE_PREFIX + name for name in c.SLICES]
     spec = {**dict.fromkeys(texts, text), c.IMAGE_HEIGHT: number, c.IMAGE_WIDTH: number}
-    place.mkdir(parents=True)
+    folder.mkdir(parents=True)
     schema = text_format.MessageToString(schema_utils.schema_from_feature_spec(spec))
-    (place / "schema.pbtxt").write_text(schema)
+    (folder / "schema.pbtxt").write_text(schema)
     artifact = standard_artifacts.Schema()
-    artifact.uri = str(place)
+    artifact.uri = str(folder)
     return artifact
 
 
 def main() -> None:
-    """Runs the stage that is named, and prints its seconds."""
-    stage, data, place, *beam_arguments = sys.argv[1:]
-    began, computed = time.perf_counter(), sum(os.times()[:4])
-    STAGES[stage](stage, data, Path(place), beam_arguments)
-    seconds, cpu = time.perf_counter() - began, sum(os.times()[:4]) - computed
-    print(f"seconds {seconds:.3f} {cpu:.3f}")
+    """Runs the stage named on the command line and prints its seconds."""
+    stage, data, output, *beam_arguments = sys.argv[1:]
+    start, cpu_start = time.perf_counter(), sum(os.times()[:4])
+    STAGES[stage](stage, data, Path(output), beam_arguments)
+    seconds, cpu_seconds = time.perf_counter() - start, sum(os.times()[:4]) - cpu_start
+    print(f"seconds {seconds:.3f} {cpu_seconds:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""Tiles per second of the project's training, beside what one would write oneself.
+"""Tiles per second of the project's training, compared with training loops written by hand.
 
     python -m benchmarks.training --preset medium
 
-All train the same layers on tiles of the sample photographs, in turns, in one process: this project
-(which cuts tiles anew in each epoch, clips gradients and keeps a moving average); Keras's
-`fit`; a bare TensorFlow loop with XLA and without; and, where PyTorch is installed
-(`pip install torch==2.13.0`), a bare PyTorch loop, eager and compiled. All but the first go over
-tiles that lie in memory. The share of the peak is that of the largest float32 matrix product.
+All train the same layers on tiles of the sample photographs, alternately in one process: this
+project (which cuts new tiles in each epoch, clips gradients and keeps EMA weights); Keras's `fit`;
+a bare TensorFlow loop with XLA and without; and, where PyTorch is installed
+(`pip install torch==2.13.0`), a bare PyTorch loop, eager and compiled. All but the first use the
+same tiles in every epoch, which are kept in memory. The peak is that of a float32 matrix product.
 """
 
 import argparse
 import resource
 import statistics
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -22,46 +21,49 @@ import tensorflow as tf
 
 from benchmarks import data
 from benchmarks.machine import machine
+from benchmarks.models import fit_pca, initialize, keras_fit
+from benchmarks.timing import measure_rate, measure_seconds
 from keras_ae import presets
 from keras_ae.datasets.tiles import Tiles
-from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.training.ladder import Ladder
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Parses the command line, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=presets.PRESETS, default=presets.DEFAULT)
-    parser.add_argument("--epochs", type=int, default=40, help="in each turn")
-    parser.add_argument("--turns", type=int, default=5, help="of each kind; the median counts")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs of a measurement")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="measurements of each kind; the median is reported"
+    )
     arguments = parser.parse_args()
     photographs = data.load("sample")["train"]
     tiles = Tiles(photographs, stride=presets.STRIDE)
-    model = make_model(arguments.preset, photographs)
-    kinds = {
-        "keras-ae": project(model, tiles),
-        "bare loop, XLA": bare_loop(make_model(arguments.preset, photographs), tiles, xla=True),
-        "bare loop": bare_loop(make_model(arguments.preset, photographs), tiles, xla=False),
-        "Keras fit": keras_fit(make_model(arguments.preset, photographs), tiles),
-        **in_pytorch(arguments.preset, tiles),
+    pca = fit_pca(photographs)
+    model = initialize(arguments.preset, pca)
+    loops = {
+        "keras-ae": project_loop(model, tiles),
+        "bare loop, XLA": bare_loop(initialize(arguments.preset, pca), tiles, xla=True),
+        "bare loop": bare_loop(initialize(arguments.preset, pca), tiles, xla=False),
+        "Keras fit": keras_fit(initialize(arguments.preset, pca), tiles),
+        **pytorch_loops(arguments.preset, tiles),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in kinds}
-    for train in kinds.values():
+    speeds: dict[str, list[float]] = {name: [] for name in loops}
+    for train in loops.values():
         train(2)
-    peak = matmul_peak()
-    for _ in range(arguments.turns):
-        for name, train in kinds.items():
-            began = time.perf_counter()
-            train(arguments.epochs)
-            speeds[name].append(len(tiles) * arguments.epochs / (time.perf_counter() - began))
+    peak = measure_peak()
+    for _ in range(arguments.repeats):
+        for name, train in loops.items():
+            seconds = measure_seconds(lambda train=train: train(arguments.epochs))
+            speeds[name].append(len(tiles) * arguments.epochs / seconds)
     # A backward pass costs two forward ones.
     flops = 3 * model.flops_per_pixel * tiles.size**2
     print(
         f"{arguments.preset}: {model.count_params():,} parameters, "
         f"{model.flops_per_pixel:,.0f} FLOPs per pixel\n"
         f"{len(tiles)} tiles of {tiles.size}x{tiles.size} an epoch in "
-        f"{len(tiles.batch_sizes)} steps, {arguments.turns} turns of {arguments.epochs} epochs\n"
+        f"{len(tiles.batch_sizes)} steps, {arguments.repeats} times {arguments.epochs} epochs\n"
         f"{machine()}\nfloat32 matrix product: {peak / 1e9:,.0f} GFLOP/s\n\n"
         f"{'':<18} {'tiles/s':>8} {'lowest':>8} {'highest':>8} {'of the peak':>12} "
         f"{'keras-ae is':>12}"
@@ -78,23 +80,14 @@ def main() -> None:
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
-def make_model(preset: str, photographs: list[np.ndarray]) -> ConvAutoencoder:
-    """A model as the pipeline starts it."""
-    model = ConvAutoencoder(preset)
-    if presets.get(preset).architecture == "linear-residual":
-        moments = linear.patch_moments(photographs, presets.STRIDE)
-        linear.set_linear_path(model, linear.fit(moments, presets.LATENT_CHANNELS))
-    return model
-
-
-def project(model: ConvAutoencoder, tiles: Tiles) -> Callable[[int], object]:
+def project_loop(model: ConvAutoencoder, tiles: Tiles) -> Callable[[int], object]:
     """The training of this project."""
     ladder = Ladder(model, tiles)
     return lambda epochs: ladder.train(ladder.epoch + epochs)
 
 
 def bare_loop(model: ConvAutoencoder, tiles: Tiles, *, xla: bool) -> Callable[[int], object]:
-    """What one would write by hand: a compiled step over batches in memory, and nothing else."""
+    """A training loop written by hand: a compiled step over batches in memory, nothing else."""
     optimizer = keras.optimizers.Adam(1e-3)
     optimizer.build(model.trainable_variables)
     batches = [tf.constant(batch / np.float32(255)) for batch in tiles.epoch(0)]
@@ -117,50 +110,33 @@ def bare_loop(model: ConvAutoencoder, tiles: Tiles, *, xla: bool) -> Callable[[i
     return train
 
 
-def keras_fit(model: ConvAutoencoder, tiles: Tiles) -> Callable[[int], object]:
-    """`fit` with its defaults: Adam, batches of 32, shuffled."""
-    images = np.concatenate(list(tiles.epoch(0))) / np.float32(255)
-    model.compile(optimizer="adam", loss="mse")
-    return lambda epochs: model.fit(images, images, epochs=epochs, verbose=0)
-
-
-def in_pytorch(preset: str, tiles: Tiles) -> dict[str, Callable[[int], object]]:
-    """PyTorch's loops, if it is there."""
+def pytorch_loops(preset: str, tiles: Tiles) -> dict[str, Callable[[int], object]]:
+    """The PyTorch loops by their names, where PyTorch is installed."""
     if not find_spec("torch"):
         return {}
-    from benchmarks import in_pytorch
+    from benchmarks.in_pytorch import training_loop
 
-    batches = [batch / np.float32(255) for batch in tiles.epoch(0)]
-
-    def loop(compiled: bool) -> Callable[[int], object]:
-        model = in_pytorch.build(presets.get(preset), presets.STRIDE, presets.LATENT_CHANNELS)
-        return in_pytorch.loop(model, batches, compiled=compiled)
-
-    return {"PyTorch": loop(False), "PyTorch, compiled": loop(True)}
+    return {
+        "PyTorch": training_loop(preset, tiles, compiled=False),
+        "PyTorch, compiled": training_loop(preset, tiles, compiled=True),
+    }
 
 
-def matmul_peak(size: int = 1536, repeats: int = 20) -> float:
+def measure_peak(size: int = 1536, repeats: int = 20) -> float:
     """FLOP/s of a float32 matrix product by the fastest of NumPy, TensorFlow and PyTorch."""
-    a = np.ones((size, size), np.float32)
-    products: list[Callable[[], object]] = [lambda: a @ a]
+    array = np.ones((size, size), np.float32)
+    tensor = tf.constant(array)
+    products: list[Callable[[], object]] = [lambda: array @ array]
     for xla in (False, True):
-        # As an argument: a constant would be multiplied once and for all.
+        # The tensor is an argument because the product of a constant would be folded.
         product = tf.function(lambda x: tf.matmul(x, x)[0, 0], jit_compile=xla)
-        held = tf.constant(a)
-        products.append(lambda product=product, held=held: product(held).numpy())
+        products.append(lambda product=product: product(tensor).numpy())
     if find_spec("torch"):
         import torch
 
-        b = torch.from_numpy(a)
-        products.append(lambda: b @ b)
-    best = 0.0
-    for product in products:
-        product()
-        for _ in range(repeats):
-            began = time.perf_counter()
-            product()
-            best = max(best, 2 * size**3 / (time.perf_counter() - began))
-    return best
+        torch_tensor = torch.from_numpy(array)
+        products.append(lambda: torch_tensor @ torch_tensor)
+    return max(measure_rate(product, 2 * size**3, repeats) for product in products)
 
 
 if __name__ == "__main__":

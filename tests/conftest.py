@@ -1,5 +1,4 @@
 import fcntl
-import io
 import os
 import shutil
 import tempfile
@@ -13,13 +12,13 @@ import pytest
 from PIL import Image
 
 from tests import durations
-from tests.gcs import Bucket, serving
+from tests.gcs import Bucket, serve_bucket
 
 ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What JAX compiles in one process is kept for those that this one starts later."""
+    """Lets processes of one session share JAX's compiled programs."""
     folder = tempfile.TemporaryDirectory(prefix="jax-compiled-")
     config.add_cleanup(folder.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
@@ -27,8 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that the workers end together; and it is marked."""
-    seconds = {ROOT / path: taken for path, taken in durations.read().items()}
+    """Orders files by duration, the slowest first, so that workers end together, and marks them."""
+    seconds = {ROOT / path: duration for path, duration in durations.read().items()}
     items.sort(key=lambda item: -seconds.get(item.path, 0))
     for item in items:
         if item.path in seconds:
@@ -37,28 +36,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """A folder that is made once for all workers of the session: once(name, make) -> folder.
+    """Creates a folder once for all workers of the session: once(name, make) -> folder.
 
-    `make` is given a folder that does not exist yet. Whoever asks while another worker makes it
-    waits. What is there is shared, so that nobody may change it.
+    The function `make` receives the path of a folder that does not exist yet and has to create it.
+    Other workers that need the folder meanwhile wait. Tests must not change what is in it, because
+    they share it.
     """
     common = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         common = common.parent
 
-    def shared(name: str, make: Callable[[Path], None]) -> Path:
-        place = common / "shared" / name
-        place.parent.mkdir(exist_ok=True)
-        with place.with_name(f"{name}.lock").open("w") as lock:
+    def create(name: str, make: Callable[[Path], None]) -> Path:
+        folder = common / "shared" / name
+        folder.parent.mkdir(exist_ok=True)
+        with folder.with_name(f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not place.exists():
-                partial = place.with_name(f"{name}.partial")
+            if not folder.exists():
+                partial = folder.with_name(f"{name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
                 make(partial)
-                partial.rename(place)
-        return place
+                partial.rename(folder)
+        return folder
 
-    return shared
+    return create
 
 
 @pytest.fixture(scope="session")
@@ -72,21 +72,26 @@ def photographs() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_model(once, photographs) -> Callable[..., Path]:
-    """A Model artifact's folder: tiny_model(channels=3, lively=False), as `tests.tiny.make`."""
+    """The folder of a Model artifact: tiny_model(channels=3, residual=False) -> folder.
+
+    The arguments are those of `tests.tiny.write_model`.
+    """
     from tests import tiny
 
-    def made(channels: int = 3, *, lively: bool = False) -> Path:
+    def write_once(channels: int = 3, *, residual: bool = False) -> Path:
         images = [photograph[..., :channels] for photograph in photographs]
-        name = f"tiny-model-{channels}-{lively}"
-        return once(name, lambda folder: tiny.make(folder, images, lively=lively))
+        name = f"tiny-model-{channels}-{residual}"
+        return once(name, lambda folder: tiny.write_model(folder, images, residual=residual))
 
-    return made
+    return write_once
 
 
 @pytest.fixture(scope="module")
-def as_written() -> Iterator[None]:
-    """TensorFlow's graphs are computed operation by operation, without what Grappler makes of them:
-    that takes seconds for each signature, and the answers are the same."""
+def unoptimized_graphs() -> Iterator[None]:
+    """Switches TensorFlow's graph optimization (Grappler) off.
+
+    It takes seconds for each signature and does not change results.
+    """
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -98,59 +103,58 @@ def as_written() -> Iterator[None]:
 def encode():
     """Encodes a uint8 array or a Pillow image: encode(pixels, "PNG", **options) -> bytes."""
 
-    def encoded(pixels, kind: str, **options) -> bytes:
-        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.squeeze(pixels))
-        buffer = io.BytesIO()
-        image.save(buffer, kind, **options)
-        return buffer.getvalue()
+    from tests.corpus.pictures import encoded
 
-    return encoded
+    def encode(pixels, kind: str, **options) -> bytes:
+        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.squeeze(pixels))
+        return encoded(image, kind, **options)
+
+    return encode
 
 
 @pytest.fixture
 def write_examples(tmp_path, encode):
-    """Writes images as ingest does, in two files: write_examples(images) -> pattern, PNGs."""
-
+    """Writes images in two files of tf.Examples: write_examples(images) -> pattern, PNG files."""
     import tensorflow as tf
 
     from keras_ae.datasets.sources.base import Record
     from pipeline.components.image_example_gen.writing import to_example
 
-    def written(images):
-        encoded = [encode(image, "PNG") for image in images]
+    def write(images):
+        pngs = [encode(image, "PNG") for image in images]
         for part in (0, 1):
             path = str(tmp_path / f"part-{part}.gz")
             with tf.io.TFRecordWriter(path, options="GZIP") as writer:
                 for i in range(part, len(images), 2):
-                    writer.write(to_example(Record(f"{i}.png", encoded[i]), images[i].shape[2]))
-        return str(tmp_path / "part-*.gz"), encoded
+                    writer.write(to_example(Record(f"{i}.png", pngs[i]), images[i].shape[2]))
+        return str(tmp_path / "part-*.gz"), pngs
 
-    return written
+    return write
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory) -> Iterator[Bucket]:
-    """An empty bucket of Google Cloud Storage, which this process and those that it starts reach.
+    """An empty bucket of Google Cloud Storage for this process and those that it starts.
 
-    A TensorFlow that has not used a filesystem of that kind yet finds it in no time; one that has
-    asked for another bucket's objects remembers nothing of them, for names differ.
+    Each bucket has a name of its own, because TensorFlow caches objects by name.
     """
     folder = tmp_path_factory.mktemp("bucket")
-    with serving(folder, f"bucket-{uuid.uuid4().hex}") as bucket, pytest.MonkeyPatch.context() as m:
-        for name, value in bucket.environment.items():
-            m.setenv(name, value)
+    name = f"bucket-{uuid.uuid4().hex}"
+    with serve_bucket(folder, name) as bucket, pytest.MonkeyPatch.context() as patch:
+        for variable, value in bucket.environment.items():
+            patch.setenv(variable, value)
         yield bucket
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium, driven by Playwright; what needs it is skipped where there is none."""
+    """Headless Chromium, driven by Playwright; tests are skipped where it is not installed."""
     from playwright.sync_api import sync_playwright
 
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    path = next(found, None)
+    paths = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    path = next(paths, None)
     if path is None:
-        pytest.skip("there is no Chromium here")
+        pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser

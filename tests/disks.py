@@ -1,4 +1,4 @@
-"""Disks that are small enough to be filled."""
+"""Small disks in memory, and full disks."""
 
 import errno
 import os
@@ -11,39 +11,39 @@ import pytest
 
 
 @contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path]:
-    """A folder with a filesystem in memory of its own; what needs it is skipped without root.
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mounts a filesystem in memory for the block; skips the test if that is not possible.
 
     Args:
-        place: the folder, which is made.
-        size: as tmpfs takes it, such as "4m".
+        folder: mount point, which is created.
+        size: size in the syntax of tmpfs, such as "4m".
     """
     if os.geteuid() != 0:
-        pytest.skip("mounting a small disk takes root")
-    place.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+        pytest.skip("mounting a small disk needs root privileges")
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    completed = subprocess.run(mount, capture_output=True, text=True)
+    if completed.returncode:
+        pytest.skip(f"cannot mount a small disk: {completed.stderr.strip()}")
     try:
-        yield place
+        yield folder
     finally:
-        # Lazily: what still has a file open there must not keep the folder.
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        # Lazily, so that a process with an open file does not prevent it.
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @contextmanager
 def filled(disk: Path, leave: int = 0) -> Iterator[None]:
-    """A disk that is full but for some bytes, until the end of the block."""
+    """Fills a disk except for `leave` bytes until the end of the block."""
     ballast = disk / "ballast"
     try:
         with ballast.open("wb") as file:
-            while (space := _space(disk) - leave) > 0:
+            while (space := _free_bytes(disk) - leave) > 0:
                 try:
                     os.posix_fallocate(file.fileno(), 0, space)
                     break
                 except OSError as error:
-                    # Somebody else has taken of it in between.
+                    # Another process has written to the disk in between.
                     if error.errno != errno.ENOSPC:
                         raise
         yield
@@ -51,6 +51,6 @@ def filled(disk: Path, leave: int = 0) -> Iterator[None]:
         ballast.unlink()
 
 
-def _space(disk: Path) -> int:
+def _free_bytes(disk: Path) -> int:
     status = os.statvfs(disk)
     return status.f_bavail * status.f_frsize

@@ -1,12 +1,12 @@
-"""Python programs in processes forked off one that has imported what they need.
+"""A fork server: Python programs in forks of a process that has imported their modules.
 
-Of a program that runs the pipeline, the imports of TensorFlow, Keras, TFX and Beam are most. Here
-they are done once; each program is a process of its own nevertheless, with its own arguments,
-environment, folder, outputs and signals. It ends as any other, except that Python does not take
-apart what was imported, which would take seconds.
+A program that runs the pipeline spends most of its time on importing TensorFlow, Keras, TFX and
+Beam. The fork server imports them once; each program is nevertheless a process of its own, with its
+own arguments, environment, working directory, outputs and signals. The only difference is at its
+end, where it skips Python's cleanup of the imported modules, which would take seconds.
 
-Run as a module, this file is the process that forks. It computes nothing itself: what TensorFlow
-starts for that, threads above all, would be lacking in a fork.
+Run as a module, this file is the fork server. It must not compute anything with TensorFlow: a fork
+does not inherit the threads that TensorFlow starts for that.
 """
 
 import atexit
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-IMPORTED = (
+MODULES = (
     "apache_beam.runners.direct.direct_runner",
     "apache_beam.runners.portability.fn_api_runner.fn_runner",
     "keras_ae.tuning.tuner",
@@ -50,95 +50,103 @@ IMPORTED = (
 )
 
 
-class Forked:
-    """A program that was started, with what `subprocess.Popen` has of that."""
+class ForkedProcess:
+    """A program in a fork, with a part of the interface of `subprocess.Popen`.
 
-    def __init__(self, answers: int):
-        self._answers = answers
-        self.pid = self._number()
+    Args:
+        pipe: file descriptor from which the process ID and, at the end, the status are read.
+    """
+
+    def __init__(self, pipe: int):
+        self._pipe = pipe
+        self.pid = self._read_number()
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """The exit status as `Popen` has it, None while it runs."""
-        if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
+        """The exit status as that of `Popen`; None while the program runs."""
+        if self.returncode is None and select.select([self._pipe], [], [], 0)[0]:
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits for the end, and returns the exit status."""
+        """Waits for the end and returns the exit status."""
         if self.returncode is None:
-            if not select.select([self._answers], [], [], timeout)[0]:
+            if not select.select([self._pipe], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-            self.returncode = os.waitstatus_to_exitcode(self._number())
-            os.close(self._answers)
+            self.returncode = os.waitstatus_to_exitcode(self._read_number())
+            os.close(self._pipe)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Sends a signal, if it is still there."""
+        """Sends a signal, unless the program has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Ends it."""
+        """Kills the program, unless it has ended."""
         self.send_signal(signal.SIGKILL)
 
-    def _number(self) -> int:
-        told = os.read(self._answers, 8)
-        if not told:
-            raise ChildProcessError("what forks programs has ended")
-        return int.from_bytes(told, "little")
+    def _read_number(self) -> int:
+        data = os.read(self._pipe, 8)
+        if not data:
+            raise ChildProcessError("the fork server has ended")
+        return int.from_bytes(data, "little")
 
 
-class Forks:
-    """A process that forks programs.
+class ForkServer:
+    """A fork server that has been started.
 
     Args:
-        server: the socket that it listens to.
+        connection: socket to which requests are sent.
     """
 
-    def __init__(self, server: socket.socket):
-        self._server = server
+    def __init__(self, connection: socket.socket):
+        self._connection = connection
 
     def start(
         self,
-        words: Sequence[str],
+        command: Sequence[str],
         *,
         stdout: Any,
         stderr: Any,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         before: str = "",
-    ) -> Forked:
+    ) -> ForkedProcess:
         """Starts a program.
 
         Args:
-            words: as for `subprocess.Popen`: Python, and a script or `-m` and a module, and
+            command: as for `subprocess.Popen`: Python, then a script or `-m` and a module, then
                 arguments.
-            stdout, stderr: files for what it prints; for the latter also `subprocess.STDOUT`.
-            cwd: folder that it starts in; by default that of this process.
+            stdout, stderr: files for its outputs; for the latter also `subprocess.STDOUT`.
+            cwd: its working directory; by default that of this process.
             env: its environment; by default that of this process.
-            before: a function that is called in its process at first, as "module:name".
+            before: "module:name" of a function that is called in its process first.
         """
-        _, *words = map(str, words)
-        told = {"words": words, "cwd": str(cwd or Path.cwd()), "before": before}
-        told["env"] = dict(os.environ if env is None else env)
+        _, *arguments = map(str, command)
+        request = {
+            "arguments": arguments,
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(os.environ if env is None else env),
+            "before": before,
+        }
         ours, theirs = os.pipe()
         with tempfile.TemporaryFile() as file:
-            file.write(json.dumps(told).encode())
+            file.write(json.dumps(request).encode())
             file.flush()
             errors = stdout if stderr == subprocess.STDOUT else stderr
-            passed = [file.fileno(), stdout.fileno(), errors.fileno(), theirs]
-            socket.send_fds(self._server, [b"."], passed)
+            descriptors = [file.fileno(), stdout.fileno(), errors.fileno(), theirs]
+            socket.send_fds(self._connection, [b"."], descriptors)
             os.close(theirs)
-            return Forked(ours)
+            return ForkedProcess(ours)
 
 
 @contextmanager
-def forking(environment: Mapping[str, str]) -> Iterator[Forks]:
-    """Starts the process that forks; it ends with the block, or with this process.
+def fork_server(environment: Mapping[str, str]) -> Iterator[ForkServer]:
+    """Starts a fork server, which ends with the block or with this process.
 
     Args:
-        environment: in which it imports.
+        environment: environment variables in which it imports the modules.
     """
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "tests.forks", str(theirs.fileno())]
@@ -151,33 +159,33 @@ def forking(environment: Mapping[str, str]) -> Iterator[Forks]:
     ) as process:
         theirs.close()
         with ours:
-            yield Forks(ours)
+            yield ForkServer(ours)
     assert process.returncode == 0
 
 
-def _serve(server: socket.socket) -> None:
-    """Forks as it is asked to; only the forks return, each in a process of its own."""
+def _serve(connection: socket.socket) -> None:
+    """Forks a program for each request; returns in the forks only, when a program has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What is registered first is called last.
-    atexit.register(_leave)
+    # Registered before the handlers of the imported modules, hence called after them.
+    atexit.register(_exit_without_cleanup)
     before = dict(os.environ)
-    for name in IMPORTED:
+    for name in MODULES:
         importlib.import_module(name)
-    # As importing them would do to the environment of each program.
+    # The variables that a program would have if it imported the modules itself.
     imported = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.collect()
     gc.freeze()
     while True:
-        asked, passed, _, _ = socket.recv_fds(server, 1, 4)
-        if not asked:
+        request, descriptors, _, _ = socket.recv_fds(connection, 1, 4)
+        if not request:
             break
         if not os.fork():
-            server.close()
-            _keep(imported, *passed)
+            connection.close()
+            _run_program(imported, *descriptors)
             return
-        for descriptor in passed:
+        for descriptor in descriptors:
             os.close(descriptor)
-    # What they took counts as taken by this one.
+    # Waiting for the forks adds their processor time to that of the fork server.
     while True:
         try:
             os.wait()
@@ -185,58 +193,63 @@ def _serve(server: socket.socket) -> None:
             os._exit(0)
 
 
-def _keep(
-    imported: Mapping[str, str], request: int, stdout: int, stderr: int, answers: int
+def _run_program(
+    imported: Mapping[str, str], request_file: int, stdout: int, stderr: int, pipe: int
 ) -> None:
-    """Forks the program, which returns, and waits for its end."""
+    """Runs the program in a further fork, whose process ID and status this one writes to the pipe.
+
+    Args:
+        imported: environment variables that were set by imports.
+        request_file, stdout, stderr, pipe: file descriptors.
+    """
     pid = os.fork()
     if pid:
-        os.write(answers, pid.to_bytes(8, "little"))
+        os.write(pipe, pid.to_bytes(8, "little"))
         _, status = os.waitpid(pid, 0)
-        os.write(answers, status.to_bytes(8, "little"))
+        os.write(pipe, status.to_bytes(8, "little"))
         os._exit(0)
-    os.close(answers)
+    os.close(pipe)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for descriptor, place in ((stdout, 1), (stderr, 2)):
-        os.dup2(descriptor, place)
+    for descriptor, standard in ((stdout, 1), (stderr, 2)):
+        os.dup2(descriptor, standard)
         os.close(descriptor)
-    with os.fdopen(request, "rb") as file:
+    with os.fdopen(request_file, "rb") as file:
         file.seek(0)
-        told = json.load(file)
-    os.chdir(told["cwd"])
+        request = json.load(file)
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update({**told["env"], **imported})
-    # It is looked up anew.
+    os.environ.update({**request["env"], **imported})
+    # The default folder depends on the environment and was cached by imports.
     tempfile.tempdir = None
-    if told["before"]:
-        module, _, name = told["before"].partition(":")
+    if request["before"]:
+        module, _, name = request["before"].partition(":")
         getattr(importlib.import_module(module), name)()
-    _become(told["words"])
+    _run_main(request["arguments"])
 
 
 _status = 1
-"""Of a program that ends by an error."""
+"""Exit status; that of an uncaught exception until the program ends in another way."""
 
 
-def _become(words: list[str]) -> None:
-    """Runs a script, or `-m` and a module, as Python does."""
+def _run_main(arguments: list[str]) -> None:
+    """Runs a script, or a module after `-m`, as Python's command line does."""
     global _status
-    first, *rest = words
+    first, *rest = arguments
     try:
         if first == "-m":
             sys.argv = rest
             runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
         else:
-            sys.argv = words
+            sys.argv = arguments
             runpy.run_path(first, run_name="__main__")
         _status = 0
-    except SystemExit as ended:
-        if ended.code is None or isinstance(ended.code, int):
-            _status = ended.code or 0
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            _status = error.code or 0
         raise
 
 
-def _leave() -> None:
+def _exit_without_cleanup() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(_status)

@@ -1,11 +1,11 @@
-"""A bucket of Google Cloud Storage on this machine, for tests: no network, no credentials.
+"""A bucket of Google Cloud Storage on this machine, for tests without network and credentials.
 
-The objects are kept by gcp-storage-emulator. Python clients (google-cloud-storage, Beam) find it by
-STORAGE_EMULATOR_HOST. TensorFlow's own filesystem knows no other hosts than Google's; its curl
-takes this server for the HTTPS proxy to them, and the tunnels that it asks for end right here.
+The objects are stored by gcp-storage-emulator. Python clients (google-cloud-storage, Beam) find it
+by STORAGE_EMULATOR_HOST. TensorFlow's own filesystem connects to Google's hosts only; its curl uses
+this server as the HTTPS proxy to them, and the server itself answers the requests in the tunnels.
 
-Run as a script, this file is that server. It is a process of its own because TensorFlow holds the
-interpreter's lock in some of its requests.
+Run as a script, this file is that server. It runs in a process of its own because TensorFlow holds
+the interpreter's lock during some of its requests.
 """
 
 import io
@@ -31,17 +31,17 @@ from gcp_storage_emulator.storage import Storage
 
 HOSTS = ("storage.googleapis.com", "www.googleapis.com", "oauth2.googleapis.com")
 FORBIDDEN = "forbidden-bucket"
-"""A bucket that exists and may not be used."""
-SECONDS = 30
+"""Name of a bucket that exists but refuses access."""
+TIMEOUT_SECONDS = 30
 
 
 class Bucket:
     """A bucket that is being served.
 
     Attributes:
-        name: of the bucket.
+        name: name of the bucket.
         uri: "gs://NAME".
-        environment: variables with which a process reaches it.
+        environment: environment variables with which a process reaches the bucket.
     """
 
     def __init__(self, name: str, port: int, folder: Path):
@@ -61,67 +61,67 @@ class Bucket:
         }
 
     def names(self, below: str = "") -> list[str]:
-        """The objects whose names begin so, sorted, without those that stand for folders."""
-        return [name for name in self._listed(below) if not name.endswith("/")]
+        """Names of objects with a prefix, sorted, without the markers of folders."""
+        return [name for name in self._list(below) if not name.endswith("/")]
 
     def markers(self, below: str = "") -> list[str]:
-        """Those that stand for folders, which TensorFlow makes."""
-        return [name for name in self._listed(below) if name.endswith("/")]
+        """Names of the objects with which TensorFlow marks folders."""
+        return [name for name in self._list(below) if name.endswith("/")]
 
     def written(self, below: str = "") -> list[str]:
-        """The names of the objects in the order in which they were written."""
-        names = json.loads(self._ask("/written"))
+        """Names of objects with a prefix in the order in which they were written."""
+        names = json.loads(self._request("/written"))
         return [name for name in names if name.startswith(below) and not name.endswith("/")]
 
     def read(self, name: str) -> bytes:
         """The content of an object."""
-        return self._ask(f"/{self.name}/{quote(name)}")
+        return self._request(f"/{self.name}/{quote(name)}")
 
     def write(self, name: str, content: bytes) -> None:
-        """Makes or replaces an object."""
-        self._ask(f"/{self.name}/{quote(name)}", "PUT", content)
+        """Creates or replaces an object."""
+        self._request(f"/{self.name}/{quote(name)}", "PUT", content)
 
     def put(self, folder: Path, below: str) -> str:
-        """Copies the files of a folder there, and gives the URI below which they lie then."""
+        """Uploads the files of a folder below a name and returns the URI of the copy."""
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             self.write(f"{below}/{path.relative_to(folder).as_posix()}", path.read_bytes())
         return f"{self.uri}/{below}"
 
     def get(self, below: str, folder: Path) -> Path:
-        """Copies the objects below a name to a folder, and gives that."""
+        """Downloads the objects below a name to a folder and returns the folder."""
         for name in self.names(f"{below}/"):
             path = folder / name.removeprefix(f"{below}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.read(name))
         return folder
 
-    def _listed(self, below: str) -> list[str]:
-        listed = json.loads(self._ask(f"/storage/v1/b/{self.name}/o?prefix={quote(below, '')}"))
-        return [item["name"] for item in listed["items"]]
+    def _list(self, below: str) -> list[str]:
+        text = self._request(f"/storage/v1/b/{self.name}/o?prefix={quote(below, '')}")
+        return [item["name"] for item in json.loads(text)["items"]]
 
-    def _ask(self, path: str, method: str = "GET", content: bytes | None = None) -> bytes:
+    def _request(self, path: str, method: str = "GET", content: bytes | None = None) -> bytes:
         request = Request(self._url + path, content, method=method)
-        with build_opener(ProxyHandler({})).open(request, timeout=SECONDS) as answer:
-            return bytes(answer.read())
+        with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_SECONDS) as response:
+            return bytes(response.read())
 
 
 @contextmanager
-def serving(folder: Path, name: str = "test-bucket") -> Iterator[Bucket]:
-    """Serves an empty bucket until the block ends.
+def serve_bucket(folder: Path, name: str) -> Iterator[Bucket]:
+    """Serves an empty bucket until the end of the block.
 
     Args:
-        folder: for a certificate and the like.
-        name: of the bucket.
+        folder: folder for certificate and credentials.
+        name: name of the bucket.
     """
     command = [sys.executable, __file__, str(folder), name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield Bucket(name, int(process.stdout.readline()), folder)
-        # The server ends with its input.
+        # The server stops at the end of its standard input.
         process.stdin.close()
 
 
 class _Storage(Storage):
-    """Objects in memory, and the order in which they came."""
+    """Objects in memory, with the order in which they were written."""
 
     def __init__(self) -> None:
         self.lock, self.written = threading.Lock(), []
@@ -132,14 +132,14 @@ class _Storage(Storage):
         self.written.append(file_name)
 
     def _write_config_to_file(self) -> None:
-        """Nothing: to list all objects at each change takes longer with each."""
+        """Does nothing: listing all objects at each change takes longer with each object."""
 
 
 class _Handler(server.RequestHandler):
-    """The emulator's handler, and the proxy whose tunnels end at it."""
+    """The emulator's request handler, which is also the proxy in front of it."""
 
     protocol_version = "HTTP/1.1"
-    # Else the body of each answer waits for the acknowledgement of its headers.
+    # Otherwise the body of each response waits for the acknowledgement of its headers.
     disable_nagle_algorithm = True
 
     def __init__(self, storage: _Storage, tls: ssl.SSLContext, *args: Any):
@@ -158,23 +158,23 @@ class _Handler(server.RequestHandler):
         self.close_connection = False
 
     def do_GET(self) -> None:  # noqa: N802
-        self._answer(super().do_GET)
+        self._respond(super().do_GET)
 
     def do_POST(self) -> None:  # noqa: N802
-        self._answer(super().do_POST)
+        self._respond(super().do_POST)
 
     def do_PUT(self) -> None:  # noqa: N802
-        self._answer(super().do_PUT)
+        self._respond(super().do_PUT)
 
     def do_DELETE(self) -> None:  # noqa: N802
-        self._answer(super().do_DELETE)
+        self._respond(super().do_DELETE)
 
     def do_PATCH(self) -> None:  # noqa: N802
-        self._answer(super().do_PATCH)
+        self._respond(super().do_PATCH)
 
-    def _answer(self, handle: Callable[[], None]) -> None:
-        stream, body = self.rfile, self._body()
-        # The emulator leaves some bodies unread, which would be the next request then.
+    def _respond(self, handle: Callable[[], None]) -> None:
+        # The emulator does not read every body; the rest would be parsed as the next request.
+        stream, body = self.rfile, self._read_body()
         self.rfile = io.BytesIO(body)
         del self.headers["Content-Length"], self.headers["Transfer-Encoding"]
         self.headers["Content-Length"] = str(len(body))
@@ -191,8 +191,8 @@ class _Handler(server.RequestHandler):
                 handle()
         self.rfile = stream
 
-    def _body(self) -> bytes:
-        """TensorFlow sends a length beside chunks, which then counts for nothing."""
+    def _read_body(self) -> bytes:
+        # TensorFlow sends a Content-Length with chunked bodies; it has to be ignored.
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
         chunks = []
@@ -207,8 +207,8 @@ class _Handler(server.RequestHandler):
             value = value.replace("http://", "https://", 1)
         super().send_header(keyword, value)
 
-    def _send(self, status: int, answer: Any) -> None:
-        body = json.dumps(answer).encode()
+    def _send(self, status: int, content: Any) -> None:
+        body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -216,18 +216,18 @@ class _Handler(server.RequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def _read_data(*args: Any, read: Callable[..., Any] = server._read_data) -> Any:
-    """An upload of nothing is one, too."""
+    """Replaces the emulator's function, which returns None instead of b"" for an empty upload."""
     data = read(*args)
     return b"" if data is None else data
 
 
 def _serve(folder: Path, name: str) -> None:
-    """Serves until the standard input ends; prints the port."""
-    # It tells how it makes each of its answers.
+    """Prints the port and serves until standard input ends."""
+    # The emulator logs every request.
     logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
     server._read_data = _read_data
     storage = _Storage()
@@ -238,9 +238,12 @@ def _serve(folder: Path, name: str) -> None:
     secrets = dict.fromkeys(("client_id", "client_secret", "refresh_token"), "none")
     (folder / "user.json").write_text(json.dumps({"type": "authorized_user", **secrets}))
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, storage, tls))
-    # Python's clients read where an object says that it is, whoever wrote it.
-    make, own = objects._make_object_resource, f"http://127.0.0.1:{httpd.server_port}"
-    objects._make_object_resource = lambda host, *args, **kwargs: make(own, *args, **kwargs)
+    # Python's clients download from the URL in an object's metadata. The emulator takes its host
+    # from the request that wrote the object, which is Google's if TensorFlow wrote it.
+    make_resource, url = objects._make_object_resource, f"http://127.0.0.1:{httpd.server_port}"
+    objects._make_object_resource = lambda host, *args, **kwargs: make_resource(
+        url, *args, **kwargs
+    )
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     print(httpd.server_port, flush=True)
     sys.stdin.read()

@@ -1,4 +1,4 @@
-"""Who listens: the sockets of a process and of all that it started."""
+"""Addresses that a process and its descendants listen on."""
 
 import ipaddress
 import threading
@@ -7,46 +7,45 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-SECONDS = 0.3
-"""Between two looks: a server of a run lives for seconds."""
+POLL_SECONDS = 0.3
+"""Short enough for the servers of a run, which live for seconds."""
 
 
-def listening(pid: int) -> set[tuple[str, int]]:
+def listening_addresses(pid: int) -> set[tuple[str, int]]:
     """Address and port of each TCP socket that a process or a descendant listens on."""
+    addresses: set[tuple[str, int]] = set()
     with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        found = set()
-        for each in (process, *process.children(recursive=True)):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
-                found |= {
+                addresses |= {
                     tuple(socket.laddr)
-                    for socket in each.net_connections("tcp")
+                    for socket in process.net_connections("tcp")
                     if socket.status == psutil.CONN_LISTEN
                 }
-        return found
-    return set()
+    return addresses
 
 
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an IP address; one of IPv4 may be mapped into IPv6."""
-    found = ipaddress.ip_address(address)
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+def is_loopback(text: str) -> bool:
+    """Whether an IP address is reached from this machine only; IPv4 may be mapped into IPv6."""
+    address = ipaddress.ip_address(text)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 @contextmanager
-def watching(pid: int) -> Iterator[set[tuple[str, int]]]:
-    """Collects `listening` of a process until the block ends."""
-    found: set[tuple[str, int]] = set()
+def collect_listening_addresses(pid: int) -> Iterator[set[tuple[str, int]]]:
+    """Collects the listening addresses of a process in a set until the end of the block."""
+    addresses: set[tuple[str, int]] = set()
     stop = threading.Event()
 
-    def look() -> None:
-        while not stop.wait(SECONDS):
-            found.update(listening(pid))
+    def collect() -> None:
+        while not stop.wait(POLL_SECONDS):
+            addresses.update(listening_addresses(pid))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=collect)
     thread.start()
     try:
-        yield found
+        yield addresses
     finally:
         stop.set()
         thread.join()

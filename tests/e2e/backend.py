@@ -1,7 +1,7 @@
-"""What the open-source backend of Kubeflow Pipelines refuses of a compiled pipeline.
+"""Checks of a compiled pipeline that the open-source backend of Kubeflow Pipelines makes.
 
 Its API server, its compiler to Argo, Argo itself, its launcher and the entry point in the image
-each check a part; `load` asks for all of it before anything runs.
+each check a part; `load` checks everything before a task runs.
 """
 
 import graphlib
@@ -14,23 +14,23 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as spec_pb2
 from tfx.orchestration.kubeflow.v2.compiler_utils import TITLE_TO_CLASS_PATH
 from tfx.utils import import_utils
 
-_OF_SPEC = ("schemaVersion", "pipelineInfo", "root")
+_SPEC_KEYS = ("schemaVersion", "pipelineInfo", "root")
 
 
 class RefusedError(Exception):
-    """The backend would not run it; says why."""
+    """The reason why the backend refuses a pipeline."""
 
 
 def load(text: str) -> tuple[spec_pb2.PipelineSpec, spec_pb2.PipelineDeploymentConfig]:
-    """Reads a compiled pipeline as the backend does.
+    """Reads and checks a compiled pipeline as the backend does.
 
     Returns:
-        The pipeline, and what its executors are.
+        The pipeline and its executors.
 
     Raises:
-        RefusedError: for the first thing that the backend would not take.
+        RefusedError: for the first check that fails.
     """
-    spec = _the_one(text)
+    spec = _parse_spec(text)
     deployment = spec_pb2.PipelineDeploymentConfig()
     try:
         json_format.Parse(
@@ -46,17 +46,19 @@ def load(text: str) -> tuple[spec_pb2.PipelineSpec, spec_pb2.PipelineDeploymentC
         _check_executor(name, component, task, deployment)
         _check_types(name, component)
         _check_inputs(spec, name, component, task)
-    order(spec)
+    sorted_tasks(spec)
     return spec, deployment
 
 
-def order(spec: spec_pb2.PipelineSpec) -> list[str]:
-    """The tasks, each behind those that it waits for."""
+def sorted_tasks(spec: spec_pb2.PipelineSpec) -> list[str]:
+    """Names of the tasks in topological order."""
     tasks = spec.root.dag.tasks
     graph = {name: sorted(task.dependent_tasks) for name, task in sorted(tasks.items())}
-    for name, others in graph.items():
-        for other in others:
-            _refuse_if(other not in tasks, f"task {name} waits for {other!r}, which is unknown")
+    for name, dependencies in graph.items():
+        for dependency in dependencies:
+            _refuse_if(
+                dependency not in tasks, f"task {name} waits for {dependency!r}, which is unknown"
+            )
     try:
         return list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
@@ -64,25 +66,25 @@ def order(spec: spec_pb2.PipelineSpec) -> list[str]:
 
 
 def check_root(root: str) -> None:
-    """The launcher has a local folder for objects of these stores only."""
-    known = root.startswith(("gs://", "s3://", "minio://"))
-    _refuse_if(not known, f"pipeline root {root!r}: unsupported storage scheme")
+    """Raises RefusedError unless the launcher supports the storage of a pipeline root."""
+    supported = root.startswith(("gs://", "s3://", "minio://"))
+    _refuse_if(not supported, f"pipeline root {root!r}: unsupported storage scheme")
 
 
 def title(schema: spec_pb2.ArtifactTypeSchema) -> str:
-    """Name of an artifact's type."""
+    """The name of an artifact's type; "" if it has none."""
     kind = schema.WhichOneof("kind")
     if kind == "schema_title":
         return schema.schema_title
-    found = yaml.safe_load(schema.instance_schema) if kind == "instance_schema" else None
-    return (found or {}).get("title", "")
+    instance = yaml.safe_load(schema.instance_schema) if kind == "instance_schema" else None
+    return (instance or {}).get("title", "")
 
 
-def _the_one(text: str) -> spec_pb2.PipelineSpec:
-    documents = [each for each in yaml.safe_load_all(text) if each is not None]
-    specs = [each for each in documents if all(key in each for key in _OF_SPEC)]
+def _parse_spec(text: str) -> spec_pb2.PipelineSpec:
+    documents = [document for document in yaml.safe_load_all(text) if document is not None]
+    specs = [document for document in documents if all(key in document for key in _SPEC_KEYS)]
     _refuse_if(len(specs) != 1, f"expected one pipeline spec; got {len(specs)}")
-    platforms = [each for each in documents if each not in specs]
+    platforms = [document for document in documents if document not in specs]
     _refuse_if(len(platforms) > 1, "multiple platform specs provided")
     try:
         for platform in platforms:
@@ -106,12 +108,14 @@ def _check_header(spec: spec_pb2.PipelineSpec) -> None:
 
 
 def _component(spec: Any, name: str, task: Any) -> spec_pb2.ComponentSpec:
-    # Argo's rule for names of tasks, which KFP makes of these.
+    # The rule is Argo's: KFP derives Argo's names of tasks from these.
     _refuse_if(
         not re.fullmatch("[a-zA-Z0-9][-a-zA-Z0-9]{0,120}", name),
         f"task name {name!r} must consist of alpha-numeric characters or '-'",
     )
-    _refuse_if(task.task_info.name != name, f"task {name} calls itself {task.task_info.name!r}")
+    _refuse_if(
+        task.task_info.name != name, f"task {name} has another name, {task.task_info.name!r}"
+    )
     _refuse_if(task.HasField("artifact_iterator"), f"task {name}: artifact iterator")
     reference = task.component_ref.name
     _refuse_if(reference not in spec.components, f"task {name}: unknown component {reference!r}")
@@ -135,9 +139,9 @@ def _check_executor(name: str, component: Any, task: Any, deployment: Any) -> No
     _refuse_if(not container.command, f"task {name}: no command")
     _refuse_if(container.HasField("lifecycle"), f"task {name}: a lifecycle hook is never run")
     accelerator = container.resources.accelerator
-    kinds = bool(accelerator.type or accelerator.resource_type)
-    counts = bool(accelerator.count or accelerator.resource_count)
-    _refuse_if(kinds != counts, f"task {name}: accelerator without type or count is dropped")
+    has_type = bool(accelerator.type or accelerator.resource_type)
+    has_count = bool(accelerator.count or accelerator.resource_count)
+    _refuse_if(has_type != has_count, f"task {name}: accelerator without type or count is dropped")
 
 
 def _check_types(name: str, component: Any) -> None:
@@ -146,39 +150,42 @@ def _check_types(name: str, component: Any) -> None:
         **component.output_definitions.artifacts,
     }
     for key, artifact in artifacts.items():
-        known = title(artifact.artifact_type)
-        _refuse_if(not known, f"task {name}: artifact {key} has no type")
-        path = TITLE_TO_CLASS_PATH.get(known, known)
+        kind = title(artifact.artifact_type)
+        _refuse_if(not kind, f"task {name}: artifact {key} has no type")
+        path = TITLE_TO_CLASS_PATH.get(kind, kind)
         try:
             import_utils.import_class_by_path(path)
         except (AttributeError, ImportError, ValueError) as error:
-            raise RefusedError(f"task {name}: artifact {key}: unknown type {known!r}") from error
+            raise RefusedError(f"task {name}: artifact {key}: unknown type {kind!r}") from error
 
 
 def _check_inputs(spec: Any, name: str, component: Any, task: Any) -> None:
-    tasks, given = spec.root.dag.tasks, spec.root.input_definitions.parameters
+    tasks, parameters = spec.root.dag.tasks, spec.root.input_definitions.parameters
     for key, parameter in component.input_definitions.parameters.items():
         source = (
             task.inputs.parameters[key].WhichOneof("kind") if key in task.inputs.parameters else ""
         )
         default = parameter.HasField("default_value") or parameter.is_optional
         _refuse_if(not source and not default, f"task {name}: parameter {key} has no source")
-        wanted = task.inputs.parameters[key].component_input_parameter if source else ""
+        run_parameter = task.inputs.parameters[key].component_input_parameter if source else ""
         _refuse_if(
-            source == "component_input_parameter" and wanted not in given,
-            f"task {name}: parameter {key} is given by {wanted!r}, which is unknown",
+            source == "component_input_parameter" and run_parameter not in parameters,
+            f"task {name}: parameter {key} is given by {run_parameter!r}, which is unknown",
         )
     for key, artifact in task.inputs.artifacts.items():
         producer = artifact.task_output_artifact.producer_task
         output = artifact.task_output_artifact.output_artifact_key
-        _refuse_if(producer not in tasks, f"task {name}: input {key} is made by {producer!r}")
-        made = spec.components[tasks[producer].component_ref.name].output_definitions.artifacts
-        _refuse_if(output not in made, f"task {name}: {producer} does not make {output!r}")
+        _refuse_if(
+            producer not in tasks,
+            f"task {name}: input {key} is an output of {producer!r}, which is unknown",
+        )
+        outputs = spec.components[tasks[producer].component_ref.name].output_definitions.artifacts
+        _refuse_if(output not in outputs, f"task {name}: {producer} has no output {output!r}")
         _refuse_if(
             producer not in task.dependent_tasks, f"task {name} does not wait for {producer}"
         )
 
 
-def _refuse_if(wrong: bool, why: str) -> None:
-    if wrong:
-        raise RefusedError(why)
+def _refuse_if(condition: bool, reason: str) -> None:
+    if condition:
+        raise RefusedError(reason)

@@ -1,4 +1,4 @@
-"""The whole job, as a user runs it, with a model that is trained in a moment."""
+"""Runs of the whole pipeline by its command line, with a model that is trained quickly."""
 
 import argparse
 import os
@@ -11,64 +11,71 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.listening import watching
+from tests.endurance.kill_outcome import without_run_details
+from tests.listening import collect_listening_addresses
 
 ROOT = Path(__file__).parents[2]
 START = Path(__file__).parent / "start"
 ENVIRONMENT = {
     "PYTHONPATH": str(START),
-    # The pipeline trains on TensorFlow, whatever the library is set to elsewhere.
+    # The pipeline must train on TensorFlow although another backend is set.
     "KERAS_BACKEND": "jax",
-    # The tests' own, by worker; a run tells it, and is compared with others.
+    # The session's folder must not appear in the results, which are compared with those of others.
     "JAX_COMPILATION_CACHE_DIR": "",
 }
-"""Of each run."""
+"""Environment variables of each run."""
 MODEL = ("--preset", "tiny", "--seed", "1", "--tile", "64")
 LONG = 120
-"""Epochs of the stage that is long enough to be hit again and again."""
+"""Epochs of the long stage, which can be interrupted repeatedly."""
 FLAGS = (*MODEL, "--budgets", f"1,{LONG}")
-IN_PROCESS = "tests.e2e.runs:check_in_process"
+CHECK_IN_PROCESS = "tests.e2e.runs:check_in_process"
 
 
 def check_in_process() -> None:
-    """Lets ServingCheck start no server: it compares with the SavedModel only."""
+    """Patches the runner so that ServingCheck starts no server and loads the SavedModel instead."""
     from pipeline.runners.local import runner
 
     run = runner.run
 
-    def checked_in_process(arguments: argparse.Namespace) -> None:
+    def run_without_server(arguments: argparse.Namespace) -> None:
         arguments.check_command = []
         run(arguments)
 
-    runner.run = checked_in_process
+    runner.run = run_without_server
 
 
 class Run:
-    """What a run printed, what each node took ("cached" or seconds), and where it listened.
+    """A run of the pipeline that has ended.
 
     Args:
-        place: folder that it starts in, with its images.
-        flags: of the command, without data and root.
+        folder: its working directory, with the folder `images`.
+        flags: flags of the command, without data and root.
         root: name of its root in the folder.
-        start: what starts a process, as `subprocess.Popen` does.
-        until: words that it prints, upon which it is asked to stop.
+        start: function that starts a process, with the arguments of `subprocess.Popen`.
+        until: text in its output after which SIGTERM is sent; by default it runs to the end.
+
+    Attributes:
+        status: exit status.
+        out, errors: text on standard output and standard error.
+        nodes: "cached" or the duration by node, in the order of their ends.
+        listened: addresses and ports that its processes listened on.
     """
 
     def __init__(
         self,
-        place: Path,
+        folder: Path,
         *flags: str,
         root: str = "root",
         start: Callable[..., Any] = subprocess.Popen,
         until: str = "",
     ):
-        words = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
-        words += ["--data", str(place / "images"), "--root", str(place / root)]
-        out, errors = place / "out.txt", place / "errors.txt"
+        command = [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *flags]
+        command += ["--data", str(folder / "images"), "--root", str(folder / root)]
+        out, errors = folder / "out.txt", folder / "errors.txt"
         environment = {**os.environ, **ENVIRONMENT}
         with out.open("wb") as stdout, errors.open("wb") as stderr:
-            process = start(words, cwd=place, env=environment, stdout=stdout, stderr=stderr)
-            with watching(process.pid) as self.listened:
+            process = start(command, cwd=folder, env=environment, stdout=stdout, stderr=stderr)
+            with collect_listening_addresses(process.pid) as self.listened:
                 try:
                     while until and until not in out.read_text():
                         assert process.poll() is None, errors.read_text()
@@ -83,16 +90,11 @@ class Run:
         pattern = r"^  (\w+) +(cached|[\d.]+ s)$"
         self.nodes = dict(re.findall(pattern, self.out, re.MULTILINE))
 
-    def cached(self, node: str) -> bool:
+    def is_cached(self, node: str) -> bool:
         return self.nodes.get(node) == "cached"
 
 
-def timeless(comparison: dict) -> dict:
-    """Without what differs from run to run: seconds, the run itself, and what was in service."""
-
-    def kept(value):
-        if isinstance(value, dict):
-            return {k: kept(v) for k, v in value.items() if "second" not in k}
-        return [kept(each) for each in value] if isinstance(value, list) else value
-
-    return kept({k: v for k, v in comparison.items() if k not in ("run", "verdict")})
+def comparison_results(comparison: dict) -> dict:
+    """A comparison without times, the description of the run, and the model in service."""
+    results = {key: value for key, value in comparison.items() if key not in ("run", "verdict")}
+    return without_run_details(results)

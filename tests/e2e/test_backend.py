@@ -1,4 +1,4 @@
-"""What the open-source backend would refuse is refused before a replay."""
+"""Pipelines that the open-source backend would refuse are refused before a replay."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,19 +20,20 @@ def task(spec: dict, name: str = "Trainer-10") -> dict:
     return spec["root"]["dag"]["tasks"][name]
 
 
-def made(spec: dict) -> dict:
+def model_output(spec: dict) -> dict:
     return spec["components"]["Trainer-10"]["outputDefinitions"]["artifacts"]["model"]
 
 
-def without_type(spec: dict) -> None:
-    made(spec)["artifactType"] = {}
+def remove_type(spec: dict) -> None:
+    model_output(spec)["artifactType"] = {}
 
 
-def with_type(title: str) -> Callable[[dict], object]:
-    return lambda spec: made(spec).update(artifactType={"instanceSchema": f"title: {title}\n"})
+def set_type(title: str) -> Callable[[dict], object]:
+    schema = {"instanceSchema": f"title: {title}\n"}
+    return lambda spec: model_output(spec).update(artifactType=schema)
 
 
-def renamed(spec: dict) -> None:
+def rename_pusher(spec: dict) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     tasks["Pusher_1"] = tasks.pop("Pusher")
 
@@ -41,7 +42,7 @@ HOOK = {"preCacheCheck": {"command": ["python", "-m", "driver"]}}
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("spoil", "reason"),
     [
         (lambda s: s.update(schemaVersion="2.0.0"), "only schema version 2.1.0"),
         (lambda s: s["pipelineInfo"].update(name="Mine"), "bad name 'Mine'"),
@@ -68,9 +69,9 @@ HOOK = {"preCacheCheck": {"command": ["python", "-m", "driver"]}}
             lambda s: task(s, "ModelInService").update(triggerPolicy={"condition": "1 == 1"}),
             "condition on an importer",
         ),
-        (without_type, "artifact model has no type"),
-        (with_type("tfx.Painting"), "unknown type 'tfx.Painting'"),
-        (with_type("keras_ae.Comparison"), "unknown type 'keras_ae.Comparison'"),
+        (remove_type, "artifact model has no type"),
+        (set_type("tfx.Painting"), "unknown type 'tfx.Painting'"),
+        (set_type("keras_ae.Comparison"), "unknown type 'keras_ae.Comparison'"),
         (lambda s: task(s)["componentRef"].update(name="X"), "unknown component 'X'"),
         (lambda s: s["deploymentSpec"]["executors"].pop("Trainer_10_executor"), "unknown executor"),
         (lambda s: task(s)["dependentTasks"].append("X"), "waits for 'X', which is unknown"),
@@ -82,42 +83,42 @@ HOOK = {"preCacheCheck": {"command": ["python", "-m", "driver"]}}
             lambda s: s["root"]["inputDefinitions"]["parameters"]["seed"].pop("parameterType"),
             "parameter seed has unspecified type",
         ),
-        (renamed, "task name 'Pusher_1' must consist of"),
+        (rename_pusher, "task name 'Pusher_1' must consist of"),
         (lambda s: task(s).update(artifactIterator={"itemInput": "x"}), "artifact iterator"),
     ],
 )
-def test_a_spoiled_pipeline_is_refused(spoil, why):
+def test_an_invalid_pipeline_is_refused(spoil, reason):
     spec, platform = yaml.safe_load_all(GOLDEN.read_text())
     spoil(spec)
-    with pytest.raises(backend.RefusedError, match=why):
+    with pytest.raises(backend.RefusedError, match=reason):
         backend.load(yaml.safe_dump_all([spec, platform]))
 
 
 def test_there_is_one_pipeline_and_one_platform_in_a_file():
     spec, platform = yaml.safe_load_all(GOLDEN.read_text())
-    for documents, why in (
+    for documents, reason in (
         ([spec, spec], "expected one pipeline spec; got 2"),
         ([platform], "expected one pipeline spec; got 0"),
         ([spec, platform, platform], "multiple platform specs"),
     ):
-        with pytest.raises(backend.RefusedError, match=why):
+        with pytest.raises(backend.RefusedError, match=reason):
             backend.load(yaml.safe_dump_all(documents))
 
 
 @pytest.mark.parametrize(
-    ("parameters", "why"),
+    ("parameters", "reason"),
     [
         ({}, "data_fingerprint has no value and no default"),
         ({"data_fingerprint": "v1", "seed": "3"}, "seed has the wrong type: '3'"),
         ({"data_fingerprint": "v1", "epochs": 3}, "unknown parameters: epochs"),
     ],
 )
-def test_a_run_is_given_what_it_needs(tmp_path, parameters, why):
-    with pytest.raises(backend.RefusedError, match=why):
+def test_missing_unknown_and_mistyped_parameters_are_refused(tmp_path, parameters, reason):
+    with pytest.raises(backend.RefusedError, match=reason):
         Replay(GOLDEN.read_text(), "gs://bucket/root", parameters, tmp_path)
 
 
-def test_artifacts_lie_in_a_bucket():
+def test_a_pipeline_root_outside_a_bucket_is_refused():
     backend.check_root("gs://bucket/root")
     with pytest.raises(backend.RefusedError, match="unsupported storage scheme"):
         backend.check_root("/mnt/root")

@@ -1,4 +1,4 @@
-"""Kills, stops, a disk that is full, and damage to what earlier runs made, on small photographs."""
+"""Kills, stops, full disks, and damaged files of earlier runs, on small photographs."""
 
 import json
 import os
@@ -23,96 +23,95 @@ from keras_ae.training.ladder import Ladder, begin
 from pipeline.runners.local import runner
 from pipeline.runtime.artifacts import STATE
 from tests.disks import filled, small_disk
-from tests.e2e.runs import ENVIRONMENT, FLAGS, LONG, Run, timeless
-from tests.endurance.full_disk import Crowded
-from tests.endurance.kill_log import Event, Log, repeated
-from tests.endurance.kills import Ladder as Disturbed
-from tests.endurance.kills import verdict
+from tests.e2e.runs import ENVIRONMENT, FLAGS, LONG, Run, comparison_results
+from tests.endurance.full_disk import FullDiskRun
+from tests.endurance.kill_log import Event, Log, find_repeated_epochs
+from tests.endurance.kills import InterruptedRun, find_faults
 from tests.listening import is_loopback
 from tests.tiny import TINY
 
 STAGE = f"Trainer_{LONG}"
 ROOT = "killed and full/root"
-FULL = "No space left on device; what earlier runs made is kept"
+NO_SPACE = "No space left on device; what earlier runs made is kept"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, finished) -> Path:
-    place = tmp_path_factory.mktemp("faults")
-    shutil.copytree(finished / "images", place / "images")
-    return place
+def folder(tmp_path_factory, finished) -> Path:
+    folder = tmp_path_factory.mktemp("faults")
+    shutil.copytree(finished / "images", folder / "images")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def small(place) -> Iterator[bool]:
-    """Whether the root lies on a small disk, which not everybody may mount."""
+def on_small_disk(folder) -> Iterator[bool]:
+    """Whether the root is on a small disk, whose mounting needs root privileges."""
     try:
-        with small_disk(place / ROOT, "256m"):
+        with small_disk(folder / ROOT, "256m"):
             yield True
     except pytest.skip.Exception:
         yield False
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place, finished) -> Path:
-    """The root of a run that was left alone, on the same images elsewhere."""
-    root = shutil.copytree(finished / "root", place / "undisturbed")
+def uninterrupted(folder, finished) -> Path:
+    """The root of an uninterrupted run on a copy of the images."""
+    root = shutil.copytree(finished / "root", folder / "uninterrupted")
     comparison = json.loads((root / "comparison.json").read_text())
-    comparison["run"]["data"] = str(place / "images")
+    comparison["run"]["data"] = str(folder / "images")
     (root / "comparison.json").write_text(json.dumps(comparison))
     return root
 
 
 @pytest.fixture(scope="module")
-def disturbed(place, small, start, forks) -> Crowded:
-    """A run that is killed and stopped, whose disk is full, and which ends nevertheless."""
-    run = Crowded(place / Path(ROOT).parent, [*FLAGS, "--data", str(place / "images")])
+def interrupted(folder, on_small_disk, start, forks) -> FullDiskRun:
+    """A run that is killed, stopped and without disk space before it ends."""
+    run = FullDiskRun(folder / Path(ROOT).parent, [*FLAGS, "--data", str(folder / "images")])
 
-    def starting(words, *, env, start=start, **others):
-        return start(words, env={**env, **ENVIRONMENT}, **others)
+    def start_run(command, *, env, start=start, **options):
+        return start(command, env={**env, **ENVIRONMENT}, **options)
 
-    run.start = starting
-    assert not small or run.crowd("ImageExampleGen", 0)
-    run.start = partial(starting, start=subprocess.Popen)
-    assert run.kill("Transform", 0, ready=lambda: made_by(run, "Transform/transform_graph"))
+    run.start = start_run
+    assert not on_small_disk or run.fill_disk("ImageExampleGen", 0)
+    run.start = partial(start_run, start=subprocess.Popen)
+    assert run.kill("Transform", 0, ready=lambda: has_output(run, "Transform/transform_graph"))
     assert run.status == -signal.SIGKILL
-    run.start = starting
+    run.start = start_run
 
-    assert not small or run.crowd("Trainer_1", 0)
-    assert run.kill(STAGE, 0, ready=lambda: epochs(run) > 20, number=signal.SIGTERM)
-    assert_it_says_how_to_go_on(run, signal.SIGTERM)
+    assert not on_small_disk or run.fill_disk("Trainer_1", 0)
+    assert run.kill(STAGE, 0, ready=lambda: count_epochs(run) > 20, number=signal.SIGTERM)
+    assert_prints_command_to_resume(run, signal.SIGTERM)
     assert list(run.root.glob("checkpoints/*.npz"))
-    trained = epochs(run)
+    trained = count_epochs(run)
 
-    assert run.kill(STAGE, 0, ready=lambda: epochs(run) > trained + 20)
-    assert repeated(events(run)) == []
+    assert run.kill(STAGE, 0, ready=lambda: count_epochs(run) > trained + 20)
+    assert find_repeated_epochs(stage_events(run)) == []
 
-    # The server that is to check the model is there by then, and does not outlive the run.
-    run.start = partial(starting, start=forks.start)
+    # The server of ServingCheck runs by then, and must end with the run.
+    run.start = partial(start_run, start=forks.start)
     assert run.kill("Evaluator", 0.5, number=signal.SIGINT)
-    run.start = starting
-    assert_it_says_how_to_go_on(run, signal.SIGINT)
-    (again,) = repeated(events(run))
-    assert again.first > 20
+    run.start = start_run
+    assert_prints_command_to_resume(run, signal.SIGINT)
+    (repeated,) = find_repeated_epochs(stage_events(run))
+    assert repeated.first > 20
 
-    assert not small or run.crowd("Pusher", 0)
+    assert not on_small_disk or run.fill_disk("Pusher", 0)
     assert run.kill("Pusher", 0)
     run.finish()
     return run
 
 
 @pytest.fixture(scope="module")
-def repaired(place, disturbed, start) -> Run:
-    """After a broken store, a byte of the examples, a model that is gone and a broken result."""
-    root = place / ROOT
+def repaired(folder, interrupted, start) -> Run:
+    """A run after damage to the metadata store, the examples, a model and the comparison."""
+    root = folder / ROOT
     before = states(root)
     (examples,) = root.glob("artifacts/*/ImageExampleGen/examples/*/Split-train/*.gz")
-    turn_a_byte(examples)
+    corrupt_byte(examples)
     (model,) = root.glob(f"artifacts/*/{STAGE}/model/*")
     shutil.rmtree(model / "Format-Serving")
     (root / "metadata.sqlite").write_bytes(b"no database")
     (root / "comparison.json").write_bytes(b"\0")
-    run = Run(place, *FLAGS, root=ROOT, start=start)
+    run = Run(folder, *FLAGS, root=ROOT, start=start)
     assert states(root).keys() == before.keys()
     for name, state in states(root).items():
         assert all(np.array_equal(state[n], before[name][n]) for n in state if n != "seconds")
@@ -120,44 +119,44 @@ def repaired(place, disturbed, start) -> Run:
 
 
 @pytest.fixture(scope="module")
-def by_workers(place, repaired, start) -> tuple[Run, list[dict]]:
-    """With two workers, a comparison made anew, upon which it is stopped.
+def with_workers(folder, repaired, start) -> tuple[Run, list[dict]]:
+    """A run with two workers that repeats the comparison and is stopped after it.
 
     Returns:
-        The run, and the comparisons of those before it and its own.
+        The run, and the comparisons of the runs before it and its own.
     """
 
-    def made() -> list[Path]:
-        return sorted((place / ROOT).glob("artifacts/*/BudgetComparison/comparison/*/*.json"))
+    def comparison_files() -> list[Path]:
+        return sorted((folder / ROOT).glob("artifacts/*/BudgetComparison/comparison/*/*.json"))
 
-    before = [json.loads(path.read_text()) for path in made()]
-    for path in made():
-        turn_a_byte(path)
+    before = [json.loads(path.read_text()) for path in comparison_files()]
+    for path in comparison_files():
+        corrupt_byte(path)
     until = "  BudgetComparison "
-    run = Run(place, *FLAGS, "--workers", "2", root=ROOT, start=start, until=until)
-    assert not run.cached("BudgetComparison")
-    (path,) = made()
+    run = Run(folder, *FLAGS, "--workers", "2", root=ROOT, start=start, until=until)
+    assert not run.is_cached("BudgetComparison")
+    (path,) = comparison_files()
     return run, [*before, json.loads(path.read_text())]
 
 
-def made_by(run: Disturbed, output: str) -> bool:
+def has_output(run: InterruptedRun, output: str) -> bool:
     """Whether a node has begun to write an output."""
     return any(run.root.glob(f"artifacts/*/{output}/*/*"))
 
 
-def events(run: Disturbed) -> list[Event]:
-    """Of the stage that is long."""
+def stage_events(run: InterruptedRun) -> list[Event]:
+    """The events of the long stage."""
     return [event for event in Log(run.root / "logs").events if event.step == STAGE]
 
 
-def epochs(run: Disturbed) -> int:
-    """How often one was trained."""
-    return sum(event.kind == "epoch" for event in events(run))
+def count_epochs(run: InterruptedRun) -> int:
+    """The number of epochs of the long stage that were trained, including repeated ones."""
+    return sum(event.kind == "epoch" for event in stage_events(run))
 
 
-def assert_it_says_how_to_go_on(run: Disturbed, number: signal.Signals) -> None:
+def assert_prints_command_to_resume(run: InterruptedRun, number: signal.Signals) -> None:
     assert run.status == 128 + number
-    line = run.said.splitlines()[-1]
+    line = run.output.splitlines()[-1]
     assert line.startswith(
         f"stopped by {number.name}; to resume, run: python pipeline/run_local.py "
     )
@@ -166,68 +165,69 @@ def assert_it_says_how_to_go_on(run: Disturbed, number: signal.Signals) -> None:
 
 def states(root: Path) -> dict[str, dict[str, np.ndarray]]:
     """The training states, by node."""
-    found = sorted(root.glob(f"artifacts/*/Trainer_*/model/*/{STATE}"))
-    return {path.parts[-5]: dict(np.load(path)) for path in found}
+    paths = sorted(root.glob(f"artifacts/*/Trainer_*/model/*/{STATE}"))
+    return {path.parts[-5]: dict(np.load(path)) for path in paths}
 
 
-def turn_a_byte(path: Path) -> None:
-    """As a disk would: size and time stay."""
+def corrupt_byte(path: Path) -> None:
+    """Changes a byte of a file but not its size and time, as a faulty disk does."""
     status, data = path.stat(), bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(data)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_a_run_that_is_killed_stopped_and_without_space_ends_as_an_undisturbed_one(
-    disturbed, undisturbed, small
+def test_a_run_that_is_killed_stopped_and_without_space_has_the_results_of_an_uninterrupted_one(
+    interrupted, uninterrupted, on_small_disk
 ):
-    assert disturbed.runs == (9 if small else 6)
-    assert verdict(disturbed, undisturbed) == []
+    assert interrupted.starts == (9 if on_small_disk else 6)
+    assert find_faults(interrupted, uninterrupted) == []
 
 
-def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on_when_there_is_space(
-    disturbed, small
+def test_a_full_disk_is_reported_in_one_line_and_the_same_command_resumes_when_there_is_space(
+    interrupted, on_small_disk
 ):
-    if not small:
-        pytest.skip("a small disk takes root to mount")
-    steps = [(step, status) for step, status, _ in disturbed.ended]
+    if not on_small_disk:
+        pytest.skip("mounting a small disk needs root privileges")
+    steps = [(step, status) for step, status, _ in interrupted.ends]
     assert steps == [("ImageExampleGen", 1), ("Trainer_1", 1), ("Pusher", 1)]
-    for _, _, said in disturbed.ended:
-        assert re.fullmatch(r"keras-ae: .*\n(  .*\n|\n)*error: cannot .*\n", said), said
-    assert disturbed.done
-    assert not re.search(r"damaged|error|warning|Traceback", disturbed.said, re.IGNORECASE)
+    for _, _, output in interrupted.ends:
+        assert re.fullmatch(r"keras-ae: .*\n(  .*\n|\n)*error: cannot .*\n", output), output
+    assert interrupted.done
+    assert not re.search(r"damaged|error|warning|Traceback", interrupted.output, re.IGNORECASE)
 
 
-def test_what_is_damaged_is_named_and_made_anew(repaired, place):
+def test_damaged_files_are_named_and_written_again(repaired, folder):
     assert (repaired.status, repaired.errors) == (0, "")
-    store, *artifacts = re.findall(rf"^damaged: {place / ROOT}/(.*)$", repaired.out, re.MULTILINE)
+    store, *artifacts = re.findall(rf"^damaged: {folder / ROOT}/(.*)$", repaired.out, re.MULTILINE)
     broken = "metadata.sqlite is broken: file is not a database"
     assert store == f"{broken}; its copy of the last run takes its place"
     model, examples = sorted(artifacts, key=lambda line: "ImageExampleGen" in line)
     assert re.search(rf"/{STAGE}/\S+ is gone; {STAGE} runs again$", model)
     assert re.search(r"\S+\.gz is not what was written; ImageExampleGen runs again$", examples)
-    assert json.loads((place / ROOT / "comparison.json").read_text())["chosen"]
+    assert json.loads((folder / ROOT / "comparison.json").read_text())["chosen"]
 
 
-def test_what_is_whole_is_not_made_anew(repaired):
-    again = {node for node in repaired.nodes if not repaired.cached(node)}
-    assert {"ImageExampleGen", STAGE, "BudgetComparison"} <= again
-    assert {"StatisticsGen", "SchemaGen", "Transform", "Trainer_1"}.isdisjoint(again)
+def test_undamaged_outputs_are_reused(repaired):
+    executed = {node for node in repaired.nodes if not repaired.is_cached(node)}
+    assert {"ImageExampleGen", STAGE, "BudgetComparison"} <= executed
+    assert {"StatisticsGen", "SchemaGen", "Transform", "Trainer_1"}.isdisjoint(executed)
 
 
-def test_workers_change_no_result(by_workers):
-    _, (*others, made) = by_workers
-    assert [timeless(other) for other in others] == [timeless(made)] * len(others)
+def test_workers_do_not_change_results(with_workers):
+    _, (*earlier, last) = with_workers
+    results = comparison_results(last)
+    assert [comparison_results(comparison) for comparison in earlier] == [results] * len(earlier)
 
 
-def test_no_worker_outlives_its_run(by_workers, place):
-    # Workers name no folder on their command lines, but they are started where the run was.
+def test_no_worker_outlives_its_run(with_workers, folder):
+    # The command lines of workers contain no path, but their working directory is the run's.
     folders = [process.info["cwd"] for process in psutil.process_iter(["cwd"])]
-    assert str(place) not in folders
+    assert str(folder) not in folders
 
 
-def test_workers_and_what_they_talk_to_are_reached_from_this_machine_only(by_workers):
-    run, _ = by_workers
+def test_workers_and_beam_servers_are_reached_from_this_machine_only(with_workers):
+    run, _ = with_workers
     # Beam's servers for control, data, state and logs.
     assert len(run.listened) >= 4
     assert {address for address, _ in run.listened if not is_loopback(address)} == set()
@@ -241,7 +241,7 @@ def ladder() -> Ladder:
     return ladder
 
 
-def floor(images) -> linear.PatchPCA:
+def floor(images: list[np.ndarray]) -> linear.PatchPCA:
     return linear.fit(linear.patch_moments(images, 8), 8)
 
 
@@ -260,7 +260,7 @@ def test_a_checkpoint_on_a_full_disk_keeps_the_earlier_one(ladder, tmp_path):
         ladder.restore(path)
 
 
-def test_an_export_on_a_full_disk_says_so(ladder, tmp_path):
+def test_an_export_to_a_full_disk_names_the_reason(ladder, tmp_path):
     with small_disk(tmp_path / "disk", "16m") as disk:
         pca = floor([np.zeros((64, 64, 3), np.uint8)])
         with (
@@ -271,4 +271,4 @@ def test_an_export_on_a_full_disk_says_so(ladder, tmp_path):
         cause = runner._cause(caught.value)
         assert isinstance(cause, StorageError)
         assert str(cause).startswith("cannot write")
-        assert str(cause).endswith(FULL)
+        assert str(cause).endswith(NO_SPACE)

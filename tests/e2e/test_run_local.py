@@ -1,7 +1,7 @@
-"""The whole job on a folder of small photographs, as a user runs it.
+"""Runs of the whole pipeline on a folder of small photographs, as a user starts them.
 
-The first run is the command itself, with a server that checks the model. Those that go on in its
-root are forked, and compare in process.
+The first run is the command itself, with the server of ServingCheck. Later runs in the same root
+are forked, and their ServingCheck compares in process.
 """
 
 import json
@@ -30,13 +30,13 @@ def first(finished) -> Run:
 
 
 @pytest.fixture(scope="module")
-def place(finished) -> Path:
-    """Where it was, and where the others go on."""
+def folder(finished) -> Path:
+    """The folder of the first run and of the later ones."""
     return finished.with_name("first")
 
 
-def versions(place: Path) -> list[Path]:
-    return sorted((place / "root" / "serving" / "keras_ae").iterdir())
+def versions(folder: Path) -> list[Path]:
+    return sorted((folder / "root" / "serving" / "keras_ae").iterdir())
 
 
 def test_a_run_prints_its_own_lines_only(first, finished):
@@ -66,14 +66,14 @@ def test_the_server_that_checks_a_model_is_reached_from_this_machine_only(first)
     assert {address for address, _ in first.listened if not is_loopback(address)} == set()
 
 
-def test_a_broken_image_is_set_aside_and_listed(first):
-    found = re.search(r"quarantined: 1 images, see (.*)", first.out)
-    assert found
-    (line,) = Path(found[1]).read_text().splitlines()
+def test_a_broken_image_is_quarantined_and_listed(first):
+    match = re.search(r"quarantined: 1 images, see (.*)", first.out)
+    assert match
+    (line,) = Path(match[1]).read_text().splitlines()
     assert json.loads(line)["source"] == "broken.png"
 
 
-def test_the_comparison_and_the_report_lie_under_the_root(first, finished):
+def test_the_comparison_and_the_report_are_in_the_root(first, finished):
     root = finished / "root"
     comparison = json.loads((root / "comparison.json").read_text())
     assert [entry["epochs"] for entry in comparison["budgets"]] == [1, LONG]
@@ -81,9 +81,9 @@ def test_the_comparison_and_the_report_lie_under_the_root(first, finished):
     images = [comparison["budgets"][0]["splits"][s]["images"] for s in ("train", "val", "test")]
     assert sum(images) == 17
     assert min(images) >= 1
-    whole = comparison["floors"]["global_pca"]
-    assert whole["splits"] is None
-    assert "larger than a tile" in whole["reason"]
+    global_pca = comparison["floors"]["global_pca"]
+    assert global_pca["splits"] is None
+    assert "larger than a tile" in global_pca["reason"]
     jsonschema.validate(comparison, json.loads(SCHEMA.read_text()))
     assert comparison["answer"]["sentence"] in first.out
     assert {row["key"] for row in comparison["codecs"]["rows"]} >= {"model_8bit", "jpeg", "webp"}
@@ -108,35 +108,35 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 version, *paths = sys.argv[1:]
 serve = tf.saved_model.load(version).signatures["serving_default"]
 requests = [open(path, "rb").read() for path in paths]
-answer = {name: value.numpy() for name, value in serve(image_bytes=tf.constant(requests)).items()}
+outputs = {name: value.numpy() for name, value in serve(image_bytes=tf.constant(requests)).items()}
 for i, request in enumerate(requests):
     original = tf.io.decode_image(request).numpy()
     if request[:2] == b"\\xff\\xd8":
         original = tf.io.decode_jpeg(request, dct_method="INTEGER_ACCURATE").numpy()
-    back = np.asarray(Image.open(io.BytesIO(answer["reconstruction_png_bytes"][i])))
-    assert back.shape == original.shape, (back.shape, original.shape)
-    assert answer["status"][i] == b""
-    mse = np.mean((back / 255.0 - original / 255.0) ** 2)
-    np.testing.assert_allclose(answer["mse"][i], mse, rtol=1e-4)
-    psnr = peak_signal_noise_ratio(original, back)
-    np.testing.assert_allclose(answer["psnr"][i], psnr, atol=1e-3)
-    ssim = structural_similarity(original, back, gaussian_weights=True, sigma=1.5,
+    reconstruction = np.asarray(Image.open(io.BytesIO(outputs["reconstruction_png_bytes"][i])))
+    assert reconstruction.shape == original.shape, (reconstruction.shape, original.shape)
+    assert outputs["status"][i] == b""
+    mse = np.mean((reconstruction / 255.0 - original / 255.0) ** 2)
+    np.testing.assert_allclose(outputs["mse"][i], mse, rtol=1e-4)
+    psnr = peak_signal_noise_ratio(original, reconstruction)
+    np.testing.assert_allclose(outputs["psnr"][i], psnr, atol=1e-3)
+    ssim = structural_similarity(original, reconstruction, gaussian_weights=True, sigma=1.5,
         use_sample_covariance=False, channel_axis=-1, data_range=255)
-    np.testing.assert_allclose(answer["ssim"][i], ssim, atol=1e-4)
-    assert 0 <= answer["percentile"][i] <= 1
+    np.testing.assert_allclose(outputs["ssim"][i], ssim, atol=1e-4)
+    assert 0 <= outputs["percentile"][i] <= 1
 assert not any(name.startswith(("keras_ae", "pipeline", "tfx")) for name in sys.modules)
 print("served", len(requests))
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-I", "-c", program, versions(finished)[0], "one.png", "two.jpg"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert done.stdout == "served 2\n", done.stderr
+    assert completed.stdout == "served 2\n", completed.stderr
 
 
-def test_transform_counts_the_patches_of_the_training_images(finished):
+def test_transform_computes_the_patch_moments_of_the_training_images(finished):
     from keras_ae.models import linear
     from pipeline.training_data import StoredImages, read_images, read_moments
 
@@ -148,17 +148,17 @@ def test_transform_counts_the_patches_of_the_training_images(finished):
 
 
 @pytest.fixture(scope="module")
-def longer(place, start) -> Run:
-    """With a stage that is new, stopped when that one trains."""
-    return Run(place, *MODEL, "--budgets", "1,30", start=start, until="epochs 1 to 30")
+def longer(folder, start) -> Run:
+    """A run with a new stage, which is stopped while that stage trains."""
+    return Run(folder, *MODEL, "--budgets", "1,30", start=start, until="epochs 1 to 30")
 
 
 def test_a_longer_ladder_trains_the_new_stage_only(longer):
-    assert longer.cached("Trainer_1")
-    assert not longer.cached("Trainer_30")
+    assert longer.is_cached("Trainer_1")
+    assert not longer.is_cached("Trainer_30")
 
 
-def test_a_run_that_is_stopped_says_how_to_go_on(longer):
+def test_a_run_that_is_stopped_prints_the_command_to_resume_it(longer):
     assert longer.status == 128 + signal.SIGTERM
     stopped = (
         r"stopped by SIGTERM; to resume, run: python pipeline/run_local.py .*--budgets 1,30.*\n"
@@ -167,19 +167,19 @@ def test_a_run_that_is_stopped_says_how_to_go_on(longer):
 
 
 @pytest.fixture(scope="module")
-def joined(longer, place, start) -> Run:
-    """With another seed and the baseline, and models that are not good enough."""
+def extended(longer, folder, start) -> Run:
+    """A run with another seed and the baseline, whose models are not good enough."""
     flags = ["--budgets", "1", "--seeds", "2", "--with-baseline"]
-    run = Run(place, *MODEL, *flags, "--min-gain", "9", "--max-drop", "0", start=start)
+    run = Run(folder, *MODEL, *flags, "--min-gain", "9", "--max-drop", "0", start=start)
     assert (run.status, run.errors) == (0, "")
     return run
 
 
-def test_further_seeds_and_a_baseline_join_a_run_that_was_made_without(joined, place):
+def test_further_seeds_and_a_baseline_extend_an_earlier_run(extended, folder):
     trainers = ["Trainer_1", "Trainer_1_seed_2", "Trainer_baseline_1"]
-    assert [node for node in joined.nodes if node.startswith("Trainer")] == trainers
-    assert [trainer for trainer in trainers if joined.cached(trainer)] == trainers[:1]
-    root = place / "root"
+    assert [node for node in extended.nodes if node.startswith("Trainer")] == trainers
+    assert [trainer for trainer in trainers if extended.is_cached(trainer)] == trainers[:1]
+    root = folder / "root"
     comparison = json.loads((root / "comparison.json").read_text())
     assert comparison["seeds"]["seeds"] == comparison["run"]["seeds"] == [1, 2]
     assert comparison["baseline"]["preset"] == "baseline"
@@ -191,25 +191,29 @@ def test_further_seeds_and_a_baseline_join_a_run_that_was_made_without(joined, p
     assert list(root.glob("artifacts/*/Report/report/*/tensorboard/baseline/val/events*"))
 
 
-def test_a_model_that_is_not_good_enough_is_not_pushed_and_the_run_says_why(joined, place):
-    (why,) = re.findall("^not pushed: the model is not blessed: (.*)", joined.out, re.MULTILINE)
-    assert re.search(r"[+-]\d\.\d+ dB from the linear floor and must lie more than 9 dB above", why)
-    assert re.search(r"changed by -\d.* against the model in service", why)
-    assert "\npushed: " not in joined.out
-    assert len(versions(place)) == 1
+def test_a_model_that_is_not_good_enough_is_not_pushed_and_the_run_says_why(extended, folder):
+    (line,) = re.findall("^not pushed: the model is not blessed: (.*)", extended.out, re.MULTILINE)
+    assert re.search(
+        r"[+-]\d\.\d+ dB from the linear floor and must lie more than 9 dB above", line
+    )
+    assert re.search(r"changed by -\d.* against the model in service", line)
+    assert "\npushed: " not in extended.out
+    assert len(versions(folder)) == 1
 
 
 @pytest.fixture(scope="module")
-def changed(joined, place, start) -> Run:
-    """With an image that has changed, stopped when it trains."""
-    path = place / "images" / "chelsea.png"
+def changed(extended, folder, start) -> Run:
+    """A run with a changed image, which is stopped while it trains."""
+    path = folder / "images" / "chelsea.png"
     Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    return Run(place, *MODEL, "--budgets", "1", start=start, until="epochs 0 to 1")
+    return Run(folder, *MODEL, "--budgets", "1", start=start, until="epochs 0 to 1")
 
 
 def test_a_changed_image_is_noticed(changed):
     assert changed.nodes
-    assert not any(changed.cached(node) for node in ("ImageExampleGen", "Transform", "Trainer_1"))
+    assert not any(
+        changed.is_cached(node) for node in ("ImageExampleGen", "Transform", "Trainer_1")
+    )
 
 
 SEARCH = ("--tune", "2", "--tune-epochs", "1", "--tune-parameters", "30000")
@@ -218,32 +222,32 @@ STREAMED = ("--memory-limit", "0.0001")
 
 
 @pytest.fixture(scope="module")
-def tuned(changed, place, start) -> Run:
-    """Of grey images that are streamed, with a model that was found by a search."""
-    before = versions(place)
-    run = Run(place, *GREY, *STREAMED, "--workers", "2", start=start)
+def tuned(changed, folder, start) -> Run:
+    """A run on streamed grey images, with a model that is found by a search."""
+    before = versions(folder)
+    run = Run(folder, *GREY, *STREAMED, "--workers", "2", start=start)
     assert (run.status, run.errors) == (0, "")
-    assert len(versions(place)) == len(before) + 1
+    assert len(versions(folder)) == len(before) + 1
     return run
 
 
-def test_grey_images_under_the_same_root_meet_no_unrelated_model(tuned):
+def test_a_model_of_grey_images_is_not_compared_with_the_rgb_model_in_service(tuned):
     assert "ModelInService" not in tuned.nodes
     assert "\npushed: " in tuned.out
 
 
-def test_images_above_the_memory_limit_are_streamed_and_the_run_says_so(first, tuned, place):
-    said = r"^    training images: 0\.\d MB decoded, more than 0\.1 MB: streamed$"
-    assert len(re.findall(said, tuned.out, re.MULTILINE)) == 1
-    assert "decoded, streamed" in (place / "root" / "report.html").read_text()
+def test_images_above_the_memory_limit_are_streamed_and_a_line_says_so(first, tuned, folder):
+    line = r"^    training images: 0\.\d MB decoded, more than 0\.1 MB: streamed$"
+    assert len(re.findall(line, tuned.out, re.MULTILINE)) == 1
+    assert "decoded, streamed" in (folder / "root" / "report.html").read_text()
     assert first.out.count("MB decoded, in memory") == 1
 
 
-def test_a_tuned_run_trains_what_the_search_found_and_lists_its_trials(tuned, place):
+def test_a_tuned_run_trains_the_best_trial_and_lists_all_trials(tuned, folder):
     nodes = list(tuned.nodes)
     assert nodes.index("Transform") + 1 == nodes.index("Tuner") == nodes.index("Trainer_1") - 1
     assert len(re.findall(r"^    trial \d of 2: width .* dB$", tuned.out, re.MULTILINE)) == 2
-    root = place / "root"
+    root = folder / "root"
     comparison = json.loads((root / "comparison.json").read_text())
     best, other = comparison["trials"]
     assert best["taken"]
@@ -255,22 +259,22 @@ def test_a_tuned_run_trains_what_the_search_found_and_lists_its_trials(tuned, pl
     assert f'{best["trial"]} <span class="ends">taken' in report
     assert "tiny tuned" in report
     assert f"{best['parameters']:,}" in report
-    summaries = map(Path.read_text, (root / "artifacts").glob("*/Trainer_*/model/*/*/summary.json"))
-    all_trained = map(json.loads, summaries)
-    (trained,) = (facts for facts in all_trained if facts["preset"] == "tiny tuned")
-    assert trained["parameters"] == best["parameters"]
-    assert trained["batch_size"] == best["batch_size"]
+    paths = (root / "artifacts").glob("*/Trainer_*/model/*/*/summary.json")
+    summaries = (json.loads(path.read_text()) for path in paths)
+    (summary,) = (summary for summary in summaries if summary["preset"] == "tiny tuned")
+    assert summary["parameters"] == best["parameters"]
+    assert summary["batch_size"] == best["batch_size"]
 
 
-def test_a_second_run_trains_and_pushes_nothing_and_says_so(tuned, place, start):
-    before = versions(place)
-    again = Run(place, *GREY, *STREAMED, start=start)
-    assert again.status == 0, again.errors
+def test_an_identical_run_neither_trains_nor_pushes_and_says_so(tuned, folder, start):
+    before = versions(folder)
+    identical = Run(folder, *GREY, *STREAMED, start=start)
+    assert identical.status == 0, identical.errors
     for node in ("ImageExampleGen", "Transform", "Tuner", "Trainer_1"):
-        assert again.cached(node)
-    assert again.cached("BudgetComparison")
-    # The model is in service by now, and was measured before.
-    assert again.cached("Evaluator")
-    assert "trained nothing" in again.out
-    assert "not pushed" in again.out
-    assert versions(place) == before
+        assert identical.is_cached(node)
+    assert identical.is_cached("BudgetComparison")
+    # The model is the one in service by now, which was evaluated before.
+    assert identical.is_cached("Evaluator")
+    assert "trained nothing" in identical.out
+    assert "not pushed" in identical.out
+    assert versions(folder) == before

@@ -1,12 +1,12 @@
-"""A run whose disk is full again and again, in every step, beside one that has space.
+"""A run whose disk is filled repeatedly, in every step, compared with one that has space.
 
-    python -m tests.endurance.full_disk --place scratch
+    python -m tests.endurance.full_disk --folder scratch
 
-The root lies on a small disk in memory, for which mounting takes root. At a seeded moment of each
-step the disk is filled to the last byte, until the run has ended; then there is space again, and
-the same command goes on. A run must end with a line that says what it could not write, or, where
-it had nothing more to write, as if nothing had been. What is made in the end must be what the
-undisturbed run made, bit for bit.
+The root is on a small disk in memory, whose mounting needs root privileges. At a seeded moment of
+each step the disk is filled to the last byte, until the run has ended; then the space is freed and
+the same command is started again. A run must end with a line that names the file that could not be
+written, or, if it had nothing left to write, succeed. The results in the end must be those of the
+uninterrupted run, bit for bit.
 """
 
 import argparse
@@ -20,84 +20,95 @@ from pathlib import Path
 import pytest
 
 from tests.disks import filled, small_disk
-from tests.endurance.kills import BUDGETS, Ladder, last_line, photographs, report, verdict
+from tests.endurance.kills import (
+    BUDGETS,
+    InterruptedRun,
+    find_faults,
+    format_table,
+    last_line,
+    write_photographs,
+)
 
-FULL = re.compile(
+NO_SPACE = re.compile(
     r"^error: cannot .*: No space left on device; what earlier runs made is kept\n\Z", re.MULTILINE
 )
 
 
-class Crowded(Ladder):
-    """A root on a disk that is filled while it runs, and what came of it.
+class FullDiskRun(InterruptedRun):
+    """A run whose root is on a disk that is filled while it runs.
 
     Args:
-        place: folder whose `root` is the disk.
-        flags: of the command, without root.
+        folder: folder whose `root` is the disk.
+        flags: flags of the command, without the root.
 
     Attributes:
-        ended: step in which the disk was full, exit status and output of each run.
+        ends: step in which the disk was filled, exit status and output of each process.
     """
 
-    def __init__(self, place: Path, flags: Sequence[str]):
-        super().__init__(place, flags)
-        self.ended: list[tuple[str, int, str]] = []
+    def __init__(self, folder: Path, flags: Sequence[str]):
+        super().__init__(folder, flags)
+        self.ends: list[tuple[str, int, str]] = []
 
-    def crowd(self, step: str, seconds: float) -> bool:
-        """Fills the disk some seconds after a step began, until the run has ended.
+    def fill_disk(self, step: str, seconds: float) -> bool:
+        """Starts the command and fills the disk a number of seconds after a step began.
 
         Returns:
             False if the run ended before.
         """
-        with self._run() as run:
-            if not run.reach(step, seconds):
+        with self._start_process() as process:
+            if not process.wait_for_step(step, seconds):
                 self.done = True
                 return False
-            self.hit.append(run.step)
+            self.steps.append(process.step)
             with filled(self.root):
-                status = run.wait()
-            self.ended.append((run.step, status, run.said))
+                status = process.wait()
+            output = process.output
+            self.ends.append((process.step, status, output))
             self.done = status == 0
-        if status not in (0, 1) or (status and not FULL.search(self.ended[-1][2])):
-            self.wrong.append(f"full in {run.step}: status {status}, {last_line(run.said)}")
+        if status not in (0, 1) or (status and not NO_SPACE.search(output)):
+            self.faults.append(f"full disk in {process.step}: status {status}, {last_line(output)}")
         return True
 
 
 def main() -> None:
-    """Fills the disk in each step, and prints what came of it."""
+    """Parses the command line, fills the disk in each step, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budgets", default=BUDGETS)
-    parser.add_argument("--size", default="512m", help="of the disk, as tmpfs takes it")
-    parser.add_argument("--place", type=Path, help="folder for what is made on other disks")
+    parser.add_argument("--size", default="512m", help="size of the disk in the syntax of tmpfs")
+    parser.add_argument("--folder", type=Path, help="for all other files; it is not removed")
     arguments = parser.parse_args()
-    place = arguments.place or Path(tempfile.mkdtemp(prefix="full-disk-"))
-    data = photographs(place / "images")
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="full-disk-"))
+    data = write_photographs(folder / "images")
     flags = ["--data", str(data), "--budgets", arguments.budgets]
-    crowded = place / "crowded"
-    chance = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)
     try:
-        with small_disk(crowded / "root", arguments.size):
-            undisturbed = Ladder(place / "undisturbed", flags)
-            usual = undisturbed.finish()
-            ladder = Crowded(crowded, flags)
-            for step in usual:
-                # The end of a short one might be missed.
-                share = chance.uniform(0, 0.5)
-                if ladder.done or not ladder.crowd(step, share * usual[step]):
+        with small_disk(folder / "interrupted" / "root", arguments.size):
+            uninterrupted = InterruptedRun(folder / "uninterrupted", flags)
+            durations = uninterrupted.finish()
+            run = FullDiskRun(folder / "interrupted", flags)
+            for step in durations:
+                # In its second half a short step might end before the disk is full.
+                share = rng.uniform(0, 0.5)
+                if run.done or not run.fill_disk(step, share * durations[step]):
                     break
-                at, _, said = ladder.ended[-1]
-                print(f"{at:<20} full at {share:.0%} of {step}: {last_line(said)}", flush=True)
-            ladder.finish()
-            wrong = verdict(ladder, undisturbed.root)
-            print(report([ladder], [wrong], "full disks"))
-            print(f"not hit: {', '.join(step for step in usual if step not in ladder.hit) or '-'}")
+                filled_step, _, output = run.ends[-1]
+                print(
+                    f"{filled_step:<20} full at {share:.0%} of {step}: {last_line(output)}",
+                    flush=True,
+                )
+            run.finish()
+            faults = find_faults(run, uninterrupted.root)
+            print(format_table([run], [faults], "full disks"))
+            missed = [step for step in durations if step not in run.steps]
+            print(f"steps without a full disk: {', '.join(missed) or 'none'}")
     except pytest.skip.Exception as error:
         sys.exit(str(error))
     # Imports Keras and its backend, which nothing else here needs.
     from benchmarks.machine import machine
 
     print(machine())
-    if wrong:
+    if faults:
         sys.exit(1)
 
 

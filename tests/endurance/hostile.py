@@ -1,10 +1,8 @@
-"""Requests that no server should fall for: broken images and tensors, from a seed."""
+"""Hostile requests: unusual and broken images, mutated files, bad and random tensors."""
 
 import functools
 import gzip
-import io
 import struct
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,31 +11,13 @@ from PIL import Image, PngImagePlugin
 from keras_ae import contract as c
 from serving.wire.protos import predict_pb2, tensor_pb2, types_pb2
 from serving.wire.tensors import to_proto
+from tests.corpus.pictures import PNG, chunk, encoded, ihdr
 
-PNG = b"\x89PNG\r\n\x1a\n"
 SIZES = (0, 1, 2, 3, 7, 8, 64, -1, 2**31, 2**40, 2**62)
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """A PNG chunk with the right length and checksum."""
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG of 8-bit RGB with no data."""
-    return PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    """The bytes of an image file."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def unusual_images(photograph: Image.Image) -> dict[str, bytes]:
-    """Images by what is unusual about them; each has a right answer."""
+    """Valid images by their unusual property; each can be reconstructed."""
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "a" * 1_000_000)
     sixteen = Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257)
@@ -63,7 +43,7 @@ def unusual_images(photograph: Image.Image) -> dict[str, bytes]:
 
 
 def broken_images(photograph: Image.Image) -> dict[str, bytes]:
-    """Files by what is wrong with them; each gets a status that says so."""
+    """Image files by their defect; each gets a status that names it."""
     png, jpeg = encoded(photograph, "PNG"), encoded(photograph, "JPEG")
     bad_checksum = bytearray(png)
     bad_checksum[-17] ^= 0xFF
@@ -75,17 +55,17 @@ def broken_images(photograph: Image.Image) -> dict[str, bytes]:
         "truncated PNG": png[: len(png) // 2],
         "truncated JPEG": jpeg[: len(jpeg) // 2],
         "bad checksum": bytes(bad_checksum),
-        "0x0": png_header(0, 0) + chunk(b"IEND", b""),
-        "a header of 2^31-1 square": png_header(2**31 - 1, 2**31 - 1) + chunk(b"IEND", b""),
+        "0x0": _png_without_data(0, 0),
+        "a header of 2^31-1 square": _png_without_data(2**31 - 1, 2**31 - 1),
         "8001x8000 in 8 KB": _large_png(),
-        "a header of 23170 square": png_header(23170, 23170) + chunk(b"IEND", b""),
+        "a header of 23170 square": _png_without_data(23170, 23170),
         "14000x14000 on a GIF's screen of 1x1": gif[:6] + struct.pack("<HH", 1, 1) + gif[10:],
     }
 
 
 def mutants(photograph: Image.Image, count: int, seed: int = 0) -> Iterator[bytes]:
-    """PNG and JPEG files with bytes changed, cut, doubled or taken out."""
-    random = np.random.default_rng(seed)
+    """PNG and JPEG files with bytes replaced, deleted, inserted, duplicated or truncated."""
+    rng = np.random.default_rng(seed)
     small = photograph.resize((48, 40))
     originals = [
         encoded(small, "PNG"),
@@ -94,31 +74,31 @@ def mutants(photograph: Image.Image, count: int, seed: int = 0) -> Iterator[byte
         encoded(small.convert("P"), "PNG"),
     ]
     for _ in range(count):
-        yield _mutated(bytearray(originals[random.integers(len(originals))]), random)
+        yield _mutate(bytearray(originals[rng.integers(len(originals))]), rng)
 
 
-def _mutated(data: bytearray, random: np.random.Generator) -> bytes:
-    for _ in range(random.integers(1, 4)):
-        at = int(random.integers(max(1, len(data))))
-        # Headers are short and what breaks most stands in them.
-        at = at % 64 if random.random() < 0.5 else at
-        length = int(random.integers(1, 32))
-        match random.integers(5):
+def _mutate(data: bytearray, rng: np.random.Generator) -> bytes:
+    for _ in range(rng.integers(1, 4)):
+        start = int(rng.integers(max(1, len(data))))
+        # Mutations of headers break most, and headers are short.
+        start = start % 64 if rng.random() < 0.5 else start
+        length = int(rng.integers(1, 32))
+        match rng.integers(5):
             case 0:
-                data[at : at + 1] = bytes([int(random.integers(256))])
+                data[start : start + 1] = bytes([int(rng.integers(256))])
             case 1:
-                del data[at : at + length]
+                del data[start : start + length]
             case 2:
-                data[at:at] = random.bytes(length)
+                data[start:start] = rng.bytes(length)
             case 3:
-                data[at:at] = data[at : at + length]
+                data[start:start] = data[start : start + length]
             case _:
-                del data[max(at, 8) :]
+                del data[max(start, 8) :]
     return bytes(data)
 
 
 def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
-    """Requests by what is wrong with them; each is an INVALID_ARGUMENT."""
+    """Requests by their defect; each is refused with INVALID_ARGUMENT."""
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
 
     def images(tensor: tensor_pb2.TensorProto) -> predict_pb2.PredictRequest:
@@ -130,14 +110,14 @@ def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
             tensor.tensor_shape.dim.add(size=size)
         return tensor
 
-    no_image = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[b""])
-    no_image.tensor_shape.dim.add(size=100_000_000)
+    empty_strings = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[b""])
+    empty_strings.tensor_shape.dim.add(size=100_000_000)
     ranks = {
         f"rank {rank}": images(to_proto(np.zeros((1,) * rank, np.uint8))) for rank in (0, 1, 3, 5)
     }
     return {
         "one value for a huge shape": images(shaped(1, 2**20, 2**20, 3, int_val=[1])),
-        "one string for a huge shape": request(c.SERVING_DEFAULT, **{c.IMAGE_BYTES: no_image}),
+        "one string for a huge shape": request(c.SERVING_DEFAULT, **{c.IMAGE_BYTES: empty_strings}),
         "short tensor_content": images(shaped(1, 8, 8, 3, tensor_content=b"short")),
         "a negative size": images(shaped(1, -8, 8, 3, int_val=[1])),
         "an overflowing shape": images(shaped(2**62, 2**62, 2**62, 3, int_val=[1])),
@@ -151,7 +131,7 @@ def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
 
 def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRequest]:
     """Requests with random types, shapes, values and names."""
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     inputs = {
         c.SERVING_DEFAULT: c.IMAGE_BYTES,
         c.RECONSTRUCT: c.IMAGES,
@@ -162,52 +142,52 @@ def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRe
     }
     types = [types_pb2.DT_UINT8, types_pb2.DT_FLOAT, types_pb2.DT_STRING, types_pb2.DT_INT64]
     for _ in range(count):
-        signature = str(random.choice(list(inputs)))
-        name = inputs[signature] if random.random() < 0.9 else "other"
+        signature = str(rng.choice(list(inputs)))
+        name = inputs[signature] if rng.random() < 0.9 else "other"
         tensor = tensor_pb2.TensorProto(
-            dtype=types[random.integers(4)] if random.random() < 0.8 else int(random.integers(130))
+            dtype=types[rng.integers(4)] if rng.random() < 0.8 else int(rng.integers(130))
         )
-        for _ in range(random.choice([0, 1, 3, 4, 4, 4, 5])):
-            small = random.random() < 0.8
-            tensor.tensor_shape.dim.add(size=SIZES[random.integers(7 if small else len(SIZES))])
-        if random.random() < 0.7:
-            _fill(tensor, random)
+        for _ in range(rng.choice([0, 1, 3, 4, 4, 4, 5])):
+            small = rng.random() < 0.8
+            tensor.tensor_shape.dim.add(size=SIZES[rng.integers(7 if small else len(SIZES))])
+        if rng.random() < 0.7:
+            _fill(tensor, rng)
         else:
-            pixels = random.integers(0, 256, (*random.integers(1, 20, 3), 3), np.uint8)
-            tensor = to_proto(pixels if random.random() < 0.7 else pixels.astype(np.float32))
+            pixels = rng.integers(0, 256, (*rng.integers(1, 20, 3), 3), np.uint8)
+            tensor = to_proto(pixels if rng.random() < 0.7 else pixels.astype(np.float32))
         yield request(signature, **{name: tensor})
 
 
-def _fill(tensor: tensor_pb2.TensorProto, random: np.random.Generator) -> None:
-    length = int(random.choice([0, 1, 3, 8, 192, 1536]))
-    match random.integers(4):
+def _fill(tensor: tensor_pb2.TensorProto, rng: np.random.Generator) -> None:
+    length = int(rng.choice([0, 1, 3, 8, 192, 1536]))
+    match rng.integers(4):
         case 0:
-            tensor.tensor_content = random.bytes(length)
+            tensor.tensor_content = rng.bytes(length)
         case 1:
-            tensor.int_val.extend(random.integers(-(2**31), 2**31, length).tolist())
+            tensor.int_val.extend(rng.integers(-(2**31), 2**31, length).tolist())
         case 2:
             special = [np.nan, np.inf, -np.inf, 0.0, 1e38]
-            tensor.float_val.extend(random.choice(special, length).tolist())
+            tensor.float_val.extend(rng.choice(special, length).tolist())
         case _:
-            tensor.string_val.extend(random.bytes(20) for _ in range(length))
+            tensor.string_val.extend(rng.bytes(20) for _ in range(length))
 
 
 def request(signature: str, **inputs: tensor_pb2.TensorProto) -> predict_pb2.PredictRequest:
     """A PredictRequest to the model `keras_ae`."""
-    made = predict_pb2.PredictRequest()
-    made.model_spec.name = "keras_ae"
-    made.model_spec.signature_name = signature
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name = "keras_ae"
+    message.model_spec.signature_name = signature
     for name, tensor in inputs.items():
-        made.inputs[name].CopyFrom(tensor)
-    return made
+        message.inputs[name].CopyFrom(tensor)
+    return message
 
 
 def bad_bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
-    """Bodies and headers of REST requests that are refused."""
-    deep = b'{"instances": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    """Bodies and headers of REST requests by their defect; each request is refused."""
+    nested = b'{"instances": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
     return {
-        "nested 50,000 deep": (deep, {}),
-        "a gzip bomb": (_bomb(), {"content-encoding": "gzip"}),
+        "nested 50,000 deep": (nested, {}),
+        "a gzip bomb": (_gzip_bomb(), {"content-encoding": "gzip"}),
         "no JSON": (b"{", {}),
         "neither inputs nor instances": (b"{}", {}),
         "both inputs and instances": (b'{"inputs": [1], "instances": [1]}', {}),
@@ -222,6 +202,10 @@ def bad_bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
     }
 
 
+def _png_without_data(width: int, height: int) -> bytes:
+    return PNG + ihdr(width, height) + chunk(b"IEND")
+
+
 @functools.cache
 def _large_png() -> bytes:
     return encoded(Image.new("1", (8001, 8000)), "PNG")
@@ -233,6 +217,6 @@ def _large_gif() -> bytes:
 
 
 @functools.cache
-def _bomb() -> bytes:
-    """2 MB that become 512 MB."""
+def _gzip_bomb() -> bytes:
+    """2 MB that decompress to 512 MB."""
     return gzip.compress(b"0" * 2**29, 1)

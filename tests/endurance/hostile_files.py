@@ -1,11 +1,11 @@
-"""What each hostile file of the tests costs: seconds and memory, the worst first.
+"""Time and memory that each hostile file of the tests takes, in descending order.
 
     python -m tests.endurance.hostile_files
     python -m tests.endurance.hostile_files --worst 40
 
-Each file of the folder and each archive is read, checked and, where it is good, made an example,
-one after the other in a process that decoded others before. Memory is what the process holds at its
-peak beyond what it held before. The last lines say how many were quarantined, skipped or refused.
+Each file of the folder and each archive is read, checked and, if it is good, converted to an
+example, one after the other in a process that has decoded others before. Memory is the peak of the
+process beyond its memory before. The last lines count the quarantined, skipped and refused files.
 """
 
 import argparse
@@ -24,24 +24,25 @@ MB = 1e6
 
 
 def main() -> None:
-    """Reads the command line, measures and prints."""
+    """Parses the command line, measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m tests.endurance.hostile_files")
-    parser.add_argument("--worst", type=int, default=15, help="files that are listed")
+    parser.add_argument("--worst", type=int, default=15, help="number of files that are listed")
     worst = parser.parse_args().worst
-    with tempfile.TemporaryDirectory() as place:
-        write(Path(place))
-        program = (sys.executable, "-m", "tests.corpus.measure", place)
-        done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        program = (sys.executable, "-m", "tests.corpus.measure", folder)
+        completed = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+    costs = [json.loads(line) for line in completed.stdout.splitlines()]
     print(machine())
-    for key, unit in (("seconds", 1), ("bytes", MB)):
-        print(f"\n{'MB' if key == 'bytes' else key:>8}")
-        for line in sorted(lines, key=lambda line: -line[key])[:worst]:
-            print(f"{line[key] / unit:8.2f}  {line['file']}")
-    kinds = Counter(
+    for key, heading, unit in (("seconds", "seconds", 1), ("bytes", "MB", MB)):
+        print(f"\n{heading:>8}")
+        for cost in sorted(costs, key=lambda cost: -cost[key])[:worst]:
+            print(f"{cost[key] / unit:8.2f}  {cost['file']}")
+    outcomes = Counter(
         file.expected if file.expected in (ARRIVES, SKIPPED) else "quarantined" for file in files()
     )
-    print(f"\n{len(files())} files: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}")
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    print(f"\n{len(files())} files: {counts}")
     refused = sum(bool(archive.refused) for archive in archives())
     print(f"{len(archives())} archives: {refused} refused as a whole")
 

@@ -1,4 +1,4 @@
-"""What the logs of runs say: which step began and ended when, and which epochs were trained."""
+"""Events in the logs of runs: when each step began and ended, and which epochs were trained."""
 
 import re
 from collections.abc import Sequence
@@ -13,91 +13,105 @@ _LINE = re.compile(
 
 
 class Event(NamedTuple):
-    """A step that is `running` or `finished`, or an `epoch` with its loss, in the log of a run."""
+    """An event in the log of a run.
+
+    Attributes:
+        log: file name of the log.
+        time: time of the line.
+        step: name of the pipeline's step.
+        kind: "running" or "finished" for the step, or "epoch".
+        epoch, loss: the number of an epoch and its loss as text.
+    """
 
     log: str
-    when: datetime
+    time: datetime
     step: str
     kind: str
     epoch: int = 0
     loss: str = ""
 
 
-class Repeated(NamedTuple):
-    """Epochs that were trained again: their number, the first, the seconds that they took before,
-    and whether they had the same losses."""
+class RepeatedEpochs(NamedTuple):
+    """Epochs of a Trainer that were trained again after an interruption.
+
+    Attributes:
+        trainer: name of the step.
+        epochs: number of epochs.
+        first: number of the first one.
+        seconds: duration of their first training.
+        same_losses: whether the second training had the same losses.
+    """
 
     trainer: str
     epochs: int
     first: int
     seconds: float
-    alike: bool
+    same_losses: bool
 
 
 class Log:
-    """The logs of a root, read as they grow."""
+    """The events in the logs of a root, which may still be growing."""
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._read: dict[Path, int] = {}
+        self._offsets: dict[Path, int] = {}
         self.events: list[Event] = []
         self.update()
 
     def update(self) -> None:
-        """Reads what whole lines have come since."""
+        """Reads the complete lines that were added since the last update."""
         for path in sorted(self._folder.glob("run-*.log")):
+            offset = self._offsets.get(path, 0)
             with path.open("rb") as file:
-                file.seek(self._read.get(path, 0))
+                file.seek(offset)
                 text = file.read()
-            whole = text.rfind(b"\n") + 1
-            self._read[path] = self._read.get(path, 0) + whole
-            for line in text[:whole].decode(errors="replace").splitlines():
+            complete = text.rfind(b"\n") + 1
+            self._offsets[path] = offset + complete
+            for line in text[:complete].decode(errors="replace").splitlines():
                 self._add(path.name, line)
 
     def _add(self, log: str, line: str) -> None:
-        if not (found := _LINE.match(line)):
+        if not (match := _LINE.match(line)):
             return
-        when = datetime.strptime(f"2000{found[1]}", "%Y%m%d %H:%M:%S.%f")
-        if found[2]:
-            self.events.append(Event(log, when, found[2], found[3]))
+        time = datetime.strptime(f"2000{match[1]}", "%Y%m%d %H:%M:%S.%f")
+        if match[2]:
+            self.events.append(Event(log, time, match[2], match[3]))
         else:
-            step = next((each.step for each in reversed(self.events)), "")
-            self.events.append(Event(log, when, step, "epoch", int(found[4]), found[5]))
+            step = self.events[-1].step if self.events else ""
+            self.events.append(Event(log, time, step, "epoch", int(match[4]), match[5]))
 
 
-def repeated(events: Sequence[Event]) -> list[Repeated]:
-    """The epochs that runs trained again after others were cut off."""
-    runs: dict[str, dict[str, list[Event]]] = {}
+def find_repeated_epochs(events: Sequence[Event]) -> list[RepeatedEpochs]:
+    """The epochs that runs trained again after earlier runs were interrupted."""
+    logs_of: dict[str, dict[str, list[Event]]] = {}
     for event in events:
         if event.step.startswith("Trainer"):
-            runs.setdefault(event.step, {}).setdefault(event.log, []).append(event)
-    found = []
-    for trainer, logs in runs.items():
-        # As an uninterrupted run would have had them: what is trained again replaces what was.
+            logs_of.setdefault(event.step, {}).setdefault(event.log, []).append(event)
+    repeated = []
+    for trainer, logs in logs_of.items():
+        # The epochs of an uninterrupted run: those that are trained again replace the earlier ones.
         kept: list[Event] = []
-        for of_run in logs.values():
-            epochs = [event for event in of_run if event.kind == "epoch"]
+        for log_events in logs.values():
+            epochs = [event for event in log_events if event.kind == "epoch"]
             if not epochs:
                 continue
-            at = next((i for i, event in enumerate(kept) if event.epoch == epochs[0].epoch), None)
-            if at is not None:
-                found.append(_compared(trainer, kept[at:], epochs, _before(kept, at)))
-                kept = kept[:at]
-            began = next((event for event in of_run if event.kind == "running"), epochs[0])
-            kept += [began._replace(epoch=-1), *epochs]
-    return found
+            first = epochs[0].epoch
+            index = next((i for i, event in enumerate(kept) if event.epoch == first), None)
+            if index is not None:
+                # An epoch begins when the one before it ends, or its Trainer begins.
+                start = kept[index - 1].time
+                repeated.append(_compare(trainer, kept[index:], epochs, start))
+                kept = kept[:index]
+            running = next((event for event in log_events if event.kind == "running"), epochs[0])
+            kept += [running._replace(epoch=-1), *epochs]
+    return repeated
 
 
-def _before(kept: Sequence[Event], at: int) -> datetime:
-    """When an epoch began: when the one before it, or its Trainer's run, did."""
-    return kept[at - 1].when if at else kept[at].when
-
-
-def _compared(
-    trainer: str, old: Sequence[Event], new: Sequence[Event], began: datetime
-) -> Repeated:
+def _compare(
+    trainer: str, old: Sequence[Event], new: Sequence[Event], start: datetime
+) -> RepeatedEpochs:
     losses = {event.epoch: event.loss for event in new}
     old = [event for event in old if event.epoch > 0]
-    alike = all(losses.get(event.epoch, event.loss) == event.loss for event in old)
-    seconds = (old[-1].when - began) / timedelta(seconds=1)
-    return Repeated(trainer, len(old), old[0].epoch, seconds, alike)
+    same_losses = all(losses.get(event.epoch, event.loss) == event.loss for event in old)
+    seconds = (old[-1].time - start) / timedelta(seconds=1)
+    return RepeatedEpochs(trainer, len(old), old[0].epoch, seconds, same_losses)

@@ -1,4 +1,4 @@
-"""What two roots differ in, and what a root holds that no run should leave."""
+"""Differences between the results of two roots, and files that a run should not leave."""
 
 import io
 import json
@@ -14,56 +14,58 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.runtime.artifacts import MODEL, STATE
 
-_OF_A_RUN = ("seconds", "per_second", "created", "command", "id", "uri")
-"""Ends of the names of what two runs that are alike differ in: times, places, numbers."""
+_RUN_SPECIFIC = ("seconds", "per_second", "created", "command", "id", "uri")
+"""Suffixes of the keys whose values differ between equivalent runs: times, paths, identifiers."""
+
+Arrays = dict[str, np.ndarray]
 
 
-def differences(one: Path, other: Path) -> list[str]:
-    """How what two roots' runs made differs: states, models, comparison, what was pushed."""
+def find_differences(one: Path, other: Path) -> list[str]:
+    """How two roots differ in training states, models, pushed versions and comparison."""
     found = []
     for name, read in (("state", _states), ("model", _models), ("version", _versions)):
         ours, theirs = read(one), read(other)
         if ours.keys() != theirs.keys():
             found.append(f"{name}: {sorted(ours)} became {sorted(theirs)}")
         for key in ours.keys() & theirs.keys():
-            found += [f"{name} {key}: {each}" for each in _unlike(ours[key], theirs[key])]
+            found += [f"{name} {key}: {array}" for array in _unequal(ours[key], theirs[key])]
     ours, theirs = (json.loads((root / "comparison.json").read_text()) for root in (one, other))
-    found += [f"comparison: {place}" for place in _changed(_alike(ours), _alike(theirs))]
+    differing = _compare_json(without_run_details(ours), without_run_details(theirs))
+    found += [f"comparison: {difference}" for difference in differing]
     return found
 
 
-def strays(root: Path, temporary: Path) -> list[str]:
-    """What lies about when a run has ended: temporary files, and outputs of no execution.
+def find_stray_files(root: Path, temporary: Path) -> list[str]:
+    """Temporary files, and outputs of no execution, that remain when a run has ended.
 
     Args:
-        root: of the run.
-        temporary: the system's folder for temporary files, as the run knew it.
+        root: root of the run.
+        temporary: the system's folder for temporary files, as set for the run.
     """
     found = [path for path in temporary.rglob("*") if path.is_file()]
-    usual = {"artifacts", "checksums", "logs", "serving", "lock", "metadata.sqlite"}
-    usual |= {"run.yaml", "comparison.json", "images.jsonl", "report.html"}
-    found += [path for path in root.iterdir() if path.name not in usual]
+    expected = {"artifacts", "checksums", "logs", "serving", "lock", "metadata.sqlite"}
+    expected |= {"run.yaml", "comparison.json", "images.jsonl", "report.html"}
+    found += [path for path in root.iterdir() if path.name not in expected]
     found += [path for path in root.glob("serving/*/*") if not path.name.isdigit()]
-    published = _published(root)
+    published = _published_uris(root)
     for path in root.glob("artifacts/*/*/*/*"):
         if path.parent.name != ".system" and str(path) not in published:
             found.append(path)
-    systems = root.glob("artifacts/*/*/.system/**/*")
-    found += [path for path in systems if path.is_file()]
-    names = ("beam-temp-*", "*.partial", ".probe-*", ".temp")
-    found += [path for name in names for path in root.rglob(name)]
+    found += [path for path in root.glob("artifacts/*/*/.system/**/*") if path.is_file()]
+    patterns = ("beam-temp-*", "*.partial", ".probe-*", ".temp")
+    found += [path for pattern in patterns for path in root.rglob(pattern)]
     return sorted(set(map(str, found)))
 
 
-def _published(root: Path) -> set[str]:
+def _published_uris(root: Path) -> set[str]:
     config = mlmd.ConnectionConfig()
     config.sqlite.filename_uri = str(root / "metadata.sqlite")
     config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
     artifacts = MetadataStore(config).get_artifacts()
-    return {each.uri for each in artifacts if each.state == mlmd.Artifact.LIVE}
+    return {artifact.uri for artifact in artifacts if artifact.state == mlmd.Artifact.LIVE}
 
 
-def _states(root: Path) -> dict[str, dict[str, np.ndarray]]:
+def _states(root: Path) -> dict[str, Arrays]:
     found = {}
     for path in root.glob(f"artifacts/*/Trainer_*/model/*/{STATE}"):
         with np.load(path, allow_pickle=False) as file:
@@ -72,20 +74,20 @@ def _states(root: Path) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def _models(root: Path) -> dict[str, dict[str, np.ndarray]]:
+def _models(root: Path) -> dict[str, Arrays]:
     found = {}
     for path in root.glob(f"artifacts/*/Trainer_*/model/*/{MODEL}"):
         with zipfile.ZipFile(path) as archive:
             data = io.BytesIO(archive.read("model.weights.h5"))
         with h5py.File(data) as file:
-            arrays: dict[str, np.ndarray] = {}
-            file.visititems(lambda name, each, arrays=arrays: _note(arrays, name, each))
+            arrays: Arrays = {}
+            file.visititems(lambda name, item, arrays=arrays: _add_dataset(arrays, name, item))
         found[_trainer(path, MODEL)] = arrays
     return found
 
 
-def _versions(root: Path) -> dict[str, dict[str, np.ndarray]]:
-    """In order: the names are times."""
+def _versions(root: Path) -> dict[str, Arrays]:
+    """Variables of the pushed versions by their order: the names of versions are times."""
     found = {}
     versions = sorted((root / "serving" / "keras_ae").glob("[0-9]*"))
     for i, version in enumerate(versions):
@@ -98,12 +100,12 @@ def _trainer(path: Path, below: Path) -> str:
     return path.parents[len(below.parts) + 1].name
 
 
-def _note(arrays: dict[str, np.ndarray], name: str, each: Any) -> None:
-    if isinstance(each, h5py.Dataset):
-        arrays[name] = np.asarray(each)
+def _add_dataset(arrays: Arrays, name: str, item: Any) -> None:
+    if isinstance(item, h5py.Dataset):
+        arrays[name] = np.asarray(item)
 
 
-def _unlike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:
+def _unequal(one: Arrays, other: Arrays) -> list[str]:
     names = sorted(one.keys() | other.keys())
     return [
         name
@@ -112,22 +114,22 @@ def _unlike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[st
     ]
 
 
-def _alike(value: Any) -> Any:
-    """What two runs that are alike must have in common."""
+def without_run_details(value: Any) -> Any:
+    """A value of `comparison.json` without the entries that differ between equivalent runs."""
     if isinstance(value, dict):
-        kept = {key: each for key, each in value.items() if not key.endswith(_OF_A_RUN)}
-        return {key: _alike(each) for key, each in kept.items()}
+        kept = {key: item for key, item in value.items() if not key.endswith(_RUN_SPECIFIC)}
+        return {key: without_run_details(item) for key, item in kept.items()}
     if isinstance(value, list):
-        return [_alike(each) for each in value]
+        return [without_run_details(item) for item in value]
     return value
 
 
-def _changed(one: Any, other: Any, place: str = "") -> Iterator[str]:
+def _compare_json(one: Any, other: Any, path: str = "") -> Iterator[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
-            yield from _changed(one.get(key), other.get(key), f"{place}/{key}")
+            yield from _compare_json(one.get(key), other.get(key), f"{path}/{key}")
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for i, (a, b) in enumerate(zip(one, other)):
-            yield from _changed(a, b, f"{place}/{i}")
+            yield from _compare_json(a, b, f"{path}/{i}")
     elif one != other:
-        yield f"{place}: {one!r} became {other!r}"[:300]
+        yield f"{path}: {one!r} became {other!r}"[:300]

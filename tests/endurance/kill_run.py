@@ -1,4 +1,4 @@
-"""A run of the pipeline that is watched through its log, and may be killed."""
+"""A process of the pipeline that is observed through its log and can be killed."""
 
 import os
 import subprocess
@@ -13,29 +13,29 @@ import psutil
 from tests.endurance.kill_log import Log
 
 START: Final = "start"
-"""Before the first step: imports, the lock, putting in order what was left."""
+"""Before the first step: imports, the lock, recovery of an earlier run."""
 END: Final = "end"
-"""Behind the last one."""
-LAST: Final = "Report"
-SECONDS: Final = 30.0
-"""That children may take to end."""
-PATIENCE: Final = 1800.0
-"""Seconds until a run that does not end counts as hung."""
-_POLL: Final = 0.02
+"""After the last step."""
+LAST_STEP: Final = "Report"
+CHILD_TIMEOUT_SECONDS: Final = 30.0
+"""Time that child processes have to end after a kill."""
+RUN_TIMEOUT_SECONDS: Final = 1800.0
+"""Time after which a run that does not end is considered hung."""
+_POLL_SECONDS: Final = 0.02
 
 
 class RunError(Exception):
     """A run that failed."""
 
 
-class Run:
-    """A process of the pipeline, ended at the latest with the block.
+class PipelineProcess:
+    """A process of the pipeline, which is killed at the end of the block if it is still alive.
 
     Args:
-        command: the words of its command line.
-        root: of the pipeline.
-        temporary: its folder for temporary files.
-        start: what starts a process, as `subprocess.Popen` does.
+        command: command line.
+        root: root of the pipeline.
+        temporary: folder for its temporary files.
+        start: function that starts a process, with the arguments of `subprocess.Popen`.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class Run:
         start: Callable[..., Any] = subprocess.Popen,
     ):
         self._log = Log(root / "logs")
-        self._old = len(self._log.events)
-        self._output = temporary.with_name("output.txt")
-        self._at = self._output.stat().st_size if self._output.exists() else 0
-        with self._output.open("ab") as output:
+        self._earlier_events = len(self._log.events)
+        self._output_file = temporary.with_name("output.txt")
+        self._output_start = self._output_file.stat().st_size if self._output_file.exists() else 0
+        with self._output_file.open("ab") as output:
             self._process = start(
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "TMPDIR": str(temporary)},
             )
-        self._began = time.monotonic()
-        self._since = {START: 0.0}
+        self._start_time = time.monotonic()
+        self._step_starts = {START: 0.0}
 
     def __enter__(self) -> Self:
         return self
@@ -73,87 +73,93 @@ class Run:
 
     @property
     def step(self) -> str:
-        """Where it is."""
-        return list(self._since)[-1]
+        """The step that began last."""
+        return list(self._step_starts)[-1]
 
     @property
     def status(self) -> int | None:
-        """Its exit status, once it has one."""
+        """The exit status; None while the process runs."""
         return self._process.poll()
 
     @property
-    def said(self) -> str:
-        """What it has printed."""
-        with self._output.open("rb") as output:
-            output.seek(self._at)
-            return output.read().decode(errors="replace")
+    def output(self) -> str:
+        """The text that the process has printed."""
+        with self._output_file.open("rb") as file:
+            file.seek(self._output_start)
+            return file.read().decode(errors="replace")
 
     @property
     def done(self) -> bool:
-        """Whether it has said that it is done; what follows is the end of its process."""
-        return "\ndone in " in self.said
+        """Whether the process has printed that the run is done; it may not have exited yet."""
+        return "\ndone in " in self.output
 
     def finish(self) -> dict[str, float]:
-        """Waits for the end.
+        """Waits for the end of the run.
 
         Returns:
             Seconds by step.
 
         Raises:
-            RunError: if it fails.
+            RunError: if the run fails.
         """
-        while self._alive():
-            time.sleep(_POLL)
-        times = [*self._since.values(), time.monotonic() - self._began]
-        return {step: after - at for step, at, after in zip(self._since, times, times[1:])}
+        while self._is_alive():
+            time.sleep(_POLL_SECONDS)
+        times = [*self._step_starts.values(), time.monotonic() - self._start_time]
+        return {step: end - start for step, start, end in zip(self._step_starts, times, times[1:])}
 
-    def reach(self, step: str, seconds: float, ready: Callable[[], bool] = lambda: True) -> bool:
-        """Waits until a step began some seconds ago and more is ready; False if the run ends.
+    def wait_for_step(
+        self, step: str, seconds: float, ready: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Waits until a number of seconds after the start of a step, and until `ready()` is true.
+
+        Returns:
+            False if the run ends before.
 
         Raises:
-            RunError: if it fails.
+            RunError: if the run fails.
         """
-        while self._alive():
-            at = self._since.get(step)
-            if at is not None and time.monotonic() - self._began >= at + seconds and ready():
+        while self._is_alive():
+            start = self._step_starts.get(step)
+            elapsed = time.monotonic() - self._start_time
+            if start is not None and elapsed >= start + seconds and ready():
                 return True
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
         return False
 
     def wait(self) -> int:
-        """Waits for the end, whatever it is, and returns the exit status."""
-        return self._process.wait(PATIENCE)
+        """Waits for the end of the process and returns its exit status."""
+        return self._process.wait(RUN_TIMEOUT_SECONDS)
 
     def kill(self, number: int) -> tuple[float, list[str]]:
-        """Kills the process alone, and waits for its end.
+        """Sends a signal to the process, but not to its children, and waits for its end.
 
         Returns:
-            Seconds until it ended, and the command lines of its children that have not ended by
-            themselves soon after.
+            Seconds until the process ended, and the command lines of its children that did not
+            end by themselves afterwards.
         """
         children = psutil.Process(self._process.pid).children(recursive=True)
-        began = time.monotonic()
+        start = time.monotonic()
         self._process.send_signal(number)
-        self._process.wait(SECONDS)
-        seconds = time.monotonic() - began
-        _, alive = psutil.wait_procs(children, SECONDS)
-        names = [" ".join(child.cmdline()) for child in alive]
+        self._process.wait(CHILD_TIMEOUT_SECONDS)
+        seconds = time.monotonic() - start
+        _, alive = psutil.wait_procs(children, CHILD_TIMEOUT_SECONDS)
+        command_lines = [" ".join(child.cmdline()) for child in alive]
         for child in alive:
             child.kill()
-        return seconds, names
+        return seconds, command_lines
 
-    def _alive(self) -> bool:
+    def _is_alive(self) -> bool:
         self._log.update()
-        for event in self._log.events[self._old :]:
+        for event in self._log.events[self._earlier_events :]:
             if event.kind == "running":
                 self._enter(event.step)
-            elif event.kind == "finished" and event.step == LAST:
+            elif event.kind == "finished" and event.step == LAST_STEP:
                 self._enter(END)
         status = self._process.poll()
         if status:
-            tail = self._output.read_text(errors="replace")[-2000:]
+            tail = self._output_file.read_text(errors="replace")[-2000:]
             raise RunError(f"the run ended with {status}:\n{tail}")
         return status is None
 
     def _enter(self, step: str) -> None:
-        self._since.setdefault(step, time.monotonic() - self._began)
+        self._step_starts.setdefault(step, time.monotonic() - self._start_time)

@@ -1,4 +1,4 @@
-from tests.endurance.kill_log import Log, repeated
+from tests.endurance.kill_log import Log, find_repeated_epochs
 
 LINE = "I1128 15:59:{second:02d}.585312 140523063225216 trainer.py:105] {text}\n"
 
@@ -15,25 +15,23 @@ def epochs(first: int, last: int, second: int, loss: str = "") -> list[tuple[int
     ]
 
 
-def test_epochs_behind_the_last_checkpoint_are_those_trained_again(tmp_path):
+def test_epochs_after_the_last_checkpoint_are_found_as_repeated(tmp_path):
     running, finished = "Component Trainer_9 is running.", "Component Trainer_9 is finished."
     write(tmp_path, "1", (0, running), *epochs(1, 5, 2))
     log = Log(tmp_path)
-    assert repeated(log.events) == []
+    assert find_repeated_epochs(log.events) == []
     write(tmp_path, "2", (20, running), *epochs(4, 7, 22), (30, "something else"))
     write(tmp_path, "3", (40, running), *epochs(8, 9, 42), (50, finished))
     write(tmp_path, "4", (51, running), (52, finished))
     log.update()
-    (again,) = repeated(log.events)
-    # Epochs 4 and 5, from the end of epoch 3 on.
-    assert (again.trainer, again.first, again.epochs, again.seconds) == ("Trainer_9", 4, 2, 2.0)
-    assert again.alike
+    (repeated,) = find_repeated_epochs(log.events)
+    # Epochs 4 and 5, measured from the end of epoch 3.
+    assert repeated == ("Trainer_9", 2, 4, 2.0, True)
 
 
-def test_a_stage_that_begins_anew_loses_all_and_another_loss_is_noticed(tmp_path):
+def test_a_stage_that_starts_over_repeats_all_epochs_and_another_loss_is_noticed(tmp_path):
     running = "Component Trainer_9 is running."
     write(tmp_path, "1", (0, running), *epochs(1, 5, 2))
     write(tmp_path, "2", (20, running), *epochs(1, 6, 22, loss="0.5"))
-    (again,) = repeated(Log(tmp_path).events)
-    assert (again.first, again.epochs, again.seconds) == (1, 5, 6.0)
-    assert not again.alike
+    (repeated,) = find_repeated_epochs(Log(tmp_path).events)
+    assert repeated == ("Trainer_9", 5, 1, 6.0, False)

@@ -40,7 +40,7 @@ def textures(kind: int, count: int, side: int = 16) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, as_written) -> dict[str, Path]:
+def models(tmp_path_factory, unoptimized_graphs) -> dict[str, Path]:
     """Model artifacts with eight latent numbers, which is too few for both kinds of texture."""
     place = tmp_path_factory.mktemp("models")
     many, few = textures(1, 30), textures(2, 30)

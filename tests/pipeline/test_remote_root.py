@@ -24,7 +24,7 @@ from tests.pipeline.test_trainer import CONFIG
 from tests.tiny import TINY
 
 MODEL = "Format-Serving"
-pytestmark = pytest.mark.usefixtures("as_written")
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
-"""With this folder on PYTHONPATH each Python process knows the tiny preset.
+"""Adds the tiny preset in each Python process that has this folder on PYTHONPATH.
 
-It is compiled by XLA, as the presets that people train are.
+It is compiled by XLA, as the presets of the library are.
 """
 
 import dataclasses
 import sys
 from pathlib import Path
 
-# For this import only: who needs the project on the path has to see to that.
+# The project is on the path for these imports only; programs have to add it by themselves.
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from keras_ae.presets import PRESETS
 from tests.tiny import TINY

@@ -157,7 +157,7 @@ def test_the_hardest_images_are_a_slice_too(world, note):
     assert any("the hardest tenth of the images" in t for t in note(comparison, "worst_decile"))
 
 
-@pytest.mark.parametrize("kind", coverage.KINDS)
+@pytest.mark.parametrize("kind", coverage.DISTRIBUTIONS)
 @pytest.mark.parametrize(
     # Few images know little of their own spread: docs/comparison.md states what is measured.
     ("images", "least"),
@@ -166,12 +166,12 @@ def test_the_hardest_images_are_a_slice_too(world, note):
 def test_intervals_hold_the_truth_as_often_as_is_said(kind, images, least):
     # Where the least is closest to what a worse interval reaches, it takes more tables to tell.
     tables = 1000 if (kind, images) == ("skewed", 10) else 300
-    assert least <= coverage.of_images(kind, images, tables=tables) <= 0.97
+    assert least <= coverage.coverage_over_images(kind, images, tables=tables) <= 0.97
 
 
 @pytest.mark.parametrize("between", [0.0, 0.3])
 def test_intervals_over_seeds_and_images_hold_the_truth(between):
-    over_images, over_both = coverage.of_seeds(between, tables=200)
+    over_images, over_both = coverage.coverage_over_seeds(between, tables=200)
     assert over_both >= 0.91
     if between:
         assert over_images < 0.9

@@ -252,7 +252,7 @@ except Exception as error:
     ],
 )
 def test_a_model_of_another_backend_serves_what_it_was_trained_to(
-    backend, photographs, tmp_path, as_written
+    backend, photographs, tmp_path, unoptimized_graphs
 ):
     images = np.stack([photograph[:96, :64] for photograph in photographs])
     np.save(tmp_path / "images.npy", images)

@@ -107,7 +107,7 @@ def in_tiles(several: int):
 
 
 @pytest.mark.parametrize("size", [(64, 65), (203, 131), (350, 390), (30, 300), (9, 200), (75, 74)])
-def test_scores_of_tiles_are_those_of_the_whole(as_written, photographs, size):
+def test_scores_of_tiles_are_those_of_the_whole(unoptimized_graphs, photographs, size):
     images = np.stack([p[: size[0], : size[1]] for p in (photographs[1], photographs[2])])
     noise = np.random.default_rng(0).normal(0, 9, images.shape)
     others = np.clip(images + noise, 0, 255).astype(np.uint8)
@@ -131,7 +131,7 @@ def test_the_error_of_the_floor_in_tiles_is_that_of_the_whole(photographs, pca, 
     np.testing.assert_allclose(found, metrics.mse(images, floor(images)), rtol=1e-5)
 
 
-def test_a_tile_as_large_as_the_image_answers_alike(as_written, pca, photographs, encode):
+def test_a_tile_as_large_as_the_image_answers_alike(unoptimized_graphs, pca, photographs, encode):
     model = lively(TINY, 3, pca)
     example = tf.train.Example()
     data = encode(photographs[0][:201, :170], "PNG")

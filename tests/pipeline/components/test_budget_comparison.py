@@ -24,7 +24,7 @@ from pipeline.runtime.artifacts import SUMMARY
 
 LAYOUT = Layout((1, 2), {"model": 1, "baseline": 1})
 CODES = ("model", "model_8bit", "jpeg", "webp", "patch_pca")
-pytestmark = pytest.mark.usefixtures("as_written")
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def pca(photographs) -> linear.PatchPCA:
 @pytest.fixture(scope="module")
 def folders(tiny_model) -> dict[str, list[list[str]]]:
     """Two budgets of "model", which differ, and "baseline" with one of them twice."""
-    first, second = (str(tiny_model(lively=lively) / "Format-Serving") for lively in (True, False))
+    first, second = (str(tiny_model(residual=flag) / "Format-Serving") for flag in (True, False))
     return {"model": [[first, second]], "baseline": [[second, second]]}
 
 
@@ -238,8 +238,8 @@ def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
     facts = dict.fromkeys(GRAPH, 0)
     images = photographs[0][None, :40, :56]
     folders, alone = [], []
-    for name, lively, code in (("a", True, 1), ("b", False, 1), ("c", True, 2)):
-        shutil.copytree(tiny_model(lively=lively), tmp_path / name)
+    for name, residual, code in (("a", True, 1), ("b", False, 1), ("c", True, 2)):
+        shutil.copytree(tiny_model(residual=residual), tmp_path / name)
         folders.append(str(tmp_path / name / "Format-Serving"))
         alone.append(answered(folders[-1], images))
         summary = tmp_path / name / SUMMARY

@@ -35,7 +35,7 @@ with np.load(json.loads(sys.stdin.readline())) as arrays:
 REFUSE = "import sys; sys.exit('starting\\nerror: REST: 7 grey levels')"
 
 
-pytestmark = pytest.mark.usefixtures("as_written")
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
 @pytest.fixture(scope="module")

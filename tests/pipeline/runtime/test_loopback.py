@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from pipeline.runtime import loopback
-from tests.listening import is_loopback, listening
+from tests.listening import is_loopback, listening_addresses
 
 
 def served(address: str) -> set[str]:
@@ -13,7 +13,7 @@ def served(address: str) -> set[str]:
     port = server.add_insecure_port(address)
     server.start()
     try:
-        return {where for where, at in listening(os.getpid()) if at == port}
+        return {where for where, at in listening_addresses(os.getpid()) if at == port}
     finally:
         server.stop(None).wait()
 

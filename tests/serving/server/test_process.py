@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_ae.errors import ConfigurationError
-from tests.listening import is_loopback, listening
+from tests.listening import is_loopback, listening_addresses
 from tests.serving.servers import PIXELS, Client
 
 
@@ -55,7 +55,7 @@ def ssl_config(folder, key, certificate, rest=""):
 def test_a_process_answers_everywhere_says_what_it_does_and_drains(serve, publish, tmp_path):
     publish(1)
     server = serve(publish.base, "--max_num_load_retries=0", f"--grpc_socket_path={tmp_path}/s")
-    found = listening(server.process.pid)
+    found = listening_addresses(server.process.pid)
     assert len({port for _, port in found}) == 2
     # Without a host it is reached from this machine only.
     assert {address for address, _ in found if not is_loopback(address)} == set()
