@@ -31,7 +31,8 @@ import psutil
 from PIL import Image
 
 from benchmarks.machine import machine
-from keras_ae.datasets.sources import sample_photos, storage
+from keras_ae import storage
+from keras_ae.datasets.sources import sample_photos
 from keras_ae.datasets.sources.open import open_source
 from pipeline.runners.beam.engines import DIRECT, beam_arguments
 

@@ -47,6 +47,9 @@ STATUS: Final = "status"
 MAX_PSNR: Final = 100.0
 """dB; what an exact reconstruction counts as."""
 
+IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+"""Of the names of image files, in lower case."""
+
 MAX_PIXELS: Final = 64_000_000
 """Height times width of the largest image that is decoded."""
 

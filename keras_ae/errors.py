@@ -17,6 +17,10 @@ class StorageError(KerasAEError):
     """A place that cannot be written, or a disk that is full."""
 
 
+class ReadError(DataError, StorageError):
+    """A place, on this machine or in a remote store, that cannot be read."""
+
+
 class BusyError(KerasAEError):
     """A root that another run uses; its text says which."""
 
@@ -63,3 +67,8 @@ class LimitError(ServingError):
 
 class ServerError(ServingError):
     """The server failed, or does not know the request; its own words are in the message."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

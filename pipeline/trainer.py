@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from keras_ae import presets
+from keras_ae import presets, storage
 from keras_ae.datasets.streaming import StoredImages
 from keras_ae.models import linear
 from keras_ae.presets import Preset
@@ -22,7 +22,7 @@ from keras_ae.tuning import search_space
 from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.runtime.environment import describe
-from pipeline.training_data import TrainingImages, digest, files_of, read_moments
+from pipeline.training_data import TrainingImages, digest, read_moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run_fn(fn_args: FnArgs) -> None:
     config = StageConfig(**fn_args.custom_config)
     preset, batch_size = _preset(config, fn_args.hyperparameters)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
-    data = digest("", files_of(fn_args.train_files))
+    data = digest("", storage.glob(*fn_args.train_files))
     foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
         ladder_cache.clear()
@@ -80,13 +80,13 @@ def run_fn(fn_args: FnArgs) -> None:
     with ExitStack() as stack:
         before = []
         if config.start:
-            state = artifacts.below(artifacts.parent(fn_args.base_model), STATE)
+            state = storage.join(storage.parent(fn_args.base_model), STATE)
             before.append(stack.enter_context(artifacts.fetched(state)))
             ladder.restore(before[0])
         ladder_cache.put(name, exported)
         key = digest(data + _settings(config, preset, batch_size, images.streamed), before)
         checkpoint, keep = stack.enter_context(
-            artifacts.kept(artifacts.below(config.checkpoints, f"{key}.npz"))
+            artifacts.kept(storage.join(config.checkpoints, f"{key}.npz"))
         )
         forecast = plan.forecast(config.preset, config.seed, config.stop)
         writer = tf.summary.create_file_writer(fn_args.model_run_dir)
@@ -104,7 +104,7 @@ def run_fn(fn_args: FnArgs) -> None:
         for line in forecast.at_end(ladder):
             _say(line)
         # Uploaded, where that is to be done, before the checkpoint goes.
-        place = stack.enter_context(artifacts.written(artifacts.parent(fn_args.serving_model_dir)))
+        place = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
         _save(ladder, exporter, fn_args, config, place)
         facts = {
             **dataclasses.asdict(summary),
@@ -139,7 +139,7 @@ def _save(
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
         val_mse = mse_of_each(model, (image for _, image in val_images))
         model.save(place / MODEL)
-        exporter.write(place / artifacts.name(fn_args.serving_model_dir), val_mse)
+        exporter.write(place / storage.name(fn_args.serving_model_dir), val_mse)
 
 
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:

@@ -1,6 +1,5 @@
 """What Trainer and Tuner read: the tiles, and the patch moments from the Transform graph."""
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from functools import cached_property
@@ -11,10 +10,11 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.datasets.streaming import StoredImages, StreamedTiles
 from keras_ae.datasets.tiles import Tiles, TileSource
 from pipeline.preprocessing import PATCH_MOMENTS
-from pipeline.runtime import artifacts, console, memory
+from pipeline.runtime import console, memory
 
 
 class TrainingImages:
@@ -50,9 +50,9 @@ class TrainingImages:
 
     def tell(self, *, loudly: bool) -> None:
         """Says where the images are, to the terminal or to the log only."""
-        over = f"more than {memory.shown(self._limit)}: streamed"
+        over = f"more than {storage.format_bytes(self._limit)}: streamed"
         where = over if self.streamed else "in memory"
-        text = f"training images: {memory.shown(self.decoded_bytes)} decoded, {where}"
+        text = f"training images: {storage.format_bytes(self.decoded_bytes)} decoded, {where}"
         logging.info(text)
         if loudly:
             console.say(f"    {text}")
@@ -75,12 +75,5 @@ def read_moments(transform_graph: str) -> np.ndarray:
 
 def digest(settings: str, paths: Iterable[str | Path]) -> str:
     """Names settings and the contents of files, in 32 hexadecimal digits."""
-    total = hashlib.sha256(settings.encode())
-    for path in paths:
-        total.update(artifacts.sha256(path))
-    return total.hexdigest()[:32]
-
-
-def files_of(patterns: Iterable[str]) -> list[str]:
-    """The files that glob patterns name, sorted."""
-    return sorted(tf.io.gfile.glob(list(patterns)))
+    parts = (settings.encode(), *map(storage.sha256_of_file, paths))
+    return storage.sha256_of_parts(parts)[:32]

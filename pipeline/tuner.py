@@ -7,11 +7,12 @@ import numpy as np
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
+from keras_ae import storage
 from keras_ae.datasets.streaming import StoredImages
 from keras_ae.models import linear
 from keras_ae.tuning import tuner as search
-from pipeline.runtime import artifacts, console
-from pipeline.training_data import TrainingImages, digest, files_of, read_moments
+from pipeline.runtime import console
+from pipeline.training_data import TrainingImages, digest, read_moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +61,13 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     config = TunerConfig(**fn_args.custom_config)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
     images.tell(loudly=False)
-    files = files_of([*fn_args.train_files, *fn_args.eval_files])
+    files = storage.glob(*fn_args.train_files, *fn_args.eval_files)
     # The working folder that TFX gives does not outlive a failure.
     name = digest(f"{config.fingerprint} {images.streamed}", files)
     tuner = search.tuner(
         lambda batch_size: images.tiles(config.stride, batch_size, config.seed),
         _ValImages(fn_args.eval_files, config.channels),
-        directory=artifacts.below(config.checkpoints, f"tuning-{name}"),
+        directory=storage.join(config.checkpoints, f"tuning-{name}"),
         preset=config.preset,
         trials=config.trials,
         epochs=config.epochs,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.datasets.images.decoding import decode_stored
 from keras_ae.datasets.tiles import (
     CROPS,
@@ -49,7 +50,7 @@ class StoredImages:
     def __init__(self, patterns: Sequence[str]):
         import tensorflow as tf
 
-        self._files = sorted(tf.io.gfile.glob(list(patterns)))
+        self._files = storage.glob(*patterns)
         spec = {
             c.IMAGE_SOURCE: tf.io.FixedLenFeature((), tf.string),
             c.IMAGE_HEIGHT: tf.io.FixedLenFeature((), tf.int64),

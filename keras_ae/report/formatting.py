@@ -5,10 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from keras_ae.storage import format_bytes
+
 NONE = Markup("&ndash;")
 """What stands where there is no number."""
-
-_BYTES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
@@ -57,12 +57,7 @@ def duration(seconds: float | None) -> str:
 
 def size(count_of_bytes: float | None) -> str:
     """Bytes with a decimal unit: "36.2 MB"."""
-    if count_of_bytes is None:
-        return NONE
-    for unit, factor in _BYTES:
-        if count_of_bytes >= factor:
-            return f"{count_of_bytes / factor:.3g} {unit}"
-    return f"{count_of_bytes:.0f} bytes"
+    return NONE if count_of_bytes is None else format_bytes(count_of_bytes)
 
 
 def sentence(text: str) -> str:

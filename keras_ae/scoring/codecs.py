@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_ae import storage
 from keras_ae.concurrency import in_threads
 from keras_ae.contract import TEST, VAL
 from keras_ae.models import linear
@@ -90,7 +91,7 @@ def _lowest(pattern: str, most: int) -> list[Example]:
 
 
 def _examples(pattern: str) -> Iterator[Example]:
-    for file in sorted(tf.io.gfile.glob(pattern)):
+    for file in storage.glob(pattern):
         for batch in read(file):
             yield from batch
 

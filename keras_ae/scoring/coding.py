@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-_START_OF_SCAN = b"\xff\xda"
+from keras_ae.datasets.images.headers import JPEG_SCAN, jpeg_segments
+
 _JPEG_QUALITIES = range(1, 101)
 _WEBP_QUALITIES = range(101)
 _SUBSAMPLINGS = ("4:2:0", "4:4:4")
@@ -152,12 +153,10 @@ def _decoded(data: bytes, channels: int) -> np.ndarray:
 
 def _jpeg_size(data: bytes) -> int:
     """Bytes of the scan of a baseline JPEG of one scan."""
-    # The bytes of the marker do not stand in the tables before it, whose segments are passed over.
-    at = 2
-    while data[at : at + 2] != _START_OF_SCAN:
-        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-    at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-    return len(data) - at - 2
+    at = next(at for marker, at in jpeg_segments(data) if marker == JPEG_SCAN)
+    (length,) = struct.unpack_from(">H", data, at + 2)
+    # Without the two markers, of two bytes each: of the scan and of the end.
+    return len(data) - at - int(length) - 4
 
 
 def _webp_size(data: bytes) -> int:

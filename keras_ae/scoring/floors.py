@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_ae import metrics
+from keras_ae import metrics, storage
 from keras_ae.errors import DataError
 from keras_ae.models import linear
 from keras_ae.models.layers import to_float, to_uint8
@@ -77,7 +77,7 @@ def fit_global(
 
 def _images(pattern: str, channels: int) -> Iterator[np.ndarray]:
     """uint8 [H, W, channels] each."""
-    for file in sorted(tf.io.gfile.glob(pattern)):
+    for file in storage.glob(pattern):
         for batch in read(file):
             yield from pixels(batch, channels).numpy()
 

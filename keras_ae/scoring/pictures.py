@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
+from keras_ae import storage
 from keras_ae.concurrency import in_threads
 from keras_ae.scores import MODEL, PICTURES_INDEX, Layout, Table
 from keras_ae.scoring.reading import pixels, read
@@ -103,7 +103,7 @@ def choose(psnr: np.ndarray, most: int = MOST) -> list[Shown]:
 
 def _images(pattern: str, digests: set[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
     """The digest and the pixels, uint8 [H, W, channels], of the images of some digests."""
-    for file in tf.io.gfile.glob(pattern):
+    for file in storage.glob(pattern):
         for batch in read(file):
             for example in batch:
                 if example.digest in digests:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.datasets.images.decoding import CORRUPT, decode_stored
 from keras_ae.errors import DataError
 
@@ -88,7 +89,7 @@ def _records(file: str) -> Iterator[bytes]:
     Not through `tf.data`, which takes 20 times as long to hand over a small record. The checksums
     are left to GZIP, which has its own.
     """
-    with tf.io.gfile.GFile(file, "rb") as packed, gzip.open(packed) as records:
+    with storage.open_file(file) as packed, gzip.open(packed) as records:
         try:
             while head := records.read(12):
                 (length,) = struct.unpack("<Q", head[:8])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from keras_ae.datasets.tiles import TileSource
 from keras_ae.errors import ConfigurationError, TrainingError
 from keras_ae.models import linear
 from keras_ae.presets import Preset
+from keras_ae.storage import sha256_of_parts
 from keras_ae.training.ladder import begin
 from keras_ae.training.validation import mean_psnr
 from keras_ae.tuning import search_space
@@ -188,10 +188,8 @@ class _Judge:
         self._tiles, self._val_images, self._floor = tiles, val_images, floor
         self._space, self._epochs, self._seed = space, epochs, seed
         settings = [dataclasses.asdict(space), epochs, seed, trials, keras.backend.backend()]
-        digest = hashlib.sha256(json.dumps(settings).encode())
-        for array in floor:
-            digest.update(f"{array.shape}".encode() + array.tobytes())
-        self.key = digest.hexdigest()[:32]
+        arrays = (f"{array.shape}".encode() + array.tobytes() for array in floor)
+        self.key = sha256_of_parts([json.dumps(settings).encode(), *arrays])[:32]
 
     def __call__(self, preset: Preset, batch_size: int) -> float:
         space = self._space

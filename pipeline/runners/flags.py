@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_ae.errors import ConfigurationError
+from keras_ae.errors import ConfigurationError, first_line
 from pipeline.runtime import run_config
 from pipeline.runtime.run_config import RunConfig
 
@@ -168,8 +168,8 @@ def _read(path: str) -> dict[Any, Any]:
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigurationError(f"{path} is neither YAML nor JSON: {first}") from error
+        text = f"{path} is neither YAML nor JSON: {first_line(error)}"
+        raise ConfigurationError(text) from error
     if not isinstance(settings, dict):
         raise ConfigurationError(f"{path}: expected settings by name, such as 'preset: small'")
     return settings

@@ -4,15 +4,16 @@ import os
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from keras_ae.errors import StorageError
-from pipeline.runtime.artifacts import Uri, below, gfile, is_remote, opened, reason, remote_errors
+from keras_ae import storage
+from keras_ae.errors import StorageError, first_line
+from keras_ae.storage import Place
 
 SECONDS = 10
 """For an answer to whether a bucket can be used."""
 PERMISSIONS = tuple(f"storage.objects.{what}" for what in ("create", "delete", "get", "list"))
 
 
-def check_reachable(uri: Uri) -> None:
+def check_reachable(uri: Place) -> None:
     """Asks whether a root can be written, without waiting for long.
 
     Raises:
@@ -20,7 +21,7 @@ def check_reachable(uri: Uri) -> None:
             no filesystem for, a bucket that does not exist or may not be used, missing credentials
             and a host that does not answer.
     """
-    if not is_remote(uri):
+    if not storage.is_uri(uri):
         _check_folder(Path(uri))
     elif str(uri).startswith("gs://"):
         _check_bucket(str(uri))
@@ -42,13 +43,13 @@ def _check_bucket(uri: str) -> None:
     """By Google's client: TensorFlow's filesystem would try for minutes."""
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError, TransportError
-    from google.cloud import storage
+    from google.cloud.storage import Client
     from requests.exceptions import RequestException
 
     bucket = uri.removeprefix("gs://").partition("/")[0]
     try:
         # The project has no part in this question, and the client would look for one.
-        client = storage.Client(project="none")
+        client = Client(project="none")
         asked = client.bucket(bucket)
         granted = asked.test_iam_permissions(list(PERMISSIONS), timeout=SECONDS, retry=None)
     except exceptions.NotFound as error:
@@ -60,7 +61,7 @@ def _check_bucket(uri: str) -> None:
         ) from error
     except (exceptions.GoogleAPIError, RequestException, TransportError, ValueError) as error:
         raise StorageError(
-            f"cannot write to {uri}: Google Cloud Storage does not answer: {reason(error)}"
+            f"cannot write to {uri}: Google Cloud Storage does not answer: {first_line(error)}"
         ) from error
     except GoogleAuthError as error:
         raise StorageError(
@@ -72,18 +73,7 @@ def _check_bucket(uri: str) -> None:
 
 
 def _check_other(uri: str) -> None:
-    import tensorflow as tf
-
-    scheme = uri.partition("://")[0]
-    probe = below(uri, f".probe-{os.getpid()}")
-    try:
-        with opened(probe, "wb") as file:
-            file.write(b"x")
-        gfile().remove(probe)
-    except tf.errors.UnimplementedError as error:
-        raise StorageError(
-            f"cannot write to {uri}: TensorFlow has no filesystem for {scheme}://; use gs:// or a "
-            "folder on a mounted volume (s3:// takes the plugin of tensorflow-io)"
-        ) from error
-    except remote_errors() as error:
-        raise StorageError(f"cannot write to {uri}: {reason(error)}") from error
+    probe = storage.join(uri, f".probe-{os.getpid()}")
+    storage.make_folder(uri)
+    storage.write_file(probe, b"x")
+    storage.remove(probe)

@@ -1,10 +1,11 @@
 """What a step's code is, in a few hexadecimal digits: TFX hashes only `module_file`s itself."""
 
 import ast
-import hashlib
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from keras_ae.storage import sha256_of_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("keras_ae", "pipeline")
@@ -29,15 +30,15 @@ def source_fingerprint(module: str) -> str:
     Args:
         module: dotted name, such as "pipeline.trainer".
     """
-    digest = hashlib.sha256()
     code = _closure(module)
     # Templates and the like lie beside the code that reads them; the Dockerfile is no such thing.
     data = {p for path in code for p in path.parent.iterdir() if _is_data(p)}
-    for path in sorted(code | data):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    for library in LIBRARIES:
-        digest.update(f"{library}={metadata.version(library)}\0".encode())
-    return digest.hexdigest()[:16]
+    parts = [
+        path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes()
+        for path in sorted(code | data)
+    ]
+    parts += [f"{library}={metadata.version(library)}\0".encode() for library in LIBRARIES]
+    return sha256_of_parts(parts)[:16]
 
 
 def _is_data(path: Path) -> bool:

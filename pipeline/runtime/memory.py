@@ -25,11 +25,6 @@ def total(
     return min([machine, *_limits(groups, membership)])
 
 
-def shown(count: int) -> str:
-    """Bytes for reading: "36.2 MB"."""
-    return f"{count / GB:.1f} GB" if count >= GB else f"{count / 1e6:.1f} MB"
-
-
 def _limits(groups: Path, membership: Path) -> Iterator[int]:
     lines = membership.read_text().splitlines() if membership.is_file() else []
     for line in lines:

@@ -39,17 +39,14 @@ class Reconstruction:
 
 
 @dataclass(frozen=True, eq=False)
-class Reconstructions:
-    """The answers for N images, in their order; indexing gives one `Reconstruction`.
+class _Answers:
+    """The answers for N images, in their order.
 
     Attributes:
-        reconstructions: uint8 [N, H, W, C] if one array was sent, else a list of [H, W, C];
-            0 x 0 for an image that cannot be used. If PNG was asked for, a list of bytes.
         mse, psnr, ssim, percentile: float32 [N], see `Reconstruction`.
         status: N texts, empty for a good image.
     """
 
-    reconstructions: Any
     mse: np.ndarray
     psnr: np.ndarray
     ssim: np.ndarray
@@ -63,6 +60,18 @@ class Reconstructions:
 
     def __len__(self) -> int:
         return len(self.status)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructions(_Answers):
+    """The reconstructions of N images; indexing gives one `Reconstruction`.
+
+    Attributes:
+        reconstructions: uint8 [N, H, W, C] if one array was sent, else a list of [H, W, C];
+            0 x 0 for an image that cannot be used. If PNG was asked for, a list of bytes.
+    """
+
+    reconstructions: Any
 
     def __getitem__(self, index: int) -> Reconstruction:
         return Reconstruction(
@@ -79,31 +88,16 @@ class Reconstructions:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """The quality of N images' reconstructions, in their order.
+class Scores(_Answers):
+    """The quality of N images' reconstructions.
 
     Attributes:
-        mse, psnr, ssim, percentile: float32 [N], see `Reconstruction`.
         ms_ssim: float32 [N], SSIM over up to five scales.
         floor_psnr: float32 [N], in dB: the PSNR of the best linear autoencoder of the same size.
-        status: N texts, empty for a good image.
     """
 
-    mse: np.ndarray
-    psnr: np.ndarray
-    ssim: np.ndarray
     ms_ssim: np.ndarray
     floor_psnr: np.ndarray
-    percentile: np.ndarray
-    status: tuple[str, ...]
-
-    @property
-    def unusual(self) -> np.ndarray:
-        """Boolean [N]: which images are reconstructed worse than 99 % of the val images."""
-        return self.percentile >= UNUSUAL
-
-    def __len__(self) -> int:
-        return len(self.status)
 
 
 class TensorInfo(NamedTuple):

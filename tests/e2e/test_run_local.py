@@ -237,10 +237,10 @@ def test_a_model_of_grey_images_is_not_compared_with_the_rgb_model_in_service(tu
 
 
 def test_images_above_the_memory_limit_are_streamed_and_a_line_says_so(first, tuned, folder):
-    line = r"^    training images: 0\.\d MB decoded, more than 0\.1 MB: streamed$"
+    line = r"^    training images: \d+ kB decoded, more than 100 kB: streamed$"
     assert len(re.findall(line, tuned.out, re.MULTILINE)) == 1
     assert "decoded, streamed" in (folder / "root" / "report.html").read_text()
-    assert first.out.count("MB decoded, in memory") == 1
+    assert len(re.findall(r"\d [kM]B decoded, in memory", first.out)) == 1
 
 
 def test_a_tuned_run_trains_the_best_trial_and_lists_all_trials(tuned, folder):

@@ -77,9 +77,9 @@ def examples(pixels, encode, tmp_path) -> str:
 @pytest.mark.parametrize(
     ("limit", "text", "placement"),
     [
-        (None, "0.1 MB decoded, in memory", "in memory"),
-        (112_008, "0.1 MB decoded, in memory", "in memory"),
-        (20_000, "0.1 MB decoded, more than 0.0 MB: streamed", "streamed"),
+        (None, "112 kB decoded, in memory", "in memory"),
+        (112_008, "112 kB decoded, in memory", "in memory"),
+        (20_000, "112 kB decoded, more than 20 kB: streamed", "streamed"),
     ],
 )
 def test_images_are_streamed_if_they_need_more_than_the_limit(

@@ -1,7 +1,6 @@
 """Images in a zip or tar, on this machine or at a URI; nothing is unpacked."""
 
 import functools
-import hashlib
 import io
 import stat
 import zipfile
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
+from keras_ae import storage
 from keras_ae.datasets.images.headers import MAX_BYTES, looks_like_image
-from keras_ae.datasets.sources import storage, tar
+from keras_ae.datasets.sources import tar
 from keras_ae.datasets.sources.base import Record, Shard, Source, cut, no_image, status_digest
 from keras_ae.datasets.sources.names import is_image, printable
 from keras_ae.errors import DataError
@@ -151,8 +151,7 @@ def _read(file: IO[bytes], size: int, part_bytes: int) -> bytes:
 @functools.lru_cache(maxsize=2)
 def _file_digest(place: str, moment: tuple[int, ...]) -> str:
     """SHA-256 of a local file, which is not read again in this process while it is untouched."""
-    with storage.open_file(place) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return storage.sha256_of_file(place).hex()
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,12 +1,11 @@
 """What all sources of images have in common: records, shards, and how shards are cut."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from keras_ae.datasets.sources import storage
-from keras_ae.datasets.sources.names import IMAGE_SUFFIXES
+from keras_ae import storage
+from keras_ae.contract import IMAGE_SUFFIXES
 from keras_ae.errors import DataError
 
 SAMPLE = "sample"
@@ -99,10 +98,9 @@ def cut(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:
 
 def status_digest(files: Mapping[str, storage.Status]) -> str:
     """SHA-256 of names, sizes and times of the last change, for stores that are costly to read."""
-    digest = hashlib.sha256()
-    for name, status in files.items():
-        digest.update(f"{name}\0{status.size}\0{status.changed}\0".encode())
-    return digest.hexdigest()
+    return storage.sha256_of_parts(
+        f"{name}\0{size}\0{changed}\0".encode() for name, (size, changed) in files.items()
+    )
 
 
 def balanced(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:

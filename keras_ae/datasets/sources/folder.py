@@ -1,15 +1,14 @@
 """Images in a folder, on this machine or at a URI."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_ae import storage
 from keras_ae.concurrency import in_threads
 from keras_ae.datasets.images.headers import MAX_BYTES
-from keras_ae.datasets.sources import storage
 from keras_ae.datasets.sources.base import ReadRecord, Record, Shard, Source, cut, status_digest
 from keras_ae.datasets.sources.names import is_looked_at, printable, unescaped
 from keras_ae.errors import DataError
@@ -57,7 +56,7 @@ class FolderSource(Source):
 
     def read(self, shard: Shard) -> Iterator[Record]:
         if storage.is_uri(self.place):
-            return in_threads(self._read, shard, storage.AT_ONCE)
+            return in_threads(self._read, shard, storage.PARALLEL_REQUESTS)
         return map(self._read, shard)
 
     def _read(self, name: str) -> Record:
@@ -71,9 +70,10 @@ class FolderSource(Source):
 
     def _sha256(self, name: str) -> bytes:
         """Of a local file; empty for one that cannot be read, which is quarantined in its turn."""
-        with suppress(OSError, DataError), storage.open_file(self._inside(name)) as file:
-            if os.fstat(file.fileno()).st_size <= MAX_BYTES:
-                return hashlib.file_digest(file, "sha256").digest()
+        with suppress(OSError, DataError):
+            place = self._inside(name)
+            if storage.status(place).size <= MAX_BYTES:
+                return storage.sha256_of_file(place)
         return b""
 
     def _changed(self, name: str) -> int:
@@ -90,7 +90,28 @@ class FolderSource(Source):
         return storage.statuses(self.place, [unescaped(name) for name in names])
 
     def _inside(self, name: str) -> str:
-        return storage.inside(self.place, unescaped(name))
+        """The place of a file, which links do not lead out of the folder.
+
+        Raises:
+            OSError: if a link leads nowhere or in a circle, or a folder cannot be read.
+            DataError: if it is a link to a folder, or one out of this one.
+        """
+        name = unescaped(name)
+        place = storage.join(self.place, name)
+        if storage.is_uri(place):
+            return place
+        link = Path(place).is_symlink()
+        if name.endswith("/") and link:
+            raise DataError("a link to a folder, which is not followed; expected the folder itself")
+        if name.endswith("/"):
+            os.scandir(place).close()
+        elif link:
+            place = os.path.realpath(place, strict=True)
+            if not Path(place).is_relative_to(os.path.realpath(self.place)):
+                raise DataError(
+                    "a link out of the folder, which is not followed; expected the image itself"
+                )
+        return place
 
     def _names(self) -> list[str]:
         """As `printable` gives them."""
@@ -98,10 +119,7 @@ class FolderSource(Source):
 
 
 def _content_digest(files: Iterable[tuple[str, bytes]]) -> str:
-    digest = hashlib.sha256()
-    for name, content in files:
-        digest.update(name.encode() + b"\0" + content)
-    return digest.hexdigest()
+    return storage.sha256_of_parts(name.encode() + b"\0" + content for name, content in files)
 
 
 def _some(names: set[str]) -> str:

@@ -7,7 +7,7 @@ machine or at a URI that TensorFlow's filesystem reads.
 
 from pathlib import Path
 
-from keras_ae.datasets.sources import storage
+from keras_ae import storage
 from keras_ae.datasets.sources.base import (
     SAMPLE,
     TFDS_PREFIX,

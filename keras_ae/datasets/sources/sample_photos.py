@@ -1,11 +1,12 @@
 """The photographs inside scikit-image and scikit-learn as a TensorFlow dataset."""
 
-import hashlib
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+
+from keras_ae.storage import sha256_of_parts
 
 SPLITS = {
     "train": (
@@ -41,11 +42,11 @@ def path_of(name: str) -> Path:
 
 def fingerprint() -> str:
     """SHA-256 over the splits, names and contents of the photographs."""
-    digest = hashlib.sha256()
-    for split, names in SPLITS.items():
-        for name in names:
-            digest.update(f"{split}/{name}\0".encode() + path_of(name).read_bytes())
-    return digest.hexdigest()
+    return sha256_of_parts(
+        f"{split}/{name}\0".encode() + path_of(name).read_bytes()
+        for split, names in SPLITS.items()
+        for name in names
+    )
 
 
 class SamplePhotos(tfds.core.GeneratorBasedBuilder):

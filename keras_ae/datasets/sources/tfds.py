@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_ae.contract import SPLITS
 from keras_ae.datasets.sources.base import TFDS_PREFIX, Record, Shard, Source, balanced
-from keras_ae.errors import DataError
+from keras_ae.errors import DataError, first_line
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
@@ -75,10 +75,8 @@ class TfdsSource(_DatasetSource):
         try:
             builder = tfds.builder(name)
         except (ImportError, ValueError, AssertionError, tfds.core.DatasetNotFoundError) as error:
-            reason = str(error).strip().splitlines()
             raise DataError(
-                f"no TensorFlow dataset {name!r}: {reason[0] if reason else 'unknown name'}"
-                f"{_suggestion(name)}"
+                f"no TensorFlow dataset {name!r}: {first_line(error)}{_suggestion(name)}"
             ) from error
         _image_feature(builder)
         try:
@@ -86,7 +84,7 @@ class TfdsSource(_DatasetSource):
         except (ImportError, AssertionError, requests.RequestException) as error:
             raise DataError(
                 f"the TensorFlow dataset {name!r} cannot be downloaded and prepared: "
-                f"{str(error).strip().splitlines()[0]}"
+                f"{first_line(error)}"
             ) from error
         return builder
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from keras_ae import contract as c
-from keras_ae import presets
+from keras_ae import presets, storage
 from keras_ae.comparison.codecs import summarize as summarize_codecs
 from keras_ae.comparison.compare import compare
 from keras_ae.models import linear
@@ -46,7 +45,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         run = _Run.of(input_dict)
         compared = artifact_utils.get_single_instance(output_dict["comparison"])
         # Beam's workers share no disk with this process where they run elsewhere.
-        parts = artifacts.below(compared.uri, f".parts-{uuid.uuid4().hex}")
+        parts = storage.join(compared.uri, f".parts-{uuid.uuid4().hex}")
         with artifacts.written(compared.uri) as place:
             try:
                 comparison = self._compare(run, exec_properties["tolerance"], place, parts)
@@ -56,8 +55,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
         model = artifact_utils.get_single_instance(output_dict["model"])
         seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
-        artifacts.copied(run.artifact(seed, epochs).uri, model.uri)
-        if not artifacts.is_remote(model.uri):
+        artifacts.copy_folder(run.artifact(seed, epochs).uri, model.uri)
+        if not storage.is_uri(model.uri):
             server.begin(Path(path_utils.serving_model_path(model.uri)))
         for artifact in (compared, model):
             artifact.set_int_custom_property("epochs", epochs)
@@ -66,7 +65,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     def _compare(self, run: "_Run", tolerance: float, place: Path, parts: str) -> dict[str, Any]:
         whole, no_whole = fit_global(run.patterns[c.TRAIN], run.stride, run.latents, run.channels)
         first = run.ladders[MODEL][0][run.layout.budgets[0]]
-        with artifacts.fetched(artifacts.below(first.uri, FLOOR)) as floor:
+        with artifacts.fetched(storage.join(first.uri, FLOOR)) as floor:
             patch = linear.load(floor)
         floors = Floors(patch, run.stride, whole)
         scores = score(
@@ -181,11 +180,11 @@ def _write_pictures(
 
 
 def _summary(model: types.Artifact) -> dict[str, Any]:
-    return dict(json.loads(artifacts.read_text(artifacts.below(model.uri, SUMMARY))))
+    return dict(json.loads(storage.read_file(storage.join(model.uri, SUMMARY))))
 
 
 def _pattern(examples: types.Artifact, split: str) -> str:
-    return artifacts.below(artifact_utils.get_split_uri([examples], split), "*.gz")
+    return storage.join(artifact_utils.get_split_uri([examples], split), "*.gz")
 
 
 def _tuning(
@@ -198,14 +197,14 @@ def _tuning(
         return {"tuning": None, "trials": []}
     tuning = json.loads(exec_properties["tuning"])
     place = artifact_utils.get_single_uri(input_dict["tuner_results"])
-    (results,) = tf.io.gfile.glob(artifacts.below(place, "*.json"))
+    (results,) = storage.glob(storage.join(place, "*.json"))
     space = SearchSpace(
         presets.get(tuning["preset"]),
         tuning["batch_size"],
         tuning["parameters"],
         *(stage[name] for name in ("channels", "stride", "latent_channels")),
     )
-    trials = search_space.trials(space, json.loads(artifacts.read_text(results)))
+    trials = search_space.trials(space, json.loads(storage.read_file(results)))
     # TFX lists only those that trained.
     tuning["failed"] = tuning["trials"] - len(trials)
     return {"tuning": tuning, "trials": trials}

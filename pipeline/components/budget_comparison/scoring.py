@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import tensorflow as tf
 
+from keras_ae import storage
 from keras_ae.contract import SPLITS
 from keras_ae.scores import FLOORS, Layout, Sample, Sums, Table, table
 from keras_ae.scoring.floors import Floors
 from keras_ae.scoring.models import Models
-from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import SUMMARY
 
 _SLICE = "slice/"
@@ -73,10 +72,10 @@ def score(
     files = [
         (split, index, file)
         for split, pattern in patterns.items()
-        for index, file in enumerate(sorted(tf.io.gfile.glob(pattern)))
+        for index, file in enumerate(storage.glob(pattern))
     ]
     paths = [path for ladder in layout.seeds for of_seed in models[ladder] for path in of_seed]
-    tf.io.gfile.makedirs(parts)
+    storage.make_folder(parts)
     try:
         with make_pipeline() as pipeline:
             _ = (
@@ -89,9 +88,9 @@ def score(
             )
         _join([_part(parts, split, index) for split, index, _ in files], images_file)
         kept = {split: _file(parts, split) for split in patterns}
-        return {split: _kept(file) for split, file in kept.items() if artifacts.exists(file)}
+        return {split: _kept(file) for split, file in kept.items() if storage.exists(file)}
     finally:
-        tf.io.gfile.rmtree(parts)
+        storage.remove(parts)
 
 
 class _ScoreFile(beam.DoFn):
@@ -107,9 +106,9 @@ class _ScoreFile(beam.DoFn):
     def process(self, element: tuple[str, int, str]) -> Iterator[tuple[str, Table]]:
         split, index, file = element
         write = Lines(split, self._layout)
-        with artifacts.opened(_part(self._parts, split, index), "w") as lines:
+        with storage.create_file(_part(self._parts, split, index)) as lines:
             for table, size in self._models.score(file):
-                lines.write(write(table, *size))
+                lines.write(write(table, *size).encode())
                 yield split, table
 
     def teardown(self) -> None:
@@ -146,13 +145,11 @@ def _keep(item: tuple[str, Scores], parts: str) -> None:
     arrays: dict[str, Any] = {name: column.astype(str) for name, column in texts.items()}
     buffer = io.BytesIO()
     np.savez(buffer, sums=json.dumps(sums.listed()), values=table.values, **arrays)
-    with artifacts.opened(_file(parts, split), "wb") as file:
-        file.write(buffer.getvalue())
+    storage.write_file(_file(parts, split), buffer.getvalue())
 
 
 def _kept(file: str) -> Scores:
-    with artifacts.opened(file, "rb") as stream:
-        arrays = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+    arrays = np.load(io.BytesIO(storage.read_file(file)), allow_pickle=False)
     slices = {n.removeprefix(_SLICE): arrays[n] for n in arrays.files if n.startswith(_SLICE)}
     return Scores(
         Sums.of(json.loads(str(arrays["sums"]))),
@@ -161,17 +158,17 @@ def _kept(file: str) -> Scores:
 
 
 def _file(parts: str, split: str) -> str:
-    return artifacts.below(parts, f"{split}.npz")
+    return storage.join(parts, f"{split}.npz")
 
 
 def _part(parts: str, split: str, index: int) -> str:
-    return artifacts.below(parts, f"{SPLITS.index(split)}-{index:05d}.jsonl")
+    return storage.join(parts, f"{SPLITS.index(split)}-{index:05d}.jsonl")
 
 
 def _join(parts: Iterable[str], whole: Path) -> None:
     with whole.open("wb") as target:
         for part in parts:
-            with artifacts.opened(part, "rb") as source:
+            with storage.open_file(part) as source:
                 shutil.copyfileobj(source, target)
 
 
@@ -231,8 +228,8 @@ def graph_of(folder: str) -> str:
 
     TensorFlow's own fingerprint does not do: it leaves out what the functions compute.
     """
-    note = artifacts.below(artifacts.parent(folder), SUMMARY)
-    if not artifacts.exists(note):
+    note = storage.join(storage.parent(folder), SUMMARY)
+    if not storage.exists(note):
         return folder
-    facts = json.loads(artifacts.read_text(note))
+    facts = json.loads(storage.read_file(note))
     return json.dumps([facts[name] for name in GRAPH], sort_keys=True)

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
+from keras_ae import storage
 from keras_ae.concurrency import in_threads
 from keras_ae.datasets.images.decoding import CORRUPT, decode_bytes
 from keras_ae.datasets.images.normalize import normalize
@@ -53,14 +54,14 @@ def check_shard(number: int, shard: Shard, source: Source, channels: int, work: 
         work: folder, a path or URI.
     """
     checks = list(spread(lambda record: check(record, channels), source.read(shard)))
-    with tf.io.gfile.GFile(_file(work, number), "w") as file:
-        file.write("".join(json.dumps(found) + "\n" for found in checks))
+    lines = "".join(json.dumps(found) + "\n" for found in checks)
+    storage.write_file(_file(work, number), lines.encode())
     return checks
 
 
 def checks_of(number: int, work: str) -> list[Check]:
     """What `check_shard` wrote down."""
-    with tf.io.gfile.GFile(_file(work, number)) as file:
+    with storage.open_file(_file(work, number)) as file:
         return [Check(*json.loads(line)) for line in file]
 
 

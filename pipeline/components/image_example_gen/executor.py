@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
@@ -18,6 +17,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
@@ -54,9 +54,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             shards = [(number, list(shard)) for number, shard in enumerate(source.shards())]
             plan = self._ingest(source, shards, exec_properties, artifact, work)
             _check_unchanged(source, fingerprint, shards, work)
-        with tf.io.gfile.GFile(f"{artifact.uri}/{QUARANTINE}", "w") as file:
+        with storage.create_file(f"{artifact.uri}/{QUARANTINE}") as file:
             for name, reason in plan.bad:
-                file.write(json.dumps({"source": name, "reason": reason}) + "\n")
+                file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
                 logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
             raise DataError(plan.refusal)
@@ -90,8 +90,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "Write"
                 >> beam.Map(_write, source, channels, beam.pvalue.AsSingleton(plan), folders, work)
             )
-        with tf.io.gfile.GFile(_plan_file(work)) as file:
-            return Plan(*json.loads(file.read()))
+        return Plan(*json.loads(storage.read_file(_plan_file(work))))
 
 
 def _check_unchanged(
@@ -167,8 +166,7 @@ def _write(
 
 
 def _keep(plan: Plan, work: str) -> None:
-    with tf.io.gfile.GFile(_plan_file(work), "w") as file:
-        file.write(json.dumps(plan))
+    storage.write_file(_plan_file(work), json.dumps(plan).encode())
 
 
 def _plan_file(work: str) -> str:
@@ -179,8 +177,8 @@ def _plan_file(work: str) -> str:
 def _unfinished(uri: str) -> Iterator[str]:
     """A folder for what only lives while images are read, where all workers reach it."""
     work = f"{uri}/{UNFINISHED}"
-    tf.io.gfile.makedirs(work)
+    storage.make_folder(work)
     try:
         yield work
     finally:
-        tf.io.gfile.rmtree(work)
+        storage.remove(work)

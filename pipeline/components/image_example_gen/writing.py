@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.datasets.images.normalize import normalize
 from keras_ae.datasets.images.quartiles import QUARTERS
 from keras_ae.datasets.sources.base import Record, Shard, Source
@@ -94,8 +95,8 @@ class _SplitFiles:
         path, writer = self._open
         writer.close()
         name = f"data_tfrecord-{self._number:05d}-{self._complete:03d}.gz"
-        tf.io.gfile.makedirs(self._folder)
-        tf.io.gfile.rename(path, f"{self._folder}/{name}", overwrite=True)
+        storage.make_folder(self._folder)
+        storage.rename(path, f"{self._folder}/{name}")
         self._open, self._held, self._complete = None, 0, self._complete + 1
 
 

@@ -13,17 +13,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import tensorflow as tf
 from tfx import types
 from tfx.components.pusher import executor
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
-from keras_ae import durable
+from keras_ae import durable, storage
 from keras_ae.errors import StorageError
+from keras_ae.storage import Place
 from pipeline.runtime import artifacts, console
-from pipeline.runtime.artifacts import PROVENANCE, Uri, model_digest
+from pipeline.runtime.artifacts import PROVENANCE, model_digest
 
 UNCHANGED = "unchanged_version"
 INCOMING = ".incoming-"
@@ -61,11 +61,11 @@ class Executor(executor.Executor):
                     return
                 console.say(f"    {newest} is damaged: the model is pushed anew")
             version = publish(model, base, {"digest": digest, **facts})
-        name = artifacts.name(version)
+        name = storage.name(version)
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=name)
 
 
-def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
+def publish(model: Path, base: Place, facts: dict[str, Any]) -> Place:
     """Copies a SavedModel to a new version folder, which appears whole or not at all.
 
     It is on the disk before it has its name, so that this holds for a power failure as well.
@@ -87,7 +87,7 @@ def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
     Raises:
         StorageError: if it cannot be written; nothing is left behind.
     """
-    if artifacts.is_remote(base):
+    if storage.is_uri(base):
         return _upload(model, str(base), facts)
     base = Path(base)
     incoming = base / f"{INCOMING}{uuid.uuid4().hex}"
@@ -106,12 +106,12 @@ def publish(model: Path, base: Uri, facts: dict[str, Any]) -> Uri:
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def clear_abandoned(base: Uri) -> None:
+def clear_abandoned(base: Place) -> None:
     """Removes what pushes that were killed left in a folder of this machine.
 
     Several roots may push to one folder: what another process is writing is left alone.
     """
-    if artifacts.is_remote(base):
+    if storage.is_uri(base):
         return
     for incoming in Path(base).glob(f"{INCOMING}*"):
         # What is locked, and all on a filesystem without locks, may be in use.
@@ -147,15 +147,15 @@ def _rename(incoming: Path, base: Path) -> Path:
 
 
 def _upload(model: Path, base: str, facts: dict[str, Any]) -> str:
-    version = artifacts.below(base, _next(base))
+    version = storage.join(base, _next(base))
     with TemporaryDirectory() as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
         _note(Path(folder), facts)
         try:
-            artifacts.copied(folder, version)
+            artifacts.copy_folder(folder, version)
         except StorageError as error:
-            with suppress(tf.errors.OpError):
-                tf.io.gfile.rmtree(version)
+            with suppress(StorageError):
+                storage.remove(version)
             raise StorageError(f"cannot push to {base}: {error}") from error
     return version
 
@@ -165,11 +165,11 @@ def _note(version: Path, facts: dict[str, Any]) -> None:
     (version / PROVENANCE).write_text(json.dumps(facts, indent=1))
 
 
-def _next(base: Uri) -> int:
+def _next(base: Place) -> int:
     return max([int(time.time()), *(number + 1 for number in _numbers(base))])
 
 
-def newest_version(base: Uri, lineage: str | None = None) -> Uri | None:
+def newest_version(base: Place, lineage: str | None = None) -> Place | None:
     """The version folder with the largest number, of one lineage if that is given.
 
     A version at a remote URI is one when its `saved_model.pb` is there.
@@ -179,31 +179,31 @@ def newest_version(base: Uri, lineage: str | None = None) -> Uri | None:
         lineage: that `publish` noted of the version.
     """
     for number in sorted(_numbers(base), reverse=True):
-        remote = artifacts.is_remote(base)
-        version: Uri = artifacts.below(base, number) if remote else Path(base) / str(number)
-        if remote and not artifacts.exists(artifacts.below(version, artifacts.LAST)):
+        remote = storage.is_uri(base)
+        version: Place = storage.join(base, number) if remote else Path(base) / str(number)
+        if remote and not storage.exists(storage.join(version, artifacts.LAST)):
             continue
         if lineage is None or provenance(version).get("lineage") == lineage:
             return version
     return None
 
 
-def _numbers(base: Uri) -> list[int]:
-    if artifacts.is_remote(base):
-        return [int(name) for name in artifacts.names(base) if name.isdigit()]
-    folders = Path(base).iterdir() if Path(base).is_dir() else ()
-    return [int(path.name) for path in folders if path.name.isdigit() and path.is_dir()]
+def _numbers(base: Place) -> list[int]:
+    numbers = [int(name) for name in storage.names(base) if name.isdigit()]
+    # A remote store would be asked for each of them.
+    return [n for n in numbers if storage.is_uri(base) or Path(base, str(n)).is_dir()]
 
 
-def provenance(version: Uri) -> dict[str, Any]:
+def provenance(version: Place) -> dict[str, Any]:
     """What `publish` noted of a version; empty for one that it did not write."""
+    note = storage.join(version, PROVENANCE)
     try:
-        return dict(json.loads(artifacts.read_text(artifacts.below(version, PROVENANCE))))
-    except (OSError, ValueError, tf.errors.NotFoundError):
+        return dict(json.loads(storage.read_file(note))) if storage.exists(note) else {}
+    except (OSError, ValueError):
         return {}
 
 
-def intact(version: Uri) -> bool:
+def intact(version: Place) -> bool:
     """Whether the files of a version are those that `publish` noted the digest of, if it did."""
     noted = provenance(version).get("digest")
     try:

@@ -11,6 +11,7 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from keras_ae import storage
 from keras_ae.report.page import write_report
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
@@ -19,7 +20,7 @@ from pipeline.components.report.facts import facts, lineage
 from pipeline.components.report.verdict import verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
-from pipeline.runtime.artifacts import SUMMARY, below, fetched, read_text, written
+from pipeline.runtime.artifacts import SUMMARY, fetched, written
 
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
@@ -91,7 +92,7 @@ def _run(
 
 def _summary(input_dict: Mapping[str, list[types.Artifact]], key: str) -> dict[str, Any]:
     model = artifact_utils.get_single_uri(list(input_dict[key]))
-    return dict(json.loads(read_text(below(model, SUMMARY))))
+    return dict(json.loads(storage.read_file(storage.join(model, SUMMARY))))
 
 
 def _verdict(

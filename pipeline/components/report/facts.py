@@ -12,8 +12,8 @@ from typing import Any
 from tfx import types
 
 from keras_ae import contract as c
+from keras_ae import storage
 from pipeline.components.image_example_gen.executor import QUARANTINE
-from pipeline.runtime import artifacts
 from pipeline.runtime.environment import PACKAGES, machine, packages
 from pipeline.runtime.fingerprint import ROOT
 
@@ -70,7 +70,7 @@ def facts(
     return {
         "data": examples.get_string_custom_property("data"),
         "images": counts,
-        "quarantined": _quarantined(artifacts.below(examples.uri, QUARANTINE)),
+        "quarantined": _quarantined(storage.join(examples.uri, QUARANTINE)),
         **{name: stage[name] for name in _OF_STAGE},
         "trained_on": trained_on(stages),
         "seeds": list(seeds),
@@ -127,7 +127,7 @@ def lineage(
         pipeline), `name` of the input, and `uri`, relative to the root where it lies below it. In
         order of the nodes' lowest ids, and of one node, which gets its ids in any order, of names.
     """
-    listed, root = [], artifacts.below(pipeline_root, "")
+    listed, root = [], f"{pipeline_root}/"
     for name, inputs in consumed.items():
         for artifact in inputs:
             inside = artifact.uri.startswith(root)
@@ -148,9 +148,9 @@ def lineage(
 
 
 def _quarantined(uri: str) -> list[dict[str, str]]:
-    if not artifacts.exists(uri):
+    if not storage.exists(uri):
         return []
-    with artifacts.opened(uri) as lines:
+    with storage.open_file(uri) as lines:
         return [json.loads(line) for line in itertools.islice(lines, LISTED)]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from keras_ae.errors import first_line
 from keras_ae.scores import MODEL
 from pipeline.components.report.curves import points
 
@@ -138,11 +139,10 @@ def _reason(error: Exception, uri: str) -> str:
         if isinstance(seen, RequestException):
             return "no server answers there; start it or fix the address, then run again"
         seen = seen.__cause__ or seen.__context__
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     advice = "mend that, then run again"
     if urlsplit(uri).scheme in ("", "file"):
         advice = f"{_SERVER}, or set MLFLOW_ALLOW_FILE_STORE=true"
-    return f"{lines[0].split('. ')[0][:300]}; {advice}"
+    return f"{first_line(error).split('. ')[0][:300]}; {advice}"
 
 
 @contextmanager

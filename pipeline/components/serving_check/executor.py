@@ -17,6 +17,7 @@ from tfx.utils import path_utils
 
 import keras_ae.models.autoencoder  # noqa: F401 - registers what `model.keras` is made of
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.datasets.images.decoding import decode_stored
 from keras_ae.models.layers import to_float, to_uint8
 from pipeline.components.pusher.executor import newest_version, provenance
@@ -124,7 +125,7 @@ def canaries(pattern: str, channels: int, tile: int) -> list[np.ndarray]:
     Returns:
         uint8 arrays [N, H, W, channels].
     """
-    records = tf.data.TFRecordDataset(tf.io.gfile.glob(pattern), compression_type="GZIP")
+    records = tf.data.TFRecordDataset(storage.glob(pattern), compression_type="GZIP")
     spec = {c.IMAGE_ENCODED: tf.io.FixedLenFeature((), tf.string)}
     features = [tf.io.parse_single_example(record, spec) for record in records.take(BATCH)]
     images = [decode_stored(each[c.IMAGE_ENCODED], channels).numpy() for each in features]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_ae import durable
+from keras_ae.storage import sha256_of_file
 
 
 class _File(NamedTuple):
@@ -59,7 +60,7 @@ class Checksums:
             try:
                 now = path.stat()
                 same = (now.st_size, now.st_mtime_ns) == (was.size, was.changed)
-                if not (same and not fully) and _sha256(path) != was.digest:
+                if not (same and not fully) and sha256_of_file(path).hex() != was.digest:
                     return f"{path} is not what was written"
             except FileNotFoundError:
                 return f"{path} is gone"
@@ -81,7 +82,7 @@ class Checksums:
             # Before it is read: a change meanwhile is one.
             status = path.stat()
             name = path.relative_to(place).as_posix()
-            files[name] = _File(status.st_size, status.st_mtime_ns, _sha256(path))
+            files[name] = _File(status.st_size, status.st_mtime_ns, sha256_of_file(path).hex())
         durable.write(self._manifest(place), json.dumps({"place": place, "files": files}).encode())
         return files
 
@@ -99,8 +100,3 @@ def _files(place: Path) -> Iterator[Path]:
     if place.is_file():
         return iter((place,))
     return (path for path in sorted(place.rglob("*")) if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

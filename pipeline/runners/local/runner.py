@@ -16,10 +16,10 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from keras_ae import durable, imports
-from keras_ae.datasets.sources import base, storage
+from keras_ae import durable, imports, storage
+from keras_ae.datasets.sources import base
 from keras_ae.datasets.sources.open import open_source
-from keras_ae.errors import KerasAEError, StorageError
+from keras_ae.errors import KerasAEError, StorageError, first_line
 from pipeline.runners.beam import engines
 from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
@@ -74,9 +74,8 @@ def _run_and_log(arguments: argparse.Namespace, alone: bool) -> None:
                 raise known from error
             logging.exception("the run failed")
             where = "above" if arguments.verbose else f"in {log}"
-            first = (str(error).strip().splitlines() or [""])[0][:300]
             raise KerasAEError(
-                f"{type(error).__name__}: {first}; the details are {where}"
+                f"{type(error).__name__}: {first_line(error)[:300]}; the details are {where}"
             ) from error
     console.say(f"\ndone in {time.monotonic() - began:.0f} s")
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from keras_ae import contract
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
 from serving.client.images import area, chunks, weight
 
-SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 BATCH_BYTES, BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
 
 T = TypeVar("T")
@@ -35,10 +34,10 @@ def find(folder: Path, leave_out: Path | None = None) -> list[Path]:
         found += [
             Path(place, name)
             for name in names
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+            if not name.startswith(".") and name.lower().endswith(contract.IMAGE_SUFFIXES)
         ]
     if not found:
-        raise DataError(f"no image in {folder}: looked for {', '.join(SUFFIXES)}")
+        raise DataError(f"no image in {folder}: looked for {', '.join(contract.IMAGE_SUFFIXES)}")
     return sorted(found)
 
 

@@ -232,6 +232,16 @@ RUN = {
         for i, kind in enumerate(("Examples", "Schema", "Model", "Comparison"), 1)
     ],
 }  # fmt: skip
+STAGE = {
+    **{name: RUN[name] for name in (
+        "preset", "parameters", "flops_per_pixel", "channels", "stride", "latent_channels", "tile",
+        "tiles_per_epoch", "tiles_per_second", "decoded_bytes", "placement", "seed", "batch_size",
+        "backend", "code_fingerprint",
+    )},
+    "preset_settings": {"widths": [64]},
+    "trained_on": {k: v for k, v in RUN["trained_on"][0].items() if k != "stages"},
+}  # fmt: skip
+"""The summary of a stage of this run."""
 VERDICT = {
     "blessed": False,
     "checks": [

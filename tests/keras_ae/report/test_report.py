@@ -376,7 +376,7 @@ def test_text_stands_out_from_its_ground_in_both_themes_and_in_print():
         (formatting.duration(7500), "2 h 05 min"),
         (formatting.duration(270000), "3 d 03 h"),
         (formatting.size(36_200_000), "36.2 MB"),
-        (formatting.size(12), "12 bytes"),
+        (formatting.size(None), "&ndash;"),
         (formatting.sentence("its end"), "Its end."),
         (formatting.sentence("Why?"), "Why?"),
     ],

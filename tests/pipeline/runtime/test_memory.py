@@ -31,8 +31,3 @@ def test_a_container_may_have_less_than_the_machine(tmp_path, member, file, text
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert memory.total(tmp_path, tmp_path / "membership") == (expected or machine)
     assert memory.total(tmp_path / "none", tmp_path / "none") == machine
-
-
-def test_sizes_are_shown_in_units_that_fit():
-    shown = [memory.shown(count) for count in (0, 36_200_000, 12_340_000_000)]
-    assert shown == ["0.0 MB", "36.2 MB", "12.3 GB"]

@@ -53,7 +53,7 @@ def test_files_share_requests_up_to_the_pixels_of_one(tmp_path, monkeypatch):
     assert "cannot be read" in found[paths[6]]
 
 
-@pytest.mark.parametrize("suffix", files.SUFFIXES)
+@pytest.mark.parametrize("suffix", c.IMAGE_SUFFIXES)
 def test_the_pixels_of_a_file_are_in_its_header(tmp_path, suffix):
     path = image_file(tmp_path, f"image{suffix}", 40, 30)
     assert area(path) == area(path.read_bytes()) == 1200

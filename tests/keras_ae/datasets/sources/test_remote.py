@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from keras_ae.datasets.sources import storage
+from keras_ae import storage
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 from tests.gcs import FORBIDDEN

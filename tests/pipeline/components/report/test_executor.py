@@ -8,27 +8,7 @@ from tfx.types import standard_artifacts
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.report import executor
 from pipeline.components.report.component import ReportArtifact
-from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
-
-STAGE = {
-    "preset": "medium",
-    "preset_settings": {"widths": [64]},
-    "parameters": 7,
-    "flops_per_pixel": 9.0,
-    "channels": 3,
-    "stride": 8,
-    "latent_channels": 8,
-    "tile": 64,
-    "tiles_per_epoch": 80,
-    "tiles_per_second": 906.5,
-    "decoded_bytes": 36_200_000,
-    "placement": "in memory",
-    "seed": 0,
-    "batch_size": 32,
-    "backend": "tensorflow",
-    "code_fingerprint": "4567",
-    "trained_on": {name: told for name, told in RUN["trained_on"][0].items() if name != "stages"},
-}
+from tests.keras_ae.report.reports import STAGE, make_comparison, make_pictures
 
 
 @pytest.fixture
