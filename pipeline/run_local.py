@@ -19,7 +19,7 @@ PROGRAM = "pipeline/run_local.py"
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads and checks the command line, before anything heavy is imported."""
-    parser = argparse.ArgumentParser(
+    parser = flags.Parser(
         prog="run_local.py",
         description="Train a convolutional autoencoder on images through a ladder of epoch "
         "budgets, compare the budgets on held-out images, and push the model that is worth it.",
