@@ -79,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         try:
             _run(arguments)
         except (KerasAEError, KeyboardInterrupt) as error:
-            # Whatever fails of a run that is asked to stop fails of that.
+            # An error after a signal is a consequence of stopping.
             if watch.received:
-                return watch.tell()
+                return watch.report()
             print(f"error: {error}", file=sys.stderr)
             return 1
     return 0
