@@ -5,17 +5,17 @@ inputs hold what they held is not run again, so that what had to be made anew co
 """
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.orchestration.portable import cache_utils
 from tfx.types.standard_component_specs import BASE_MODEL_KEY, BASELINE_MODEL_KEY, MODEL_KEY
 
+from pipeline.runners import tfx_patches
 from pipeline.runners.local.checksums import Checksums
 from pipeline.runtime import console
 
@@ -23,39 +23,34 @@ READ_BYTES = 4 * 2**30
 """Of the newest artifacts, that are read again before each run, which takes seconds."""
 
 _SUCCESSFUL = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
-_OF_THE_MAKING = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
+_RECORD_FIELDS = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
+"""Fields of an artifact in ML Metadata that differ between artifacts of the same content."""
 
 
-@contextmanager
-def by_content(checksums: Checksums) -> Iterator[None]:
-    """Runs within the block meet the cache by their inputs' contents, types and properties."""
-    original = cache_utils.get_cache_context
+def by_content(checksums: Checksums) -> AbstractContextManager[None]:
+    """Keys TFX's cache by the content, type and properties of inputs within the block."""
 
-    def told(artifact: Any) -> Any:
+    def artifact_in_key(artifact: Any) -> Any:
         proto = mlmd.Artifact()
         proto.CopyFrom(artifact.mlmd_artifact)
-        for field in _OF_THE_MAKING:
+        for field in _RECORD_FIELDS:
             proto.ClearField(field)
         proto.custom_properties.pop("name", None)
         proto.uri = checksums.digest(artifact.uri)
         return SimpleNamespace(mlmd_artifact=proto)
 
-    def get_cache_context(*args: Any, input_artifacts: Any = None, **kwargs: Any) -> Any:
-        known = {key: list(map(told, each)) for key, each in (input_artifacts or {}).items()}
+    def inputs_in_key(inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        in_key = {key: list(map(artifact_in_key, each)) for key, each in inputs.items()}
         models, in_service = (
-            [each.mlmd_artifact.uri for each in known.get(key, ())]
+            [each.mlmd_artifact.uri for each in in_key.get(key, ())]
             for key in (MODEL_KEY, BASELINE_MODEL_KEY)
         )
         # `pipeline.evaluation.Executor` does not measure a model against itself.
         if models == in_service:
-            known.pop(BASELINE_MODEL_KEY, None)
-        return original(*args, input_artifacts=known, **kwargs)
+            in_key.pop(BASELINE_MODEL_KEY, None)
+        return in_key
 
-    cache_utils.get_cache_context = get_cache_context
-    try:
-        yield
-    finally:
-        cache_utils.get_cache_context = original
+    return tfx_patches.cache_keys_from(inputs_in_key)
 
 
 def set_aside(connection: Any, lineage: str, checksums: Checksums, but: Collection[str]) -> None:

@@ -95,6 +95,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
 
         from pipeline.components.serving_check import server
         from pipeline.definition import create_pipeline
+        from pipeline.runners import tfx_patches
         from pipeline.runners.beam import operator
         from pipeline.runners.local import caching, metadata, summary
         from pipeline.runners.local.checksums import Checksums
@@ -131,8 +132,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
     compiled.nodes.extend(ordered)
-    watch = _NodeWatch(max(len(node.pipeline_node.node_info.id) for node in ordered))
-    logging.getLogger().addHandler(watch)
+    progress = _Progress(max(len(node.pipeline_node.node_info.id) for node in ordered))
     trainers = plan.trainers(ordered)
     cached = functools.partial(caching.predicted_hits, connection, lineage, checksums, trainers)
     stages = plan.Plan(plan.stages(trainers), cached)
@@ -140,50 +140,53 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
         with (
             operator.engine(arguments.beam_arguments),
             caching.by_content(checksums),
+            tfx_patches.nodes_observed(progress.on_start, progress.on_finish),
             plan.held(stages),
             server.ahead(arguments.check_command),
         ):
             LocalDagRunner().run_with_ir(compiled)
     finally:
-        logging.getLogger().removeHandler(watch)
         # A disk that is full is told of by what failed before.
         with suppress(OSError):
             caching.record(connection, lineage, checksums)
             metadata.keep(arguments.root)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
     durable.write(arguments.root / SETTINGS, arguments.settings.encode())
-    summary.tell(arguments, connection, lineage, watch.cached)
+    summary.tell(arguments, connection, lineage, progress.cached)
     recovery.ended(arguments.root)
 
 
-class _NodeWatch(logging.Handler):
-    """Prints a line per node, from what LocalDagRunner logs."""
+class _Progress:
+    """Prints a line for each node, and releases memory between nodes.
+
+    Args:
+        width: characters of the longest id of a node.
+
+    Attributes:
+        cached: whether a node's outputs were taken from the cache, by its id.
+    """
 
     def __init__(self, width: int) -> None:
-        super().__init__(logging.INFO)
         self._width = max(20, width)
+        self._start = 0.0
         self.cached: dict[str, bool] = {}
-        self._node, self._began = "", 0.0
 
-    def emit(self, record: logging.LogRecord) -> None:
-        message = str(record.msg)
-        if message.startswith("Component %s is running") and isinstance(record.args, tuple):
-            self._node, self._began = str(record.args[0]), time.monotonic()
-            self.cached[self._node] = False
-            if not self._node.startswith("Trainer"):
-                from pipeline.runtime import ladder_cache
+    def on_start(self, node: str) -> None:
+        """Begins to time a node."""
+        self._start = time.monotonic()
+        if not node.startswith("Trainer"):
+            from pipeline.runtime import ladder_cache
 
-                ladder_cache.clear()
-            console.hint(f"  {self._node} ...")
-        elif message.startswith("A cached execution"):
-            self.cached[self._node] = True
-        elif message.startswith("Component %s is finished"):
-            took = (
-                "cached" if self.cached[self._node] else f"{time.monotonic() - self._began:.1f} s"
-            )
-            console.say(f"  {self._node:<{self._width}} {took:>8}")
-            # Compiled functions hang in cycles: a hundred megabytes for each stage and model.
-            gc.collect()
+            ladder_cache.clear()
+        console.hint(f"  {node} ...")
+
+    def on_finish(self, node: str, cached: bool) -> None:
+        """Prints the line of a node that has succeeded."""
+        self.cached[node] = cached
+        duration = "cached" if cached else f"{time.monotonic() - self._start:.1f} s"
+        console.say(f"  {node:<{self._width}} {duration:>8}")
+        # Compiled functions are in reference cycles: a hundred megabytes for each stage and model.
+        gc.collect()
 
 
 def _lineage(arguments: argparse.Namespace) -> str:

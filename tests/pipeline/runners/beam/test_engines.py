@@ -10,7 +10,7 @@ from pipeline.runners.beam import engines
 
 IMAGE = "--sdk_container_image=registry.example/keras-ae"
 PLUGIN = "--beam_plugin=tfx"
-HERE = ("--allow_unsafe_triggers", "--sdk_container_image=none")
+LOCAL_OPTIONS = ("--allow_unsafe_triggers", "--sdk_container_image=none")
 CLOUD = ["--project=mine", "--region=europe-west1", "--temp_location=gs://mine/temp", IMAGE]
 
 
@@ -50,7 +50,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
 @pytest.mark.parametrize(
     ("runner", "workers", "passed", "arguments"),
     [
-        ("direct", 1, [], ["--direct_running_mode=in_memory", *HERE]),
+        ("direct", 1, [], ["--direct_running_mode=in_memory", *LOCAL_OPTIONS]),
         (
             "direct",
             2,
@@ -58,7 +58,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
             [
                 "--direct_running_mode=multi_processing",
                 "--direct_num_workers=2",
-                *HERE,
+                *LOCAL_OPTIONS,
                 PLUGIN,
             ],
         ),
@@ -68,7 +68,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
             ["--temp_location", "/tmp/x"],
             [
                 "--direct_running_mode=in_memory",
-                *HERE,
+                *LOCAL_OPTIONS,
                 "--temp_location",
                 "/tmp/x",
             ],
@@ -175,7 +175,8 @@ def test_dask_is_refused():
         engines.beam_arguments("dask", 2, [])
 
 
-def test_checking_options_sets_up_no_logging():
-    before = list(logging.getLogger().handlers)
+def test_checking_options_sets_up_no_logging(monkeypatch):
+    # pytest's own handlers would keep Beam from adding one.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     engines.beam_arguments("direct", 1, ["--temp_location=/tmp/x"])
-    assert logging.getLogger().handlers == before
+    assert logging.getLogger().handlers == []
