@@ -21,13 +21,13 @@ class Kubeflow(ThreadingHTTPServer):
     Attributes:
         states: of a run that is asked for, one after the other; the last one stays.
         refusal: of a run that is to be created, with HTTP 400; none if empty.
-        asked: method and path of all requests.
+        requests: method and path of all requests.
         run: the run that was created.
     """
 
     def __init__(self, states: list[str]):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.states, self.refusal, self.asked = states, "", []
+        self.states, self.refusal, self.requests = states, "", []
         self.run: dict = {}
 
     @property
@@ -52,8 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
                 {"display_name": "Trainer-10-driver", "state": state},
                 {"display_name": "Transform", "state": "SUCCEEDED"},
             ]
-            told = {"run_id": RUN, "state": state, "run_details": {"task_details": details}}
-            self._answer(told)
+            run = {"run_id": RUN, "state": state, "run_details": {"task_details": details}}
+            self._answer(run)
         else:
             self._answer({"message": f"no {path}"}, 404)
 
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> str:
         path = self.path.split("?")[0]
-        self.server.asked.append(f"{self.command} {path}")
+        self.server.requests.append(f"{self.command} {path}")
         return path
 
     def _answer(self, body: dict, status: int = 200) -> None:
@@ -104,7 +104,7 @@ def submit(kubeflow, monkeypatch):
     monkeypatch.setattr(
         "pipeline.runners.kubeflow.runner.compiled", lambda arguments: GOLDEN.read_text()
     )
-    monkeypatch.setattr(submission, "SECONDS", 0.01)
+    monkeypatch.setattr(submission, "POLL_SECONDS", 0.01)
 
     def check(uri: str) -> None:
         raise StorageError(f"cannot write to {uri}: there is no bucket")
@@ -139,7 +139,7 @@ def test_a_run_gets_pipeline_root_parameters_and_experiment(submit, kubeflow, ca
         f"run: {RUN}",
         f"see: {kubeflow.url}/#/runs/details/{RUN}",
     ]
-    assert f"GET /apis/v2beta1/runs/{RUN}" not in kubeflow.asked
+    assert f"GET /apis/v2beta1/runs/{RUN}" not in kubeflow.requests
 
 
 def test_the_fingerprint_is_that_of_data_which_this_machine_sees(
@@ -148,23 +148,23 @@ def test_the_fingerprint_is_that_of_data_which_this_machine_sees(
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "one.png").write_bytes(encode(photographs[0], "PNG"))
     flags = ["--volume", f"images:{tmp_path}", "--data", f"{tmp_path}/images"]
-    told = []
+    fingerprints = []
     for name in ("one.png", "two.png"):
         (tmp_path / "images" / name).write_bytes(encode(photographs[0], "PNG"))
         assert submit(*flags) == 0
-        told.append(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
+        fingerprints.append(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
     assert submit(*flags) == 0
     again = kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"]
-    assert told[0] != told[1] == again
+    assert fingerprints[0] != fingerprints[1] == again
 
 
 def test_data_that_only_the_cluster_sees_is_read_anew_each_time(submit, kubeflow, capsys):
-    told = set()
+    fingerprints = set()
     for _ in range(2):
         assert submit("--volume", "images:/not-here", "--data", "/not-here/images.zip") == 0
-        told.add(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
+        fingerprints.add(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
         assert "note: /not-here/images.zip is not on this machine" in capsys.readouterr().out
-    assert len(told) == 2
+    assert len(fingerprints) == 2
 
 
 def test_without_cache_no_step_is_cached(submit, kubeflow):
@@ -175,8 +175,8 @@ def test_without_cache_no_step_is_cached(submit, kubeflow):
 
 def test_a_run_that_is_waited_for_tells_how_it_goes(submit, kubeflow, capsys):
     assert submit("--wait") == 0
-    told = [line.split(" after")[0].strip() for line in capsys.readouterr().out.splitlines()[2:]]
-    assert told == ["pending", "running", "succeeded"]
+    states = [line.split(" after")[0].strip() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert states == ["pending", "running", "succeeded"]
 
 
 @pytest.mark.parametrize(
