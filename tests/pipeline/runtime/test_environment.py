@@ -24,7 +24,7 @@ def test_what_training_hangs_on_is_plain_json_as_the_schema_has_it():
     assert description["settings"]["deterministic_ops"] is False
 
 
-def test_variables_that_change_numbers_are_told_and_secrets_are_not():
+def test_variables_that_change_results_are_described_and_secrets_are_not():
     variables = {
         "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
         "OMP_NUM_THREADS": "1",

@@ -118,7 +118,7 @@ def test_each_engine_has_its_command_line(runner, workers, passed, arguments):
         ("dataflow", CLOUD[:-1], "needs, after --: --sdk_container_image=IMAGE$"),
     ],
 )
-def test_an_option_that_is_wrong_or_missing_is_told(runner, passed, text):
+def test_an_option_that_is_wrong_or_missing_is_reported(runner, passed, text):
     with pytest.raises(ConfigurationError, match=text) as caught:
         engines.beam_arguments(runner, 1, passed, here=False)
     assert "\n" not in str(caught.value)
@@ -146,14 +146,14 @@ def test_an_option_that_is_wrong_or_missing_is_told(runner, passed, text):
         ("spark", ["--job_endpoint=host"], "expected --job_endpoint=HOST:PORT; got 'host'"),
     ],
 )
-def test_what_is_not_installed_is_told(runner, passed, text, tmp_path):
+def test_what_is_not_installed_is_reported(runner, passed, text, tmp_path):
     passed = [*passed, f"--jar_cache_dir={tmp_path}"]
     with pytest.raises(ConfigurationError, match=text) as caught:
         engines.beam_arguments(runner, 1, passed)
     assert "\n" not in str(caught.value)
 
 
-def test_a_job_server_that_does_not_answer_is_told_at_once():
+def test_a_job_server_that_does_not_answer_is_reported_at_once():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"
@@ -164,7 +164,7 @@ def test_a_job_server_that_does_not_answer_is_told_at_once():
         assert arguments[-1] == f"--job_endpoint={address}"
 
 
-def test_dataflow_without_its_client_is_told(monkeypatch):
+def test_dataflow_without_its_client_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.cloud.dataflow", None)
     with pytest.raises(ConfigurationError, match=r"is not installed .* install apache-beam\[gcp\]"):
         engines.beam_arguments("dataflow", 1, CLOUD)

@@ -158,7 +158,7 @@ def test_the_fingerprint_is_that_of_data_which_this_machine_sees(
     assert fingerprints[0] != fingerprints[1] == again
 
 
-def test_data_that_only_the_cluster_sees_is_read_anew_each_time(submit, kubeflow, capsys):
+def test_data_that_only_the_cluster_sees_gets_a_new_fingerprint_each_time(submit, kubeflow, capsys):
     fingerprints = set()
     for _ in range(2):
         assert submit("--volume", "images:/not-here", "--data", "/not-here/images.zip") == 0
@@ -173,7 +173,7 @@ def test_without_cache_no_step_is_cached(submit, kubeflow):
     assert not any(task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
 
 
-def test_a_run_that_is_waited_for_tells_how_it_goes(submit, kubeflow, capsys):
+def test_a_run_that_is_waited_for_prints_its_states(submit, kubeflow, capsys):
     assert submit("--wait") == 0
     states = [line.split(" after")[0].strip() for line in capsys.readouterr().out.splitlines()[2:]]
     assert states == ["pending", "running", "succeeded"]
@@ -183,14 +183,14 @@ def test_a_run_that_is_waited_for_tells_how_it_goes(submit, kubeflow, capsys):
     ("state", "text"),
     [("FAILED", "ended as failed: failed in Trainer-10$"), ("CANCELED", "ended as canceled$")],
 )
-def test_a_run_that_does_not_succeed_is_told_in_one_line(submit, kubeflow, capsys, state, text):
+def test_a_run_that_does_not_succeed_is_reported_in_one_line(submit, kubeflow, capsys, state, text):
     kubeflow.states = ["RUNNING", state]
     assert submit("--wait") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(f"^error: the run {RUN} {text}", line)
 
 
-def test_what_kubeflow_refuses_is_told_in_its_own_words(submit, kubeflow, capsys):
+def test_what_kubeflow_refuses_is_reported_in_its_own_words(submit, kubeflow, capsys):
     kubeflow.refusal = "invalid pipeline job inputs:\n parameter preset is missing"
     assert submit() == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -198,7 +198,7 @@ def test_what_kubeflow_refuses_is_told_in_its_own_words(submit, kubeflow, capsys
     assert line.endswith("invalid pipeline job inputs: parameter preset is missing")
 
 
-def test_a_host_that_does_not_answer_is_told_in_one_line(submit, capsys):
+def test_a_host_that_does_not_answer_is_reported_in_one_line(submit, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert submit("--host", f"http://127.0.0.1:{port}") == 1
@@ -206,14 +206,14 @@ def test_a_host_that_does_not_answer_is_told_in_one_line(submit, capsys):
     assert line.startswith(f"error: no Kubeflow Pipelines answers at http://127.0.0.1:{port}: ")
 
 
-def test_a_host_that_is_something_else_is_told_in_one_line(submit, kubeflow, capsys):
+def test_a_host_that_is_something_else_is_reported_in_one_line(submit, kubeflow, capsys):
     assert submit("--host", f"{kubeflow.url}/elsewhere") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "is not Kubeflow Pipelines" in line
     assert "HTTP 404" in line
 
 
-def test_a_pipeline_root_that_cannot_be_reached_is_told_in_one_line(submit, kubeflow, capsys):
+def test_a_pipeline_root_that_cannot_be_reached_is_reported_in_one_line(submit, kubeflow, capsys):
     assert submit("--pipeline-root", "gs://bucket/root", reachable=False) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "error: cannot write to gs://bucket/root: there is no bucket"

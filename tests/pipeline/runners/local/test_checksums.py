@@ -57,7 +57,7 @@ def test_the_digest_is_of_names_and_contents_at_first(artifact, checksums, tmp_p
     assert checksums.digest(str(copy)) != first
 
 
-def test_nothing_is_said_of_what_is_whole_or_unknown(artifact, checksums):
+def test_what_is_whole_or_has_no_manifest_is_not_damaged(artifact, checksums):
     assert checksums.damage(str(artifact), fully=True) == ""
     checksums.digest(str(artifact))
     (artifact / "added").write_bytes(b"a file of the user's")
@@ -79,7 +79,7 @@ def test_damage_is_named(artifact, checksums):
     assert checksums.damage(str(artifact), fully=False) == f"{data} is gone"
 
 
-def test_a_manifest_that_is_no_manifest_is_made_anew(artifact, checksums, tmp_path):
+def test_an_unreadable_manifest_is_written_again(artifact, checksums, tmp_path):
     first = checksums.digest(str(artifact))
     (manifest,) = (tmp_path / "root" / "checksums").iterdir()
     for text in ("", "[]", '{"files": {"x": 7}}', "{"):

@@ -44,7 +44,7 @@ def child_of(process) -> int:
     return int(found[1])
 
 
-def test_the_second_in_a_root_is_told_who_holds_it(tmp_path):
+def test_the_second_in_a_root_is_refused_with_the_owner_of_the_lock(tmp_path):
     with holder(tmp_path) as process:
         child_of(process)
         with pytest.raises(BusyError) as caught, lock.locked(tmp_path, ""):
@@ -103,7 +103,7 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
         pass
 
 
-def test_a_filesystem_without_locks_is_told_and_no_hindrance(tmp_path, monkeypatch, capsys):
+def test_a_filesystem_without_locks_is_reported_and_no_hindrance(tmp_path, monkeypatch, capsys):
     def refuse(file, option):
         raise OSError(95, "Operation not supported")
 

@@ -49,7 +49,7 @@ def test_the_model_in_service_is_the_newest_of_its_lineage(tmp_path, capsys):
     assert "is gone" in capsys.readouterr().out
 
 
-def test_an_error_that_a_library_wrapped_is_told_as_it_was():
+def test_an_error_that_a_library_wrapped_is_reported_as_it_was():
     wrapped = RuntimeError("outer")
     wrapped.__cause__ = DataError("no image in x [while running 'Read/Shards']")
     cause = runner._cause(wrapped)
@@ -65,7 +65,7 @@ def test_a_storage_error_names_the_place(number):
     assert str(cause).startswith("cannot write /place: reason")
 
 
-def test_a_full_disk_is_told_alike_wherever_it_was_noticed():
+def test_a_full_disk_has_one_message_wherever_it_was_noticed():
     full = "No space left on device"
     kept = f"{full}; what earlier runs made is kept"
     error = StorageError(f"cannot write the training state x.npz: {full}")
@@ -92,7 +92,7 @@ def check(text: str, ok: bool | None, value: float = 0.0, of: str | None = None)
     return {"text": text, "ok": ok, "value": value, "slice": of}
 
 
-def test_what_came_of_the_push_is_told(tmp_path, capsys):
+def test_the_outcome_of_the_push_is_printed(tmp_path, capsys):
     checks = [check("it is better", True), check("no other", None)]
     checks += [check(f"slice {i} rose", True, i, f"label: {i}") for i in (2, 1)]
     verdict = {"blessed": True, "checks": checks}
@@ -111,7 +111,7 @@ def test_what_came_of_the_push_is_told(tmp_path, capsys):
         assert "no other" not in printed
 
 
-def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_path, capsys):
+def test_a_refusal_names_each_failed_check_and_the_worst_slices(tmp_path, capsys):
     checks = [check("the mean fell", False), check("above the floor", True)]
     checks += [check(f"slice {i} fell", False, -i, f"label: {i}") for i in (1, 5, 2, 4, 3)]
     summary._print_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
@@ -121,7 +121,7 @@ def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_p
     )
 
 
-def test_what_came_of_mlflow_is_told_in_one_line(capsys):
+def test_the_outcome_of_mlflow_is_printed_in_one_line(capsys):
     arguments = parse_arguments(["--mlflow-uri", "http://127.0.0.1:5000"])
     for properties, text in (
         ({}, ""),
