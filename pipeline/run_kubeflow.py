@@ -27,13 +27,13 @@ _OF_SUBMISSION = (
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads and checks the command line, before anything heavy is imported."""
     own, passed = engines.split(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
+    parser = flags.Parser(
         prog="run_kubeflow.py",
         description="Compile the pipeline to KFP's YAML (--output), or start it on Kubeflow "
         "Pipelines (--submit). Nothing is trained here.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    _add_what_to_do(parser)
+    _add_actions(parser)
     flags.add_arguments(parser)
     _add_places(parser)
     _add_cluster(parser)
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _add_what_to_do(parser: argparse.ArgumentParser) -> None:
+def _add_actions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path, metavar="FILE.yaml", help="write the compiled pipeline here")
     add("--submit", action="store_true", help="upload the pipeline and start a run; needs --host")

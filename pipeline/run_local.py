@@ -19,7 +19,7 @@ PROGRAM = "pipeline/run_local.py"
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads and checks the command line, before anything heavy is imported."""
-    parser = argparse.ArgumentParser(
+    parser = flags.Parser(
         prog="run_local.py",
         description="Train a convolutional autoencoder on images through a ladder of epoch "
         "budgets, compare the budgets on held-out images, and push the model that is worth it.",
@@ -79,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         try:
             _run(arguments)
         except (KerasAEError, KeyboardInterrupt) as error:
-            # Whatever fails of a run that is asked to stop fails of that.
+            # An error after a signal is a consequence of stopping.
             if watch.received:
-                return watch.tell()
+                return watch.report()
             print(f"error: {error}", file=sys.stderr)
             return 1
     return 0

@@ -1,4 +1,4 @@
-"""The command-line flags that every runner of the pipeline has, and files in their place."""
+"""The command-line flags that all runners of the pipeline share, and files of settings."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,28 @@ from pipeline.runtime.run_config import RunConfig
 CONFIG = "--config"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that knows its options by name, for a file that sets them.
+
+    argparse has no public list of the options that were added to a parser.
+
+    Attributes:
+        options: the option that sets each attribute of the parsed namespace, by that name.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Here, because argparse adds `--help` while it is initialized.
+        self.options: dict[str, str] = {}
+        super().__init__(**kwargs)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        """Adds an option, as argparse does."""
+        action = super().add_argument(*args, **kwargs)
+        self.options[action.dest] = action.option_strings[-1]
+        return action
+
+
+def add_arguments(parser: Parser) -> None:
     """Adds the settings of `RunConfig`, and `--config` for a file of settings."""
     parser.add_argument(
         CONFIG,
@@ -37,12 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def parse(parser: argparse.ArgumentParser, words: Iterable[str]) -> argparse.Namespace:
+def parse(parser: Parser, words: Iterable[str]) -> argparse.Namespace:
     """Parses a command line with the settings of its `--config` file.
 
+    An error ends the program as in argparse, with a line and status 2.
+
     Returns:
-        All flags, and `config`, the `RunConfig` of those that belong to it. What is wrong ends as
-        argparse does, with a line and status 2.
+        All flags, and `config`, the `RunConfig` of those that belong to it.
     """
     words = list(words)
     first, _ = _only_config().parse_known_args(words)
@@ -58,9 +80,9 @@ def parse(parser: argparse.ArgumentParser, words: Iterable[str]) -> argparse.Nam
 
 
 def command(program: str, defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
-    """The command line that gives these arguments, without what is the default anyway."""
+    """The command line that gives these arguments, without those that are defaults."""
     words = ["python", program]
-    for name, value in _chosen(defaults, arguments).items():
+    for name, value in _changed(defaults, arguments).items():
         for each in value if isinstance(value, list) else [value]:
             words.append(_option(name))
             if each is not True:
@@ -69,8 +91,11 @@ def command(program: str, defaults: argparse.Namespace, arguments: argparse.Name
 
 
 def as_yaml(defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
-    """The file that gives these arguments to `--config`: all settings of `RunConfig`, and of the
-    others those that are no defaults; not what follows a bare `--`."""
+    """The content of a file that gives these arguments to `--config`.
+
+    It has all settings of `RunConfig`, and others that differ from their defaults; but nothing that
+    follows a bare `--`.
+    """
     import yaml
 
     settings = {
@@ -78,7 +103,7 @@ def as_yaml(defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
         for name, value in dataclasses.asdict(arguments.config).items()
         if value is not None
     }
-    others = _chosen(defaults, arguments).items()
+    others = _changed(defaults, arguments).items()
     settings |= {
         name: value if isinstance(value, list | bool | int | float) else _text(value)
         for name, value in others
@@ -107,8 +132,8 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _chosen(defaults: argparse.Namespace, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The flags that are no defaults; a file of settings counts as what stands in it."""
+def _changed(defaults: argparse.Namespace, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that differ from their defaults; a file of settings counts as its content."""
     return {
         name: value
         for name, value in vars(arguments).items()
@@ -118,31 +143,29 @@ def _chosen(defaults: argparse.Namespace, arguments: argparse.Namespace) -> dict
 
 def _only_config() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    # Where the file is missing the real parser says so.
+    # The real parser reports a missing file name.
     parser.add_argument(CONFIG, nargs="?")
     return parser
 
 
-def _from_file(parser: argparse.ArgumentParser, path: str | None, given: list[str]) -> list[str]:
-    """A file of settings as a command line, without the flags that were given."""
+def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> list[str]:
+    """A file of settings as a command line, without the flags that are on the command line."""
     if path is None:
         return []
-    known = {
-        option.removeprefix("--").replace("-", "_"): option
-        for option in parser._option_string_actions
-        if option.startswith("--") and option not in (CONFIG, "--help")
+    options = {
+        name: option for name, option in parser.options.items() if option not in (CONFIG, "--help")
     }
-    stated = {word.split("=")[0] for word in given if word.startswith("--")}
-    # argparse takes the beginning of an option for it.
-    short = tuple(stated.difference(known.values()))
+    flags = {word.split("=")[0] for word in command_line if word.startswith("--")}
+    # argparse accepts an unambiguous prefix of an option.
+    prefixes = tuple(flags.difference(options.values()))
     words: list[str] = []
     for name, value in _read(path).items():
-        option = known.get(str(name).replace("-", "_"))
+        option = options.get(str(name).replace("-", "_"))
         if option is None:
-            close = difflib.get_close_matches(str(name), known, 1)
+            close = difflib.get_close_matches(str(name), options, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ConfigurationError(f"{path}: no setting {str(name)!r}{hint}")
-        if option in stated or option.startswith(short):
+        if option in flags or option.startswith(prefixes):
             continue
         if value is None or value is False:
             continue

@@ -1,4 +1,4 @@
-"""Whether what a run is going to write can be written: asked before anything runs."""
+"""Checks, before anything runs, that a run can write to its folders and buckets."""
 
 import os
 from pathlib import Path
@@ -8,13 +8,13 @@ from keras_ae import storage
 from keras_ae.errors import StorageError, first_line
 from keras_ae.storage import Place
 
-SECONDS = 10
-"""For an answer to whether a bucket can be used."""
+ANSWER_SECONDS = 10
+"""Time that Google Cloud Storage has to answer whether a bucket can be used."""
 PERMISSIONS = tuple(f"storage.objects.{what}" for what in ("create", "delete", "get", "list"))
 
 
 def check_reachable(uri: Place) -> None:
-    """Asks whether a root can be written, without waiting for long.
+    """Checks that a root can be written, without waiting for long.
 
     Raises:
         StorageError: in one line, for a folder that cannot be written, a scheme that TensorFlow has
@@ -32,7 +32,7 @@ def check_reachable(uri: Place) -> None:
 def _check_folder(place: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
-        # It has no name that a killed process could leave.
+        # A file without a name, so that a process that is killed leaves nothing behind.
         with TemporaryFile(dir=place) as probe:
             probe.write(b"x")
     except OSError as error:
@@ -40,7 +40,7 @@ def _check_folder(place: Path) -> None:
 
 
 def _check_bucket(uri: str) -> None:
-    """By Google's client: TensorFlow's filesystem would try for minutes."""
+    """Uses Google's client, because TensorFlow's filesystem would retry for minutes."""
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.cloud.storage import Client
@@ -48,10 +48,11 @@ def _check_bucket(uri: str) -> None:
 
     bucket = uri.removeprefix("gs://").partition("/")[0]
     try:
-        # The project has no part in this question, and the client would look for one.
+        # No project is needed for this, and without a name the client looks for one.
         client = Client(project="none")
-        asked = client.bucket(bucket)
-        granted = asked.test_iam_permissions(list(PERMISSIONS), timeout=SECONDS, retry=None)
+        granted = client.bucket(bucket).test_iam_permissions(
+            list(PERMISSIONS), timeout=ANSWER_SECONDS, retry=None
+        )
     except exceptions.NotFound as error:
         raise StorageError(f"cannot write to {uri}: there is no bucket {bucket}") from error
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:

@@ -1,4 +1,4 @@
-"""The project's own lines on the terminal, and everybody else's in a log file."""
+"""The project's own lines on the terminal, and the libraries' output in a log file."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ _terminal: TextIO | None = None
 
 
 def terminal() -> TextIO:
-    """Where the project's own lines go, whatever the standard output is redirected to."""
+    """The stream for the project's own lines, also where standard output is redirected."""
     return _terminal or sys.stdout
 
 
@@ -21,32 +21,36 @@ def say(text: str = "") -> None:
 
 
 def hint(text: str) -> None:
-    """Shows what is going on, on a screen only, until the next line takes its place."""
+    """Shows a line until the next one overwrites it. Only a screen shows it, not a file."""
     if terminal().isatty():
         print(text, end="\r", file=terminal(), flush=True)
 
 
 @contextmanager
 def logs_to(path: Path) -> Iterator[None]:
-    """Sends what the libraries print, from Python or C++, to a file, and keeps the terminal."""
+    """Redirects standard output and error to a file; `say` and `hint` still use the terminal.
+
+    The file descriptors are replaced and not only Python's streams, because C++ code and child
+    processes write to the descriptors.
+    """
     global _terminal
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
+    originals = os.dup(1), os.dup(2)
     with path.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _terminal = os.fdopen(os.dup(kept[0]), "w")
+    _terminal = os.fdopen(os.dup(originals[0]), "w")
     try:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            # A full disk has no room for the rest of the log; the terminal is given back anyway.
+            # On a full disk the rest of the log is lost; the terminal must be restored anyway.
             with suppress(OSError):
                 stream.flush()
-        for descriptor, place in zip(kept, (1, 2)):
-            os.dup2(descriptor, place)
-            os.close(descriptor)
+        for original, descriptor in zip(originals, (1, 2)):
+            os.dup2(original, descriptor)
+            os.close(original)
         _terminal.close()
         _terminal = None

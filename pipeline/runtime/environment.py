@@ -1,4 +1,4 @@
-"""What a process runs on and with: machine, packages, settings. Numbers hang on all of them."""
+"""The environment of a process: machine, packages, settings. Results depend on all of them."""
 
 import importlib.metadata
 import os
@@ -32,7 +32,7 @@ CPU_FLAGS = (
     *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_bf16", "amx_int8"),
 )
-"""By which oneDNN, XLA and Eigen choose their kernels, and with them the order of sums."""
+"""Flags by which oneDNN, XLA and Eigen choose their kernels, and so the order of sums."""
 
 _PREFIXES = ("CUDA_", "DNNL_", "JAX_", "KERAS_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
 _NAMES = ("NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "XLA_FLAGS")
@@ -46,18 +46,18 @@ _TERRAFORM = (
     "TF_VAR_",
     "TF_WORKSPACE",
 )
-"""Settings of another program, which begin alike."""
+"""Prefixes of Terraform's variables, which are no settings of TensorFlow's."""
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
 def describe() -> dict[str, Any]:
-    """What this process's training depends on beside data, code and flags.
+    """Describes what training in this process depends on apart from data, code and flags.
 
     Returns:
-        What can be written as JSON: `machine` and `packages` as below, `backend` of Keras,
-        `environment` (variables that libraries read), and `settings`: threads that TensorFlow may
-        use within an operation and between operations (0: as many as there are cores), and
-        whether operations are asked to be deterministic.
+        A dictionary that can be written as JSON: `machine` and `packages` as of the functions,
+        `backend` of Keras, `environment` (variables that libraries read), and `settings`: threads
+        that TensorFlow may use within an operation and between operations (0: as many as there are
+        cores), and whether deterministic operations are enabled.
     """
     return {
         "machine": machine(),
@@ -87,9 +87,9 @@ def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     """`platform`, `processor`, its `cpu_flags` of `CPU_FLAGS`, `cores` and `memory_bytes` that this
     process may use, and the names of the `accelerators` that TensorFlow sees."""
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    told = [line.partition(":")[::2] for line in text.splitlines()]
-    models = [value.strip() for name, value in told if "model name" in name]
-    flags = next((value.split() for name, value in told if name.strip() == "flags"), [])
+    entries = [line.partition(":")[::2] for line in text.splitlines()]
+    models = [value.strip() for name, value in entries if "model name" in name]
+    flags = next((value.split() for name, value in entries if name.strip() == "flags"), [])
     return {
         "platform": platform.platform(),
         "processor": models[0] if models else platform.processor() or platform.machine(),
@@ -101,7 +101,7 @@ def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those variables that change what TensorFlow, Keras, JAX and their libraries compute."""
+    """The variables that affect what TensorFlow, Keras, JAX and their libraries compute."""
     return {
         name: value
         for name, value in sorted(variables.items())
@@ -117,7 +117,7 @@ def _name(device: Any) -> str:
 
 
 def _ops_are_deterministic() -> bool:
-    # TensorFlow can be asked for it, but has no public way to be asked about it.
+    # The public API can enable this, but not read it.
     from tensorflow.python.framework import config
 
     return bool(config.is_op_determinism_enabled())

@@ -1,4 +1,4 @@
-"""What a step's code is, in a few hexadecimal digits: TFX hashes only `module_file`s itself."""
+"""Fingerprints of the code of a step, for its cache key: TFX itself hashes `module_file`s only."""
 
 import ast
 from functools import cache
@@ -25,13 +25,13 @@ LIBRARIES = (
 
 
 def source_fingerprint(module: str) -> str:
-    """Digests a module of this project, all that it imports from it, and the libraries' versions.
+    """Hashes a module of this project, all project modules it imports, and library versions.
 
     Args:
         module: dotted name, such as "pipeline.trainer".
     """
     code = _closure(module)
-    # Templates and the like lie beside the code that reads them; the Dockerfile is no such thing.
+    # Templates and other data files are in the folder of the code that reads them.
     data = {p for path in code for p in path.parent.iterdir() if _is_data(p)}
     parts = [
         path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes()
@@ -42,7 +42,7 @@ def source_fingerprint(module: str) -> str:
 
 
 def _is_data(path: Path) -> bool:
-    # Types for users change nothing that runs.
+    # These do not affect what a step computes.
     other = path.suffix in (".py", ".pyi") or path.name in ("Dockerfile", "py.typed")
     return path.is_file() and not other
 
@@ -73,7 +73,7 @@ def _imports(source: str) -> list[str]:
 
 
 def _backends(text: str) -> list[str]:
-    """The modules that are imported by a name made at run time."""
+    """The modules that a formatted string in the code may name for an import at run time."""
     if "keras_ae.training.backends." not in text:
         return []
     backends = ROOT / "keras_ae" / "training" / "backends"

@@ -1,6 +1,6 @@
-"""What a Trainer leaves to the next one in its process, which need not compile it again.
+"""A cache of the compiled ladder that one Trainer leaves for the next one in the same process.
 
-In a module of its own: TFX loads the Trainer's anew for each stage.
+It is a module of its own because TFX loads the Trainer's module again for each stage.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from keras_ae.training.ladder import Ladder
 
 
 class Exported(NamedTuple):
-    """A ladder, whose training step is compiled, and what exports its model, which is traced."""
+    """A ladder whose training step is compiled, and its exporter whose functions are traced."""
 
     ladder: Ladder
     exporter: Exporter
@@ -23,15 +23,15 @@ def put(name: str, exported: Exported) -> None:
     """Caches a ladder with its exporter, and drops all others.
 
     Args:
-        name: what determines both before any epoch: settings, data and code.
-        exported: the two.
+        name: key made of what determines both before any epoch: settings, data and code.
+        exported: the ladder and its exporter.
     """
     _cached.clear()
     _cached[name] = exported
 
 
 def pop(name: str) -> Exported | None:
-    """Removes and returns what has that name, in whatever state it is, and drops all others."""
+    """Removes and returns the entry of a name, in the state it has, and drops all others."""
     exported = _cached.pop(name, None)
     clear()
     return exported

@@ -18,8 +18,8 @@ def total(
     """Bytes of memory that the machine has, or its container, whichever is less.
 
     Args:
-        groups: where the control groups are mounted, of version 1 or 2.
-        membership: lists those of this process.
+        groups: mount point of the control groups, version 1 or 2.
+        membership: file that lists the control groups of this process.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits(groups, membership)])
@@ -34,9 +34,9 @@ def _limits(groups: Path, membership: Path) -> Iterator[int]:
         base, name = groups, "memory.max"
         if controllers:
             base, name = groups / "memory", "memory.limit_in_bytes"
-        place = base / path.lstrip("/")
-        # Inside a container the path may be that of the host, with only its root to be seen.
-        for folder in (place, *place.parents):
+        group = base / path.lstrip("/")
+        # In a container the path may be the host's, of which only the root is mounted.
+        for folder in (group, *group.parents):
             file = folder / name
             text = file.read_text().strip() if file.is_file() else ""
             if text.isdecimal():

@@ -1,8 +1,8 @@
 """The stages that a run trains, so that the Trainer of each can say how long the rest takes.
 
-The plan is held in the process instead of in the parameters of a Trainer, because TFX caches a
-stage by these: if they named the later budgets, adding a budget would train all of them anew. Where
-no plan is held, as in a container of Kubeflow Pipelines, nothing is said.
+The plan is a variable of the process and no parameter of a Trainer, because TFX caches a stage by
+its parameters: if they named the later budgets, adding a budget would train all of them again.
+Without a plan, as in a container of Kubeflow Pipelines, there is no forecast.
 """
 
 import json
@@ -17,7 +17,7 @@ from keras_ae.training.ladder import Ladder
 
 
 class Stage(NamedTuple):
-    """Epochs `start + 1` to `stop` of the ladder of a preset and a seed, and the node for them."""
+    """The node that trains epochs `start + 1` to `stop` of the ladder of a preset and a seed."""
 
     node: str
     preset: str
@@ -46,18 +46,18 @@ class Plan:
         self.rates: dict[str, float] = {}
 
     def ahead(self, stage: Stage, epochs: float) -> dict[str, list[Work]]:
-        """The training that is left, by preset.
+        """The training that remains, by preset.
 
         Args:
-            stage: the one that trains now.
-            epochs: of its ladder that are done.
+            stage: the stage that trains now.
+            epochs: epochs of its ladder that are done.
         """
         if self._known is None:
             try:
                 self._known = self._cached(stage.node)
             except Exception:
-                # No forecast is worth a run.
-                logging.exception("cannot tell which stages are cached")
+                # A run must not fail because of a forecast.
+                logging.exception("cannot find out which stages are cached")
                 self._known = ()
         found: dict[str, list[Work]] = {}
         later = False
@@ -72,7 +72,7 @@ class Plan:
 
 
 class Forecast:
-    """What the Trainer of one stage says of the time that this stage and the later ones take."""
+    """Forecasts, for the Trainer of one stage, the time that this stage and the later ones take."""
 
     def __init__(self, plan: Plan, stage: Stage):
         self._plan, self._stage = plan, stage
@@ -105,12 +105,12 @@ class Forecast:
 
 
 def trainers(nodes: Iterable[Any]) -> list[Any]:
-    """Those of the nodes of a compiled pipeline that train a stage, in their order."""
+    """The nodes of a compiled pipeline that train a stage, in their order."""
     return [node for node in nodes if node.pipeline_node.node_info.id.startswith("Trainer")]
 
 
 def stages(trainers: Iterable[Any]) -> list[Stage]:
-    """What each of these nodes trains."""
+    """The stages that these nodes train."""
     found = []
     for node in (each.pipeline_node for each in trainers):
         values = {name: value.field_value for name, value in node.parameters.parameters.items()}
@@ -124,20 +124,20 @@ _plan = Plan(())
 
 
 @contextmanager
-def held(plan: Plan) -> Iterator[None]:
+def in_use(plan: Plan) -> Iterator[None]:
     """Makes `forecast` use a plan within the block."""
     global _plan
-    _plan, before = plan, _plan
+    _plan, previous = plan, _plan
     try:
         yield
     finally:
-        _plan = before
+        _plan = previous
 
 
 def forecast(preset: str, seed: int, stop: int) -> Forecast:
     """The forecast for the stage of a preset and a seed that ends at `stop` epochs.
 
-    It has no lines if no plan with such a stage is held.
+    It has no lines if no plan with such a stage is in use.
     """
     wanted = (preset, seed, stop)
     found = (s for s in _plan.stages if (s.preset, s.seed, s.stop) == wanted)

@@ -1,4 +1,4 @@
-"""All that a run is asked for, in one place: the flags of both runners are made from it."""
+"""The settings of a run in one place. The flags of both runners are generated from them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,15 @@
-"""SIGINT and SIGTERM end a run within seconds, and a line says how to go on."""
+"""SIGINT and SIGTERM end a run within seconds, and a line says how to resume it.
+
+A Python signal handler runs in the main thread only, between two instructions of the interpreter.
+While that thread is in a long call of TensorFlow's, a handler that raises KeyboardInterrupt may so
+come minutes late. Two mechanisms of Python cover what the handler misses:
+
+- `signal.set_wakeup_fd`: the interpreter's handler in C writes the signal's number to a socket at
+  once, where a thread reads it. The thread ends the process if it has not stopped by itself after
+  `GRACE_SECONDS`, or at a second signal.
+- `sys.unraisablehook`: an exception in a finalizer (`__del__`, a weakref callback) is printed and
+  dropped, KeyboardInterrupt too. Where that happens, the signal is sent again.
+"""
 
 import os
 import select
@@ -13,35 +24,37 @@ from typing import Any
 
 import psutil
 
-GRACE = 8.0
-"""Seconds until a run that is asked to stop, and does not, is ended."""
+GRACE_SECONDS = 8.0
+"""Time for a run to stop after a signal, before the process is ended."""
+_RESEND_SECONDS = 0.1
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Watch:
-    """The signals of a run.
+    """Handles the signals of a run.
 
     Args:
-        command: that goes on with the run.
+        command: command line that resumes the run.
 
     Attributes:
-        received: the first of the signals that came, or 0.
+        received: the first signal that was received, or 0.
+        deferred: whether KeyboardInterrupt is held back, see the function `deferred`.
         ended: whether the run has ended.
     """
 
     def __init__(self, command: str):
         self.received, self.deferred, self.ended = 0, False, False
-        self._line = f"; to resume, run: {command}\n"
-        self._told = False
-        self._own = 0
-        # Of its own: the standard error goes to the log meanwhile.
+        self._instruction = f"; to resume, run: {command}\n"
+        self._reported = False
+        self._pending_resends = 0
+        # A copy, because descriptor 2 is the log file during a run.
         self._stderr = os.dup(2)
         self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
         self._wakeup_sender.setblocking(False)
 
     def install(self) -> None:
-        """Takes the signals."""
+        """Replaces the signal handlers and the hook, and starts the thread."""
         self._handlers = [signal.signal(number, self._on_signal) for number in _SIGNALS]
         self._wakeup = signal.set_wakeup_fd(self._wakeup_sender.fileno())
         self._unraisable = sys.unraisablehook
@@ -49,22 +62,23 @@ class Watch:
         threading.Thread(target=self._guard, daemon=True).start()
 
     def remove(self) -> None:
-        """Gives them back."""
+        """Restores the signal handlers and the hook, and ends the thread."""
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in zip(_SIGNALS, self._handlers):
             signal.signal(number, handler)
         sys.unraisablehook = self._unraisable
+        # The thread reads the end of the stream and returns.
         self._wakeup_sender.close()
         os.close(self._stderr)
 
-    def tell(self) -> int:
-        """Says how to go on, once; returns the exit status."""
-        if not self._told:
-            self._told = True
+    def report(self) -> int:
+        """Prints once how to resume the run, and returns the exit status."""
+        if not self._reported:
+            self._reported = True
             name = signal.Signals(self.received).name
-            # The terminal may be gone.
+            # The terminal may have been closed.
             with suppress(OSError):
-                os.write(self._stderr, f"stopped by {name}{self._line}".encode())
+                os.write(self._stderr, f"stopped by {name}{self._instruction}".encode())
         return 128 + self.received
 
     def _on_signal(self, number: int, _: object) -> None:
@@ -73,41 +87,48 @@ class Watch:
             raise KeyboardInterrupt
 
     def _on_unraisable(self, unraisable: Any) -> None:
-        """Sends the signal again, soon, where Python ran a finalizer, in which it is lost."""
+        """Sends the signal again if a finalizer has swallowed KeyboardInterrupt.
+
+        It is sent a moment later, when the finalizer has probably returned.
+        """
         if self.received and unraisable.exc_type is KeyboardInterrupt:
-            again = threading.Timer(0.1, self._send_again)
-            again.daemon = True
-            again.start()
+            timer = threading.Timer(_RESEND_SECONDS, self._resend)
+            timer.daemon = True
+            timer.start()
         self._unraisable(unraisable)
 
-    def _send_again(self) -> None:
+    def _resend(self) -> None:
         if self.ended:
             return
-        self._own += 1
+        self._pending_resends += 1
         signal.pthread_kill(threading.main_thread().ident or 0, self.received)
 
     def _guard(self) -> None:
-        """Ends the process if it is asked to a second time, or does not stop by itself.
+        """Ends the process at a second signal, or if it has not stopped after the grace period.
 
-        In a thread, which hears of a signal through a socket at once: a handler waits for the main
-        thread, which may be in a long call of TensorFlow's.
+        Runs in a thread, until the process ends or the socket is closed.
         """
         with self._wakeup_receiver:
-            number = self._heard(None)
+            number = self._next_signal(None)
             if not number:
                 return
             self.received = self.received or number
-            end = time.monotonic() + GRACE
-            while self._heard(max(0.0, end - time.monotonic())) and self._own:
-                self._own -= 1
-        # What is still there would outlive this process.
+            deadline = time.monotonic() + GRACE_SECONDS
+            # A signal that `_resend` sent is no second request of the user's.
+            while (
+                self._next_signal(max(0.0, deadline - time.monotonic())) and self._pending_resends
+            ):
+                self._pending_resends -= 1
+        # Children are not ended by the exit of their parent.
         for child in psutil.Process().children(recursive=True):
             child.kill()
-        os._exit(self.tell())
+        # `sys.exit` would end this thread only, and would wait for the main thread.
+        os._exit(self.report())
 
-    def _heard(self, seconds: float | None) -> int:
-        """The next of the signals; 0 if none comes in time, or none will come."""
+    def _next_signal(self, seconds: float | None) -> int:
+        """Waits for SIGINT or SIGTERM; 0 after a timeout or when the socket is closed."""
         while select.select([self._wakeup_receiver], [], [], seconds)[0]:
+            # No byte at the end of the stream, which is 0. Other signals are written here as well.
             number = int.from_bytes(self._wakeup_receiver.recv(1), "little")
             if number in (0, *_SIGNALS):
                 return number
@@ -119,12 +140,13 @@ _watch: Watch | None = None
 
 @contextmanager
 def handled(command: str) -> Iterator[Watch]:
-    """Lets SIGINT and SIGTERM raise KeyboardInterrupt, and ends a process that goes on regardless.
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, and ends a process that does not stop.
 
-    After a signal they stay in force when the block ends, for the end of the process may take long.
+    After a signal the handlers stay installed when the block ends, because Python may take long to
+    finalize the process.
 
     Args:
-        command: that goes on with the run.
+        command: command line that resumes the run.
     """
     global _watch
     watch = Watch(command)
@@ -141,7 +163,7 @@ def handled(command: str) -> Iterator[Watch]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Holds back KeyboardInterrupt until the block ends, for one that asks `requested`."""
+    """Delays KeyboardInterrupt until the end of the block, which has to check `requested`."""
     watch = _watch
     if watch is None:
         yield
@@ -156,5 +178,5 @@ def deferred() -> Iterator[None]:
 
 
 def requested() -> bool:
-    """Whether the run is asked to stop."""
+    """Whether the run has received a signal to stop."""
     return _watch is not None and bool(_watch.received)

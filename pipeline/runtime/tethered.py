@@ -2,9 +2,10 @@
 
     python tethered.py PARENT SIGNAL COMMAND...
 
-The command takes this process over, and the kernel sends it the signal when the thread that started
-it is gone. That is Linux; elsewhere the command runs without. Imports nothing else of the project:
-it is on the way of every child.
+The command replaces this process (`exec`), and the kernel sends it the signal when the thread that
+started it has ended (`PR_SET_PDEATHSIG`, see prctl(2)). Only Linux has this; elsewhere the command
+runs without it. This file imports nothing else of the project, because every child process begins
+with it.
 """
 
 import ctypes
@@ -21,9 +22,9 @@ def command(words: Sequence[str], number: int = signal.SIGKILL) -> list[str]:
 
     Args:
         words: the command.
-        number: signal that ends it; SIGTERM for one that has children of its own to stop.
+        number: signal that ends it; SIGTERM for a command that has to stop children of its own.
     """
-    # Isolated and without site-packages it is there in no time.
+    # Python starts fastest in isolated mode and without site-packages.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(number)), *words]
 
 
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
     parent, number, *words = argv
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
+        # A parent that ended before the call above sends no signal any more.
         if os.getppid() != int(parent):
             sys.exit(f"the process {parent} has ended")
     os.execvp(words[0], words)

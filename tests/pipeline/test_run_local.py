@@ -106,7 +106,7 @@ def test_a_run_that_waits_for_another_one_is_told_as_the_same_run():
 def test_a_second_run_in_a_root_says_who_is_there_and_leaves_it_alone(tmp_path, capsys):
     root = tmp_path / "root"
     root.mkdir()
-    with lock.held(root, "python pipeline/run_local.py --seed 7"):
+    with lock.locked(root, "python pipeline/run_local.py --seed 7"):
         assert main(["--root", str(root), "--budgets", "1"]) == 1
         assert [path.name for path in root.iterdir()] == ["lock"]
     (line,) = capsys.readouterr().err.splitlines()

@@ -1,14 +1,12 @@
-"""What Beam's steps run on: the engines, what each needs, and the options that Beam is given."""
+"""The engines that run the Beam steps: their requirements, and the options that Beam gets."""
 
 import argparse
 import difflib
 import importlib
-import logging
 import shlex
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_ae.errors import ConfigurationError
@@ -23,11 +21,12 @@ RUNNERS = {
     DATAFLOW: "DataflowRunner",
     DASK: "apache_beam.runners.dask.dask_runner.DaskRunner",
 }
-# There are no triggers here; without the first Beam's direct runner would rather download and start
-# Prism, a runner in Go that has workers of its own. No container is started either; without the
-# second TFX would pack itself for workers elsewhere, at each step, for one to two seconds.
-HERE = ("--allow_unsafe_triggers", "--sdk_container_image=none")
-# A worker must import tfx before tensorflow_data_validation, to which it adds what is missing.
+# Without the first option Beam's direct runner would download and start Prism, a runner in Go with
+# workers of its own; no step has triggers, which the option is about. Without the second TFX would
+# build a package of itself for remote workers at each step, in one to two seconds; no container is
+# started.
+LOCAL_OPTIONS = ("--allow_unsafe_triggers", "--sdk_container_image=none")
+# A worker must import tfx before tensorflow_data_validation, which needs what tfx adds to tfx_bsl.
 PLUGIN = "--beam_plugin=tfx"
 
 
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Cuts a command line at a bare `--`: this program's own words, and those for Beam."""
+    """Splits a command line at a bare `--` into this program's own words, and those for Beam."""
     words = list(argv)
     if "--" not in words:
         return words, []
@@ -60,7 +59,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def rest(passed: Sequence[str]) -> str:
-    """The end of a command line whose `split` gives these words for Beam."""
+    """The end of a command line that `split` takes these words for Beam from."""
     return f" -- {shlex.join(passed)}" if passed else ""
 
 
@@ -72,36 +71,39 @@ def beam_arguments(
     Args:
         runner: one of `RUNNERS`.
         workers: processes, parallel parts or machines to begin with, at least 1.
-        passed: options that Beam is given as they are; they win over those made here.
-        here: whether the steps are started on this machine, which must have what the engine needs;
-            for a compiled pipeline it is the image that must have it.
+        passed: further options for Beam; they override those of this function.
+        here: whether the steps are started on this machine, so that the engine's requirements can
+            be checked on it; those of a compiled pipeline are started in a container.
 
     Raises:
-        ConfigurationError: with one line, for an option that Beam does not know or that is missing,
+        ConfigurationError: in one line, for an option that Beam does not know or that is missing,
             or for an engine that is not installed: what is missing, and how to get it.
     """
     if runner == DASK:
-        # Seen with 2.77; it reports success all the same.
+        # Observed with apache-beam 2.77.0, which reports success all the same.
         raise ConfigurationError(
             "Beam's runner for dask cannot carry these steps: it writes empty files, runs the last "
             "of several branches only, and loses the elements of a split; take direct with "
             "--workers, flink, spark or dataflow"
         )
-    arguments = [*_own(runner, workers), *passed]
+    arguments = [*_options(runner, workers), *passed]
     if passed or runner != DIRECT:
-        with _logging_kept():
+        # It imports Beam, which takes a second.
+        from pipeline.runners import beam_patches
+
+        with beam_patches.logging_unchanged():
             options = _parsed(runner, arguments, passed)
             _NEEDS[runner](options, here)
     return arguments
 
 
-def _own(runner: str, workers: int) -> list[str]:
+def _options(runner: str, workers: int) -> list[str]:
     if runner == DIRECT:
         if workers == 1:
-            # With threads of its own Beam was seen to wait for ever once a disk was full.
-            return ["--direct_running_mode=in_memory", *HERE]
+            # With several threads Beam was observed to wait for ever after a disk was full.
+            return ["--direct_running_mode=in_memory", *LOCAL_OPTIONS]
         processes = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
-        return [*processes, *HERE, PLUGIN]
+        return [*processes, *LOCAL_OPTIONS, PLUGIN]
     parallel = {
         "flink": f"--parallelism={workers}",
         "spark": f"--spark_master_url=local[{workers}]",
@@ -111,7 +113,7 @@ def _own(runner: str, workers: int) -> list[str]:
 
 
 def _parsed(runner: str, arguments: Sequence[str], passed: Sequence[str]) -> argparse.Namespace:
-    """All of Beam's options; it drops those that it does not know with a warning in the log."""
+    """Parses all of Beam's options. Beam itself only logs a warning for an unknown one."""
     for word in passed:
         if word.split("=")[0] == "--runner":
             raise ConfigurationError(f"give Beam's runner by --beam-runner, not after --: {word}")
@@ -120,7 +122,7 @@ def _parsed(runner: str, arguments: Sequence[str], passed: Sequence[str]) -> arg
         options, unknown = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise ConfigurationError(f"Beam: {error}") from error
-    known = [name for action in parser._actions for name in action.option_strings]
+    known = [f"--{name}" for name in vars(options)]
     for word in unknown:
         name = word.split("=")[0]
         similar = difflib.get_close_matches(name, known, 1, 0.8)
@@ -139,17 +141,6 @@ def _beam_parser() -> argparse.ArgumentParser:
     PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
     parsers[0].exit_on_error = False
     return parsers[0]
-
-
-@contextmanager
-def _logging_kept() -> Iterator[None]:
-    """Beam's options set up Python's logging as well."""
-    root = logging.getLogger()
-    handlers = list(root.handlers)
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
 
 
 def _needs_job_server(runner: str) -> Callable[[argparse.Namespace, bool], None]:
@@ -175,7 +166,7 @@ def _needs_job_server(runner: str) -> Callable[[argparse.Namespace, bool], None]
 
 
 def _check_answers(address: str) -> None:
-    """Beam itself would wait for minutes."""
+    """Checks that a job server answers. Beam itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     try:
         if not port.isdecimal():
@@ -195,7 +186,7 @@ def _find_java(runner: str, launcher: str) -> None:
 
 
 def _find_jar(runner: str, options: argparse.Namespace) -> None:
-    """Looks for the jar where Beam does, which downloads it once if it can."""
+    """Has Beam look for its jar, which it downloads once if it can."""
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability import flink_runner, spark_runner
 
@@ -217,16 +208,16 @@ def _needs_cloud(options: argparse.Namespace, here: bool) -> None:
     if here:
         _import_client()
     wanted = {"project": "ID", "region": "REGION", "temp_location": "gs://BUCKET/FOLDER"}
-    lacking = [f"--{name}={form}" for name, form in wanted.items() if not getattr(options, name)]
+    missing = [f"--{name}={form}" for name, form in wanted.items() if not getattr(options, name)]
     if not (options.sdk_container_image or options.setup_file):
-        # Its machines have neither the project nor TFX.
-        lacking.append("--sdk_container_image=IMAGE")
-    if lacking:
-        raise ConfigurationError(f"the engine dataflow needs, after --: {' '.join(lacking)}")
+        # Dataflow's machines have neither the project nor TFX.
+        missing.append("--sdk_container_image=IMAGE")
+    if missing:
+        raise ConfigurationError(f"the engine dataflow needs, after --: {' '.join(missing)}")
 
 
 def _needs_nothing(options: argparse.Namespace, here: bool) -> None:
-    """It is in Beam itself."""
+    """Checks nothing: the direct runner is part of Beam."""
 
 
 def _import_client() -> None:

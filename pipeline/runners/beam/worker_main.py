@@ -1,9 +1,16 @@
-"""Beam's worker process, which answers though what it says cannot be written.
+"""Beam's worker process, which answers even when it cannot write to its log.
 
     python -m pipeline.runners.beam.worker_main MODULE
 
-Beam prints an error before it sends it. Where its standard error is a file on a full disk that
-would be another error, the answer would never be sent, and the run would wait for ever.
+Replaces: `sys.stdout` and `sys.stderr` of the module, `apache_beam.runners.worker.sdk_worker_main`.
+Written for: apache-beam 2.77.0.
+Reason: `sdk_worker.SdkHarness._execute` prints the traceback of an instruction that failed before
+    it sends the error. Where standard error is a file on a full disk, the print raises, the answer
+    is never sent, and the runner waits for ever.
+Remove when: Beam sends the error first, or ignores that it cannot be printed.
+
+This is a module of its own, apart from `pipeline.runners.beam_patches`, because it is imported in
+each worker process of each step and so must import next to nothing.
 """
 
 import runpy
@@ -15,7 +22,7 @@ from keras_ae import imports
 
 
 class IgnoreWriteErrors:
-    """A text stream that loses what cannot be written."""
+    """A text stream that drops what cannot be written."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -35,7 +42,7 @@ class IgnoreWriteErrors:
 
 if __name__ == "__main__":
     sys.stdout, sys.stderr = IgnoreWriteErrors(sys.stdout), IgnoreWriteErrors(sys.stderr)
-    # Each worker comes to it by what it is sent.
+    # The steps that a worker gets import TensorFlow in any case. This import is faster.
     with imports.without(*imports.OPTIONAL):
         import tensorflow  # noqa: F401
     del sys.argv[0]

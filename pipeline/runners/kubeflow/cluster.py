@@ -1,4 +1,4 @@
-"""What the nodes of a pipeline ask of a Kubernetes cluster, and how that is written on flags."""
+"""The Kubernetes resources that the nodes of a pipeline request, and the flags that give them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,21 +16,21 @@ _FACTORS = {"": 1.0, "m": 1e-3} | {
 
 
 class Gpu(NamedTuple):
-    """A Kubernetes resource such as `nvidia.com/gpu`, and how many of it."""
+    """A Kubernetes resource such as `nvidia.com/gpu`, and its count."""
 
     name: str
     number: int
 
 
 class Mount(NamedTuple):
-    """A persistent volume claim or a secret, and where a node sees it."""
+    """A persistent volume claim or a secret, and the path where it is mounted."""
 
     name: str
     path: str
 
 
 class Toleration(NamedTuple):
-    """A taint that a node may have; without a value any will do."""
+    """A taint that is tolerated; an empty value tolerates any value."""
 
     key: str
     value: str
@@ -89,14 +89,14 @@ def toleration(text: str) -> Toleration:
 
 
 def resources(cpu: str, memory: str, accelerator: Gpu | None = None) -> Any:
-    """KFP's ResourceSpec in which a node asks for as much as it may have at most.
+    """KFP's ResourceSpec of a node whose requests are its limits.
 
-    Backends read the texts; those before KFP 2.5 knew the numbers only, memory in GB.
+    Backends read the texts; those before KFP 2.5 read only the numbers, with memory in GB.
     """
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     spec = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec
-    found = spec(
+    resource_spec = spec(
         resource_cpu_limit=cpu,
         resource_cpu_request=cpu,
         cpu_limit=quantity(cpu),
@@ -107,10 +107,11 @@ def resources(cpu: str, memory: str, accelerator: Gpu | None = None) -> Any:
         memory_request=quantity(memory) / 1e9,
     )
     if accelerator is not None:
-        found.accelerator.type = found.accelerator.resource_type = accelerator.name
-        found.accelerator.count = accelerator.number
-        found.accelerator.resource_count = str(accelerator.number)
-    return found
+        device = resource_spec.accelerator
+        device.type = device.resource_type = accelerator.name
+        device.count = accelerator.number
+        device.resource_count = str(accelerator.number)
+    return resource_spec
 
 
 def platform_document(
@@ -124,21 +125,21 @@ def platform_document(
     """The second document of KFP's YAML, for Kubernetes.
 
     Args:
-        executors: labels, and whether the node trains. Volumes and secrets are for every node,
-            the rest for those that train.
+        executors: whether the node trains, by the label of its executor. Volumes and secrets are
+            mounted in every node, the rest applies to those that train.
         volumes: persistent volume claims.
-        secrets: each key becomes a file.
+        secrets: secrets, each key of which becomes a file.
         node_selector: labels that a machine must have.
         tolerations: taints that it may have.
 
     Returns:
-        What can be written as YAML; empty if nothing is asked for.
+        A document that can be written as YAML; empty if no node needs any of this.
     """
     from google.protobuf import json_format
     from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
     labels = dict(node_selector)
-    found: dict[str, Any] = {}
+    configs: dict[str, Any] = {}
     for label, trains in sorted(executors.items()):
         config = kubernetes.KubernetesExecutorConfig()
         for volume in volumes:
@@ -155,5 +156,7 @@ def platform_document(
                 key=each.key, value=each.value, operator=operator, effect=each.effect
             )
         if config.ByteSize():
-            found[label] = json_format.MessageToDict(config)
-    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": found}}}} if found else {}
+            configs[label] = json_format.MessageToDict(config)
+    if not configs:
+        return {}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": configs}}}}

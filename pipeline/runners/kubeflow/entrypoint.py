@@ -1,9 +1,9 @@
-"""What each container of the compiled pipeline runs: TFX's own entry point, and around it what the
-open-source backend of Kubeflow Pipelines would otherwise stumble over.
+"""The entry point of each container of the compiled pipeline: TFX's own, with two workarounds for
+the open-source backend of Kubeflow Pipelines.
 
-- Its driver hands over input artifacts without their types, which TFX cannot do without. They are
-  in the component's inputs, which the command line has.
-- Its launcher downloads a node's inputs, and fails on the objects of no bytes that TensorFlow
+- The backend's driver passes input artifacts without their types, which TFX needs. They are added
+  from the specification of the component's inputs, which is on the command line as well.
+- The backend's launcher downloads a node's inputs, and fails on the empty objects that TensorFlow
   leaves in a bucket for each folder (kubeflow/pipelines, issue 13476). They are removed.
 """
 
@@ -17,27 +17,27 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor as tfx_entrypoint
 
-from pipeline.runtime import loopback
+from pipeline.runners import beam_patches, tfx_patches
 
 COMMAND = ("python", "-m", "pipeline.runners.kubeflow.entrypoint")
-"""Of the containers; TFX adds the arguments."""
+"""The containers' command, to which TFX adds the arguments."""
 
 
 def main(parsed: tuple[argparse.Namespace, list[str]]) -> None:
     """Runs an executor.
 
     Args:
-        parsed: TFX's arguments, and those of Beam.
+        parsed: TFX's arguments, and those for Beam.
     """
     arguments, beam_arguments = parsed
-    told = typed(
+    executor_input = typed(
         arguments.json_serialized_invocation_args, arguments.json_serialized_inputs_spec_args
     )
-    arguments.json_serialized_invocation_args = json_format.MessageToJson(told)
-    with loopback.only():
+    arguments.json_serialized_invocation_args = json_format.MessageToJson(executor_input)
+    with beam_patches.servers_on_loopback():
         tfx_entrypoint.main((arguments, beam_arguments))
-    made = [artifact.uri for each in told.outputs.artifacts.values() for artifact in each.artifacts]
-    remove_markers(made)
+    outputs = executor_input.outputs.artifacts.values()
+    remove_markers(artifact.uri for output in outputs for artifact in output.artifacts)
 
 
 def typed(invocation: str, inputs_spec: str) -> pipeline_spec_pb2.ExecutorInput:
@@ -47,30 +47,31 @@ def typed(invocation: str, inputs_spec: str) -> pipeline_spec_pb2.ExecutorInput:
         invocation: an ExecutorInput as JSON.
         inputs_spec: the component's ComponentInputsSpec as JSON.
     """
-    told = pipeline_spec_pb2.ExecutorInput()
-    json_format.Parse(invocation, told, ignore_unknown_fields=True)
+    executor_input = pipeline_spec_pb2.ExecutorInput()
+    json_format.Parse(invocation, executor_input, ignore_unknown_fields=True)
     spec = pipeline_spec_pb2.ComponentInputsSpec()
     json_format.Parse(inputs_spec, spec, ignore_unknown_fields=True)
-    for name, several in told.inputs.artifacts.items():
-        for artifact in several.artifacts:
+    for name, artifacts in executor_input.inputs.artifacts.items():
+        for artifact in artifacts.artifacts:
             artifact.type.CopyFrom(spec.artifacts[name].artifact_type)
-    return told
+    return executor_input
 
 
 def remove_markers(uris: Iterable[str]) -> None:
-    """Removes the objects that stand for folders below some places in Google Cloud Storage.
+    """Removes the empty objects that stand for folders in Google Cloud Storage.
 
-    Places elsewhere are left alone.
+    Args:
+        uris: folders below which they are removed; what is not at gs:// is left alone.
     """
     for uri in uris:
-        place = urlsplit(uri)
-        if place.scheme != "gs":
+        location = urlsplit(uri)
+        if location.scheme != "gs":
             continue
         from google.cloud import storage
 
-        prefix = place.path.strip("/") + "/"
-        # The project has no part in this, and the client would look for one.
-        blobs = storage.Client(project="none").list_blobs(place.netloc, prefix=prefix)
+        prefix = location.path.strip("/") + "/"
+        # No project is needed to list objects, and without a name the client looks for one.
+        blobs = storage.Client(project="none").list_blobs(location.netloc, prefix=prefix)
         markers = [blob for blob in blobs if blob.name.endswith("/") and not blob.size]
         for marker in markers:
             marker.delete()
@@ -78,4 +79,4 @@ def remove_markers(uris: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=tfx_entrypoint._parse_flags)
+    app.run(main, flags_parser=tfx_patches.parse_container_arguments)

@@ -1,4 +1,4 @@
-"""The pipeline on Kubeflow Pipelines: the YAML of it, and what of that is left to each run."""
+"""Compiles the pipeline for Kubeflow Pipelines, with runtime parameters where that is possible."""
 
 import argparse
 import dataclasses
@@ -14,11 +14,11 @@ from pipeline.runners.kubeflow import cluster
 from pipeline.runtime import console
 
 _UNCACHED = ("ServingCheck", "Report", "Pusher")
-"""What is in service may have changed since a push was cached, and a report is of its run."""
+"""The model in service may have changed since a push was cached, and a report is about its run."""
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compiles the pipeline, writes it and starts it, as asked.
+    """Compiles the pipeline, and writes it, starts a run of it, or both.
 
     Args:
         arguments: of `pipeline.run_kubeflow.parse_arguments`.
@@ -27,41 +27,44 @@ def run(arguments: argparse.Namespace) -> None:
         KerasAEError: with one line that says what is wrong; also if a run that is waited for did
             not succeed.
     """
-    # TensorFlow and TFX have much to say that nobody asked for.
+    # TensorFlow and TFX log much that is no use to the reader of this command's output.
     with console.logs_to(Path(os.devnull)):
         if arguments.submit:
-            # It needs what reads buckets.
+            # It imports TensorFlow's and Google's clients for buckets.
             from pipeline.runners.kubeflow import submission
 
             submission.check(arguments)
         text = compiled(arguments)
-    named = runtime_parameters(arguments)
+    parameters = runtime_parameters(arguments)
     if arguments.output:
         _write(arguments.output, text)
         console.say(f"compiled: {arguments.output}")
-        console.say(f"parameters of a run: {', '.join(named)}")
+        console.say(f"parameters of a run: {', '.join(parameters)}")
     for name, flag in fixed(arguments).items():
         console.say(f"note: {name} is fixed in the pipeline, for {flag} needs to know it")
     if arguments.submit:
-        submission.submit(arguments, text, named)
+        submission.submit(arguments, text, parameters)
 
 
 def runtime_parameters(arguments: argparse.Namespace) -> list[str]:
-    """The names of what a run can be given in place of what the flags say."""
+    """The names of the parameters that each run can set; the flags give their defaults."""
     names = ("data", "data_fingerprint", "preset", "seed")
     return [name for name in names if name not in fixed(arguments)]
 
 
 def fixed(arguments: argparse.Namespace) -> dict[str, str]:
-    """Preset and seed where the pipeline itself is built from them, and the flag that does that."""
-    found: dict[str, str] = {}
+    """Which of preset and seed cannot be runtime parameters, and the flag that is the reason.
+
+    These flags add nodes to the pipeline that are built from the preset or the seed.
+    """
+    reasons: dict[str, str] = {}
     if arguments.seeds > 1:
-        found["seed"] = "--seeds"
+        reasons["seed"] = "--seeds"
     if arguments.with_baseline:
-        found["preset"] = "--with-baseline"
+        reasons["preset"] = "--with-baseline"
     if arguments.tune:
-        found |= {"preset": "--tune", "seed": "--tune"}
-    return found
+        reasons |= {"preset": "--tune", "seed": "--tune"}
+    return reasons
 
 
 def compiled(arguments: argparse.Namespace) -> str:
@@ -71,7 +74,7 @@ def compiled(arguments: argparse.Namespace) -> str:
         arguments: of `pipeline.run_kubeflow.parse_arguments`.
 
     Returns:
-        One document, or two if something is asked of Kubernetes that KFP's own schema lacks.
+        One document, or two if flags need settings of Kubernetes that KFP's own schema lacks.
     """
     import yaml
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as runner
@@ -87,7 +90,7 @@ def compiled(arguments: argparse.Namespace) -> str:
     if arguments.data_fingerprint:
         defaults["data_fingerprint"] = arguments.data_fingerprint
     for name, parameter in spec["root"]["inputDefinitions"]["parameters"].items():
-        # Without a default a run must be given it, and meets no cache of other data.
+        # A run must set what has no default: without a fingerprint, it gets no cache of other data.
         if name in defaults:
             parameter["defaultValue"] = defaults[name]
     for name in _UNCACHED:
@@ -103,13 +106,13 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
 
     from pipeline.definition import create_pipeline
 
-    given: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         name: RuntimeParameter(name=name, ptype=int if name == "seed" else str)
         for name in runtime_parameters(arguments)
     }
-    fingerprint = given.pop("data_fingerprint")
+    fingerprint = parameters.pop("data_fingerprint")
     pipeline = create_pipeline(
-        dataclasses.replace(arguments.config, **given),
+        dataclasses.replace(arguments.config, **parameters),
         data_fingerprint=fingerprint,
         pipeline_name=arguments.name,
         pipeline_root=arguments.pipeline_root,
@@ -137,7 +140,7 @@ def _trains(node: str) -> bool:
 
 
 def _renamed(spec: dict[str, Any]) -> dict[str, Any]:
-    """Names of nodes without underscores: they become names in Argo, which has none."""
+    """Replaces underscores in the names of nodes, which become names in Argo, which has none."""
     tasks = {}
     for name, task in spec["root"]["dag"]["tasks"].items():
         task["taskInfo"]["name"] = task["componentRef"]["name"] = _argo(name)

@@ -1,4 +1,4 @@
-"""A compiled pipeline on its way to Kubeflow: uploaded, started and waited for."""
+"""Uploads a compiled pipeline to Kubeflow, starts a run of it and waits for its end."""
 
 import argparse
 import contextlib
@@ -22,31 +22,31 @@ from pipeline.runtime import console
 
 TOKEN = "KF_PIPELINES_TOKEN"
 """Environment variable of a bearer token for Kubeflow."""
-SECONDS = 10
-"""Between two looks at a run that is waited for."""
-_ANSWER = 20
-_PATIENCE = 6
-"""Looks that may fail one after another."""
-_DONE = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+POLL_SECONDS = 10
+"""Time between two requests for the state of a run."""
+_ANSWER_SECONDS = 20
+_MAX_FAILED_POLLS = 6
+"""Requests for the state of a run that may fail one after another."""
+_END_STATES = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 
 
 def submit(arguments: argparse.Namespace, text: str, parameters: Sequence[str]) -> None:
-    """Starts a run of a compiled pipeline, and waits for its end if asked.
+    """Starts a run of a compiled pipeline, and waits for its end with `--wait`.
 
     Args:
         arguments: of `pipeline.run_kubeflow.parse_arguments`.
         text: the pipeline as YAML.
-        parameters: names of what the run is given.
+        parameters: names of the runtime parameters to set.
 
     Raises:
-        UnavailableError: if Kubeflow answers no more.
+        UnavailableError: if Kubeflow stops answering.
         KerasAEError: for data that cannot be read, a run that Kubeflow refuses, or one that is
             waited for and does not succeed.
     """
-    told = {"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed}
-    told["data_fingerprint"] = fingerprint(arguments)
+    values = {"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed}
+    values["data_fingerprint"] = fingerprint(arguments)
     client = _client(arguments)
-    run = _started(client, arguments, text, {name: told[name] for name in parameters})
+    run = _start_run(client, arguments, text, {name: values[name] for name in parameters})
     console.say(f"run: {run}")
     console.say(f"see: {arguments.host.rstrip('/')}/#/runs/details/{run}")
     if arguments.wait:
@@ -54,7 +54,7 @@ def submit(arguments: argparse.Namespace, text: str, parameters: Sequence[str]) 
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Asks host and pipeline root whether a run could be started at all, before it is compiled.
+    """Checks, before the pipeline is compiled, that its host and its root can be reached.
 
     Raises:
         UnavailableError: if no Kubeflow Pipelines answers at the host.
@@ -65,12 +65,12 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def check_host(host: str) -> None:
-    """Asks a host how Kubeflow Pipelines is, and waits for its answer for a few seconds only."""
+    """Checks that Kubeflow Pipelines answers at a host within a few seconds."""
     url = f"{host.rstrip('/')}/apis/v2beta1/healthz"
     try:
-        # kfp's client takes no proxy from the environment either.
+        # As kfp's client, which ignores proxies in the environment.
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(url, timeout=_ANSWER) as answer:
+        with direct.open(url, timeout=_ANSWER_SECONDS) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
@@ -85,10 +85,10 @@ def check_host(host: str) -> None:
 
 
 def fingerprint(arguments: argparse.Namespace) -> str:
-    """What stands for the content of the data in Kubeflow's cache keys.
+    """The text that represents the content of the data in Kubeflow's cache keys.
 
-    The text that was given, or else what the data itself says if this machine sees it, or else one
-    that no run has had.
+    It is the value of `--data-fingerprint`, or else computed from the data if this machine can
+    read it, or else unique to this run.
     """
     data = arguments.data
     if arguments.data_fingerprint:
@@ -103,38 +103,38 @@ def fingerprint(arguments: argparse.Namespace) -> str:
 
 
 def wait(client: Any, run: str) -> None:
-    """Looks at a run until it has ended.
+    """Polls a run until it has ended.
 
     Args:
-        client: of kfp.
-        run: its id.
+        client: a `kfp.Client`.
+        run: the id of the run.
 
     Raises:
         KerasAEError: if it did not succeed; names the steps that failed.
     """
-    before, began, failures = "", time.monotonic(), 0
+    last_state, start, failures = "", time.monotonic(), 0
     while True:
         try:
-            found = client.get_run(run)
+            details = client.get_run(run)
             failures = 0
         except Exception as error:
             failures += 1
-            if failures >= _PATIENCE:
+            if failures >= _MAX_FAILED_POLLS:
                 raise UnavailableError(
                     f"Kubeflow tells no more of the run {run}: {_reason(error)}; it may go on"
                 ) from error
-            time.sleep(SECONDS)
+            time.sleep(POLL_SECONDS)
             continue
-        state = str(found.state or "PENDING").upper()
-        if state != before:
-            console.say(f"  {state.lower()} after {time.monotonic() - began:.0f} s")
-            before = state
-        if state in _DONE:
+        state = str(details.state or "PENDING").upper()
+        if state != last_state:
+            console.say(f"  {state.lower()} after {time.monotonic() - start:.0f} s")
+            last_state = state
+        if state in _END_STATES:
             break
-        console.hint(f"  {_running(found)} after {time.monotonic() - began:.0f} s ...")
-        time.sleep(SECONDS)
+        console.hint(f"  {_running(details)} after {time.monotonic() - start:.0f} s ...")
+        time.sleep(POLL_SECONDS)
     if state != "SUCCEEDED":
-        failed = _steps(found, "FAILED")
+        failed = _steps(details, "FAILED")
         where = f": failed in {', '.join(failed)}" if failed else ""
         raise KerasAEError(f"the run {run} ended as {state.lower()}{where}")
 
@@ -155,16 +155,18 @@ def _client(arguments: argparse.Namespace) -> Any:
             ) from error
 
 
-def _started(client: Any, arguments: argparse.Namespace, text: str, told: dict[str, Any]) -> str:
-    """The id of a new run. What kfp prints itself is passed over."""
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / f"{arguments.name}.yaml"
+def _start_run(
+    client: Any, arguments: argparse.Namespace, text: str, parameters: dict[str, Any]
+) -> str:
+    """Starts a run and returns its id. What kfp prints is dropped."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{arguments.name}.yaml"
         path.write_text(text)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 run = client.create_run_from_pipeline_package(
                     str(path),
-                    arguments=told,
+                    arguments=parameters,
                     run_name=arguments.run_name,
                     experiment_name=arguments.experiment,
                     namespace=arguments.namespace,
@@ -179,11 +181,11 @@ def _started(client: Any, arguments: argparse.Namespace, text: str, told: dict[s
 
 
 def _reason(error: Exception) -> str:
-    """What Kubeflow says itself, or else the error, in one line."""
+    """The message in Kubeflow's answer, or else the error, in one line."""
     body = getattr(error, "body", None)
     try:
-        told = json.loads(body or "")
-        text = told.get("message") or told.get("error_details") or told.get("error")
+        answer = json.loads(body or "")
+        text = answer.get("message") or answer.get("error_details") or answer.get("error")
     except (ValueError, AttributeError):
         text = None
     code = getattr(error, "status", None)
@@ -193,13 +195,13 @@ def _reason(error: Exception) -> str:
 
 def _steps(run: Any, state: str) -> list[str]:
     details = run.run_details.task_details if run.run_details else None
-    found = {
+    names = {
         task.display_name
         for task in details or ()
-        # Kubeflow lists what drives a step as a step.
+        # Kubeflow lists the driver of a step as a step, too.
         if task.state == state and task.display_name and not task.display_name.endswith("-driver")
     }
-    return sorted(found - {"root"})
+    return sorted(names - {"root"})
 
 
 def _running(run: Any) -> str:

@@ -1,93 +1,92 @@
-"""TFX's cache of what steps made, by what they read instead of where it lies.
+"""Keys TFX's cache by the content of a step's inputs, not by where and when they were written.
 
-TFX takes an input for another one when it was made anew, whatever is in it. Here a step whose
-inputs hold what they held is not run again, so that what had to be made anew costs no training.
+TFX treats an input that was written again as another one, even with the same content. Here a step
+whose inputs have not changed in content is not run again, so that an artifact that was damaged and
+written again costs no training.
 """
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.orchestration.portable import cache_utils
 from tfx.types.standard_component_specs import BASE_MODEL_KEY, BASELINE_MODEL_KEY, MODEL_KEY
 
+from pipeline.runners import tfx_patches
 from pipeline.runners.local.checksums import Checksums
 from pipeline.runtime import console
 
-READ_BYTES = 4 * 2**30
-"""Of the newest artifacts, that are read again before each run, which takes seconds."""
+VERIFIED_BYTES = 4 * 2**30
+"""How much of the newest artifacts is read before each run to find damage. It takes seconds."""
 
 _SUCCESSFUL = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
-_OF_THE_MAKING = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
+_RECORD_FIELDS = ("id", "create_time_since_epoch", "last_update_time_since_epoch", "name", "state")
+"""Fields of an artifact in ML Metadata that differ between artifacts of the same content."""
 
 
-@contextmanager
-def by_content(checksums: Checksums) -> Iterator[None]:
-    """Runs within the block meet the cache by their inputs' contents, types and properties."""
-    original = cache_utils.get_cache_context
+def by_content(checksums: Checksums) -> AbstractContextManager[None]:
+    """Keys TFX's cache by the content, type and properties of inputs within the block."""
 
-    def told(artifact: Any) -> Any:
+    def artifact_in_key(artifact: Any) -> Any:
         proto = mlmd.Artifact()
         proto.CopyFrom(artifact.mlmd_artifact)
-        for field in _OF_THE_MAKING:
+        for field in _RECORD_FIELDS:
             proto.ClearField(field)
         proto.custom_properties.pop("name", None)
         proto.uri = checksums.digest(artifact.uri)
         return SimpleNamespace(mlmd_artifact=proto)
 
-    def get_cache_context(*args: Any, input_artifacts: Any = None, **kwargs: Any) -> Any:
-        known = {key: list(map(told, each)) for key, each in (input_artifacts or {}).items()}
+    def inputs_in_key(inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        in_key = {key: list(map(artifact_in_key, each)) for key, each in inputs.items()}
         models, in_service = (
-            [each.mlmd_artifact.uri for each in known.get(key, ())]
+            [each.mlmd_artifact.uri for each in in_key.get(key, ())]
             for key in (MODEL_KEY, BASELINE_MODEL_KEY)
         )
         # `pipeline.evaluation.Executor` does not measure a model against itself.
         if models == in_service:
-            known.pop(BASELINE_MODEL_KEY, None)
-        return original(*args, input_artifacts=known, **kwargs)
+            in_key.pop(BASELINE_MODEL_KEY, None)
+        return in_key
 
-    cache_utils.get_cache_context = get_cache_context
-    try:
-        yield
-    finally:
-        cache_utils.get_cache_context = original
+    return tfx_patches.cache_keys_from(inputs_in_key)
 
 
-def set_aside(connection: Any, lineage: str, checksums: Checksums, but: Collection[str]) -> None:
-    """Removes what earlier runs made and is damaged from cache and disk, and says so.
+def remove_damaged(
+    connection: Any, lineage: str, checksums: Checksums, ignored_nodes: Collection[str]
+) -> None:
+    """Removes damaged artifacts of earlier runs from the cache and the disk, and reports them.
 
     Args:
-        connection: of ML Metadata.
+        connection: configuration of the connection to ML Metadata.
         lineage: name of the pipeline.
-        checksums: of the artifacts.
-        but: nodes whose outputs no later run reads.
+        checksums: manifests of the artifacts.
+        ignored_nodes: nodes whose outputs no later run reads.
     """
     store = MetadataStore(connection)
-    left = READ_BYTES
-    damaged = {}
-    for place in dict.fromkeys(artifact.uri for artifact in _artifacts(store, lineage)):
-        node = _node(place)
-        if node in but:
+    remaining_bytes = VERIFIED_BYTES
+    damaged = []
+    for uri in dict.fromkeys(artifact.uri for artifact in _artifacts(store, lineage)):
+        node = _node(uri)
+        if node in ignored_nodes:
             continue
-        left -= checksums.size(place)
-        if damage := checksums.damage(place, fully=left >= 0):
+        remaining_bytes -= checksums.size(uri)
+        if damage := checksums.damage(uri, fully=remaining_bytes >= 0):
             console.say(f"damaged: {damage}; {node} runs again")
-            damaged[place] = node
-    for place in damaged:
-        found = store.get_artifacts_by_uri(place)
-        for artifact in found:
+            damaged.append(uri)
+    for uri in damaged:
+        artifacts = store.get_artifacts_by_uri(uri)
+        for artifact in artifacts:
+            # TFX takes no artifact from the cache that is in another state than LIVE.
             artifact.state = mlmd.Artifact.DELETED
-        store.put_artifacts(found)
-        checksums.forget(place)
-        shutil.rmtree(place, ignore_errors=True)
+        store.put_artifacts(artifacts)
+        checksums.forget(uri)
+        shutil.rmtree(uri, ignore_errors=True)
 
 
-def record(connection: Any, lineage: str, checksums: Checksums) -> None:
+def write_manifests(connection: Any, lineage: str, checksums: Checksums) -> None:
     """Writes a manifest of each artifact that has none yet.
 
     Raises:
@@ -103,13 +102,13 @@ def predicted_hits(
 ) -> set[str]:
     """Predicts which stages of other ladders TFX will take from its cache later in this run.
 
-    TFX looks into its cache only when it comes to a node. This looks for the executions that it
-    will find there: of the same parameters and inputs, with outputs that still exist.
+    TFX looks into its cache only when it comes to a node. This function looks for the executions
+    that it will find there: of the same parameters and inputs, with outputs that still exist.
 
     Args:
-        connection: of ML Metadata.
+        connection: configuration of the connection to ML Metadata.
         lineage: name of the pipeline.
-        checksums: of the artifacts.
+        checksums: manifests of the artifacts.
         nodes: the Trainers of the compiled pipeline, in the order in which they run.
         running: name of the Trainer that runs now, on the same images as all others.
 
@@ -131,34 +130,34 @@ def predicted_hits(
     shared = content(newest, mlmd.Event.INPUT)
     shared.pop(BASE_MODEL_KEY, None)
     for node in (each.pipeline_node for each in nodes):
-        read = dict(shared)
-        # To ask a map of messages for a key that is not there would add it to the node.
+        expected_inputs = dict(shared)
+        # Reading a key that a protobuf map does not have would add it to the node.
         if BASE_MODEL_KEY in node.inputs.inputs:
             (channel,) = node.inputs.inputs[BASE_MODEL_KEY].channels
-            read[BASE_MODEL_KEY] = models.get(channel.producer_node_query.id, "")
+            expected_inputs[BASE_MODEL_KEY] = models.get(channel.producer_node_query.id, "")
         for execution in _executions(store, lineage, node.node_info.id):
-            if not _is_of(execution, node):
+            if not _succeeded_as(execution, node):
                 continue
-            found = content(execution, mlmd.Event.INPUT)
-            left = content(execution, mlmd.Event.OUTPUT)
-            if found and found.items() <= read.items() and MODEL_KEY in left:
-                models[node.node_info.id] = left[MODEL_KEY]
+            inputs = content(execution, mlmd.Event.INPUT)
+            outputs = content(execution, mlmd.Event.OUTPUT)
+            if inputs and inputs.items() <= expected_inputs.items() and MODEL_KEY in outputs:
+                models[node.node_info.id] = outputs[MODEL_KEY]
                 break
     return set(models)
 
 
-def _is_of(execution: mlmd.Execution, node: Any) -> bool:
+def _succeeded_as(execution: mlmd.Execution, node: Any) -> bool:
     """Whether an execution succeeded with the parameters that its node has in this run."""
-    had, has = execution.custom_properties, node.parameters.parameters
-    same = all(had[name] == value.field_value for name, value in has.items())
+    properties, parameters = execution.custom_properties, node.parameters.parameters
+    same = all(properties[name] == value.field_value for name, value in parameters.items())
     return same and execution.last_known_state in _SUCCESSFUL
 
 
 def _executions(store: MetadataStore, lineage: str, node: str) -> list[mlmd.Execution]:
-    """Those of a node in a pipeline, the newest first."""
+    """The executions of a node in a pipeline, the newest first."""
     context = store.get_context_by_type_and_name("node", f"{lineage}.{node}")
-    found = store.get_executions_by_context(context.id) if context is not None else []
-    return sorted(found, key=lambda execution: -execution.id)
+    executions = store.get_executions_by_context(context.id) if context is not None else []
+    return sorted(executions, key=lambda execution: -execution.id)
 
 
 def _artifacts_of(
@@ -172,13 +171,13 @@ def _artifacts_of(
 
 
 def _artifacts(store: MetadataStore, lineage: str) -> list[mlmd.Artifact]:
-    """Those of a pipeline that are not deleted, the newest first."""
+    """The artifacts of a pipeline that are not deleted, the newest first."""
     context = store.get_context_by_type_and_name("pipeline", lineage)
-    found = store.get_artifacts_by_context(context.id) if context is not None else []
-    live = (artifact for artifact in found if artifact.state == mlmd.Artifact.LIVE)
+    artifacts = store.get_artifacts_by_context(context.id) if context is not None else []
+    live = (artifact for artifact in artifacts if artifact.state == mlmd.Artifact.LIVE)
     return sorted(live, key=lambda artifact: -artifact.id)
 
 
-def _node(place: str) -> str:
-    """The node of an artifact in ROOT/NODE/OUTPUT/EXECUTION."""
-    return Path(place).parent.parent.name
+def _node(uri: str) -> str:
+    """The node of an artifact at ROOT/NODE/OUTPUT/EXECUTION."""
+    return Path(uri).parent.parent.name

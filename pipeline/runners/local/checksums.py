@@ -1,4 +1,4 @@
-"""What artifacts were when they were made: a manifest of each, and whether it still holds."""
+"""Manifests of artifacts: the files that each had when it was written, to find damage later."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from keras_ae.storage import sha256_of_file
 
 
 class _File(NamedTuple):
-    """Size in bytes, time of the last change in nanoseconds, SHA-256 in hexadecimal digits."""
+    """A file's size in bytes, modification time in nanoseconds, and SHA-256 in hexadecimal."""
 
     size: int
-    changed: int
+    mtime_ns: int
     digest: str
 
 
@@ -23,80 +23,81 @@ class Checksums:
     """The manifests of artifacts on this machine.
 
     Args:
-        folder: where they are kept, a file each; made when the first one is.
+        folder: folder of the manifests, one file for each artifact; created with the first one.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def digest(self, place: str) -> str:
-        """SHA-256 over the names and contents that an artifact had when it was first asked for.
+    def digest(self, path: str) -> str:
+        """SHA-256 over the names and contents of an artifact's files when its manifest was written.
+
+        The first call for an artifact writes its manifest.
 
         Args:
-            place: the artifact's folder, or its only file.
+            path: the artifact's folder, or its only file.
 
         Raises:
             OSError: if it cannot be read, or its manifest cannot be written.
         """
-        manifest = self._known(place) or self._record(place)
+        manifest = self._read(path) or self._write(path)
         names = sorted(manifest)
         text = json.dumps([(name, manifest[name].digest) for name in names])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def damage(self, place: str, *, fully: bool) -> str:
-        """What became of an artifact since its manifest was written; files that were added are none
-        of it.
+    def damage(self, path: str, *, fully: bool) -> str:
+        """Describes how an artifact differs from its manifest. Files that were added do not count.
 
         Args:
-            place: as of `digest`.
-            fully: whether files are read whose size and time are as they were, too.
+            path: as of `digest`.
+            fully: whether to read also files whose size and modification time have not changed.
 
         Returns:
-            The first file that is not what it was, and why; empty where all are, or where nothing
-            is known of the artifact.
+            The first file that was changed or removed, and why; empty where there is none, or where
+            the artifact has no manifest.
         """
-        for name, was in sorted((self._known(place) or {}).items()):
-            path = Path(place, name)
+        for name, written in sorted((self._read(path) or {}).items()):
+            file = Path(path, name)
             try:
-                now = path.stat()
-                same = (now.st_size, now.st_mtime_ns) == (was.size, was.changed)
-                if not (same and not fully) and sha256_of_file(path).hex() != was.digest:
-                    return f"{path} is not what was written"
+                status = file.stat()
+                same = (status.st_size, status.st_mtime_ns) == (written.size, written.mtime_ns)
+                if (fully or not same) and sha256_of_file(file).hex() != written.digest:
+                    return f"{file} is not what was written"
             except FileNotFoundError:
-                return f"{path} is gone"
+                return f"{file} is gone"
             except OSError as error:
-                return f"{path} cannot be read: {error.strerror}"
+                return f"{file} cannot be read: {error.strerror}"
         return ""
 
-    def size(self, place: str) -> int:
-        """Bytes that an artifact had; 0 where nothing is known of it."""
-        return sum(file.size for file in (self._known(place) or {}).values())
+    def size(self, path: str) -> int:
+        """Bytes of an artifact when its manifest was written; 0 where it has none."""
+        return sum(file.size for file in (self._read(path) or {}).values())
 
-    def forget(self, place: str) -> None:
-        """Drops the manifest of an artifact."""
-        self._manifest(place).unlink(missing_ok=True)
+    def forget(self, path: str) -> None:
+        """Removes the manifest of an artifact."""
+        self._manifest(path).unlink(missing_ok=True)
 
-    def _record(self, place: str) -> dict[str, _File]:
+    def _write(self, path: str) -> dict[str, _File]:
         files = {}
-        for path in _files(Path(place)):
-            # Before it is read: a change meanwhile is one.
-            status = path.stat()
-            name = path.relative_to(place).as_posix()
-            files[name] = _File(status.st_size, status.st_mtime_ns, sha256_of_file(path).hex())
-        durable.write(self._manifest(place), json.dumps({"place": place, "files": files}).encode())
+        for file in _files(Path(path)):
+            # Before the file is read, so that a change during the read shows as one.
+            status = file.stat()
+            name = file.relative_to(path).as_posix()
+            files[name] = _File(status.st_size, status.st_mtime_ns, sha256_of_file(file).hex())
+        durable.write(self._manifest(path), json.dumps({"place": path, "files": files}).encode())
         return files
 
-    def _known(self, place: str) -> dict[str, _File] | None:
+    def _read(self, path: str) -> dict[str, _File] | None:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            told = json.loads(self._manifest(place).read_bytes())
-            return {name: _File(*facts) for name, facts in told["files"].items()}
+            manifest = json.loads(self._manifest(path).read_bytes())
+            return {name: _File(*facts) for name, facts in manifest["files"].items()}
         return None
 
-    def _manifest(self, place: str) -> Path:
-        return self._folder / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
+    def _manifest(self, path: str) -> Path:
+        return self._folder / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.json"
 
 
-def _files(place: Path) -> Iterator[Path]:
-    if place.is_file():
-        return iter((place,))
-    return (path for path in sorted(place.rglob("*")) if path.is_file())
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        return iter((path,))
+    return (file for file in sorted(path.rglob("*")) if file.is_file())

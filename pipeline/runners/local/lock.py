@@ -1,4 +1,4 @@
-"""One run at a time in a root: a lock that a process holds, and that goes when it dies."""
+"""A lock that lets one run at a time use a root; the kernel releases it when the run ends."""
 
 import fcntl
 import os
@@ -16,22 +16,23 @@ LOCK = "lock"
 
 
 @contextmanager
-def held(root: Path, command: str, *, wait: bool = False) -> Iterator[bool]:
-    """Holds the lock of a root while the block runs; no child of this process inherits it.
+def locked(root: Path, command: str, *, wait: bool = False) -> Iterator[bool]:
+    """Locks a root while the block runs.
 
-    The kernel holds it for the process, so that none is left by one that was killed. The file says
-    who holds it; it stays, empty, when nobody does.
+    The lock belongs to the open file of this process: its children do not inherit it, and a process
+    that is killed leaves none behind. The file's text describes the process that has the lock; the
+    file stays, empty, when no process has it.
 
     Args:
-        root: folder, which exists.
-        command: what is told of this process to others.
-        wait: whether to wait for another process that holds it.
+        root: an existing folder.
+        command: the command line of this process, which other processes show.
+        wait: whether to wait for another process to release the lock.
 
     Yields:
-        Whether this process is alone; False on a filesystem without locks.
+        Whether no other run uses the root; False on a filesystem without locks.
 
     Raises:
-        BusyError: if another process holds it, with its number, machine, command and beginning.
+        BusyError: if another process has the lock; with its id, machine, start and command.
         StorageError: if the file cannot be written.
     """
     path = root / LOCK
@@ -40,29 +41,29 @@ def held(root: Path, command: str, *, wait: bool = False) -> Iterator[bool]:
     except OSError as error:
         raise StorageError(f"cannot lock {root}: {path}: {error.strerror}") from error
     with file:
-        alone = _take(file, root, wait)
+        exclusive = _acquire(file, root, wait)
         try:
-            _note(file, _me(command) if alone else "")
+            _overwrite(file, _this_process(command) if exclusive else "")
         except OSError as error:
             raise StorageError(f"cannot lock {root}: {path}: {error.strerror}") from error
         try:
-            yield alone
+            yield exclusive
         finally:
-            if alone:
-                _note(file, "")
+            if exclusive:
+                _overwrite(file, "")
 
 
-def _take(file: TextIO, root: Path, wait: bool) -> bool:
+def _acquire(file: TextIO, root: Path, wait: bool) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
-        who = file.read().strip() or "another process"
+        owner = file.read().strip() or "another process"
         if not wait:
             raise BusyError(
-                f"{root} is in use by {who}; use --wait to wait for it, or a different --root"
+                f"{root} is in use by {owner}; use --wait to wait for it, or a different --root"
             ) from error
-        console.say(f"waiting for {who}, which uses {root}")
+        console.say(f"waiting for {owner}, which uses {root}")
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         console.say(
@@ -73,12 +74,12 @@ def _take(file: TextIO, root: Path, wait: bool) -> bool:
     return True
 
 
-def _me(command: str) -> str:
+def _this_process(command: str) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     return f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}"
 
 
-def _note(file: TextIO, text: str) -> None:
+def _overwrite(file: TextIO, text: str) -> None:
     file.truncate(0)
     file.write(text)
     file.flush()

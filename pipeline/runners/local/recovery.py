@@ -1,4 +1,4 @@
-"""What a run that was killed left in its root: found by the next one, and put in order."""
+"""Recovery from a run that was killed: the next run finds and removes what it left in the root."""
 
 import json
 import logging
@@ -12,22 +12,22 @@ from typing import Any
 
 from keras_ae import durable
 
-ARTIFACTS, UNFINISHED = "artifacts", "unfinished.json"
+ARTIFACTS, UNFINISHED, TEMPORARY = "artifacts", "unfinished.json", "temporary"
 
 
-def clear(root: Path, connection: Any) -> None:
-    """Removes what nobody will read: outputs of executions that never ended, and partial files.
+def remove_unfinished(root: Path, connection: Any) -> None:
+    """Removes outputs of executions that never ended, and partial files.
 
-    Such executions are marked as failed in ML Metadata, of which SQLite itself takes back a
-    transaction that was cut off. Only for one that is alone in the root.
+    Such executions are marked as failed in ML Metadata. (A transaction that was cut off is taken
+    back by SQLite itself.) No other run may use the root meanwhile.
 
     Args:
-        root: of the run.
-        connection: to its ML Metadata.
+        root: root folder of the run.
+        connection: configuration of the connection to its ML Metadata.
     """
     for partial in root.glob("*.partial"):
         partial.unlink(missing_ok=True)
-    # Of TFX, for the time of an execution.
+    # TFX's own folders for an execution, which it removes when the execution ends.
     for system in root.glob(f"{ARTIFACTS}/*/*/.system"):
         shutil.rmtree(system, ignore_errors=True)
     from ml_metadata import MetadataStore
@@ -39,68 +39,70 @@ def clear(root: Path, connection: Any) -> None:
         if execution.last_known_state not in states:
             continue
         for output in root.glob(f"{ARTIFACTS}/*/*/*/{execution.id}"):
-            logging.info("removes %s of an execution that was killed", output)
+            logging.info("removing %s of an execution that was killed", output)
             shutil.rmtree(output, ignore_errors=True)
         execution.last_known_state = mlmd.Execution.FAILED
         store.put_executions([execution])
 
 
-def began(root: Path, run: Mapping[str, Any], in_service: str | None) -> str | None:
-    """Notes that a run begins, or finds that one like it did and never ended.
+def record_start(root: Path, run: Mapping[str, Any], in_service: str | None) -> str | None:
+    """Records the start of a run, or finds that the same run was started before and never ended.
 
-    One that was killed behind its push would be measured against itself when it is run again.
+    A run that was killed after its push would otherwise be compared with its own model when it is
+    started again.
 
     Args:
-        root: of the run.
-        run: what makes two runs the same, as JSON can hold it.
+        root: root folder of the run.
+        run: what identifies the run, as JSON.
         in_service: the model in service now.
 
     Returns:
-        The model that was in service when the run first began.
+        The model that was in service when the run was started first.
     """
-    note = root / UNFINISHED
-    ours = in_service is not None and Path(in_service).is_relative_to(root / ARTIFACTS)
+    record = root / UNFINISHED
+    of_this_root = in_service is not None and Path(in_service).is_relative_to(root / ARTIFACTS)
     with suppress(OSError, ValueError, LookupError, TypeError):
-        found = json.loads(note.read_text())
-        before = found["in_service"]
-        if ours and found["run"] == run and (before is None or Path(before).is_dir()):
+        earlier = json.loads(record.read_text())
+        before = earlier["in_service"]
+        if of_this_root and earlier["run"] == run and (before is None or Path(before).is_dir()):
             return None if before is None else str(before)
-    durable.write(note, json.dumps({"run": run, "in_service": in_service}, indent=1).encode())
+    durable.write(record, json.dumps({"run": run, "in_service": in_service}, indent=1).encode())
     return in_service
 
 
-def ended(root: Path) -> None:
-    """Notes that the run has come to its end."""
+def record_end(root: Path) -> None:
+    """Records that the run has ended."""
     (root / UNFINISHED).unlink(missing_ok=True)
 
 
-TEMPORARY = "temporary"
-
-
 @contextmanager
-def folder(root: Path, *, alone: bool) -> Iterator[None]:
-    """Makes a folder below a root the one for temporary files, of child processes and libraries
-    as well, while the block runs.
+def temporary_folder(root: Path, *, exclusive: bool) -> Iterator[None]:
+    """Puts temporary files below a root while the block runs, also those of libraries and children.
+
+    A run that is killed leaves them there, where the next run finds them.
 
     Args:
-        root: of the run.
-        alone: whether no other run uses the root, so that what is found there is of dead ones.
+        root: root folder of the run.
+        exclusive: whether no other run uses the root, so that the temporary files of earlier runs
+            can be removed.
     """
-    place = root / TEMPORARY
-    if alone:
-        shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(exist_ok=True)
-    own = tempfile.mkdtemp(dir=place)
-    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-    tempfile.tempdir = os.environ["TMPDIR"] = own
+    parent = root / TEMPORARY
+    if exclusive:
+        shutil.rmtree(parent, ignore_errors=True)
+    parent.mkdir(exist_ok=True)
+    folder = tempfile.mkdtemp(dir=parent)
+    # Python reads TMPDIR once; child processes read it when they start.
+    tempdir, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
     try:
         yield
     finally:
-        tempfile.tempdir = before
+        tempfile.tempdir = tempdir
         if variable is None:
             del os.environ["TMPDIR"]
         else:
             os.environ["TMPDIR"] = variable
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        # Another run of this root may still have its folder there.
         with suppress(OSError):
-            place.rmdir()
+            parent.rmdir()

@@ -1,4 +1,4 @@
-"""The pipeline on LocalDagRunner: folders, terminal, and errors in one line."""
+"""Runs the pipeline on TFX's LocalDagRunner: folders, terminal, and errors in one line."""
 
 import argparse
 import dataclasses
@@ -26,17 +26,17 @@ from pipeline.runners.preflight import check_reachable
 from pipeline.runtime import console
 
 SETTINGS = "run.yaml"
-"""In the root, for `--config`: what repeats the last run that ended."""
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
-# What is in service may have changed since a push was cached, and a report is of its run.
-_ALWAYS_RUN = ("ServingCheck", "Report", "Pusher")
-# As TensorFlow and SQLite say it.
-_FULL = ("No space left on device", "database or disk is full")
-_KEPT = "; what earlier runs made is kept"
+"""File in the root whose settings repeat the last run that ended, for `--config`."""
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+# The model in service may have changed since a push was cached, and a report is about its run.
+_UNCACHED = ("ServingCheck", "Report", "Pusher")
+# The messages of TensorFlow and SQLite.
+_DISK_FULL = ("No space left on device", "database or disk is full")
+_RESULTS_KEPT = "; what earlier runs made is kept"
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the pipeline and prints what came of it.
+    """Runs the pipeline and prints a summary.
 
     Args:
         arguments: of `pipeline.run_local.parse_arguments`.
@@ -46,17 +46,17 @@ def run(arguments: argparse.Namespace) -> None:
     """
     check_reachable(arguments.root)
     with (
-        lock.held(arguments.root, arguments.command, wait=arguments.wait) as alone,
-        recovery.folder(arguments.root, alone=alone),
+        lock.locked(arguments.root, arguments.command, wait=arguments.wait) as exclusive,
+        recovery.temporary_folder(arguments.root, exclusive=exclusive),
     ):
-        _run_and_log(arguments, alone)
+        _run_and_log(arguments, exclusive)
 
 
-def _run_and_log(arguments: argparse.Namespace, alone: bool) -> None:
-    began = time.monotonic()
+def _run_and_log(arguments: argparse.Namespace, exclusive: bool) -> None:
+    start = time.monotonic()
     logs = arguments.root / "logs"
-    for place in (logs, arguments.push_dir):
-        check_reachable(place)
+    for folder in (logs, arguments.push_dir):
+        check_reachable(folder)
     log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     console.say(
         f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
@@ -67,20 +67,20 @@ def _run_and_log(arguments: argparse.Namespace, alone: bool) -> None:
     )
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
-            _run(arguments, alone)
+            _run(arguments, exclusive)
         except Exception as error:
-            known = _cause(error) or _cause_in_worker(error)
-            if known is not None:
-                raise known from error
+            own_error = _cause(error) or _cause_in_worker(error)
+            if own_error is not None:
+                raise own_error from error
             logging.exception("the run failed")
             where = "above" if arguments.verbose else f"in {log}"
             raise KerasAEError(
                 f"{type(error).__name__}: {first_line(error)[:300]}; the details are {where}"
             ) from error
-    console.say(f"\ndone in {time.monotonic() - began:.0f} s")
+    console.say(f"\ndone in {time.monotonic() - start:.0f} s")
 
 
-def _run(arguments: argparse.Namespace, alone: bool) -> None:
+def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.INFO)
@@ -94,22 +94,24 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
 
         from pipeline.components.serving_check import server
         from pipeline.definition import create_pipeline
+        from pipeline.runners import tfx_patches
         from pipeline.runners.beam import operator
         from pipeline.runners.local import caching, metadata, summary
         from pipeline.runners.local.checksums import Checksums
         from pipeline.runtime import plan
-    # A collection goes through all objects: half a second for those of the libraries, which stay.
+    # Garbage collection would visit the libraries' objects, which stay: half a second each time.
     gc.freeze()
 
     lineage = _lineage(arguments)
     connection = sqlite_metadata_connection_config(str(arguments.root / metadata.NAME))
-    checksums = Checksums(arguments.root / metadata.KEPT)
-    if alone:
+    checksums = Checksums(arguments.root / metadata.BACKUPS)
+    if exclusive:
         metadata.check(arguments.root)
-        recovery.clear(arguments.root, connection)
-        caching.set_aside(connection, lineage, checksums, but=_ALWAYS_RUN)
+        recovery.remove_unfinished(arguments.root, connection)
+        caching.remove_damaged(connection, lineage, checksums, ignored_nodes=_UNCACHED)
     fingerprint = open_source(arguments.data).fingerprint()
-    same = {"command": arguments.command, "data": fingerprint}
+    identity = {"command": arguments.command, "data": fingerprint}
+    in_service = _in_service(arguments.push_dir, lineage)
     pipeline = create_pipeline(
         dataclasses.replace(arguments.config, data=_resolved(arguments.data)),
         pipeline_name=lineage,
@@ -117,7 +119,7 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
         data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
-        in_service=recovery.began(arguments.root, same, _in_service(arguments.push_dir, lineage)),
+        in_service=recovery.record_start(arguments.root, identity, in_service),
         check_command=arguments.check_command,
         command=arguments.command,
         metadata_connection_config=connection,
@@ -125,13 +127,12 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
     )
     compiled = compiler.Compiler().compile(pipeline)
     for node in compiled.nodes:
-        if node.pipeline_node.node_info.id in _ALWAYS_RUN:
+        if node.pipeline_node.node_info.id in _UNCACHED:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
     compiled.nodes.extend(ordered)
-    watch = _NodeWatch(max(len(node.pipeline_node.node_info.id) for node in ordered))
-    logging.getLogger().addHandler(watch)
+    progress = _Progress(max(len(node.pipeline_node.node_info.id) for node in ordered))
     trainers = plan.trainers(ordered)
     cached = functools.partial(caching.predicted_hits, connection, lineage, checksums, trainers)
     stages = plan.Plan(plan.stages(trainers), cached)
@@ -139,54 +140,57 @@ def _run(arguments: argparse.Namespace, alone: bool) -> None:
         with (
             operator.engine(arguments.beam_arguments),
             caching.by_content(checksums),
-            plan.held(stages),
+            tfx_patches.nodes_observed(progress.on_start, progress.on_finish),
+            plan.in_use(stages),
             server.ahead(arguments.check_command),
         ):
             LocalDagRunner().run_with_ir(compiled)
     finally:
-        logging.getLogger().removeHandler(watch)
-        # A disk that is full is told of by what failed before.
+        # What fails on a full disk here has failed before, with a message.
         with suppress(OSError):
-            caching.record(connection, lineage, checksums)
-            metadata.keep(arguments.root)
+            caching.write_manifests(connection, lineage, checksums)
+            metadata.back_up(arguments.root)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
     durable.write(arguments.root / SETTINGS, arguments.settings.encode())
-    summary.tell(arguments, connection, lineage, watch.cached)
-    recovery.ended(arguments.root)
+    summary.print_summary(arguments, connection, lineage, progress.cached)
+    recovery.record_end(arguments.root)
 
 
-class _NodeWatch(logging.Handler):
-    """Prints a line per node, from what LocalDagRunner logs."""
+class _Progress:
+    """Prints a line for each node, and releases memory between nodes.
+
+    Args:
+        width: characters of the longest id of a node.
+
+    Attributes:
+        cached: whether a node's outputs were taken from the cache, by its id.
+    """
 
     def __init__(self, width: int) -> None:
-        super().__init__(logging.INFO)
         self._width = max(20, width)
+        self._start = 0.0
         self.cached: dict[str, bool] = {}
-        self._node, self._began = "", 0.0
 
-    def emit(self, record: logging.LogRecord) -> None:
-        message = str(record.msg)
-        if message.startswith("Component %s is running") and isinstance(record.args, tuple):
-            self._node, self._began = str(record.args[0]), time.monotonic()
-            self.cached[self._node] = False
-            if not self._node.startswith("Trainer"):
-                from pipeline.runtime import ladder_cache
+    def on_start(self, node: str) -> None:
+        """Begins to time a node."""
+        self._start = time.monotonic()
+        if not node.startswith("Trainer"):
+            from pipeline.runtime import ladder_cache
 
-                ladder_cache.clear()
-            console.hint(f"  {self._node} ...")
-        elif message.startswith("A cached execution"):
-            self.cached[self._node] = True
-        elif message.startswith("Component %s is finished"):
-            took = (
-                "cached" if self.cached[self._node] else f"{time.monotonic() - self._began:.1f} s"
-            )
-            console.say(f"  {self._node:<{self._width}} {took:>8}")
-            # Compiled functions hang in cycles: a hundred megabytes for each stage and model.
-            gc.collect()
+            ladder_cache.clear()
+        console.hint(f"  {node} ...")
+
+    def on_finish(self, node: str, cached: bool) -> None:
+        """Prints the line of a node that has succeeded."""
+        self.cached[node] = cached
+        duration = "cached" if cached else f"{time.monotonic() - self._start:.1f} s"
+        console.say(f"  {node:<{self._width}} {duration:>8}")
+        # Compiled functions are in reference cycles: a hundred megabytes for each stage and model.
+        gc.collect()
 
 
 def _lineage(arguments: argparse.Namespace) -> str:
-    """Names runs whose models can stand in for each other: same place of data, same kind."""
+    """A name that runs share whose models can replace each other: same data, preset, channels."""
     text = json.dumps([_resolved(arguments.data), arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -202,7 +206,7 @@ def _shown(data: str) -> str:
 
 
 def _in_service(push_dir: Path, lineage: str) -> str | None:
-    """The Model artifact behind the newest version of this lineage, if it is still there."""
+    """The Model artifact of the newest version of this lineage, if both still exist."""
     from pipeline.components.pusher.executor import intact, newest_version, provenance
 
     version = newest_version(push_dir, lineage)
@@ -220,35 +224,39 @@ def _in_service(push_dir: Path, lineage: str) -> str | None:
 def _cause_in_worker(error: Exception) -> KerasAEError | None:
     from pipeline.runners.beam import supervision
 
-    known = supervision.cause(error)
-    if known is not None:
+    own_error = supervision.cause(error)
+    if own_error is not None:
         logging.exception("a worker failed")
-    return known
+    return own_error
 
 
 def _cause(error: BaseException) -> KerasAEError | None:
-    """The project's own error behind one that a library wrapped around it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, KerasAEError):
-            # Beam raises an error anew and adds the name of its step.
-            told = re.sub(r" \[while running .*\]$", "", str(seen), flags=re.DOTALL)
-            return type(seen)(told + _KEPT if told.endswith(_FULL[0]) else told)
-        if isinstance(seen, OSError) and seen.errno in _STORAGE:
-            place = f" {seen.filename}" if seen.filename else ""
-            return StorageError(f"cannot write{place}: {seen.strerror}{_KEPT}")
-        if any(words in str(seen) for words in _FULL):
-            return StorageError(f"cannot write: {_FULL[0]}{_KEPT}")
-        seen = seen.__cause__ or seen.__context__
+    """The project's own error behind one that a library raised from it."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, KerasAEError):
+            # Beam raises a copy of an error with the name of the step in its message.
+            message = re.sub(r" \[while running .*\]$", "", str(current), flags=re.DOTALL)
+            return type(current)(
+                message + _RESULTS_KEPT if message.endswith(_DISK_FULL[0]) else message
+            )
+        if isinstance(current, OSError) and current.errno in _STORAGE_ERRORS:
+            file = f" {current.filename}" if current.filename else ""
+            return StorageError(f"cannot write{file}: {current.strerror}{_RESULTS_KEPT}")
+        if any(words in str(current) for words in _DISK_FULL):
+            return StorageError(f"cannot write: {_DISK_FULL[0]}{_RESULTS_KEPT}")
+        current = current.__cause__ or current.__context__
     return None
 
 
 def depth_first(nodes: Sequence[Any]) -> list[Any]:
-    """Puts each node right behind one that it waits for, so that the stages of a ladder follow
-    each other and what one leaves in memory serves the next.
+    """Orders nodes so that each follows one that it depends on.
+
+    The stages of a ladder then follow each other, and each uses what the one before it has left in
+    `pipeline.runtime.ladder_cache`.
 
     Args:
-        nodes: of a compiled pipeline, in topological order.
+        nodes: nodes of a compiled pipeline, in topological order.
 
     Returns:
         The same nodes in another topological order.

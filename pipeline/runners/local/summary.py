@@ -1,4 +1,4 @@
-"""The artifacts of a run, from ML Metadata, and the summary that is printed at its end."""
+"""The summary that is printed at the end of a run, from its artifacts in ML Metadata."""
 
 import argparse
 import json
@@ -10,12 +10,12 @@ from typing import Any
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from keras_ae import durable
+from keras_ae import durable, scores
 from pipeline.runtime import console
 
 
 def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list[mlmd.Artifact]]:
-    """The artifacts of a pipeline's newest run, made or reused, by the name of their type."""
+    """The artifacts of a pipeline's newest run, new or cached, by the name of their type."""
     store = MetadataStore(connection)
     runs = [
         run
@@ -26,55 +26,55 @@ def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list
     ]
     newest = max(runs, key=lambda run: run.id)
     types = {kind.id: kind.name for kind in store.get_artifact_types()}
-    found: dict[str, list[mlmd.Artifact]] = {}
+    artifacts: dict[str, list[mlmd.Artifact]] = {}
     for artifact in store.get_artifacts_by_context(newest.id):
-        found.setdefault(types[artifact.type_id], []).append(artifact)
-    return found
+        artifacts.setdefault(types[artifact.type_id], []).append(artifact)
+    return artifacts
 
 
 def quarantined(examples: mlmd.Artifact) -> int:
-    """Images that ImageExampleGen quarantined."""
+    """How many images ImageExampleGen quarantined."""
     return int(examples.custom_properties["quarantined"].int_value)
 
 
-def refusal(found: dict[str, list[mlmd.Artifact]]) -> str:
-    """Why ServingCheck held back a model that was blessed; empty if it did not."""
-    newest = max(found["InfraBlessing"], key=lambda artifact: artifact.id)
+def refusal(artifacts: dict[str, list[mlmd.Artifact]]) -> str:
+    """Why ServingCheck refused a blessed model; empty if it did not."""
+    newest = max(artifacts["InfraBlessing"], key=lambda artifact: artifact.id)
     return str(newest.custom_properties["reason"].string_value)
 
 
 def texts(artifact: mlmd.Artifact) -> dict[str, str]:
-    """What an executor noted on its artifact in words, by the name of the property."""
+    """The custom properties of an artifact as texts, by name."""
     return {name: value.string_value for name, value in artifact.custom_properties.items()}
 
 
 def folder(artifact: mlmd.Artifact) -> Path:
-    """Where an artifact lies."""
+    """The folder of an artifact."""
     return Path(artifact.uri)
 
 
-def tell(
+def print_summary(
     arguments: argparse.Namespace, connection: Any, lineage: str, cached: Mapping[str, bool]
 ) -> None:
     """Prints the summary of a run, and copies the report to the root.
 
     Args:
-        arguments: of the run.
-        connection: of ML Metadata.
+        arguments: the run's, of `pipeline.run_local.parse_arguments`.
+        connection: configuration of the connection to ML Metadata.
         lineage: name of the pipeline.
-        cached: by node, whether it was taken from the cache.
+        cached: whether a node's outputs were taken from the cache, by its id.
     """
     from keras_ae.comparison.terminal import format_table
     from keras_ae.tuning import search_space
     from pipeline.components.image_example_gen.executor import QUARANTINE
-    from pipeline.components.report import executor as report
+    from pipeline.components.report.executor import REPORT
 
-    found = artifacts_of_last_run(connection, lineage)
-    (examples,), (report_artifact,) = found["Examples"], found["pipeline.ReportArtifact"]
-    place = folder(report_artifact)
-    for name in (report.COMPARISON, report.IMAGES, report.REPORT):
-        durable.copy(place / name, arguments.root / name)
-    comparison = json.loads((place / report.COMPARISON).read_text())
+    artifacts = artifacts_of_last_run(connection, lineage)
+    (examples,), (report_artifact,) = artifacts["Examples"], artifacts["pipeline.ReportArtifact"]
+    report_folder = folder(report_artifact)
+    for name in (scores.COMPARISON, scores.IMAGES, REPORT):
+        durable.copy(report_folder / name, arguments.root / name)
+    comparison = json.loads((report_folder / scores.COMPARISON).read_text())
     console.say(f"\n{format_table(comparison)}\n")
     if comparison["trials"]:
         console.say(f"tuned: {search_space.summary(comparison['trials'], comparison['tuning'])}")
@@ -88,21 +88,21 @@ def tell(
         )
     if all(hit for node, hit in cached.items() if node.startswith("Trainer")):
         console.say("trained nothing: data, flags and code are those of an earlier run")
-    console.say(f"report: {arguments.root / report.REPORT}")
-    _tell_mlflow(arguments, texts(report_artifact))
-    _tell_push(arguments.push_dir, found, comparison["verdict"])
+    console.say(f"report: {arguments.root / REPORT}")
+    _print_mlflow(arguments, texts(report_artifact))
+    _print_push(arguments.push_dir, artifacts, comparison["verdict"])
 
 
-def _tell_mlflow(arguments: argparse.Namespace, told: Mapping[str, str]) -> None:
+def _print_mlflow(arguments: argparse.Namespace, properties: Mapping[str, str]) -> None:
     from pipeline.components.report.executor import MLFLOW_FAILURE, MLFLOW_RUN
 
-    if failure := told.get(MLFLOW_FAILURE):
+    if failure := properties.get(MLFLOW_FAILURE):
         console.say(f"warning: {failure}")
-    elif run := told.get(MLFLOW_RUN):
+    elif run := properties.get(MLFLOW_RUN):
         console.say(f"mlflow: run {run} of {arguments.mlflow_experiment!r}")
 
 
-def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, Any]) -> None:
+def _print_push(push_dir: Path, artifacts: dict[str, list[Any]], verdict: dict[str, Any]) -> None:
     from pipeline.components.pusher.executor import UNCHANGED
     from pipeline.components.report.verdict import reasons
 
@@ -112,13 +112,13 @@ def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, A
         return
     for reason in why:
         console.say(f"blessed: {reason}")
-    pushed = max(found["PushedModel"], key=lambda artifact: artifact.id).custom_properties
+    pushed = max(artifacts["PushedModel"], key=lambda artifact: artifact.id).custom_properties
     if pushed["pushed"].int_value:
         console.say(f"pushed: {pushed['pushed_destination'].string_value}")
     elif UNCHANGED in pushed:
         console.say(f"not pushed: {pushed[UNCHANGED].string_value} is this model already")
     else:
-        reason = refusal(found)
+        reason = refusal(artifacts)
         console.say(f"not pushed: served predictions differ from the trained model: {reason}")
         return
     console.say(

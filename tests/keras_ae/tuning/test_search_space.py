@@ -24,7 +24,7 @@ def random_points(space: SearchSpace, count: int, seed: int = 0) -> list[dict]:
     oracle = keras_tuner.oracles.RandomSearchOracle(
         keras_tuner.Objective("val_psnr", "max"), count, seed=seed, hyperparameters=declared(space)
     )
-    return [oracle._random_values() for _ in range(count)]
+    return [oracle.populate_space(str(i))["values"] for i in range(count)]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_kubeflow_takes_the_same_file_and_its_own_settings(tmp_path):
         ("tune_epochs: 3", "--tune-epochs needs --tune"),
     ],
 )
-def test_a_wrong_file_is_told_in_one_line(tmp_path, text, message, capsys):
+def test_a_wrong_file_is_reported_in_one_line(tmp_path, text, message, capsys):
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     with pytest.raises(SystemExit) as ended:
@@ -95,12 +95,12 @@ def test_a_file_is_never_left_out_silently(words, file, capsys):
     assert "--config" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_options_of_beam_are_told_in_what_a_run_writes():
+def test_options_of_beam_are_in_the_settings_that_a_run_writes():
     arguments = parse_arguments(["--beam-runner", "flink", "--", "--flink_master=host:8081"])
     assert arguments.settings.startswith("# To be given as well: -- --flink_master=host:8081\n")
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path, capsys):
+def test_a_file_that_is_not_there_is_reported(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--config", str(tmp_path / "none.yaml")])
     assert f"cannot read {tmp_path}/none.yaml: No such file" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_a_root_that_cannot_be_written_is_one_clear_line(bucket, uri, text):
 
 
 def test_a_host_that_does_not_answer_is_not_waited_for(bucket, monkeypatch):
-    monkeypatch.setattr(preflight, "SECONDS", 0.5)
+    monkeypatch.setattr(preflight, "ANSWER_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

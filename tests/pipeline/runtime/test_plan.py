@@ -88,7 +88,7 @@ class Runs:
         nodes = plan.trainers(nodes)
         hits = functools.partial(caching.predicted_hits, self._connection, "line", checksums, nodes)
         ladder_cache.clear()
-        with caching.by_content(checksums), plan.held(plan.Plan(plan.stages(nodes), hits)):
+        with caching.by_content(checksums), plan.in_use(plan.Plan(plan.stages(nodes), hits)):
             LocalDagRunner().run_with_ir(compiled)
         ladder_cache.clear()
 
@@ -115,7 +115,7 @@ def forecasts(text: str) -> list[str]:
     return [line for line in text.splitlines() if "training left" in line or "an hour" in line]
 
 
-def test_after_a_stop_behind_a_budget_a_shorter_ladder_trains_nothing_anew(run):
+def test_after_a_stop_behind_a_budget_a_shorter_ladder_trains_nothing_again(run):
     run.stop_at = (0, 5)
     with pytest.raises(StoppedError):
         run(2, 4, 8)
@@ -158,7 +158,7 @@ def test_the_baseline_is_left_out_until_it_is_timed(run, capsys):
     assert line.endswith(" at 3 tiles/s; the baseline's 7 epochs come on top, not timed yet")
 
 
-def test_without_a_plan_nothing_is_said():
+def test_without_a_plan_there_is_no_forecast():
     forecast = plan.forecast(TINY.name, 0, 100)
     tiles = Tiles([np.zeros((64, 64, 3), np.uint8)] * 4, stride=8)
     for epoch in range(9):

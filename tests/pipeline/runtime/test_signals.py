@@ -15,7 +15,7 @@ LINE = "stopped by {}; to resume, run: python run.py --data 'a b'\n"
 HEAD = """
 import sys, time
 from pipeline.runtime import signals
-signals.GRACE = float(sys.argv[1])
+signals.GRACE_SECONDS = float(sys.argv[1])
 def ready():
     print("ready", flush=True)
 """
@@ -25,7 +25,7 @@ with signals.handled("python run.py --data 'a b'") as watch:
         ready()
         time.sleep(60)
     except KeyboardInterrupt:
-        sys.exit(watch.tell())
+        sys.exit(watch.report())
 """
 GOES_ON = """
 import subprocess
@@ -51,7 +51,7 @@ with signals.handled("python run.py --data 'a b'") as watch:
         time.sleep(60)
     except KeyboardInterrupt:
         print("cleared", flush=True)
-        sys.exit(watch.tell())
+        sys.exit(watch.report())
 """
 DEFERS = """
 with signals.handled("python run.py --data 'a b'") as watch:
@@ -62,7 +62,7 @@ with signals.handled("python run.py --data 'a b'") as watch:
                 time.sleep(0.01)
             print("saved", flush=True)
     except KeyboardInterrupt:
-        sys.exit(watch.tell())
+        sys.exit(watch.report())
 """
 
 

@@ -10,7 +10,7 @@ from pipeline.runners.beam import engines
 
 IMAGE = "--sdk_container_image=registry.example/keras-ae"
 PLUGIN = "--beam_plugin=tfx"
-HERE = ("--allow_unsafe_triggers", "--sdk_container_image=none")
+LOCAL_OPTIONS = ("--allow_unsafe_triggers", "--sdk_container_image=none")
 CLOUD = ["--project=mine", "--region=europe-west1", "--temp_location=gs://mine/temp", IMAGE]
 
 
@@ -50,7 +50,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
 @pytest.mark.parametrize(
     ("runner", "workers", "passed", "arguments"),
     [
-        ("direct", 1, [], ["--direct_running_mode=in_memory", *HERE]),
+        ("direct", 1, [], ["--direct_running_mode=in_memory", *LOCAL_OPTIONS]),
         (
             "direct",
             2,
@@ -58,7 +58,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
             [
                 "--direct_running_mode=multi_processing",
                 "--direct_num_workers=2",
-                *HERE,
+                *LOCAL_OPTIONS,
                 PLUGIN,
             ],
         ),
@@ -68,7 +68,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
             ["--temp_location", "/tmp/x"],
             [
                 "--direct_running_mode=in_memory",
-                *HERE,
+                *LOCAL_OPTIONS,
                 "--temp_location",
                 "/tmp/x",
             ],
@@ -118,7 +118,7 @@ def test_each_engine_has_its_command_line(runner, workers, passed, arguments):
         ("dataflow", CLOUD[:-1], "needs, after --: --sdk_container_image=IMAGE$"),
     ],
 )
-def test_an_option_that_is_wrong_or_missing_is_told(runner, passed, text):
+def test_an_option_that_is_wrong_or_missing_is_reported(runner, passed, text):
     with pytest.raises(ConfigurationError, match=text) as caught:
         engines.beam_arguments(runner, 1, passed, here=False)
     assert "\n" not in str(caught.value)
@@ -146,14 +146,14 @@ def test_an_option_that_is_wrong_or_missing_is_told(runner, passed, text):
         ("spark", ["--job_endpoint=host"], "expected --job_endpoint=HOST:PORT; got 'host'"),
     ],
 )
-def test_what_is_not_installed_is_told(runner, passed, text, tmp_path):
+def test_what_is_not_installed_is_reported(runner, passed, text, tmp_path):
     passed = [*passed, f"--jar_cache_dir={tmp_path}"]
     with pytest.raises(ConfigurationError, match=text) as caught:
         engines.beam_arguments(runner, 1, passed)
     assert "\n" not in str(caught.value)
 
 
-def test_a_job_server_that_does_not_answer_is_told_at_once():
+def test_a_job_server_that_does_not_answer_is_reported_at_once():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"
@@ -164,7 +164,7 @@ def test_a_job_server_that_does_not_answer_is_told_at_once():
         assert arguments[-1] == f"--job_endpoint={address}"
 
 
-def test_dataflow_without_its_client_is_told(monkeypatch):
+def test_dataflow_without_its_client_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.cloud.dataflow", None)
     with pytest.raises(ConfigurationError, match=r"is not installed .* install apache-beam\[gcp\]"):
         engines.beam_arguments("dataflow", 1, CLOUD)
@@ -175,7 +175,8 @@ def test_dask_is_refused():
         engines.beam_arguments("dask", 2, [])
 
 
-def test_checking_options_sets_up_no_logging():
-    before = list(logging.getLogger().handlers)
+def test_checking_options_sets_up_no_logging(monkeypatch):
+    # pytest's own handlers would keep Beam from adding one.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     engines.beam_arguments("direct", 1, ["--temp_location=/tmp/x"])
-    assert logging.getLogger().handlers == before
+    assert logging.getLogger().handlers == []

@@ -88,7 +88,7 @@ def test_a_worker_that_dies_ends_the_run():
         ),
     ],
 )
-def test_a_traceback_of_a_worker_is_told_in_one_line(error, kind, text):
+def test_a_traceback_of_a_worker_is_reported_in_one_line(error, kind, text):
     known = supervision.cause(RuntimeError(TEXT.format(error=error)))
     assert type(known) is kind
     assert str(known) == text

@@ -65,8 +65,8 @@ def test_kfp_and_the_backend_take_the_golden_pipeline():
 
 def test_data_preset_and_seed_have_defaults_and_the_fingerprint_has_none():
     (spec, _) = documents(GOLDEN.read_text())
-    told = spec["root"]["inputDefinitions"]["parameters"]
-    assert {name: each.get("defaultValue") for name, each in told.items()} == {
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert {name: each.get("defaultValue") for name, each in parameters.items()} == {
         "data": "/data/images.zip",
         "data_fingerprint": None,
         "preset": "medium",
@@ -94,15 +94,16 @@ def test_every_container_asks_for_its_resources_and_only_those_that_train_for_a_
     assert set(executors) - set(containers) == {"ModelInService_executor"}
     for label, container in containers.items():
         trains = label.startswith("Trainer")
-        asked = container["resources"]
-        assert asked["resourceCpuLimit"] == asked["resourceCpuRequest"] == ("4" if trains else "2")
-        assert asked["resourceMemoryLimit"] == ("16Gi" if trains else "4Gi")
-        assert ("accelerator" in asked) == trains
+        resources = container["resources"]
+        cpus = resources["resourceCpuLimit"], resources["resourceCpuRequest"]
+        assert cpus == (("4", "4") if trains else ("2", "2"))
+        assert resources["resourceMemoryLimit"] == ("16Gi" if trains else "4Gi")
+        assert ("accelerator" in resources) == trains
         assert container["env"][0]["name"] == "GOOGLE_APPLICATION_CREDENTIALS"
-        told = kubernetes[label]
-        assert told["pvcMount"][0]["mountPath"] == "/data"
-        assert told["secretAsVolume"][0]["secretName"] == "bucket-key"
-        assert ("tolerations" in told) == ("nodeSelector" in told) == trains
+        executor = kubernetes[label]
+        assert executor["pvcMount"][0]["mountPath"] == "/data"
+        assert executor["secretAsVolume"][0]["secretName"] == "bucket-key"
+        assert ("tolerations" in executor) == ("nodeSelector" in executor) == trains
     gpu = containers["Trainer_10_executor"]["resources"]["accelerator"]
     assert (gpu["resourceType"], gpu["resourceCount"]) == ("nvidia.com/gpu", "1")
 

@@ -21,13 +21,13 @@ class Kubeflow(ThreadingHTTPServer):
     Attributes:
         states: of a run that is asked for, one after the other; the last one stays.
         refusal: of a run that is to be created, with HTTP 400; none if empty.
-        asked: method and path of all requests.
+        requests: method and path of all requests.
         run: the run that was created.
     """
 
     def __init__(self, states: list[str]):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.states, self.refusal, self.asked = states, "", []
+        self.states, self.refusal, self.requests = states, "", []
         self.run: dict = {}
 
     @property
@@ -52,8 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
                 {"display_name": "Trainer-10-driver", "state": state},
                 {"display_name": "Transform", "state": "SUCCEEDED"},
             ]
-            told = {"run_id": RUN, "state": state, "run_details": {"task_details": details}}
-            self._answer(told)
+            run = {"run_id": RUN, "state": state, "run_details": {"task_details": details}}
+            self._answer(run)
         else:
             self._answer({"message": f"no {path}"}, 404)
 
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> str:
         path = self.path.split("?")[0]
-        self.server.asked.append(f"{self.command} {path}")
+        self.server.requests.append(f"{self.command} {path}")
         return path
 
     def _answer(self, body: dict, status: int = 200) -> None:
@@ -104,7 +104,7 @@ def submit(kubeflow, monkeypatch):
     monkeypatch.setattr(
         "pipeline.runners.kubeflow.runner.compiled", lambda arguments: GOLDEN.read_text()
     )
-    monkeypatch.setattr(submission, "SECONDS", 0.01)
+    monkeypatch.setattr(submission, "POLL_SECONDS", 0.01)
 
     def check(uri: str) -> None:
         raise StorageError(f"cannot write to {uri}: there is no bucket")
@@ -139,7 +139,7 @@ def test_a_run_gets_pipeline_root_parameters_and_experiment(submit, kubeflow, ca
         f"run: {RUN}",
         f"see: {kubeflow.url}/#/runs/details/{RUN}",
     ]
-    assert f"GET /apis/v2beta1/runs/{RUN}" not in kubeflow.asked
+    assert f"GET /apis/v2beta1/runs/{RUN}" not in kubeflow.requests
 
 
 def test_the_fingerprint_is_that_of_data_which_this_machine_sees(
@@ -148,23 +148,23 @@ def test_the_fingerprint_is_that_of_data_which_this_machine_sees(
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "one.png").write_bytes(encode(photographs[0], "PNG"))
     flags = ["--volume", f"images:{tmp_path}", "--data", f"{tmp_path}/images"]
-    told = []
+    fingerprints = []
     for name in ("one.png", "two.png"):
         (tmp_path / "images" / name).write_bytes(encode(photographs[0], "PNG"))
         assert submit(*flags) == 0
-        told.append(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
+        fingerprints.append(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
     assert submit(*flags) == 0
     again = kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"]
-    assert told[0] != told[1] == again
+    assert fingerprints[0] != fingerprints[1] == again
 
 
-def test_data_that_only_the_cluster_sees_is_read_anew_each_time(submit, kubeflow, capsys):
-    told = set()
+def test_data_that_only_the_cluster_sees_gets_a_new_fingerprint_each_time(submit, kubeflow, capsys):
+    fingerprints = set()
     for _ in range(2):
         assert submit("--volume", "images:/not-here", "--data", "/not-here/images.zip") == 0
-        told.add(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
+        fingerprints.add(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
         assert "note: /not-here/images.zip is not on this machine" in capsys.readouterr().out
-    assert len(told) == 2
+    assert len(fingerprints) == 2
 
 
 def test_without_cache_no_step_is_cached(submit, kubeflow):
@@ -173,24 +173,24 @@ def test_without_cache_no_step_is_cached(submit, kubeflow):
     assert not any(task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
 
 
-def test_a_run_that_is_waited_for_tells_how_it_goes(submit, kubeflow, capsys):
+def test_a_run_that_is_waited_for_prints_its_states(submit, kubeflow, capsys):
     assert submit("--wait") == 0
-    told = [line.split(" after")[0].strip() for line in capsys.readouterr().out.splitlines()[2:]]
-    assert told == ["pending", "running", "succeeded"]
+    states = [line.split(" after")[0].strip() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert states == ["pending", "running", "succeeded"]
 
 
 @pytest.mark.parametrize(
     ("state", "text"),
     [("FAILED", "ended as failed: failed in Trainer-10$"), ("CANCELED", "ended as canceled$")],
 )
-def test_a_run_that_does_not_succeed_is_told_in_one_line(submit, kubeflow, capsys, state, text):
+def test_a_run_that_does_not_succeed_is_reported_in_one_line(submit, kubeflow, capsys, state, text):
     kubeflow.states = ["RUNNING", state]
     assert submit("--wait") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(f"^error: the run {RUN} {text}", line)
 
 
-def test_what_kubeflow_refuses_is_told_in_its_own_words(submit, kubeflow, capsys):
+def test_what_kubeflow_refuses_is_reported_in_its_own_words(submit, kubeflow, capsys):
     kubeflow.refusal = "invalid pipeline job inputs:\n parameter preset is missing"
     assert submit() == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -198,7 +198,7 @@ def test_what_kubeflow_refuses_is_told_in_its_own_words(submit, kubeflow, capsys
     assert line.endswith("invalid pipeline job inputs: parameter preset is missing")
 
 
-def test_a_host_that_does_not_answer_is_told_in_one_line(submit, capsys):
+def test_a_host_that_does_not_answer_is_reported_in_one_line(submit, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert submit("--host", f"http://127.0.0.1:{port}") == 1
@@ -206,14 +206,14 @@ def test_a_host_that_does_not_answer_is_told_in_one_line(submit, capsys):
     assert line.startswith(f"error: no Kubeflow Pipelines answers at http://127.0.0.1:{port}: ")
 
 
-def test_a_host_that_is_something_else_is_told_in_one_line(submit, kubeflow, capsys):
+def test_a_host_that_is_something_else_is_reported_in_one_line(submit, kubeflow, capsys):
     assert submit("--host", f"{kubeflow.url}/elsewhere") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "is not Kubeflow Pipelines" in line
     assert "HTTP 404" in line
 
 
-def test_a_pipeline_root_that_cannot_be_reached_is_told_in_one_line(submit, kubeflow, capsys):
+def test_a_pipeline_root_that_cannot_be_reached_is_reported_in_one_line(submit, kubeflow, capsys):
     assert submit("--pipeline-root", "gs://bucket/root", reachable=False) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "error: cannot write to gs://bucket/root: there is no bucket"

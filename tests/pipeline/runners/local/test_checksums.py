@@ -1,4 +1,4 @@
-"""Damage to what earlier runs made: artifacts, and the store that knows of them."""
+"""Damage to results of earlier runs: artifacts, and the metadata store."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def checksums(tmp_path) -> Checksums:
 
 
 def flip(path: Path, at: int) -> None:
-    """Turns a bit, as a disk would: nothing else tells that the file was touched."""
+    """Flips a bit as a failing disk does: size and modification time stay."""
     status = path.stat()
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -57,7 +57,7 @@ def test_the_digest_is_of_names_and_contents_at_first(artifact, checksums, tmp_p
     assert checksums.digest(str(copy)) != first
 
 
-def test_nothing_is_said_of_what_is_whole_or_unknown(artifact, checksums):
+def test_what_is_whole_or_has_no_manifest_is_not_damaged(artifact, checksums):
     assert checksums.damage(str(artifact), fully=True) == ""
     checksums.digest(str(artifact))
     (artifact / "added").write_bytes(b"a file of the user's")
@@ -79,7 +79,7 @@ def test_damage_is_named(artifact, checksums):
     assert checksums.damage(str(artifact), fully=False) == f"{data} is gone"
 
 
-def test_a_manifest_that_is_no_manifest_is_made_anew(artifact, checksums, tmp_path):
+def test_an_unreadable_manifest_is_written_again(artifact, checksums, tmp_path):
     first = checksums.digest(str(artifact))
     (manifest,) = (tmp_path / "root" / "checksums").iterdir()
     for text in ("", "[]", '{"files": {"x": 7}}', "{"):
@@ -96,15 +96,15 @@ def connection(tmp_path):
 
 @pytest.fixture
 def store(artifact, connection) -> MetadataStore:
-    """A store that knows one artifact of the pipeline `line`, made by execution 1."""
+    """A store that knows one artifact of the pipeline `line`, written by execution 1."""
     store = MetadataStore(connection)
     kinds = mlmd.ArtifactType(name="Model"), mlmd.ExecutionType(name="Node")
     model, node = store.put_artifact_type(kinds[0]), store.put_execution_type(kinds[1])
     context = store.put_context_type(mlmd.ContextType(name="pipeline"))
-    made = mlmd.Artifact(type_id=model, uri=str(artifact), state=mlmd.Artifact.LIVE)
+    model_artifact = mlmd.Artifact(type_id=model, uri=str(artifact), state=mlmd.Artifact.LIVE)
     event = mlmd.Event(type=mlmd.Event.OUTPUT)
     line = mlmd.Context(type_id=context, name="line")
-    store.put_execution(mlmd.Execution(type_id=node), [(made, event)], [line])
+    store.put_execution(mlmd.Execution(type_id=node), [(model_artifact, event)], [line])
     return store
 
 
@@ -114,30 +114,30 @@ def state_of(connection, place: Path) -> int:
 
 
 def test_what_is_damaged_is_taken_out_of_the_cache(store, connection, artifact, checksums, capsys):
-    caching.record(connection, "line", checksums)
-    caching.set_aside(connection, "line", checksums, but=())
-    caching.set_aside(connection, "no such line", checksums, but=())
+    caching.write_manifests(connection, "line", checksums)
+    caching.remove_damaged(connection, "line", checksums, ignored_nodes=())
+    caching.remove_damaged(connection, "no such line", checksums, ignored_nodes=())
     assert capsys.readouterr().out == ""
     flip(artifact / "saved_model.pb", 0)
-    caching.set_aside(connection, "line", checksums, but=("Node",))
+    caching.remove_damaged(connection, "line", checksums, ignored_nodes=("Node",))
     assert state_of(connection, artifact) == mlmd.Artifact.LIVE
-    caching.set_aside(connection, "line", checksums, but=())
-    said = f"damaged: {artifact / 'saved_model.pb'} is not what was written; Node runs again\n"
-    assert capsys.readouterr().out == said
+    caching.remove_damaged(connection, "line", checksums, ignored_nodes=())
+    message = f"damaged: {artifact / 'saved_model.pb'} is not what was written; Node runs again\n"
+    assert capsys.readouterr().out == message
     assert state_of(connection, artifact) == mlmd.Artifact.DELETED
     assert not artifact.exists()
-    caching.set_aside(connection, "line", checksums, but=())
-    caching.record(connection, "line", checksums)
+    caching.remove_damaged(connection, "line", checksums, ignored_nodes=())
+    caching.write_manifests(connection, "line", checksums)
     assert capsys.readouterr().out == ""
 
 
 def test_the_oldest_of_very_much_is_looked_at_only(
     store, connection, artifact, checksums, monkeypatch, capsys
 ):
-    caching.record(connection, "line", checksums)
-    monkeypatch.setattr(caching, "READ_BYTES", 1004)
+    caching.write_manifests(connection, "line", checksums)
+    monkeypatch.setattr(caching, "VERIFIED_BYTES", 1004)
     flip(artifact / "saved_model.pb", 0)
-    caching.set_aside(connection, "line", checksums, but=())
+    caching.remove_damaged(connection, "line", checksums, ignored_nodes=())
     assert capsys.readouterr().out == ""
 
 
@@ -188,7 +188,7 @@ def test_a_broken_store_is_replaced_by_its_copy(
     store, connection, artifact, tmp_path, capsys, damage
 ):
     path = tmp_path / "root" / metadata.NAME
-    metadata.keep(path.parent)
+    metadata.back_up(path.parent)
     del store
     metadata.check(path.parent)
     assert capsys.readouterr().out == ""
@@ -214,7 +214,7 @@ def test_a_store_that_was_written_since_is_not_damaged(
 ):
     """As by a run that was killed."""
     root = tmp_path / "root"
-    metadata.keep(root)
+    metadata.back_up(root)
     (found,) = store.get_artifacts()
     found.state = mlmd.Artifact.DELETED
     store.put_artifacts([found])
@@ -233,15 +233,15 @@ def test_a_broken_store_without_a_good_copy_gives_way_to_a_new_one(
 ):
     root = tmp_path / "root"
     if copied:
-        metadata.keep(root)
-        flip(root / metadata.KEPT / metadata.NAME, 5000)
+        metadata.back_up(root)
+        flip(root / metadata.BACKUPS / metadata.NAME, 5000)
         metadata.check(root)
         assert capsys.readouterr().out == ""
     del store
     break_header(root / metadata.NAME)
     metadata.check(root)
-    said = capsys.readouterr().out
-    assert "is broken: file is not a database; a new one is begun" in said
+    message = capsys.readouterr().out
+    assert "is broken: file is not a database; a new one is begun" in message
     assert not artifact.exists()
     assert list(root.glob("artifacts.damaged-*/line/Node/model/1/saved_model.pb"))
     assert list(root.glob("metadata.sqlite.damaged-*"))
@@ -259,6 +259,6 @@ def test_a_store_in_use_is_not_taken_for_a_broken_one(store, tmp_path):
 
 def test_a_root_without_a_store_is_a_new_one(tmp_path, capsys):
     metadata.check(tmp_path)
-    metadata.keep(tmp_path)
+    metadata.back_up(tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""

@@ -14,7 +14,7 @@ HOLDER = """
 import subprocess, sys
 from pathlib import Path
 from pipeline.runners.local import lock
-with lock.held(Path(sys.argv[1]), "python run_local.py --seed 7", wait="--wait" in sys.argv):
+with lock.locked(Path(sys.argv[1]), "python run_local.py --seed 7", wait="--wait" in sys.argv):
     child = subprocess.Popen(["sleep", "60"])
     print("holds", child.pid, flush=True)
     sys.stdin.read()
@@ -44,26 +44,26 @@ def child_of(process) -> int:
     return int(found[1])
 
 
-def test_the_second_in_a_root_is_told_who_holds_it(tmp_path):
+def test_the_second_in_a_root_is_refused_with_the_owner_of_the_lock(tmp_path):
     with holder(tmp_path) as process:
         child_of(process)
-        with pytest.raises(BusyError) as caught, lock.held(tmp_path, ""):
+        with pytest.raises(BusyError) as caught, lock.locked(tmp_path, ""):
             pass
-        said = (
+        message = (
             rf"{tmp_path} is in use by process {process.pid} on \S+ since 2\S+ \S+: python "
             r"run_local\.py --seed 7; use --wait to wait for it, or a different --root"
         )
-        assert re.fullmatch(said, str(caught.value))
-    with lock.held(tmp_path, "") as alone:
-        assert alone
+        assert re.fullmatch(message, str(caught.value))
+    with lock.locked(tmp_path, "") as exclusive:
+        assert exclusive
 
 
 def test_roots_do_not_stand_in_each_other_s_way(tmp_path):
     roots = [tmp_path / name for name in ("one", "two")]
     for root in roots:
         root.mkdir()
-    with lock.held(roots[0], ""), lock.held(roots[1], "") as alone:
-        assert alone
+    with lock.locked(roots[0], ""), lock.locked(roots[1], "") as exclusive:
+        assert exclusive
 
 
 def test_a_killed_holder_leaves_no_lock_even_where_a_child_of_it_lives_on(tmp_path):
@@ -73,22 +73,22 @@ def test_a_killed_holder_leaves_no_lock_even_where_a_child_of_it_lives_on(tmp_pa
         process.wait()
         os.kill(child, 0)
         try:
-            with lock.held(tmp_path, "") as alone:
-                assert alone
+            with lock.locked(tmp_path, "") as exclusive:
+                assert exclusive
         finally:
             os.kill(child, signal.SIGKILL)
 
 
 def test_one_that_waits_says_so_and_goes_on_when_the_other_ends(tmp_path):
-    with lock.held(tmp_path, "python first.py"):
+    with lock.locked(tmp_path, "python first.py"):
         waiting = holder(tmp_path, "--wait")
         process = waiting.__enter__()
-        said = process.stdout.readline()
+        message = process.stdout.readline()
     try:
         child_of(process)
         assert re.fullmatch(
             rf"waiting for process {os.getpid()} on .*: python first.py, which uses {tmp_path}\n",
-            said,
+            message,
         )
     finally:
         waiting.__exit__(None, None, None)
@@ -98,18 +98,18 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / lock.LOCK).mkdir()
     with (
         pytest.raises(StorageError, match=f"^cannot lock {tmp_path}: .*/lock: Is a directory$"),
-        lock.held(tmp_path, ""),
+        lock.locked(tmp_path, ""),
     ):
         pass
 
 
-def test_a_filesystem_without_locks_is_told_and_no_hindrance(tmp_path, monkeypatch, capsys):
+def test_a_filesystem_without_locks_is_reported_and_no_hindrance(tmp_path, monkeypatch, capsys):
     def refuse(file, option):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
-    with lock.held(tmp_path, "") as alone:
-        assert not alone
+    with lock.locked(tmp_path, "") as exclusive:
+        assert not exclusive
     assert capsys.readouterr().out == (
         f"note: the filesystem of {tmp_path} has no locks (Operation not supported): see to it "
         "that no other run uses this root\n"

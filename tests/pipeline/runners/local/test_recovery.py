@@ -1,8 +1,11 @@
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from ml_metadata import MetadataStore
@@ -40,7 +43,7 @@ def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_
     (tmp_path / "report.html.partial").write_bytes(b"<ht")
     (tmp_path / "report.html").write_bytes(b"<html>")
     for _ in range(2):
-        recovery.clear(tmp_path, connection)
+        recovery.remove_unfinished(tmp_path, connection)
         assert sorted(path.name for path in node.iterdir()) == ["model", "model_run"]
         assert [path.name for path in node.glob("*/*")] == [str(whole)] * 2
         assert not list(tmp_path.glob("*.partial"))
@@ -59,24 +62,24 @@ def test_a_run_that_begins_again_is_measured_as_it_was_the_first_time(tmp_path):
     root = tmp_path / "root"
     old, pushed = model(root, "1"), model(root, "2")
     run = {"command": "python run_local.py", "data": "1234"}
-    assert recovery.began(root, run, old) == old
-    assert recovery.began(root, run, pushed) == old
+    assert recovery.record_start(root, run, old) == old
+    assert recovery.record_start(root, run, pushed) == old
     # Another run, or what another root has pushed meanwhile, is a new beginning.
-    assert recovery.began(root, {**run, "data": "5678"}, pushed) == pushed
-    assert recovery.began(root, run, old) == old
+    assert recovery.record_start(root, {**run, "data": "5678"}, pushed) == pushed
+    assert recovery.record_start(root, run, old) == old
     elsewhere = model(tmp_path / "other", "1")
-    assert recovery.began(root, run, elsewhere) == elsewhere
-    assert recovery.began(root, run, old) == elsewhere
-    recovery.ended(root)
-    assert recovery.began(root, run, pushed) == pushed
-    recovery.ended(root)
-    recovery.ended(root)
-    assert recovery.began(root, run, None) is None
-    assert recovery.began(root, run, pushed) is None
+    assert recovery.record_start(root, run, elsewhere) == elsewhere
+    assert recovery.record_start(root, run, old) == elsewhere
+    recovery.record_end(root)
+    assert recovery.record_start(root, run, pushed) == pushed
+    recovery.record_end(root)
+    recovery.record_end(root)
+    assert recovery.record_start(root, run, None) is None
+    assert recovery.record_start(root, run, pushed) is None
     (root / recovery.UNFINISHED).write_text("{")
-    assert recovery.began(root, run, old) == old
+    assert recovery.record_start(root, run, old) == old
     shutil.rmtree(old)
-    assert recovery.began(root, run, pushed) == pushed
+    assert recovery.record_start(root, run, pushed) == pushed
 
 
 def test_a_transaction_that_a_kill_cut_off_is_taken_back(tmp_path, connection):
@@ -101,3 +104,28 @@ os.kill(os.getpid(), signal.SIGKILL)
     with sqlite3.connect(path) as store:
         assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert path.read_bytes() == before
+
+
+def test_temporary_files_also_of_children_are_below_the_root_and_removed_with_the_run(tmp_path):
+    before = tempfile.gettempdir(), os.environ.get("TMPDIR")
+    with recovery.temporary_folder(tmp_path, exclusive=True):
+        own = Path(tempfile.mkdtemp())
+        program = "import tempfile; print(tempfile.mkdtemp())"
+        child = Path(subprocess.check_output([sys.executable, "-c", program], text=True).strip())
+        assert own.is_relative_to(tmp_path)
+        assert child.is_relative_to(tmp_path)
+        assert child.is_dir()
+    assert (tempfile.gettempdir(), os.environ.get("TMPDIR")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_files_of_a_killed_run_are_removed_only_without_another_run(tmp_path):
+    left = tmp_path / recovery.TEMPORARY / "tmpabc" / "file"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x")
+    with recovery.temporary_folder(tmp_path, exclusive=False):
+        assert left.exists()
+    assert left.exists()
+    with recovery.temporary_folder(tmp_path, exclusive=True):
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == []

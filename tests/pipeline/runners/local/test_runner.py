@@ -49,7 +49,7 @@ def test_the_model_in_service_is_the_newest_of_its_lineage(tmp_path, capsys):
     assert "is gone" in capsys.readouterr().out
 
 
-def test_an_error_that_a_library_wrapped_is_told_as_it_was():
+def test_an_error_that_a_library_wrapped_is_reported_as_it_was():
     wrapped = RuntimeError("outer")
     wrapped.__cause__ = DataError("no image in x [while running 'Read/Shards']")
     cause = runner._cause(wrapped)
@@ -65,11 +65,11 @@ def test_a_storage_error_names_the_place(number):
     assert str(cause).startswith("cannot write /place: reason")
 
 
-def test_a_full_disk_is_told_alike_wherever_it_was_noticed():
+def test_a_full_disk_has_one_message_wherever_it_was_noticed():
     full = "No space left on device"
     kept = f"{full}; what earlier runs made is kept"
-    told = StorageError(f"cannot write the training state x.npz: {full}")
-    assert str(runner._cause(told)) == f"cannot write the training state x.npz: {kept}"
+    error = StorageError(f"cannot write the training state x.npz: {full}")
+    assert str(runner._cause(error)) == f"cannot write the training state x.npz: {kept}"
     assert (
         str(runner._cause(StorageError(f"cannot push to y: {kept}"))) == f"cannot push to y: {kept}"
     )
@@ -92,10 +92,10 @@ def check(text: str, ok: bool | None, value: float = 0.0, of: str | None = None)
     return {"text": text, "ok": ok, "value": value, "slice": of}
 
 
-def test_what_came_of_the_push_is_told(tmp_path, capsys):
+def test_the_outcome_of_the_push_is_printed(tmp_path, capsys):
     checks = [check("it is better", True), check("no other", None)]
     checks += [check(f"slice {i} rose", True, i, f"label: {i}") for i in (2, 1)]
-    told = {"blessed": True, "checks": checks}
+    verdict = {"blessed": True, "checks": checks}
     for found, text in (
         (outcome(1, ""), "slice 1 rose (the worst of 2 slices)\npushed: /push/7\nserve: "),
         (outcome(0, "", unchanged="/push/6"), "not pushed: /push/6 is this model already"),
@@ -104,26 +104,26 @@ def test_what_came_of_the_push_is_told(tmp_path, capsys):
             "served predictions differ from the trained model: REST: 7 grey levels",
         ),
     ):
-        summary._tell_push(tmp_path, found, told)
+        summary._print_push(tmp_path, found, verdict)
         printed = capsys.readouterr().out
         assert printed.startswith("blessed: it is better\nblessed: slice 1 rose")
         assert text in printed
         assert "no other" not in printed
 
 
-def test_a_refusal_tells_each_demand_that_was_not_met_and_the_worst_slices(tmp_path, capsys):
+def test_a_refusal_names_each_failed_check_and_the_worst_slices(tmp_path, capsys):
     checks = [check("the mean fell", False), check("above the floor", True)]
     checks += [check(f"slice {i} fell", False, -i, f"label: {i}") for i in (1, 5, 2, 4, 3)]
-    summary._tell_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
+    summary._print_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
     assert capsys.readouterr().out == (
         "not pushed: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
         "slice 3 fell; more slices that fell too far: 2\n"
     )
 
 
-def test_what_came_of_mlflow_is_told_in_one_line(capsys):
+def test_the_outcome_of_mlflow_is_printed_in_one_line(capsys):
     arguments = parse_arguments(["--mlflow-uri", "http://127.0.0.1:5000"])
-    for told, text in (
+    for properties, text in (
         ({}, ""),
         ({"mlflow_run": "0123", "mlflow_failure": ""}, "mlflow: run 0123 of 'keras-ae'\n"),
         (
@@ -131,5 +131,5 @@ def test_what_came_of_mlflow_is_told_in_one_line(capsys):
             "warning: nothing was logged\n",
         ),
     ):
-        summary._tell_mlflow(arguments, told)
+        summary._print_mlflow(arguments, properties)
         assert capsys.readouterr().out == text
