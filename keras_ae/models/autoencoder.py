@@ -4,6 +4,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,9 +13,21 @@ from keras import layers, ops
 from keras_ae import presets
 from keras_ae.errors import ConfigurationError
 from keras_ae.models.layers import DepthToSpace, SpaceToDepth, pad_to_multiple, residual_block
+from keras_ae.models.onnx import register_erfc
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 """Keras's dtype policy for the blocks of each precision."""
+
+
+@keras.saving.register_keras_serializable("keras_ae")
+class Part(keras.Model):
+    """An encoder or a decoder: a functional model of one input and one output."""
+
+    def export(self, filepath: str | Path, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Writes the part for another runtime, as `keras.Model.export` says."""
+        if format == "onnx":
+            register_erfc()
+        super().export(filepath, format, **kwargs)
 
 
 @keras.saving.register_keras_serializable("keras_ae")
@@ -73,7 +86,10 @@ class ConvAutoencoder(keras.Model):
         self.encoder, self.decoder = build(
             spec, channels, stride, latent_channels, PRECISIONS[precision], _initializers(seed)
         )
-        self.built = True
+        # Keras exports a model that was called, in the shapes of that call: so can every one be.
+        image = keras.Input((None, None, channels), name="image")
+        self.decoder(self.encoder(image))
+        self(image)
 
     def encode(self, images):
         """float32 [N, H, W, C] in 0..1 -> latents float32 [N, ceil(H/s), ceil(W/s), c]."""
@@ -88,6 +104,19 @@ class ConvAutoencoder(keras.Model):
         images = ops.convert_to_tensor(images)
         height, width = ops.shape(images)[1:3]
         return self.decode(self.encode(images))[:, :height, :width, :]
+
+    def export(self, filepath: str | Path, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Writes the model for another runtime, as `keras.Model.export` says: float32 images
+        [N, H, W, C] in 0..1 in, the same shape out.
+
+        `keras_ae.export` writes what a server answers encoded images with, with scores.
+        """
+        if format == "onnx":
+            register_erfc()
+        super().export(filepath, format, **kwargs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {
@@ -182,12 +211,12 @@ def _plain(
     x = image = keras.Input((None, None, channels), name="image")
     for width in (*widths, latent_channels):
         x = layers.MaxPooling2D(2, dtype=policy)(convolution(width)(x))
-    encoder = keras.Model(image, _to_float32(x), name="encoder")
+    encoder = Part(image, _to_float32(x), name="encoder")
 
     x = latent = keras.Input((None, None, latent_channels), name="latent")
     for width in (latent_channels, *reversed(widths)):
         x = layers.UpSampling2D(2, dtype=policy)(convolution(width)(x))
-    decoder = keras.Model(latent, _to_float32(convolution(channels, "sigmoid")(x)), name="decoder")
+    decoder = Part(latent, _to_float32(convolution(channels, "sigmoid")(x)), name="decoder")
     return encoder, decoder
 
 
@@ -216,13 +245,13 @@ def _linear_residual(
         return layers.Add(name=f"{name}_sum")([linear, y])
 
     image = keras.Input((None, None, channels), name="image")
-    encoder = keras.Model(
+    encoder = Part(
         image,
         path(SpaceToDepth(stride)(image), latent_channels, spec.blocks[0], "encode"),
         name="encoder",
     )
     latent = keras.Input((None, None, latent_channels), name="latent")
-    decoder = keras.Model(
+    decoder = Part(
         latent, DepthToSpace(stride)(path(latent, patch, spec.blocks[1], "decode")), name="decoder"
     )
     return encoder, decoder
