@@ -25,6 +25,9 @@ def parse(text: str) -> tuple[int, ...]:
 
     Raises:
         ConfigurationError: if the text is anything else.
+
+    >>> parse("10,100,500")
+    (10, 100, 500)
     """
     try:
         budgets = tuple(int(part) for part in text.split(","))
@@ -38,5 +41,9 @@ def parse(text: str) -> tuple[int, ...]:
 
 
 def stages(budgets: tuple[int, ...]) -> tuple[Stage, ...]:
-    """Cuts a ladder into its stages: (10, 100) becomes (0, 10), (10, 100)."""
+    """Cuts a ladder into its stages.
+
+    >>> stages((10, 100))
+    (Stage(start=0, stop=10), Stage(start=10, stop=100))
+    """
     return tuple(Stage(a, b) for a, b in zip((0, *budgets), budgets))

@@ -1,18 +1,24 @@
 """Reconstruction quality per image: MSE, PSNR, SSIM and MS-SSIM, on any Keras backend."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from keras import ops
 
 from keras_ae.contract import MAX_PSNR
+from keras_ae.types import Tensor
 
 WINDOW = 11
 SIGMA = 1.5
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 C1, C2 = 0.01**2, 0.03**2
 """The constants of Wang et al. 2004, for pixels scaled to 0..1."""
+
+Size: TypeAlias = int | Tensor
+"""Pixels of a side: an integer, or a tensor where it is known at run time only."""
+Blur: TypeAlias = Callable[[Tensor], Tensor]
 
 _C1, _C2 = C1 * 255.0**2, C2 * 255.0**2
 _BLOCK = 32
@@ -23,7 +29,7 @@ _KERNEL = (_KERNEL / _KERNEL.sum()).astype("float32")
 _BAND = np.array([np.pad(_KERNEL, (i, _BLOCK - 1 - i)) for i in range(_BLOCK)]).T
 
 
-def mse(images, others):
+def mse(images: Tensor, others: Tensor) -> Tensor:
     """Mean squared difference of pixels scaled to 0..1.
 
     Args:
@@ -31,23 +37,32 @@ def mse(images, others):
 
     Returns:
         float32 [N].
+
+    >>> import numpy as np
+    >>> black, white = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8)
+    >>> np.asarray(mse(black, white)).tolist()
+    [1.0]
     """
     difference = ops.cast(images, "float32") - ops.cast(others, "float32")
     return ops.mean(ops.square(difference), axis=(1, 2, 3)) / 255.0**2
 
 
-def psnr_from_mse(values):
+def psnr_from_mse(values: Tensor) -> Tensor:
     """10 log10(1 / MSE) in dB, at most 100: an exact reconstruction counts as 100.
 
     Args:
         values: float32 [N], the mean squared error of pixels scaled to 0..1.
+
+    >>> import numpy as np
+    >>> np.asarray(psnr_from_mse(np.float32([0.1, 0.01, 0.0]))).round(3).tolist()
+    [10.0, 20.0, 100.0]
     """
     least = 10.0 ** (-MAX_PSNR / 10.0)
     decibels = -10.0 / math.log(10.0) * ops.log(ops.maximum(values, least))
     return ops.where(values <= least, MAX_PSNR, decibels)
 
 
-def structural(images, others):
+def structural(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """SSIM and MS-SSIM of each pair, averaged over channels.
 
     SSIM is that of Wang et al. 2004 (Gaussian window of 11, sigma 1.5) over the positions where
@@ -59,13 +74,19 @@ def structural(images, others):
 
     Returns:
         float32 [N] each, NaN where a side is shorter than the window.
+
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
+    >>> ssim, ms_ssim = structural(image, image)
+    >>> np.asarray(ssim).tolist(), np.asarray(ms_ssim).round(6).tolist()
+    ([1.0], [1.0])
     """
     height, width = ops.shape(images)[1:3]
     sums = Reference(images, height, width).sums(others)
     return structural_from_sums(sums.structural, height, width)
 
 
-def blur(planes):
+def blur(planes: Tensor) -> Tensor:
     """Gaussian means of [N, height, C, width] at the positions where the window fits."""
     width = ops.shape(planes)[3]
     kernel = ops.tile(ops.reshape(_KERNEL, (WINDOW, 1, 1, 1)), (1, 1, width, 1))
@@ -81,12 +102,12 @@ def blur(planes):
     return ops.reshape(lines, (count, height, channels, width - WINDOW + 1))
 
 
-def _short(lines, width):
+def _short(lines: Tensor, width: Size) -> Tensor:
     """Gaussian means along lines that are no longer than the matrix."""
     return ops.matmul(lines, ops.convert_to_tensor(_BAND)[:width, : width - WINDOW + 1])
 
 
-def _long(lines, width):
+def _long(lines: Tensor, width: Size) -> Tensor:
     """The same of lines of any length, in blocks that each see the beginning of the next one."""
     count = -(-(width - WINDOW + 1) // _BLOCK)
     lines = ops.pad(lines, ((0, 0), (0, (count + 1) * _BLOCK - width)))
@@ -105,8 +126,8 @@ class Sums(NamedTuple):
             and of contrast.
     """
 
-    error: Any
-    structural: Any
+    error: Tensor
+    structural: Tensor
 
 
 class Reference:
@@ -124,7 +145,14 @@ class Reference:
         blur: `blur`, or what computes the same.
     """
 
-    def __init__(self, images, height, width, scales: int = len(SCALE_WEIGHTS), blur=blur):
+    def __init__(
+        self,
+        images: Tensor,
+        height: Size,
+        width: Size,
+        scales: int = len(SCALE_WEIGHTS),
+        blur: Blur = blur,
+    ):
         self._height, self._width, self._blur = height, width, blur
         self._sides = []
         for scale, pixels in enumerate(_pyramid(images, scales)):
@@ -138,10 +166,10 @@ class Reference:
             spread = blur(ops.square(planes)) - square + _C2
             self._sides.append(_Side(rows, columns, planes, mean, square + _C1, spread))
 
-    def sums(self, others) -> Sums:
+    def sums(self, others: Tensor) -> Sums:
         """Compares with reconstructions: grey levels like the images, [N, H, W, C]."""
         structural = []
-        error: Any = None
+        error: Tensor = None
         for side, pixels in zip(self._sides, _pyramid(others, len(self._sides))):
             planes = _planes(pixels, side.rows, side.columns)
             squares = ops.square(planes - side.planes)
@@ -161,15 +189,15 @@ class _Side(NamedTuple):
         spread: E[x^2] - E[x]^2 + c2.
     """
 
-    rows: Any
-    columns: Any
-    planes: Any
-    mean: Any
-    energy: Any
-    spread: Any
+    rows: Size
+    columns: Size
+    planes: Tensor
+    mean: Tensor
+    energy: Tensor
+    spread: Tensor
 
 
-def _structural_sums(side: _Side, planes, squares, blur):
+def _structural_sums(side: _Side, planes: Tensor, squares: Tensor, blur: Blur) -> Tensor:
     """float32 [N, C, 2] of one scale, of planes y and (x - y)^2.
 
     Luminance is 1 - (E[x] - E[y])^2 / (E[x]^2 + E[y]^2 + c1), and contrast likewise one less the
@@ -188,7 +216,7 @@ def _structural_sums(side: _Side, planes, squares, blur):
     return ops.where(windows > 0, ops.stack([product, contrast], -1), 0.0)
 
 
-def structural_from_sums(sums, height, width):
+def structural_from_sums(sums: Tensor, height: Size, width: Size) -> tuple[Tensor, Tensor]:
     """SSIM and MS-SSIM of whole images from the sums of `Reference`.
 
     Args:
@@ -222,7 +250,11 @@ def structural_from_sums(sums, height, width):
 
 
 def fitting_scales(height: int, width: int) -> int:
-    """Scales of MS-SSIM that fit, at least 1: with these alone it comes out the same, sooner."""
+    """Scales of MS-SSIM that fit, at least 1: with these alone it comes out the same, sooner.
+
+    >>> fitting_scales(64, 64), fitting_scales(176, 200)
+    (3, 5)
+    """
     scales = 1
     while scales < len(SCALE_WEIGHTS) and min(height, width) >= WINDOW * 2**scales:
         scales += 1
@@ -231,21 +263,21 @@ def fitting_scales(height: int, width: int) -> int:
 
 def margin(scales: int) -> int:
     """Pixels beyond a part of an image that `Reference` looks at."""
-    return (WINDOW - 1) * 2 ** (scales - 1)
+    return (WINDOW - 1) << (scales - 1)
 
 
-def _positions(size, side):
+def _positions(size: Size, side: Size) -> Size:
     """Windows that begin within `size` pixels and fit into `side`."""
     if _is_known(size, side):
         return max(min(size, side - WINDOW + 1), 0)
     return ops.maximum(ops.minimum(size, side - WINDOW + 1), 0)
 
 
-def _as_float(value):
+def _as_float(value: Tensor) -> Tensor:
     return ops.cast(value, "float32")
 
 
-def _pyramid(images, scales: int):
+def _pyramid(images: Tensor, scales: int) -> list[Tensor]:
     """Images [N, H, W, C] as float32, and their halves."""
     pixels = [ops.cast(images, "float32")]
     for _ in range(scales - 1):
@@ -253,7 +285,7 @@ def _pyramid(images, scales: int):
     return pixels
 
 
-def _planes(pixels, rows, columns):
+def _planes(pixels: Tensor, rows: Size, columns: Size) -> Tensor:
     """[N, H, W, C] -> [N, rows + 10, C, columns + 10], at least as large as the window.
 
     So rows are blurred by a convolution with columns as channels, and columns by a product with a
@@ -267,12 +299,12 @@ def _planes(pixels, rows, columns):
     return ops.transpose(pixels, (0, 1, 3, 2))
 
 
-def _sum(maps):
+def _sum(maps: Tensor) -> Tensor:
     """[N, rows, C, columns] -> [N, C]."""
     return ops.sum(ops.sum(maps, axis=3), axis=1)
 
 
-def _halve(pixels):
+def _halve(pixels: Tensor) -> Tensor:
     """Means of 2 x 2 pixels; a last odd row or column is left out, but a side stays at least 1."""
     height, width = ops.shape(pixels)[1:3]
     if not (_is_known(height, width) and min(height, width) >= 2):
@@ -281,5 +313,5 @@ def _halve(pixels):
     return ops.average_pool(pixels, 2, 2, padding="valid", data_format="channels_last")
 
 
-def _is_known(*sizes) -> bool:
+def _is_known(*sizes: Size) -> bool:
     return all(isinstance(size, int) for size in sizes)

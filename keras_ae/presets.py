@@ -31,6 +31,9 @@ class Preset:
 
     Raises:
         ConfigurationError: for values that make no model.
+
+    >>> Preset("wide", "linear-residual", widths=(96,), blocks=(2, 2)).learning_rate
+    0.001
     """
 
     name: str
@@ -74,6 +77,11 @@ def get(preset: str | Preset | Mapping[str, Any]) -> Preset:
 
     Raises:
         ConfigurationError: if there is none of that name.
+
+    >>> get("medium").widths, get("medium").blocks
+    ((64,), (1, 6))
+    >>> get({"name": "tiny", "architecture": "plain", "widths": [4]}).name
+    'tiny'
     """
     if isinstance(preset, Preset):
         return preset

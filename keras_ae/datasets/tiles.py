@@ -47,6 +47,13 @@ class Tiles:
 
     Raises:
         DataError: if there is no image, or one that is not uint8 [H, W, C].
+
+    >>> images = [np.zeros((200, 300, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)]
+    >>> tiles = Tiles(images, stride=8, crops=8)
+    >>> len(tiles), tiles.batch_sizes
+    (9, [9])
+    >>> next(tiles.epoch(0)).shape
+    (9, 64, 64, 3)
     """
 
     placement = "in memory"
@@ -99,7 +106,7 @@ class Tiles:
 
     def image_of(self, tile: np.ndarray) -> np.ndarray:
         """The position in `images` that each tile is cut from, by the tile's number."""
-        return self._index[tile]
+        return np.asarray(self._index[tile])
 
     def draw(self, epoch: int) -> "Augmentation":
         """What chance decides in an epoch."""
@@ -139,7 +146,14 @@ def draw(tiles: int, channels: int, seed: int, epoch: int) -> Augmentation:
     )
 
 
-def cut(image: np.ndarray, size: int, place, flip, turn, channels) -> np.ndarray:
+def cut(
+    image: np.ndarray,
+    size: int,
+    place: np.ndarray,
+    flip: np.ndarray,
+    turn: np.bool_,
+    channels: np.ndarray,
+) -> np.ndarray:
     """One tile of an image [H, W, C] with sides of at least `size`, as a view where it can be."""
     top, left = (int(p * (side - size + 1)) for p, side in zip(place, image.shape))
     tile = image[top : top + size, left : left + size]

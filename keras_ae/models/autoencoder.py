@@ -4,6 +4,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,9 +13,22 @@ from keras import layers, ops
 from keras_ae import presets
 from keras_ae.errors import ConfigurationError
 from keras_ae.models.layers import DepthToSpace, SpaceToDepth, pad_to_multiple, residual_block
+from keras_ae.models.onnx import register_erfc
+from keras_ae.types import Tensor
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 """Keras's dtype policy for the blocks of each precision."""
+
+
+@keras.saving.register_keras_serializable("keras_ae")
+class Part(keras.Model):
+    """An encoder or a decoder: a functional model of one input and one output."""
+
+    def export(self, filepath: str | Path, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Writes the part for another runtime, as `keras.Model.export` says."""
+        if format == "onnx":
+            register_erfc()
+        super().export(filepath, format, **kwargs)
 
 
 @keras.saving.register_keras_serializable("keras_ae")
@@ -73,23 +87,64 @@ class ConvAutoencoder(keras.Model):
         self.encoder, self.decoder = build(
             spec, channels, stride, latent_channels, PRECISIONS[precision], _initializers(seed)
         )
-        self.built = True
+        # Keras exports a model that was called, in the shapes of that call: so can every one be.
+        image = keras.Input((None, None, channels), name="image")
+        self.decoder(self.encoder(image))
+        self(image)
 
-    def encode(self, images):
-        """float32 [N, H, W, C] in 0..1 -> latents float32 [N, ceil(H/s), ceil(W/s), c]."""
+    def encode(self, images: Tensor) -> Tensor:
+        """float32 [N, H, W, C] in 0..1 -> latents float32 [N, ceil(H/s), ceil(W/s), c].
+
+        >>> import numpy as np
+        >>> model = ConvAutoencoder("baseline", stride=4, latent_channels=2)
+        >>> tuple(model.encode(np.zeros((1, 20, 30, 3), "float32")).shape)
+        (1, 5, 8, 2)
+        """
         return self.encoder(pad_to_multiple(ops.convert_to_tensor(images), self.stride))
 
-    def decode(self, latents):
-        """Latents float32 [N, h, w, c] -> images float32 [N, h*s, w*s, C], not clipped."""
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents float32 [N, h, w, c] -> images float32 [N, h*s, w*s, C], not clipped.
+
+        >>> import numpy as np
+        >>> model = ConvAutoencoder("baseline", stride=4, latent_channels=2)
+        >>> tuple(model.decode(np.zeros((1, 5, 8, 2), "float32")).shape)
+        (1, 20, 32, 3)
+        """
         return self.decoder(latents)
 
-    def call(self, images, training=None):
-        """float32 [N, H, W, C] in 0..1, H and W at least 1 -> the same shape, not clipped."""
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
+        """float32 [N, H, W, C] in 0..1, H and W at least 1 -> the same shape, not clipped.
+
+        >>> import numpy as np
+        >>> model = ConvAutoencoder("baseline")
+        >>> tuple(model(np.zeros((1, 20, 30, 3), "float32")).shape)
+        (1, 20, 30, 3)
+        """
         images = ops.convert_to_tensor(images)
         height, width = ops.shape(images)[1:3]
         return self.decode(self.encode(images))[:, :height, :width, :]
 
-    def get_config(self):
+    def export(self, filepath: str | Path, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Writes the model for another runtime, as `keras.Model.export` says: float32 images
+        [N, H, W, C] in 0..1 in, the same shape out.
+
+        `keras_ae.export` writes what a server answers encoded images with, with scores.
+
+        >>> model = ConvAutoencoder("baseline")
+        >>> model.export("model", verbose=False)
+        >>> import tensorflow as tf
+        >>> exported = tf.saved_model.load("model")
+        >>> tuple(exported.serve(tf.zeros((1, 20, 30, 3))).shape)
+        (1, 20, 30, 3)
+        """
+        if format == "onnx":
+            register_erfc()
+        super().export(filepath, format, **kwargs)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "preset": dataclasses.asdict(self.preset),
@@ -102,7 +157,11 @@ class ConvAutoencoder(keras.Model):
     @property
     def reach(self) -> tuple[int, int]:
         """How many latent positions to each side the encoder looks at for a latent number, and the
-        decoder for a pixel: what lies beyond has no influence."""
+        decoder for a pixel: what lies beyond has no influence.
+
+        >>> ConvAutoencoder("small").reach
+        (1, 3)
+        """
         encoder = _reach_in_pixels(self.encoder, 1)
         decoder = _reach_in_pixels(self.decoder, self.stride)
         return -(-encoder // self.stride), -(-decoder // self.stride)
@@ -110,7 +169,11 @@ class ConvAutoencoder(keras.Model):
     @property
     def flops_per_pixel(self) -> float:
         """Floating-point operations of the convolutions for a pixel of the image, there and back;
-        a multiplication and an addition are two."""
+        a multiplication and an addition are two.
+
+        >>> ConvAutoencoder("medium").flops_per_pixel
+        9856.0
+        """
         area, total = 1.0, 0.0
         for part in (self.encoder, self.decoder):
             for layer in part.layers:
@@ -164,12 +227,12 @@ def _plain(
     latent_channels: int,
     policy: str,
     initializers: Iterator[keras.initializers.Initializer],
-):
+) -> tuple[Part, Part]:
     """Convolution, ReLU and max-pooling per octave, and the mirror with upsampling."""
     octaves = stride.bit_length() - 1
     widths = [spec.widths[min(i, len(spec.widths) - 1)] for i in range(octaves - 1)]
 
-    def convolution(filters, activation="relu"):
+    def convolution(filters: int, activation: str = "relu") -> layers.Conv2D:
         return layers.Conv2D(
             filters,
             3,
@@ -182,12 +245,12 @@ def _plain(
     x = image = keras.Input((None, None, channels), name="image")
     for width in (*widths, latent_channels):
         x = layers.MaxPooling2D(2, dtype=policy)(convolution(width)(x))
-    encoder = keras.Model(image, _to_float32(x), name="encoder")
+    encoder = Part(image, _to_float32(x), name="encoder")
 
     x = latent = keras.Input((None, None, latent_channels), name="latent")
     for width in (latent_channels, *reversed(widths)):
         x = layers.UpSampling2D(2, dtype=policy)(convolution(width)(x))
-    decoder = keras.Model(latent, _to_float32(convolution(channels, "sigmoid")(x)), name="decoder")
+    decoder = Part(latent, _to_float32(convolution(channels, "sigmoid")(x)), name="decoder")
     return encoder, decoder
 
 
@@ -198,11 +261,11 @@ def _linear_residual(
     latent_channels: int,
     policy: str,
     initializers: Iterator[keras.initializers.Initializer],
-):
+) -> tuple[Part, Part]:
     """A linear path beside a residual path whose last layers start at zero."""
     width, patch = spec.widths[0], stride * stride * channels
 
-    def path(x, filters, blocks, name):
+    def path(x: keras.KerasTensor, filters: int, blocks: int, name: str) -> keras.KerasTensor:
         y = layers.Conv2D(
             width, 1, kernel_initializer=next(initializers), name=f"{name}_in", dtype=policy
         )(x)
@@ -216,17 +279,17 @@ def _linear_residual(
         return layers.Add(name=f"{name}_sum")([linear, y])
 
     image = keras.Input((None, None, channels), name="image")
-    encoder = keras.Model(
+    encoder = Part(
         image,
         path(SpaceToDepth(stride)(image), latent_channels, spec.blocks[0], "encode"),
         name="encoder",
     )
     latent = keras.Input((None, None, latent_channels), name="latent")
-    decoder = keras.Model(
+    decoder = Part(
         latent, DepthToSpace(stride)(path(latent, patch, spec.blocks[1], "decode")), name="decoder"
     )
     return encoder, decoder
 
 
-def _to_float32(x):
+def _to_float32(x: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Identity(dtype="float32")(x)

@@ -1,22 +1,37 @@
 """Layers and blocks that the models share, and the only pixel scaling. Channels last throughout."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_ae.types import Tensor
 
-def to_float(images):
-    """uint8 pixels 0..255 -> float32 pixels 0..1."""
+_Shape = tuple[int | None, int | None, int | None, int]
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 pixels 0..255 -> float32 pixels 0..1.
+
+    >>> import numpy as np
+    >>> np.asarray(to_float(np.uint8([0, 255]))).tolist()
+    [0.0, 1.0]
+    """
     return ops.cast(images, "float32") / 255.0
 
 
-def to_uint8(images):
-    """float pixels, clipped to 0..1 -> uint8 pixels 0..255, rounded."""
+def to_uint8(images: Tensor) -> Tensor:
+    """float pixels, clipped to 0..1 -> uint8 pixels 0..255, rounded.
+
+    >>> import numpy as np
+    >>> np.asarray(to_uint8(np.float32([-0.1, 0.2, 1.5]))).tolist()
+    [0, 51, 255]
+    """
     return ops.cast(ops.round(ops.clip(images, 0.0, 1.0) * 255.0), "uint8")
 
 
-def pad_to_multiple(images, stride: int):
+def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
     """Repeats the last row and column until height and width are multiples of `stride`.
 
     Args:
@@ -25,6 +40,10 @@ def pad_to_multiple(images, stride: int):
 
     Returns:
         Tensor [N, ceil(H / stride) * stride, ceil(W / stride) * stride, C].
+
+    >>> import numpy as np
+    >>> tuple(pad_to_multiple(np.zeros((1, 20, 32, 3)), stride=8).shape)
+    (1, 24, 32, 3)
     """
     for axis in (1, 2):
         if images.shape[axis] is not None and images.shape[axis] % stride == 0:
@@ -35,7 +54,7 @@ def pad_to_multiple(images, stride: int):
     return images
 
 
-def space_to_depth(images, stride: int):
+def space_to_depth(images: Tensor, stride: int) -> Tensor:
     """Lays each stride x stride patch along the channels, in (row, column, channel) order.
 
     Args:
@@ -43,6 +62,10 @@ def space_to_depth(images, stride: int):
 
     Returns:
         Tensor [N, H / stride, W / stride, stride * stride * C].
+
+    >>> import numpy as np
+    >>> tuple(space_to_depth(np.zeros((1, 24, 32, 3)), stride=8).shape)
+    (1, 3, 4, 192)
     """
     _, height, width, channels = ops.shape(images)
     h, w = height // stride, width // stride
@@ -51,8 +74,13 @@ def space_to_depth(images, stride: int):
     return ops.reshape(patches, (-1, h, w, stride * stride * channels))
 
 
-def depth_to_space(patches, stride: int):
-    """Inverse of `space_to_depth`: [N, h, w, s * s * C] -> [N, h * s, w * s, C]."""
+def depth_to_space(patches: Tensor, stride: int) -> Tensor:
+    """Inverse of `space_to_depth`: [N, h, w, s * s * C] -> [N, h * s, w * s, C].
+
+    >>> import numpy as np
+    >>> tuple(depth_to_space(np.zeros((1, 3, 4, 192)), stride=8).shape)
+    (1, 24, 32, 3)
+    """
     _, h, w, depth = ops.shape(patches)
     channels = depth // (stride * stride)
     images = ops.reshape(patches, (-1, h, w, stride, stride, channels))
@@ -64,19 +92,19 @@ def depth_to_space(patches, stride: int):
 class SpaceToDepth(keras.layers.Layer):
     """`space_to_depth` as a layer."""
 
-    def __init__(self, stride: int, **kwargs):
+    def __init__(self, stride: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.stride = stride
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return space_to_depth(inputs, self.stride)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: _Shape) -> _Shape:
         n, h, w, c = input_shape
         s = self.stride
         return (n, h and h // s, w and w // s, s * s * c)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "stride": self.stride}
 
 
@@ -84,29 +112,29 @@ class SpaceToDepth(keras.layers.Layer):
 class DepthToSpace(keras.layers.Layer):
     """`depth_to_space` as a layer (sub-pixel shuffle, Shi et al. 2016)."""
 
-    def __init__(self, stride: int, **kwargs):
+    def __init__(self, stride: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.stride = stride
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return depth_to_space(inputs, self.stride)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: _Shape) -> _Shape:
         n, h, w, c = input_shape
         s = self.stride
         return (n, h and h * s, w and w * s, c // (s * s))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "stride": self.stride}
 
 
 def residual_block(
-    x,
+    x: keras.KerasTensor,
     width: int,
     name: str,
     initializers: Iterator[keras.initializers.Initializer],
     dtype: str = "float32",
-):
+) -> keras.KerasTensor:
     """Adds a 3x3 convolution, GELU and a 1x1 convolution to `x` [N, h, w, width]; their kernels
     take two of the initializers."""
     conv = keras.layers.Conv2D(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -19,6 +20,7 @@ from keras_ae.models.layers import (
     to_uint8,
 )
 from keras_ae.presets import TRAIN_TILE
+from keras_ae.types import Tensor
 
 MAX_NUMBERS = 4096
 """Numbers of the largest image whose global PCA is computed."""
@@ -65,6 +67,11 @@ def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
 
     Raises:
         DataError: if no image holds a whole patch.
+
+    >>> import numpy as np
+    >>> moments = patch_moments([np.zeros((16, 24, 3), np.uint8)], stride=8)
+    >>> moments.shape, moments[0, 0]  # of 8 * 8 * 3 values and the 1, of 6 patches
+    ((193, 193), np.float64(6.0))
     """
     total = _sum_products(_patches(image, stride) for image in images)
     if total is None or total[0, 0] == 0:
@@ -83,6 +90,10 @@ def image_moments(images: Iterable[np.ndarray]) -> np.ndarray:
 
     Raises:
         DataError: if there is no image, or if they differ in shape.
+
+    >>> import numpy as np
+    >>> image_moments(np.zeros((5, 4, 4, 1), np.uint8)).shape
+    (17, 17)
     """
     total = _sum_products(_vectors(images))
     if total is None:
@@ -100,6 +111,12 @@ def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
     Raises:
         ConfigurationError: if there are more latent channels than numbers in a patch.
         DataError: if the moments are of no patch or not finite.
+
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
+    >>> pca = fit(patch_moments(images, stride=8), latent_channels=8)
+    >>> pca.components.shape
+    (192, 8)
     """
     patch = moments.shape[0] - 1
     if not 1 <= latent_channels <= patch:
@@ -143,6 +160,11 @@ def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) 
 
     Raises:
         DataError: with the reason as a short sentence, where it is not defined.
+
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
+    >>> fit_global(images, stride=4, latent_channels=2).pca.components.shape
+    (64, 8)
     """
     waiting = iter(images)
     first = next(waiting, None)
@@ -173,6 +195,12 @@ def save(pca: PatchPCA, path: Path) -> None:
 
     Raises:
         StorageError: if it cannot be written.
+
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
+    >>> save(fit(patch_moments(images, stride=8), latent_channels=8), Path("floor.npz"))
+    >>> load(Path("floor.npz")).components.shape
+    (192, 8)
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +211,7 @@ def save(pca: PatchPCA, path: Path) -> None:
 
 
 def load(path: Path) -> PatchPCA:
-    """Reads what `save` wrote, bit for bit.
+    """Reads what `save` wrote, bit for bit; see there for an example.
 
     Raises:
         DataError: if the file is missing or not one of `save`.
@@ -195,12 +223,22 @@ def load(path: Path) -> PatchPCA:
         raise DataError(f"{path} holds no principal components of `save`: {error}") from error
 
 
-def set_linear_path(model, pca: PatchPCA) -> None:
+def set_linear_path(model: keras.Model, pca: PatchPCA) -> None:
     """Sets the linear path of a model to the PCA, with latents of unit variance.
 
     Args:
         model: a `ConvAutoencoder` with layers `linear_encode` and `linear_decode`.
         pca: components of patches of the model's stride and channels.
+
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
+    >>> pca = fit(patch_moments(images, stride=8), latent_channels=8)
+    >>> from keras_ae import ConvAutoencoder
+    >>> model = ConvAutoencoder("small")
+    >>> set_linear_path(model, pca)
+    >>> pixels = images / np.float32(255)
+    >>> np.allclose(model(pixels), reconstruct(pixels, pca, stride=8), atol=1e-5)
+    True
     """
     encode = pca.components / pca.scales
     model.encoder.get_layer("linear_encode").set_weights(
@@ -212,8 +250,9 @@ def set_linear_path(model, pca: PatchPCA) -> None:
     )
 
 
-def reconstruct(images, pca: PatchPCA, stride: int):
-    """The linear floor: images through the principal components and back.
+def reconstruct(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
+    """The linear floor: images through the principal components and back; `set_linear_path` has an
+    example.
 
     Args:
         images: float32 tensor [N, H, W, C] in 0..1.
@@ -226,12 +265,19 @@ def reconstruct(images, pca: PatchPCA, stride: int):
     return depth_to_space(patches, stride)[:, :height, :width, :]
 
 
-def reconstruct_rounded(images, pca: PatchPCA, stride: int):
-    """`reconstruct` of grey levels 0..255, uint8 [N, H, W, C], rounded to such."""
+def reconstruct_rounded(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
+    """`reconstruct` of grey levels 0..255, uint8 [N, H, W, C], rounded to such.
+
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
+    >>> pca = fit(patch_moments(images, stride=8), latent_channels=8)
+    >>> tuple(reconstruct_rounded(images, pca, stride=8).shape)
+    (4, 16, 24, 3)
+    """
     return to_uint8(reconstruct(to_float(images), pca, stride))
 
 
-def reconstruct_global(images, floor: GlobalPCA):
+def reconstruct_global(images: Tensor, floor: GlobalPCA) -> Tensor:
     """The global floor: whole images through the principal components and back.
 
     Args:
@@ -239,12 +285,18 @@ def reconstruct_global(images, floor: GlobalPCA):
 
     Returns:
         float32 tensor [N, H, W, C], not clipped.
+
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
+    >>> floor = fit_global(images, stride=4, latent_channels=2)
+    >>> tuple(reconstruct_global(images / np.float32(255), floor).shape)
+    (64, 8, 8, 1)
     """
     vectors = ops.reshape(images, (-1, math.prod(floor.shape)))
     return ops.reshape(_project(vectors, floor.pca), (-1, *floor.shape))
 
 
-def _project(vectors, pca: PatchPCA):
+def _project(vectors: Tensor, pca: PatchPCA) -> Tensor:
     mean = ops.convert_to_tensor(pca.mean.astype("float32"))
     components = ops.convert_to_tensor(pca.components.astype("float32"))
     return ops.matmul(ops.matmul(vectors - mean, components), ops.transpose(components)) + mean

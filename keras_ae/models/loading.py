@@ -17,6 +17,10 @@ def load_model(path: str | Path) -> ConvAutoencoder:
     Raises:
         DataError: if it holds another kind of model.
         ValueError: by Keras, if it is no such file.
+
+    >>> ConvAutoencoder("small", channels=1).save("model.keras")
+    >>> load_model("model.keras").channels
+    1
     """
     model = keras.saving.load_model(path)
     if not isinstance(model, ConvAutoencoder):

@@ -100,7 +100,19 @@ def export(
     val_mse: Sequence[float] = (),
     tile: int = SERVING_TILE,
 ) -> None:
-    """Writes a model once: see `Exporter`, and its `write`, for arguments and what is raised."""
+    """Writes a model once: see `Exporter`, and its `write`, for arguments and what is raised.
+
+    >>> from keras_ae.models import linear
+    >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
+    >>> floor = linear.fit(linear.patch_moments(images, stride=8), latent_channels=8)
+    >>> model = ConvAutoencoder({"name": "tiny", "architecture": "plain", "widths": [4]})
+    >>> export(model, Path("model/1"), floor=floor)
+    >>> import tensorflow as tf
+    >>> signatures = tf.saved_model.load("model/1").signatures
+    >>> answer = signatures["reconstruct"](tf.constant(images, tf.uint8))
+    >>> tuple(answer["reconstructions"].shape), answer["psnr"].dtype.name
+    ((1, 64, 64, 3), 'float32')
+    """
     Exporter(model, floor=floor, tile=tile).write(path, val_mse)
 
 

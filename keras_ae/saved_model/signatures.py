@@ -197,7 +197,8 @@ def _decode_each() -> Callable[..., Any]:
 
     from keras_ae.datasets.images.decoding import decode_each
 
-    return tf.autograph.to_graph(decode_each, recursive=False)
+    in_a_graph: Callable[..., Any] = tf.autograph.to_graph(decode_each, recursive=False)
+    return in_a_graph
 
 
 def _sizes(tensor: Any) -> tuple[Any, Any, Any]:

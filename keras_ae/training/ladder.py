@@ -57,6 +57,23 @@ class Ladder(TrainState):
 
     Attributes:
         placement: where the training images are: "on the device", "in memory" or "streamed".
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_ae import ConvAutoencoder, Ladder, Tiles
+    >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
+    >>> model = ConvAutoencoder({"name": "tiny", "architecture": "plain", "widths": [4]})
+    >>> ladder = Ladder(model, Tiles(images, stride=8))
+    >>> summary = ladder.train(2)
+    >>> ladder.save(Path("state.npz"))
+    >>> ladder.train(3).start, ladder.epoch, len(ladder.losses)
+    (2, 3, 3)
+    >>> ladder.restore(Path("state.npz"))
+    >>> ladder.epoch
+    2
+    >>> with ladder.averaged() as averaged:
+    ...     averaged.save("model.keras")
     """
 
     def __init__(self, model: ConvAutoencoder, tiles: TileSource):
@@ -208,6 +225,13 @@ def begin(
         tiles: the training tiles.
         floor: principal components of the training images' patches, where a linear path starts.
         seed: of the initial weights.
+
+    >>> import numpy as np
+    >>> from keras_ae import Tiles
+    >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
+    >>> floor = linear.fit(linear.patch_moments(images, stride=8), latent_channels=8)
+    >>> begin("small", Tiles(images, stride=8), floor).epoch
+    0
     """
     model = ConvAutoencoder(preset, channels, stride, latent_channels, precision, seed)
     if model.preset.architecture == "linear-residual":

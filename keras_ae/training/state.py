@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras_ae.errors import TrainingError
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.training import checkpoints
 from keras_ae.training.backends.position import Position
+from keras_ae.types import Tensor
 
 WARM_UP_STEPS = 50
 MAX_DECAY = 0.999
@@ -30,14 +32,14 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, rate: float, steps: int = WARM_UP_STEPS):
         self.rate, self.steps = rate, steps
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         return self.rate * ops.minimum(1.0, (ops.cast(step, "float32") + 1.0) / self.steps)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "steps": self.steps}
 
 
-def average_decay(step):
+def average_decay(step: Tensor) -> Tensor:
     """Decay of the moving average: it spans the last tenth of the steps, 1,000 at most."""
     return ops.minimum(MAX_DECAY, (1.0 + step) / (10.0 + step))
 

@@ -8,12 +8,13 @@ from keras import ops
 from keras_ae import metrics
 from keras_ae.errors import DataError
 from keras_ae.models.layers import to_float, to_uint8
+from keras_ae.types import Tensor
 
 TOGETHER = 1_000_000
 """Pixels of the images that are held and scored together, or one image if it is larger."""
 
 
-def mse_of_each(model: Callable, images: Iterable[np.ndarray]) -> list[float]:
+def mse_of_each(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray]) -> list[float]:
     """The error of each image's reconstruction, rounded to 8 bits.
 
     Images of one size go through the model together; only some are held at a time.
@@ -24,6 +25,10 @@ def mse_of_each(model: Callable, images: Iterable[np.ndarray]) -> list[float]:
 
     Returns:
         What `keras_ae.metrics.mse` gives, in any order.
+
+    >>> import numpy as np
+    >>> mse_of_each(lambda images: images, [np.zeros((20, 30, 3), np.uint8)])
+    [0.0]
     """
     errors: list[float] = []
     for images_of_one_size in _batches(images):
@@ -33,11 +38,16 @@ def mse_of_each(model: Callable, images: Iterable[np.ndarray]) -> list[float]:
     return errors
 
 
-def mean_psnr(model: Callable, images: Iterable[np.ndarray]) -> float:
+def mean_psnr(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray]) -> float:
     """Mean PSNR in dB over whole images, as `mse_of_each` and `keras_ae.metrics.psnr_from_mse`.
 
     Raises:
         DataError: if there is no image.
+
+    >>> import numpy as np
+    >>> images = [np.zeros((20, 30, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)]
+    >>> mean_psnr(lambda images: images, images)  # or a model
+    100.0
     """
     mse = np.asarray(mse_of_each(model, images), np.float32)
     if not len(mse):

@@ -64,6 +64,18 @@ def tuner(
 
     Raises:
         ConfigurationError: for a preset that cannot be tuned, or a budget that is too small.
+
+    >>> from keras_ae import Tiles
+    >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
+    >>> search = tuner(
+    ...     lambda batch_size: Tiles(images, stride=8, batch_size=batch_size),
+    ...     images,  # held-out ones
+    ...     floor=linear.fit(linear.patch_moments(images, stride=8), latent_channels=8),
+    ...     directory="search",
+    ...     preset="small",
+    ... )
+
+    `search.search()` takes minutes; then `best(search)` gives the preset and the batch size.
     """
     if trials < 1 or epochs < 1:
         raise ConfigurationError(f"trials and epochs must be from 1; got {trials} and {epochs}")
@@ -161,7 +173,8 @@ class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
         """The values of the next trial."""
         if not self.trials:
             return {"status": "RUNNING", "values": dict(self.get_space().values)}
-        return super().populate_space(trial_id)
+        values: dict[str, Any] = super().populate_space(trial_id)
+        return values
 
     def reload(self) -> None:
         """Reads what an earlier search left."""

@@ -22,6 +22,14 @@ class AsyncReconstructionClient(BaseClient):
     """`ReconstructionClient` on asyncio: same arguments, methods, answers, errors.
 
     It is used inside one running event loop.
+
+    Example:
+
+    >>> async def score(files):
+    ...     async with AsyncReconstructionClient("127.0.0.1:8500") as client:
+    ...         return await client.score(files)
+    >>> asyncio.run(score(["photo.jpg"])).status
+    ('',)
     """
 
     _opened: Any = None

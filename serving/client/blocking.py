@@ -45,6 +45,14 @@ class ReconstructionClient(BaseClient):
         ConfigurationError: for options that do not fit together.
 
     Its methods raise a ServingError: `keras_ae.errors` has its kinds.
+
+    Example:
+
+    >>> with ReconstructionClient("127.0.0.1:8500") as client:
+    ...     result = client.reconstruct(["photo.jpg"])
+    ...     latents = client.encode(result.reconstructions[0][None])
+    >>> result.status, result.reconstructions[0].shape, latents.shape
+    (('',), (48, 64, 3), (1, 6, 8, 8))
     """
 
     def _open(self) -> None:

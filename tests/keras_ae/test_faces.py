@@ -1,7 +1,6 @@
 """What packages hand on to users, and that the project itself does without."""
 
 import ast
-import doctest
 import functools
 import importlib
 import subprocess
@@ -57,12 +56,6 @@ def test_the_types_of_the_library_are_those_of_its_public_names():
                 defined = importlib.import_module(node.module)
                 assert getattr(face, alias.name) is getattr(defined, alias.name)
     assert {*typed, "__version__"} == set(face.__all__)
-
-
-def test_the_example_is_true():
-    tried = doctest.testmod(importlib.import_module("keras_ae"))
-    assert tried.attempted
-    assert not tried.failed
 
 
 def test_the_library_is_imported_without_anything_heavy():

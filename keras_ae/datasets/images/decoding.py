@@ -329,13 +329,14 @@ def _header(head: Any) -> tuple[Any, Any, Any]:
         lossless = (fourteen_bits(word, 14) + 1, fourteen_bits(word, 0) + 1)
         word = number(26, 4, little=True)
         lossy = (fourteen_bits(word, 16), fourteen_bits(word, 0))
-        return tf.case(
+        sides: tuple[Any, Any] = tf.case(
             [
                 (_begins(head, b"VP8X", 12), lambda: extended),
                 (_begins(head, b"VP8L", 12), lambda: lossless),
             ],
             default=lambda: lossy,
         )
+        return sides
 
     kinds = [
         _begins(head, b"\x89PNG\r\n\x1a\n"),

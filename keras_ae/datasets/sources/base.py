@@ -29,6 +29,9 @@ class Record(NamedTuple):
         fault: why it could not be read; empty otherwise.
         split: train, val or test where the source fixes it.
         label: name of its class, where the source has one.
+
+    >>> Record("cats/tom.png", b"...", split="train", label="cats").fault
+    ''
     """
 
     key: str
@@ -53,7 +56,19 @@ class ReadRecord(NamedTuple):
 
 
 class Source(ABC):
-    """A collection of encoded images."""
+    """A collection of encoded images; `open_source` finds one, and shows how it is read.
+
+    >>> class Memory(Source):
+    ...     def fingerprint(self):
+    ...         return "1"
+    ...     def shards(self):
+    ...         return [("a.png",), ("b.png",)]
+    ...     def read(self, shard):
+    ...         return (Record(key, b"...") for key in shard)
+    >>> source = Memory()
+    >>> [record.key for shard in source.shards() for record in source.read(shard)]
+    ['a.png', 'b.png']
+    """
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -30,6 +30,14 @@ def open_source(data: str, workspace: Path | None = None) -> Source:
 
     Raises:
         DataError: if there is no such source, or no image in it.
+
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> Path("photos").mkdir()
+    >>> Image.new("RGB", (64, 48)).save("photos/sky.png")
+    >>> source = open_source("photos")
+    >>> [record.key for shard in source.shards() for record in source.read(shard)]
+    ['sky.png']
     """
     check(data)
     if data == SAMPLE or data.startswith(TFDS_PREFIX):
@@ -49,6 +57,11 @@ def check(data: str) -> None:
     Raises:
         DataError: if there is no such folder or archive, or no image in the folder, or a URI
             cannot be read.
+
+    >>> check("sample")
+    >>> check("nowhere.zip")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    keras_ae.errors.DataError: no such folder or archive: nowhere.zip (expected a folder, ...)
     """
     from keras_ae.datasets.sources.archives import TAR_SUFFIXES, ZIP_SUFFIXES
 

@@ -136,7 +136,7 @@ def _image_feature(builder: Any) -> str:
             f"{'several images' if images else 'no image'} in an example "
             f"(features: {', '.join(features)}); expected one, or one named image"
         )
-    return images[0]
+    return str(images[0])
 
 
 def _sizes(split: Any) -> list[int]:

@@ -9,9 +9,11 @@ import numpy as np
 from keras import ops
 
 from keras_ae.concurrency import ahead
-from keras_ae.datasets.tiles import Tiles
+from keras_ae.datasets.tiles import Tiles, TileSource
+from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
 from keras_ae.training.backends.position import Position, Run
+from keras_ae.types import Tensor
 
 DEVICE_SHARE = 0.5
 """Share of a device's memory that the training images may take."""
@@ -19,7 +21,13 @@ PIXELS_IN_A_CALL = 2**25
 """That are trained on in one call: an epoch of 8,192 tiles of 64x64, a second or less on a GPU."""
 
 
-def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> tuple[Run, str]:
+def compile_epochs(
+    model: ConvAutoencoder,
+    optimizer: keras.Optimizer,
+    average: list[keras.Variable],
+    decay: Callable[[Tensor], Tensor],
+    tiles: TileSource,
+) -> tuple[Run, str]:
     """Compiles the training step, or on an accelerator a whole epoch.
 
     Takes and gives what `compile_epochs` does on TensorFlow. Where the images fit on an accelerator
@@ -62,8 +70,10 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
         means = [mean + weight * (value - mean) for mean, value in zip(means, weights)]
         return _replicate([weights, slots, means]), loss * len(batch)
 
-    resident = isinstance(tiles, Tiles) and _fits(tiles)
-    train = (_on_device if resident else _in_batches)(step, tiles)
+    if isinstance(tiles, Tiles) and _fits(tiles):
+        train, placement = _on_device(step, tiles), "on the device"
+    else:
+        train, placement = _in_batches(step, tiles), tiles.placement
 
     def run(
         epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
@@ -89,10 +99,10 @@ def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> t
             put_back()
             raise
 
-    return run, "on the device" if resident else tiles.placement
+    return run, placement
 
 
-def _in_batches(step: Callable, tiles: Any) -> Callable:
+def _in_batches(step: Callable[..., Any], tiles: TileSource) -> Callable[..., Any]:
     """An epoch as a call for each batch that the host makes.
 
     Puts the state back into its list, and yields the batches that are done and the sum of their
@@ -114,7 +124,7 @@ def _in_batches(step: Callable, tiles: Any) -> Callable:
     return train
 
 
-def _on_device(step: Callable, tiles: Tiles) -> Callable:
+def _on_device(step: Callable[..., Any], tiles: Tiles) -> Callable[..., Any]:
     """An epoch as one call, or some if it is long, on images that stay on the device; takes and
     gives what `_in_batches` does."""
     import jax
@@ -231,7 +241,7 @@ def _fits(tiles: Tiles) -> bool:
     memory = jax.local_devices()[0].memory_stats() or {}
     size = sum(image.nbytes for image in tiles.images)
     pixels = size // tiles.images[0].shape[2]
-    return pixels < 2**31 and size <= DEVICE_SHARE * memory.get("bytes_limit", 0)
+    return bool(pixels < 2**31 and size <= DEVICE_SHARE * memory.get("bytes_limit", 0))
 
 
 def _mesh() -> Any:

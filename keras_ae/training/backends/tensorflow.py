@@ -4,17 +4,27 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_ae.concurrency import ahead
+from keras_ae.datasets.tiles import TileSource
+from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
 from keras_ae.training.backends.position import Position, Run
+from keras_ae.types import Tensor
 
 # A call costs a millisecond of its own; more steps in one were faster still, but slow to compile.
 STEPS_IN_A_CALL = 2
 
 
-def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> tuple[Run, str]:
+def compile_epochs(
+    model: ConvAutoencoder,
+    optimizer: keras.Optimizer,
+    average: list[keras.Variable],
+    decay: Callable[[Tensor], Tensor],
+    tiles: TileSource,
+) -> tuple[Run, str]:
     """Compiles the training step.
 
     TensorFlow places the work on a GPU where it sees one. In the scope of a

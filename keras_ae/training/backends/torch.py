@@ -2,15 +2,25 @@
 
 from collections.abc import Callable, Iterator
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_ae.concurrency import ahead
+from keras_ae.datasets.tiles import TileSource
+from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
 from keras_ae.training.backends.position import Position, Run
+from keras_ae.types import Tensor
 
 
-def compile_epochs(model, optimizer, average: list, decay: Callable, tiles) -> tuple[Run, str]:
+def compile_epochs(
+    model: ConvAutoencoder,
+    optimizer: keras.Optimizer,
+    average: list[keras.Variable],
+    decay: Callable[[Tensor], Tensor],
+    tiles: TileSource,
+) -> tuple[Run, str]:
     """Makes the training step, which runs eagerly.
 
     Takes and gives what `keras_ae.training.backends.tensorflow.compile_epochs` does.

@@ -1,6 +1,7 @@
 """The client against the real server with a real model, over gRPC and over REST."""
 
 import asyncio
+import doctest
 import io
 import math
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from keras_ae import errors as e
+from serving.client import asynchronous, blocking
 from serving.client.asynchronous import AsyncReconstructionClient
 from serving.client.blocking import ReconstructionClient
 from serving.client.results import Reconstruction, Signature, TensorInfo
@@ -329,3 +331,13 @@ print(int(peak) // 1024, *heavy)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 100, "megabytes"
+
+
+@pytest.mark.parametrize("module", [blocking, asynchronous])
+def test_the_examples_are_true(running, tmp_path, monkeypatch, module):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48), "teal").save("photo.jpg")
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+        for example in test.examples:
+            example.source = example.source.replace("127.0.0.1:8500", running.grpc)
+        assert not doctest.DocTestRunner().run(test).failed

@@ -1,0 +1,39 @@
+"""What tf2onnx lacks, by which Keras on TensorFlow writes ONNX."""
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@cache
+def register_erfc() -> None:
+    """Lets tf2onnx convert TensorFlow's Erfc, of which GELU is made; ONNX has only Erf.
+
+    Without it tf2onnx (1.17) logs an error and writes a file that ONNX Runtime refuses. On another
+    backend, which Keras exports by other packages, this does nothing; nor does it where tf2onnx is
+    missing, for Keras then says what to install.
+    """
+    if keras.backend.backend() != "tensorflow" or find_spec("tf2onnx") is None:
+        return
+    from tf2onnx.handler import tf_op
+
+    tf_op("Erfc").register_compat_handler(_convert_erfc, 9)
+
+
+def _convert_erfc(graph: Any, node: Any, **_: Any) -> None:
+    """erfc(x) = 1 - erf(x)"""
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{node.name}_one", np.ones((), np.float32))
+    erf = graph.make_node("Erf", node.input)
+    graph.make_node(
+        "Sub",
+        [one.output[0], erf.output[0]],
+        name=node.name,
+        outputs=node.output,
+        shapes=shapes,
+        dtypes=dtypes,
+    )
