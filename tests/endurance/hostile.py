@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from keras_ae import contract as c
-from serving.wire.protos import predict_pb2, tensor_pb2, types_pb2
+from serving.wire.protos import DataType, PredictRequest, TensorProto
 from serving.wire.tensors import to_proto
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -117,20 +117,20 @@ def _mutated(data: bytearray, random: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
+def bad_tensors() -> dict[str, PredictRequest]:
     """Requests by what is wrong with them; each is an INVALID_ARGUMENT."""
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
 
-    def images(tensor: tensor_pb2.TensorProto) -> predict_pb2.PredictRequest:
+    def images(tensor: TensorProto) -> PredictRequest:
         return request(c.RECONSTRUCT, **{c.IMAGES: tensor})
 
-    def shaped(*sizes: int, **values) -> tensor_pb2.TensorProto:
-        tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_UINT8, **values)
+    def shaped(*sizes: int, **values) -> TensorProto:
+        tensor = TensorProto(dtype=DataType.DT_UINT8, **values)
         for size in sizes:
             tensor.tensor_shape.dim.add(size=size)
         return tensor
 
-    no_image = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[b""])
+    no_image = TensorProto(dtype=DataType.DT_STRING, string_val=[b""])
     no_image.tensor_shape.dim.add(size=100_000_000)
     ranks = {
         f"rank {rank}": images(to_proto(np.zeros((1,) * rank, np.uint8))) for rank in (0, 1, 3, 5)
@@ -149,7 +149,7 @@ def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
     }
 
 
-def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRequest]:
+def random_requests(count: int, seed: int = 0) -> Iterator[PredictRequest]:
     """Requests with random types, shapes, values and names."""
     random = np.random.default_rng(seed)
     inputs = {
@@ -160,11 +160,11 @@ def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRe
         c.SCORE: c.EXAMPLES,
         "nothing": "nothing",
     }
-    types = [types_pb2.DT_UINT8, types_pb2.DT_FLOAT, types_pb2.DT_STRING, types_pb2.DT_INT64]
+    types = [DataType.DT_UINT8, DataType.DT_FLOAT, DataType.DT_STRING, DataType.DT_INT64]
     for _ in range(count):
         signature = str(random.choice(list(inputs)))
         name = inputs[signature] if random.random() < 0.9 else "other"
-        tensor = tensor_pb2.TensorProto(
+        tensor = TensorProto(
             dtype=types[random.integers(4)] if random.random() < 0.8 else int(random.integers(130))
         )
         for _ in range(random.choice([0, 1, 3, 4, 4, 4, 5])):
@@ -178,7 +178,7 @@ def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRe
         yield request(signature, **{name: tensor})
 
 
-def _fill(tensor: tensor_pb2.TensorProto, random: np.random.Generator) -> None:
+def _fill(tensor: TensorProto, random: np.random.Generator) -> None:
     length = int(random.choice([0, 1, 3, 8, 192, 1536]))
     match random.integers(4):
         case 0:
@@ -192,9 +192,9 @@ def _fill(tensor: tensor_pb2.TensorProto, random: np.random.Generator) -> None:
             tensor.string_val.extend(random.bytes(20) for _ in range(length))
 
 
-def request(signature: str, **inputs: tensor_pb2.TensorProto) -> predict_pb2.PredictRequest:
+def request(signature: str, **inputs: TensorProto) -> PredictRequest:
     """A PredictRequest to the model `keras_ae`."""
-    made = predict_pb2.PredictRequest()
+    made = PredictRequest()
     made.model_spec.name = "keras_ae"
     made.model_spec.signature_name = signature
     for name, tensor in inputs.items():

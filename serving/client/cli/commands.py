@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from keras_ae import contract as c
 from keras_ae.errors import ConfigurationError, DataError, KerasAEError
-from serving.client.base import TARGET, TIMEOUT
-from serving.client.blocking import ReconstructionClient
-from serving.client.cli import files
-from serving.client.results import Reconstruction, TensorInfo
+
+from ..base import TARGET, TIMEOUT
+from ..blocking import ReconstructionClient
+from ..results import Reconstruction, TensorInfo
+from . import files
 
 TOKEN_VARIABLE: Final = "KERAS_AE_TOKEN"
 SCORES: Final = (c.MSE, c.PSNR, c.SSIM, c.MS_SSIM, c.PERCENTILE, c.FLOOR_PSNR)
@@ -81,7 +82,7 @@ def score(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
 
 def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     """Writes an image, its reconstruction and their difference as one picture."""
-    from serving.client.cli import picture
+    from . import picture
 
     _check_png(arguments.output)
     files.check_not_overwritten([arguments.input], [arguments.output])

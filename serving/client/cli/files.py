@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 
 from keras_ae import contract
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
-from serving.client.images import area, chunks, weight
+
+from ..images import area, chunks, weight
 
 SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 BATCH_BYTES, BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
