@@ -7,6 +7,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from keras_ae.imports import from_extra
+
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
 from .images import Images
@@ -91,7 +93,8 @@ class AsyncReconstructionClient(BaseClient):
         """Opened at the first request: gRPC ties a channel to the loop that runs then."""
         if self._opened is None:
             if self._connection.rest:
-                from .transports.rest import AsyncRestTransport
+                with from_extra("client", "REST"):
+                    from .transports.rest import AsyncRestTransport
 
                 self._opened = AsyncRestTransport(self._connection, self._model)
             else:

@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from keras_ae.imports import from_extra
+
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
 from .images import Images
@@ -49,7 +51,8 @@ class ReconstructionClient(BaseClient):
 
     def _open(self) -> None:
         if self._connection.rest:
-            from .transports.rest import RestTransport
+            with from_extra("client", "REST"):
+                from .transports.rest import RestTransport
 
             self._transport: Any = RestTransport(self._connection, self._model)
         else:
