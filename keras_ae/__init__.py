@@ -8,6 +8,7 @@
 """
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 from keras_ae.imports import lazily
@@ -36,4 +37,6 @@ __getattr__ = lazily(
 
 if sys.modules.get("keras"):
     # So that its `load_model` knows the classes; who imports Keras later imports keras_ae.models.
-    import_module("keras_ae.models")
+    # An environment of the client alone may have a Keras that the library cannot use.
+    with suppress(ImportError):
+        import_module("keras_ae.models")

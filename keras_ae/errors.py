@@ -9,6 +9,10 @@ class ConfigurationError(KerasAEError, ValueError):
     """An argument that names no preset, no valid budget, no usable option."""
 
 
+class MissingExtraError(ConfigurationError, ImportError):
+    """A package that is not installed; its text says which extra of keras-ae brings it."""
+
+
 class DataError(KerasAEError):
     """A data source that does not exist, cannot be read or holds too few good images."""
 

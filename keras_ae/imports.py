@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
+
+from keras_ae.errors import MissingExtraError
 
 OPTIONAL = ("IPython", "jax", "matplotlib", "sklearn")
 """What TensorFlow and Keras try to import, for converters, wrappers and plots that nobody here
@@ -37,7 +39,33 @@ def without(*names: str) -> Iterator[None]:
             gc.enable()
 
 
-def lazily(package: str, defined_in: Mapping[str, str]) -> Callable[[str], Any]:
+BACKENDS: Final = "jax, tensorflow or torch, and set KERAS_BACKEND to its name"
+"""The extras that bring Keras, as a message names them."""
+
+
+@contextmanager
+def from_extra(extra: str, what: str) -> Iterator[None]:
+    """Says which extra to install if a package that is imported within the block is missing.
+
+    Args:
+        extra: the extra of keras-ae that brings it, as the message names it.
+        what: what needs the package.
+
+    Raises:
+        MissingExtraError: if it is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{what} needs {error.name}, which is not installed: install keras-ae with its extra "
+            f"{extra}"
+        ) from error
+
+
+def lazily(
+    package: str, defined_in: Mapping[str, str], extra: str = BACKENDS
+) -> Callable[[str], Any]:
     """Makes the `__getattr__` of a package that imports a public name when it is asked for.
 
     `import keras_ae` so stays light. Inside the project every import names the module that defines
@@ -46,12 +74,17 @@ def lazily(package: str, defined_in: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its `__name__`.
-        defined_in: the module that defines each public name.
+        defined_in: the module that defines each public name; with a dot first, below the package.
+        extra: the extra of keras-ae that the names need, as `from_extra` takes it.
+
+    Raises:
+        MissingExtraError: when a name is asked for, if that extra is not installed.
     """
 
     def get(name: str) -> Any:
         if name in defined_in:
-            return getattr(import_module(defined_in[name]), name)
+            with from_extra(extra, f"{package}.{name}"):
+                return getattr(import_module(defined_in[name], package), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get

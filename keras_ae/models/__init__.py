@@ -2,5 +2,8 @@
 
 from importlib import import_module
 
-# Not by an import statement, which the fingerprints of the pipeline's code would follow.
-ConvAutoencoder = import_module("keras_ae.models.autoencoder").ConvAutoencoder
+from keras_ae.imports import BACKENDS, from_extra
+
+with from_extra(BACKENDS, __name__):
+    # Not by an import statement, which the fingerprints of the pipeline's code would follow.
+    ConvAutoencoder = import_module("keras_ae.models.autoencoder").ConvAutoencoder

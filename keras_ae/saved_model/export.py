@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae.errors import ConfigurationError, StorageError
+from keras_ae.errors import MissingExtraError, StorageError
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.linear import PatchPCA
 from keras_ae.saved_model.calibration import Calibration
@@ -40,17 +40,18 @@ class Exporter:
             each tile is given all that has an influence on it.
 
     Raises:
-        ConfigurationError: if TensorFlow or tensorflow-serving-api is missing, or for another tile.
+        MissingExtraError: if TensorFlow or tensorflow-serving-api is missing.
+        ConfigurationError: for another tile.
     """
 
     def __init__(self, model: ConvAutoencoder, *, floor: PatchPCA, tile: int = SERVING_TILE):
         check_tile(tile, model.stride)
-        for package, needed in (
-            ("tensorflow", "a SavedModel is written through TensorFlow: install tensorflow"),
-            ("tensorflow_serving", "warm-up needs messages: install tensorflow-serving-api"),
-        ):
+        for package in ("tensorflow", "tensorflow_serving"):
             if find_spec(package) is None:
-                raise ConfigurationError(needed)
+                raise MissingExtraError(
+                    f"a SavedModel is written through {package}, which is not installed: install "
+                    "keras-ae with its extra tensorflow"
+                )
         self.model, self.floor, self.tile = model, floor, tile
 
     def write(self, path: Path, val_mse: Sequence[float] = ()) -> None:

@@ -24,9 +24,6 @@ def write_warmup(model: ConvAutoencoder, path: Path) -> None:
     Args:
         model: that is served.
         path: folder of the SavedModel.
-
-    Raises:
-        ConfigurationError: if tensorflow-serving-api is missing.
     """
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2

@@ -1,17 +1,21 @@
-"""The client's command line: `python -m serving.client --help`."""
+"""The client's command line: `python -m serving.client --help`, or `keras-ae-client --help`."""
 
 import os
 import sys
 
 
-def main() -> int:
-    """Runs a command; returns the exit status."""
+def main(prog: str | None = None) -> int:
+    """Runs a command; returns the exit status.
+
+    Args:
+        prog: how it was started, for its usage; the name of the program by default.
+    """
     # gRPC reads this when it is imported; its own lines would come between ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from serving.client.cli import commands
+    from .cli import commands
 
-    return commands.main()
+    return commands.main(prog=prog)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(f"python -m {__package__}"))

@@ -7,13 +7,15 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from serving.client.base import TIMEOUT, BaseClient
-from serving.client.failures import TransportError
-from serving.client.images import Images
-from serving.client.plans import Exchange, Plan
-from serving.client.readiness import Readiness
-from serving.client.results import Metadata, Reconstructions, Scores, VersionStatus
-from serving.client.transports.grpc import AsyncGrpcTransport
+from keras_ae.imports import from_extra
+
+from .base import TIMEOUT, BaseClient
+from .failures import TransportError
+from .images import Images
+from .plans import Exchange, Plan
+from .readiness import Readiness
+from .results import Metadata, Reconstructions, Scores, VersionStatus
+from .transports.grpc import AsyncGrpcTransport
 
 T = TypeVar("T")
 
@@ -99,7 +101,8 @@ class AsyncReconstructionClient(BaseClient):
         """Opened at the first request: gRPC ties a channel to the loop that runs then."""
         if self._opened is None:
             if self._connection.rest:
-                from serving.client.transports.rest import AsyncRestTransport
+                with from_extra("client", "REST"):
+                    from .transports.rest import AsyncRestTransport
 
                 self._opened = AsyncRestTransport(self._connection, self._model)
             else:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_ae.errors import ConfigurationError
-from serving.client.failures import Attempts
-from serving.client.plans import Plans
-from serving.client.transports.base import Model
-from serving.client.transports.connection import Connection
+
+from .failures import Attempts
+from .plans import Plans
+from .transports.base import Model
+from .transports.connection import Connection
 
 TARGET = "127.0.0.1:8500"
 TIMEOUT = 60.0

@@ -9,13 +9,15 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from serving.client.base import TIMEOUT, BaseClient
-from serving.client.failures import TransportError
-from serving.client.images import Images
-from serving.client.plans import Exchange, Plan
-from serving.client.readiness import Readiness
-from serving.client.results import Metadata, Reconstructions, Scores, VersionStatus
-from serving.client.transports.grpc import GrpcTransport
+from keras_ae.imports import from_extra
+
+from .base import TIMEOUT, BaseClient
+from .failures import TransportError
+from .images import Images
+from .plans import Exchange, Plan
+from .readiness import Readiness
+from .results import Metadata, Reconstructions, Scores, VersionStatus
+from .transports.grpc import GrpcTransport
 
 T = TypeVar("T")
 
@@ -57,7 +59,8 @@ class ReconstructionClient(BaseClient):
 
     def _open(self) -> None:
         if self._connection.rest:
-            from serving.client.transports.rest import RestTransport
+            with from_extra("client", "REST"):
+                from .transports.rest import RestTransport
 
             self._transport: Any = RestTransport(self._connection, self._model)
         else:

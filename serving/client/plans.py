@@ -9,8 +9,10 @@ from grpc import StatusCode
 
 from keras_ae import contract as c
 from keras_ae.errors import InvalidRequestError
-from serving.client.failures import TransportError, unreadable
-from serving.client.images import (
+
+from ..wire.protos import Example
+from .failures import TransportError, unreadable
+from .images import (
     Images,
     Item,
     area,
@@ -21,9 +23,8 @@ from serving.client.images import (
     encoded,
     weight,
 )
-from serving.client.results import Metadata, Reconstructions, Scores, VersionStatus
-from serving.client.transports.base import METADATA, PREDICT, STATUS, Call
-from serving.wire.protos import example_pb2
+from .results import Metadata, Reconstructions, Scores, VersionStatus
+from .transports.base import METADATA, PREDICT, STATUS, Call
 
 T = TypeVar("T")
 _JSON_GROWTH = 4
@@ -228,7 +229,7 @@ def _same_shapes(sent: list[Any], received: list[np.ndarray]) -> None:
 
 
 def _example(data: bytes) -> bytes:
-    example = example_pb2.Example()
+    example = Example()
     example.features.feature[c.IMAGE_ENCODED].bytes_list.value.append(data)
     return bytes(example.SerializeToString())
 

@@ -7,9 +7,10 @@ from typing import Any
 from grpc import StatusCode
 
 from keras_ae.errors import DeadlineError, ServerError
-from serving.client.failures import TransportError, to_error
-from serving.client.results import VersionStatus
-from serving.client.transports.base import METADATA, STATUS, Call, Model
+
+from .failures import TransportError, to_error
+from .results import VersionStatus
+from .transports.base import METADATA, STATUS, Call, Model
 
 AVAILABLE = "AVAILABLE"
 FIRST_PAUSE, LONGEST_PAUSE, PROBE_TIMEOUT = 0.02, 0.25, 5.0

@@ -11,6 +11,7 @@ from keras_ae.errors import ConfigurationError
 from serving.server.models import config
 from serving.server.models.batching import BatchingOptions
 from serving.server.models.manager import ManagerOptions
+from serving.wire.protos import ModelServerConfig
 
 MAX_MESSAGE_BYTES = 256 * 2**20
 PROCESSORS = os.cpu_count() or 1
@@ -225,7 +226,7 @@ def _checked(given: argparse.Namespace) -> Flags:
 
 def _models(given: argparse.Namespace) -> Any:
     if given.model_config_file:
-        models = config.read(Path(given.model_config_file), config.ModelServerConfig)
+        models = config.read(Path(given.model_config_file), ModelServerConfig)
     elif given.model_base_path:
         models = config.single_model(given.model_name, given.model_base_path)
     else:

@@ -1,64 +1,54 @@
-"""TensorFlow Serving's messages and stubs, imported without starting TensorFlow's runtime.
+"""TensorFlow Serving's messages, without TensorFlow.
 
-The generated modules need `tensorflow.core`, whose package runs all of TensorFlow when it is
-imported: 13 s and 840 MB. Its message modules need nothing of that.
+`descriptors.binpb` describes them; `python -m serving.descriptors` renews it from the installed
+packages. They lie in a descriptor pool of their own, so that a program may import TensorFlow as
+well, before or after. A message of another pool is of another class: serialized bytes go from one
+pool to the other, messages do not.
 """
 
-import importlib
-import importlib.util
-import sys
-import types
+from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
-from keras_ae.errors import ConfigurationError
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+
+POOL = DescriptorPool()
+for _file in FileDescriptorSet.FromString(
+    Path(__file__).with_name("descriptors.binpb").read_bytes()
+).file:
+    POOL.Add(_file)
 
 
-def _import_all(*names: str) -> list[Any]:
-    if "tensorflow" in sys.modules:
-        return [importlib.import_module(name) for name in names]
-    spec = importlib.util.find_spec("tensorflow")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ConfigurationError(
-            "TensorFlow's message definitions are missing: install tensorflow-serving-api"
-        )
-    bare = types.ModuleType("tensorflow")
-    bare.__path__ = list(spec.submodule_search_locations)
-    sys.modules["tensorflow"] = bare
-    try:
-        return [importlib.import_module(name) for name in names]
-    finally:
-        # Whoever imports TensorFlow later gets the real one.
-        del sys.modules["tensorflow"]
+def message_class(name: str) -> Any:
+    """The class of a message by its full name, such as "tensorflow.Example"."""
+    return GetMessageClass(POOL.FindMessageTypeByName(name))
 
 
-(
-    example_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_management_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_log_pb2,
-    prediction_service_pb2_grpc,
-    model_server_config_pb2,
-    tensor_pb2,
-    types_pb2,
-    meta_graph_pb2,
-    saved_model_pb2,
-) = _import_all(
-    "tensorflow.core.example.example_pb2",
-    "tensorflow_serving.apis.get_model_metadata_pb2",
-    "tensorflow_serving.apis.get_model_status_pb2",
-    "tensorflow_serving.apis.model_management_pb2",
-    "tensorflow_serving.apis.model_pb2",
-    "tensorflow_serving.apis.model_service_pb2_grpc",
-    "tensorflow_serving.apis.predict_pb2",
-    "tensorflow_serving.apis.prediction_log_pb2",
-    "tensorflow_serving.apis.prediction_service_pb2_grpc",
-    "tensorflow_serving.config.model_server_config_pb2",
-    "tensorflow.core.framework.tensor_pb2",
-    "tensorflow.core.framework.types_pb2",
-    "tensorflow.core.protobuf.meta_graph_pb2",
-    "tensorflow.core.protobuf.saved_model_pb2",
-)
+def _enum(name: str) -> Any:
+    values = POOL.FindEnumTypeByName(name).values_by_name
+    return IntEnum(name.rpartition(".")[2], {key: value.number for key, value in values.items()})
+
+
+DataType = _enum("tensorflow.DataType")
+Example = message_class("tensorflow.Example")
+SavedModel = message_class("tensorflow.SavedModel")
+TensorInfo = message_class("tensorflow.TensorInfo")
+TensorProto = message_class("tensorflow.TensorProto")
+
+GetModelMetadataRequest = message_class("tensorflow.serving.GetModelMetadataRequest")
+GetModelMetadataResponse = message_class("tensorflow.serving.GetModelMetadataResponse")
+GetModelStatusRequest = message_class("tensorflow.serving.GetModelStatusRequest")
+GetModelStatusResponse = message_class("tensorflow.serving.GetModelStatusResponse")
+ModelConfig = message_class("tensorflow.serving.ModelConfig")
+ModelServerConfig = message_class("tensorflow.serving.ModelServerConfig")
+ModelSpec = message_class("tensorflow.serving.ModelSpec")
+ModelType = _enum("tensorflow.serving.ModelType")
+ModelVersionStatus = message_class("tensorflow.serving.ModelVersionStatus")
+PredictionLog = message_class("tensorflow.serving.PredictionLog")
+PredictRequest = message_class("tensorflow.serving.PredictRequest")
+PredictResponse = message_class("tensorflow.serving.PredictResponse")
+ReloadConfigRequest = message_class("tensorflow.serving.ReloadConfigRequest")
+ReloadConfigResponse = message_class("tensorflow.serving.ReloadConfigResponse")
+SignatureDefMap = message_class("tensorflow.serving.SignatureDefMap")

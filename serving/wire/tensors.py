@@ -6,32 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from serving.wire.protos import tensor_pb2, types_pb2
+from .protos import DataType, TensorProto
 
-STRING = types_pb2.DT_STRING
+STRING = DataType.DT_STRING
 _VALUES = {
-    types_pb2.DT_FLOAT: "float_val",
-    types_pb2.DT_DOUBLE: "double_val",
-    types_pb2.DT_INT32: "int_val",
-    types_pb2.DT_INT16: "int_val",
-    types_pb2.DT_INT8: "int_val",
-    types_pb2.DT_UINT8: "int_val",
-    types_pb2.DT_INT64: "int64_val",
-    types_pb2.DT_UINT32: "uint32_val",
-    types_pb2.DT_UINT64: "uint64_val",
-    types_pb2.DT_BOOL: "bool_val",
+    DataType.DT_FLOAT: "float_val",
+    DataType.DT_DOUBLE: "double_val",
+    DataType.DT_INT32: "int_val",
+    DataType.DT_INT16: "int_val",
+    DataType.DT_INT8: "int_val",
+    DataType.DT_UINT8: "int_val",
+    DataType.DT_INT64: "int64_val",
+    DataType.DT_UINT32: "uint32_val",
+    DataType.DT_UINT64: "uint64_val",
+    DataType.DT_BOOL: "bool_val",
 }
 _TYPES: dict[int, np.dtype[Any]] = {
-    types_pb2.DT_FLOAT: np.dtype("<f4"),
-    types_pb2.DT_DOUBLE: np.dtype("<f8"),
-    types_pb2.DT_INT32: np.dtype("<i4"),
-    types_pb2.DT_INT16: np.dtype("<i2"),
-    types_pb2.DT_INT8: np.dtype("i1"),
-    types_pb2.DT_UINT8: np.dtype("u1"),
-    types_pb2.DT_INT64: np.dtype("<i8"),
-    types_pb2.DT_UINT32: np.dtype("<u4"),
-    types_pb2.DT_UINT64: np.dtype("<u8"),
-    types_pb2.DT_BOOL: np.dtype("?"),
+    DataType.DT_FLOAT: np.dtype("<f4"),
+    DataType.DT_DOUBLE: np.dtype("<f8"),
+    DataType.DT_INT32: np.dtype("<i4"),
+    DataType.DT_INT16: np.dtype("<i2"),
+    DataType.DT_INT8: np.dtype("i1"),
+    DataType.DT_UINT8: np.dtype("u1"),
+    DataType.DT_INT64: np.dtype("<i8"),
+    DataType.DT_UINT32: np.dtype("<u4"),
+    DataType.DT_UINT64: np.dtype("<u8"),
+    DataType.DT_BOOL: np.dtype("?"),
 }
 _CODES = {dtype: code for code, dtype in _TYPES.items()}
 
@@ -39,7 +39,7 @@ _CODES = {dtype: code for code, dtype in _TYPES.items()}
 def dtype_name(code: int) -> str:
     """The name of a DataType as TensorFlow writes it: 9 -> "uint8"."""
     try:
-        return str(types_pb2.DataType.Name(code)).removeprefix("DT_").lower()
+        return str(DataType(code).name).removeprefix("DT_").lower()
     except ValueError:
         return f"type {code}"
 
@@ -52,17 +52,17 @@ def to_proto(array: np.ndarray | Sequence[bytes]) -> Any:
     """
     if not isinstance(array, np.ndarray):
         array = np.array(list(array), object)
-    shape = tensor_pb2.TensorProto().tensor_shape
+    shape = TensorProto().tensor_shape
     for size in array.shape:
         shape.dim.add(size=size)
     if array.dtype == object:
         values = [bytes(value) for value in array.ravel()]
-        return tensor_pb2.TensorProto(dtype=STRING, tensor_shape=shape, string_val=values)
+        return TensorProto(dtype=STRING, tensor_shape=shape, string_val=values)
     code = _CODES.get(array.dtype.newbyteorder("<"))
     if code is None:
         raise TypeError(f"expected a number, a boolean or bytes; got an array of {array.dtype}")
     content = np.ascontiguousarray(array, _TYPES[code]).tobytes()
-    return tensor_pb2.TensorProto(dtype=code, tensor_shape=shape, tensor_content=content)
+    return TensorProto(dtype=code, tensor_shape=shape, tensor_content=content)
 
 
 def shape_of(proto: Any) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from keras_ae import contract as c
-from serving.wire.protos import predict_pb2, tensor_pb2, types_pb2
+from serving.wire.protos import DataType, PredictRequest, TensorProto
 from serving.wire.tensors import to_proto
 from tests.corpus.pictures import PNG, chunk, encoded, ihdr
 
@@ -97,20 +97,20 @@ def _mutate(data: bytearray, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
+def bad_tensors() -> dict[str, PredictRequest]:
     """Requests by their defect; each is refused with INVALID_ARGUMENT."""
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
 
-    def images(tensor: tensor_pb2.TensorProto) -> predict_pb2.PredictRequest:
+    def images(tensor: TensorProto) -> PredictRequest:
         return request(c.RECONSTRUCT, **{c.IMAGES: tensor})
 
-    def shaped(*sizes: int, **values) -> tensor_pb2.TensorProto:
-        tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_UINT8, **values)
+    def shaped(*sizes: int, **values) -> TensorProto:
+        tensor = TensorProto(dtype=DataType.DT_UINT8, **values)
         for size in sizes:
             tensor.tensor_shape.dim.add(size=size)
         return tensor
 
-    empty_strings = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[b""])
+    empty_strings = TensorProto(dtype=DataType.DT_STRING, string_val=[b""])
     empty_strings.tensor_shape.dim.add(size=100_000_000)
     ranks = {
         f"rank {rank}": images(to_proto(np.zeros((1,) * rank, np.uint8))) for rank in (0, 1, 3, 5)
@@ -129,7 +129,7 @@ def bad_tensors() -> dict[str, predict_pb2.PredictRequest]:
     }
 
 
-def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRequest]:
+def random_requests(count: int, seed: int = 0) -> Iterator[PredictRequest]:
     """Requests with random types, shapes, values and names."""
     rng = np.random.default_rng(seed)
     inputs = {
@@ -140,11 +140,11 @@ def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRe
         c.SCORE: c.EXAMPLES,
         "nothing": "nothing",
     }
-    types = [types_pb2.DT_UINT8, types_pb2.DT_FLOAT, types_pb2.DT_STRING, types_pb2.DT_INT64]
+    types = [DataType.DT_UINT8, DataType.DT_FLOAT, DataType.DT_STRING, DataType.DT_INT64]
     for _ in range(count):
         signature = str(rng.choice(list(inputs)))
         name = inputs[signature] if rng.random() < 0.9 else "other"
-        tensor = tensor_pb2.TensorProto(
+        tensor = TensorProto(
             dtype=types[rng.integers(4)] if rng.random() < 0.8 else int(rng.integers(130))
         )
         for _ in range(rng.choice([0, 1, 3, 4, 4, 4, 5])):
@@ -158,7 +158,7 @@ def random_requests(count: int, seed: int = 0) -> Iterator[predict_pb2.PredictRe
         yield request(signature, **{name: tensor})
 
 
-def _fill(tensor: tensor_pb2.TensorProto, rng: np.random.Generator) -> None:
+def _fill(tensor: TensorProto, rng: np.random.Generator) -> None:
     length = int(rng.choice([0, 1, 3, 8, 192, 1536]))
     match rng.integers(4):
         case 0:
@@ -172,9 +172,9 @@ def _fill(tensor: tensor_pb2.TensorProto, rng: np.random.Generator) -> None:
             tensor.string_val.extend(rng.bytes(20) for _ in range(length))
 
 
-def request(signature: str, **inputs: tensor_pb2.TensorProto) -> predict_pb2.PredictRequest:
+def request(signature: str, **inputs: TensorProto) -> PredictRequest:
     """A PredictRequest to the model `keras_ae`."""
-    message = predict_pb2.PredictRequest()
+    message = PredictRequest()
     message.model_spec.name = "keras_ae"
     message.model_spec.signature_name = signature
     for name, tensor in inputs.items():

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_ae import contract as c
 from serving.client.blocking import ReconstructionClient
-from serving.wire.protos import prediction_service_pb2_grpc
+from serving.wire import services
 from serving.wire.tensors import to_array, to_proto
 from tests.endurance import hostile
 
@@ -36,7 +36,7 @@ def main() -> None:
     with ReconstructionClient(sys.argv[1]) as client:
         client.wait_until_ready()
     with grpc.insecure_channel(sys.argv[1]) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        stub = services.stub(services.PREDICTION, channel)
         while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
             index = count % len(SIZES)
             count += 1

@@ -34,7 +34,8 @@ from benchmarks.servers import local_server
 from benchmarks.serving import export_untrained
 from keras_ae import contract as c
 from keras_ae import presets
-from serving.wire.protos import predict_pb2, prediction_service_pb2_grpc
+from serving.wire import services
+from serving.wire.protos import PredictRequest
 from serving.wire.tensors import to_array, to_proto
 from tests.corpus.pictures import encoded
 from tests.endurance import hostile
@@ -65,19 +66,19 @@ class Storm:
         self.photograph = photograph.resize((96, 64))
         self._good = encoded(self.photograph, "PNG")
         channel = grpc.insecure_channel(target, OPTIONS)
-        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        self._predict = services.stub(services.PREDICTION, channel).Predict
         self.expected = self.predict([self._good])
 
     def predict(self, images: list[bytes]) -> dict[str, np.ndarray]:
         """The outputs of `serving_default` for encoded images."""
         return self.send(hostile.request(c.SERVING_DEFAULT, **{c.IMAGE_BYTES: to_proto(images)}))
 
-    def send(self, request: predict_pb2.PredictRequest) -> dict[str, np.ndarray]:
+    def send(self, request: PredictRequest) -> dict[str, np.ndarray]:
         """The outputs of a request; raises grpc.RpcError."""
         response = self._predict(request, timeout=TIMEOUT_SECONDS)
         return {name: to_array(tensor) for name, tensor in response.outputs.items()}
 
-    def version(self, request: predict_pb2.PredictRequest) -> int:
+    def version(self, request: PredictRequest) -> int:
         """The version that responds to a request."""
         return int(self._predict(request, timeout=TIMEOUT_SECONDS).model_spec.version.value)
 
@@ -186,7 +187,7 @@ def random_tensors(storm: Storm, count: int, seed: int = 0, concurrency: int = 8
     return counts
 
 
-def _status_code(storm: Storm, request: predict_pb2.PredictRequest, name: str) -> str:
+def _status_code(storm: Storm, request: PredictRequest, name: str) -> str:
     """The status code of a response; raises StressError for an error without a message."""
     try:
         storm.send(request)
@@ -238,7 +239,7 @@ def cancelled_requests(storm: Storm, target: str, count: int) -> Counter[str]:
     pixels = np.zeros((8, 256, 256, 3), np.uint8)
     request = hostile.request(c.RECONSTRUCT, **{c.IMAGES: to_proto(pixels)})
     with grpc.insecure_channel(target, OPTIONS) as channel:
-        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        predict = services.stub(services.PREDICTION, channel).Predict
         for i in range(count):
             call = predict.future(request, timeout=0.005 if i % 2 else TIMEOUT_SECONDS)
             if not i % 2:
@@ -307,7 +308,7 @@ class Load:
         pixels = np.zeros((4, 64, 64, 3), np.uint8)
         request = hostile.request(c.RECONSTRUCT, **{c.IMAGES: to_proto(pixels)})
         with grpc.insecure_channel(self._target, OPTIONS) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            stub = services.stub(services.PREDICTION, channel)
             while not self._stop.is_set():
                 try:
                     response = stub.Predict(request, timeout=TIMEOUT_SECONDS)

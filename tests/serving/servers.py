@@ -20,19 +20,19 @@ import pytest
 from keras_ae.errors import ConfigurationError
 from serving.server import flags
 from serving.server.app import Server
+from serving.wire import services
 from serving.wire.protos import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_management_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    ModelSpec,
+    ModelVersionStatus,
+    PredictRequest,
+    ReloadConfigRequest,
 )
 from serving.wire.tensors import to_array, to_proto
 
 SECONDS = 240
-STATES = get_model_status_pb2.ModelVersionStatus.State
+STATES = ModelVersionStatus.State
 
 
 class Client:
@@ -40,12 +40,12 @@ class Client:
 
     def __init__(self, channel: grpc.Channel):
         self.channel = channel
-        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        self.model = model_service_pb2_grpc.ModelServiceStub(channel)
+        self.prediction = services.stub(services.PREDICTION, channel)
+        self.model = services.stub(services.MODEL, channel)
 
     def request(self, inputs=(), name="m", signature="", outputs=(), **spec) -> Any:
         """A PredictRequest; inputs are arrays, lists of bytes or TensorProtos."""
-        made = predict_pb2.PredictRequest(output_filter=outputs)
+        made = PredictRequest(output_filter=outputs)
         made.model_spec.CopyFrom(model_spec(name, signature, **spec))
         for alias, value in dict(inputs).items():
             is_proto = hasattr(value, "tensor_shape")
@@ -61,24 +61,24 @@ class Client:
 
     def status(self, name="m", **spec) -> dict[int, str]:
         """Version -> state."""
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(name, **spec))
+        request = GetModelStatusRequest(model_spec=model_spec(name, **spec))
         answer = self.model.GetModelStatus(request, timeout=SECONDS)
         return {v.version: STATES.Name(v.state) for v in answer.model_version_status}
 
     def status_of(self, version, name="m") -> Any:
         """StatusProto of a version."""
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(name))
+        request = GetModelStatusRequest(model_spec=model_spec(name))
         answer = self.model.GetModelStatus(request, timeout=SECONDS)
         return next(v for v in answer.model_version_status if v.version == version).status
 
     def metadata(self, name="m", fields=("signature_def",), **spec) -> Any:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
+        request = GetModelMetadataRequest(
             model_spec=model_spec(name, **spec), metadata_field=fields
         )
         return self.prediction.GetModelMetadata(request, timeout=SECONDS)
 
     def reload(self, config) -> Any:
-        request = model_management_pb2.ReloadConfigRequest(config=config)
+        request = ReloadConfigRequest(config=config)
         return self.model.HandleReloadConfigRequest(request, timeout=SECONDS)
 
     def wait_for(self, states: dict[int, str], name="m") -> None:
@@ -94,7 +94,7 @@ class Client:
 
 
 def model_spec(name="m", signature="", version=None, label=""):
-    made = model_pb2.ModelSpec(name=name, signature_name=signature)
+    made = ModelSpec(name=name, signature_name=signature)
     if version is not None:
         made.version.value = version
     if label:

@@ -1,4 +1,4 @@
-"""The command line: `python -m serving.client --help`."""
+"""The commands: what each one asks the server, and what it prints and writes."""
 
 import argparse
 import csv
@@ -13,19 +13,26 @@ from typing import Any, Final
 
 from keras_ae import contract as c
 from keras_ae.errors import ConfigurationError, DataError, KerasAEError
-from serving.client.base import TARGET, TIMEOUT
-from serving.client.blocking import ReconstructionClient
-from serving.client.cli import files
-from serving.client.results import Reconstruction, TensorInfo
+from keras_ae.imports import from_extra
+
+from ..base import TARGET, TIMEOUT
+from ..blocking import ReconstructionClient
+from ..results import Reconstruction, TensorInfo
+from . import files
 
 TOKEN_VARIABLE: Final = "KERAS_AE_TOKEN"
 SCORES: Final = (c.MSE, c.PSNR, c.SSIM, c.MS_SSIM, c.PERCENTILE, c.FLOOR_PSNR)
 COLUMNS: Final = ("path", *SCORES, "unusual", c.STATUS)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parses, asks and tells; returns the exit status."""
-    parser = _parser()
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Runs a command; returns the exit status.
+
+    Args:
+        argv: the arguments; the program's own by default.
+        prog: how it was started, for its usage; the name of the program by default.
+    """
+    parser = _parser(prog)
     arguments = parser.parse_args(argv)
     try:
         client = _client(arguments)
@@ -81,7 +88,7 @@ def score(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
 
 def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     """Writes an image, its reconstruction and their difference as one picture."""
-    from serving.client.cli import picture
+    from . import picture
 
     _check_png(arguments.output)
     files.check_not_overwritten([arguments.input], [arguments.output])
@@ -118,7 +125,8 @@ def metadata(client: ReconstructionClient, arguments: argparse.Namespace) -> int
 
 
 def _reconstruct_folder(client: ReconstructionClient, source: Path, target: Path) -> int:
-    from tqdm import tqdm
+    with from_extra("client", "the progress bar"):
+        from tqdm import tqdm
 
     if target.exists() and not target.is_dir():
         raise DataError(f"{target} is a file: a folder's reconstructions need a folder")
@@ -252,9 +260,9 @@ def _token(path: Path | None) -> str | None:
         raise ConfigurationError(f"cannot read the token in {path}: {error}") from error
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serving.client",
+        prog=prog,
         description="Asks TensorFlow Serving, or the local server, for reconstructions of images "
         "and their scores.",
         epilog="Every command takes the options of the server: COMMAND --help lists them. Exit "

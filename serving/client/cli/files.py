@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from keras_ae import contract
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
-from serving.client.images import area, chunks, weight
+
+from ..images import area, chunks, weight
 
 BATCH_BYTES, BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.client.results import Signature, TensorInfo, VersionStatus
-from serving.wire.protos import get_model_status_pb2
-from serving.wire.tensors import dtype_name
+from ...wire.protos import ModelVersionStatus
+from ...wire.tensors import dtype_name
+from ..results import Signature, TensorInfo, VersionStatus
 
 PREDICT, METADATA, STATUS = "predict", "metadata", "status"
 _NUMPY = {"float": "float32", "double": "float64"}
@@ -40,7 +40,7 @@ class Model(NamedTuple):
 
 def statuses(message: Any) -> list[VersionStatus]:
     """The versions in a GetModelStatusResponse, the newest first."""
-    name = get_model_status_pb2.ModelVersionStatus.State.Name
+    name = ModelVersionStatus.State.Name
     found = [
         VersionStatus(one.version, name(one.state), one.status.error_message)
         for one in message.model_version_status

@@ -5,9 +5,18 @@ from typing import Any
 
 import grpc
 
-from serving.client.failures import TransportError, unreadable
-from serving.client.results import Metadata
-from serving.client.transports.base import (
+from ...wire import services
+from ...wire.protos import (
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    ModelSpec,
+    PredictRequest,
+    SignatureDefMap,
+)
+from ...wire.tensors import to_array, to_proto
+from ..failures import TransportError, unreadable
+from ..results import Metadata
+from .base import (
     METADATA,
     PREDICT,
     STATUS,
@@ -16,33 +25,22 @@ from serving.client.transports.base import (
     read_signatures,
     statuses,
 )
-from serving.client.transports.connection import Connection
-from serving.wire.protos import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
-from serving.wire.tensors import to_array, to_proto
+from .connection import Connection
 
 
 def to_message(call: Call, model: Model) -> Any:
     """The request message of a call."""
-    spec = model_pb2.ModelSpec(name=model.name, signature_name=call.signature)
+    spec = ModelSpec(name=model.name, signature_name=call.signature)
     if model.version is not None:
         spec.version.value = model.version
     if model.label is not None and call.kind != STATUS:
         spec.version_label = model.label
     if call.kind == STATUS:
-        return get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+        return GetModelStatusRequest(model_spec=spec)
     if call.kind == METADATA:
-        return get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=spec, metadata_field=["signature_def"]
-        )
+        return GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
     inputs = {name: to_proto(value) for name, value in call.inputs.items()}
-    return predict_pb2.PredictRequest(model_spec=spec, inputs=inputs)
+    return PredictRequest(model_spec=spec, inputs=inputs)
 
 
 def from_message(call: Call, message: Any) -> Any:
@@ -54,7 +52,7 @@ def from_message(call: Call, message: Any) -> Any:
     if call.kind == STATUS:
         return statuses(message)
     if call.kind == METADATA:
-        found = get_model_metadata_pb2.SignatureDefMap()
+        found = SignatureDefMap()
         message.metadata["signature_def"].Unpack(found)
         spec = message.model_spec
         return Metadata(spec.name, spec.version.value, read_signatures(found))
@@ -69,12 +67,12 @@ class _Grpc:
 
     def __init__(self, connection: Connection, model: Model, channel: Any):
         self._model, self._metadata, self._channel = model, connection.headers(), channel
-        prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        service = model_service_pb2_grpc.ModelServiceStub(channel)
+        prediction = services.stub(services.PREDICTION, channel)
+        model_service = services.stub(services.MODEL, channel)
         self._methods: dict[str, Callable[..., Any]] = {
             PREDICT: prediction.Predict,
             METADATA: prediction.GetModelMetadata,
-            STATUS: service.GetModelStatus,
+            STATUS: model_service.GetModelStatus,
         }
 
     def _start(self, call: Call, timeout: float) -> Any:

@@ -15,9 +15,11 @@ from google.protobuf import json_format
 from grpc import StatusCode
 
 from keras_ae import contract as c
-from serving.client.failures import TransportError, unreadable
-from serving.client.results import Metadata
-from serving.client.transports.base import (
+
+from ...wire.protos import GetModelStatusResponse, SignatureDefMap
+from ..failures import TransportError, unreadable
+from ..results import Metadata
+from .base import (
     METADATA,
     PREDICT,
     STATUS,
@@ -26,8 +28,7 @@ from serving.client.transports.base import (
     read_signatures,
     statuses,
 )
-from serving.client.transports.connection import Connection
-from serving.wire.protos import get_model_metadata_pb2, get_model_status_pb2
+from .connection import Connection
 
 CODES: Final = {
     400: StatusCode.INVALID_ARGUMENT,
@@ -110,15 +111,13 @@ def _to_bytes(value: Any) -> bytes:
 def _metadata(answer: Any) -> Metadata:
     found = dict(answer["metadata"]["signature_def"])
     found.pop("@type", None)
-    message = json_format.ParseDict(
-        found, get_model_metadata_pb2.SignatureDefMap(), ignore_unknown_fields=True
-    )
+    message = json_format.ParseDict(found, SignatureDefMap(), ignore_unknown_fields=True)
     spec = answer["model_spec"]
     return Metadata(spec["name"], int(spec["version"]), read_signatures(message))
 
 
 def _status(answer: Any) -> Any:
-    message = get_model_status_pb2.GetModelStatusResponse()
+    message = GetModelStatusResponse()
     return statuses(json_format.ParseDict(answer, message, ignore_unknown_fields=True))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from serving.server.core import RequestError
-from serving.wire.protos import types_pb2
+from serving.wire.protos import DataType
 from serving.wire.tensors import STRING, dtype_name, to_proto
 
 ROW: Final = "instances"
@@ -25,16 +25,16 @@ MAX_VALUES: Final = 16_000_000
 """Values of a body, arrays and objects among them: no other thread runs while they are read."""
 
 _DTYPES: dict[int, type] = {
-    types_pb2.DT_FLOAT: np.float32,
-    types_pb2.DT_DOUBLE: np.float64,
-    types_pb2.DT_INT32: np.int32,
-    types_pb2.DT_INT16: np.int16,
-    types_pb2.DT_INT8: np.int8,
-    types_pb2.DT_UINT8: np.uint8,
-    types_pb2.DT_INT64: np.int64,
-    types_pb2.DT_UINT32: np.uint32,
-    types_pb2.DT_UINT64: np.uint64,
-    types_pb2.DT_BOOL: np.bool_,
+    DataType.DT_FLOAT: np.float32,
+    DataType.DT_DOUBLE: np.float64,
+    DataType.DT_INT32: np.int32,
+    DataType.DT_INT16: np.int16,
+    DataType.DT_INT8: np.int8,
+    DataType.DT_UINT8: np.uint8,
+    DataType.DT_INT64: np.int64,
+    DataType.DT_UINT32: np.uint32,
+    DataType.DT_UINT64: np.uint64,
+    DataType.DT_BOOL: np.bool_,
 }
 _MAX_RANK = 32
 _ALLOWED: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}

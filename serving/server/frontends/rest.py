@@ -21,7 +21,13 @@ from serving.server.frontends import http_limits, json_answers, json_tensors
 from serving.server.frontends.http_limits import refuse_foreign_pages
 from serving.server.frontends.metrics import CONTENT_TYPE, Metrics
 from serving.server.frontends.playground import MODELS_PATH, Playground
-from serving.wire.protos import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
+from serving.wire.protos import (
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    ModelSpec,
+    PredictRequest,
+    SignatureDefMap,
+)
 
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _CALL = re.compile(rf"(?i){_MODEL}:(?P<method>classify|regress|predict)")
@@ -132,18 +138,16 @@ class _Rest:
 
     def _about(self, match: re.Match[str]) -> dict[str, Any]:
         if match["metadata"] is None:
-            status = get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match))
+            status = GetModelStatusRequest(model_spec=_spec(match))
             found = self._core.status(status)
             for version in found.model_version_status:
                 # An OK is written out.
                 version.status.SetInParent()
             return _fields(found)
         answer = self._core.metadata(
-            get_model_metadata_pb2.GetModelMetadataRequest(
-                model_spec=_spec(match), metadata_field=["signature_def"]
-            )
+            GetModelMetadataRequest(model_spec=_spec(match), metadata_field=["signature_def"])
         )
-        signatures = get_model_metadata_pb2.SignatureDefMap()
+        signatures = SignatureDefMap()
         answer.metadata["signature_def"].Unpack(signatures)
         return {
             "model_spec": _fields(answer.model_spec),
@@ -195,7 +199,7 @@ class _Rest:
             raise _invalid("'signature_name': expected a string")
         inputs = self._core.signature(spec, name).inputs
         tensors = await _work(len(plain), json_tensors.to_tensors, document, inputs)
-        call = predict_pb2.PredictRequest(model_spec=spec, inputs=tensors)
+        call = PredictRequest(model_spec=spec, inputs=tensors)
         call.model_spec.signature_name = name
         return call, format
 
@@ -210,7 +214,7 @@ def _invalid(message: str) -> RequestError:
 
 
 def _spec(match: re.Match[str]) -> Any:
-    spec = model_pb2.ModelSpec(name=_unquoted(match["model"]))
+    spec = ModelSpec(name=_unquoted(match["model"]))
     if match["version"] is not None:
         if len(match["version"]) > 19 or int(match["version"]) >= 2**63:
             raise _invalid(f"Failed to convert version: {match['version'][:40]} to numeric")

@@ -11,16 +11,15 @@ from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from keras_ae.errors import ConfigurationError
 from serving.server.core import Core, RequestError
-from serving.wire.protos import model_service_pb2_grpc, prediction_service_pb2_grpc
+from serving.wire import services
+from serving.wire.protos import POOL
 
 logger = logging.getLogger("serving.server")
 
-PREDICTION = "tensorflow.serving.PredictionService"
-MODEL = "tensorflow.serving.ModelService"
 MAX_MESSAGE_BYTES = 4000
 """Of an error as it is sent; it travels in a trailer, and clients allow trailers 8 KB."""
 _SENT_AS_IT_IS = " " + string.punctuation.replace("%", "")
@@ -116,7 +115,7 @@ class Health:
         """Says whether requests can be answered, unless the server is going away."""
         state = health_pb2.HealthCheckResponse
         status = state.SERVING if ready and not self._draining else state.NOT_SERVING
-        for name in ("", PREDICTION, MODEL):
+        for name in ("", services.PREDICTION, services.MODEL):
             await self.servicer.set(name, status)
 
     async def drain(self) -> None:
@@ -150,12 +149,15 @@ def build(
         **dict(arguments),
     }
     server = grpc.aio.server(options=list(options.items()))
-    services = _Services(core, observer)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, server)
+    servicer = _Services(core, observer)
+    for service in (services.PREDICTION, services.MODEL):
+        services.add_servicer(service, servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
-    names = (PREDICTION, MODEL, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    # Reflection describes services out of one pool.
+    for module in (health_pb2, reflection_pb2):
+        POOL.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    names = (services.PREDICTION, services.MODEL, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server, POOL)
     return server
 
 

@@ -7,15 +7,12 @@ numbers of tensorflow/serving, so that a file serves both servers.
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-
-# Their descriptors refer to Int64Value and StringValue.
-from google.protobuf import wrappers_pb2 as _wrappers
+from google.protobuf import descriptor_pb2, text_format
 
 from keras_ae.errors import ConfigurationError
 from serving.server.core import RequestError, invalid
 from serving.server.models import versions
-from serving.wire.protos import model_server_config_pb2
+from serving.wire.protos import POOL, ModelServerConfig, ModelType, message_class
 
 _INT64 = ".google.protobuf.Int64Value"
 _STRING = ".google.protobuf.StringValue"
@@ -49,7 +46,7 @@ def _described() -> dict[str, Any]:
         name="keras_ae/serving/config.proto",
         package="tensorflow.serving",
         syntax="proto3",
-        dependency=[_wrappers.DESCRIPTOR.name],
+        dependency=["google/protobuf/wrappers.proto"],
     )
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
@@ -61,22 +58,14 @@ def _described() -> dict[str, Any]:
                 made.type, made.type_name = _Type.TYPE_MESSAGE, kind
             else:
                 made.type = _SCALARS[kind.strip("[]")]
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(_wrappers.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"tensorflow.serving.{name}")
-        )
-        for name in _MESSAGES
-    }
+    POOL.Add(file)
+    return {name: message_class(f"{file.package}.{name}") for name in _MESSAGES}
 
 
 _CLASSES = _described()
 BatchingParameters = _CLASSES["BatchingParameters"]
 MonitoringConfig = _CLASSES["MonitoringConfig"]
 SSLConfig = _CLASSES["SSLConfig"]
-ModelServerConfig = model_server_config_pb2.ModelServerConfig
 PLATFORM = "tensorflow"
 
 
@@ -96,7 +85,7 @@ def read(path: Path, message: Any) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
     try:
-        return text_format.Parse(text, message())
+        return text_format.Parse(text, message(), descriptor_pool=POOL)
     except text_format.ParseError as error:
         raise ConfigurationError(f"{path} is not a {name} text proto: {error}") from error
 
@@ -139,7 +128,7 @@ def check(server_config: Any) -> None:
         names.add(model.name)
         versions.local_path(model.name, model.base_path)
         platform = model.model_platform
-        if model.model_type == model_server_config_pb2.TENSORFLOW and not platform:
+        if model.model_type == ModelType.TENSORFLOW and not platform:
             platform = PLATFORM
         if platform != PLATFORM:
             raise invalid(

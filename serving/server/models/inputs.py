@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_ae import contract
 from serving.server.core import invalid
-from serving.wire.protos import types_pb2
+from serving.wire.protos import DataType
 from serving.wire.tensors import dtype_name, shape_of, to_array
 
 MAX_TENSOR_BYTES = 2**30
@@ -111,7 +111,7 @@ def _outputs(known: Mapping[str, Any], asked: Iterable[str]) -> tuple[str, ...]:
 
 
 def _check_tensor(alias: str, info: Any, proto: Any) -> tuple[int, ...]:
-    if proto.dtype == types_pb2.DT_INVALID:
+    if proto.dtype == DataType.DT_INVALID:
         raise invalid(f"tensor parsing error: {alias}: it has no dtype")
     if proto.dtype != info.dtype:
         raise invalid(
@@ -123,7 +123,7 @@ def _check_tensor(alias: str, info: Any, proto: Any) -> tuple[int, ...]:
         raise invalid(f"tensor parsing error: {alias}: {error}") from error
     if not info.tensor_shape.unknown_rank:
         _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], sizes)
-    if proto.dtype == types_pb2.DT_STRING:
+    if proto.dtype == DataType.DT_STRING:
         _check_strings(alias, sizes, len(proto.string_val))
     return sizes
 

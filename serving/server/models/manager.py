@@ -17,7 +17,12 @@ from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.model import AVAILABLE, Model, Version
 from serving.server.models.servable import find_signature, response
 from serving.server.models.versions import Loaders
-from serving.wire.protos import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2
+from serving.wire.protos import (
+    GetModelMetadataResponse,
+    GetModelStatusResponse,
+    ReloadConfigResponse,
+    SignatureDefMap,
+)
 
 logger = logging.getLogger("serving.server")
 
@@ -124,10 +129,10 @@ class Manager:
             if field != SIGNATURE_DEF:
                 raise invalid(f"Metadata field {field[:200]} is not supported")
         _, version = self._resolve(request)
-        found = get_model_metadata_pb2.SignatureDefMap()
+        found = SignatureDefMap()
         for name, signature in version.servable.signatures.items():
             found.signature_def[name].CopyFrom(signature)
-        made = get_model_metadata_pb2.GetModelMetadataResponse()
+        made = GetModelMetadataResponse()
         made.model_spec.name = request.model_spec.name
         made.model_spec.version.value = version.number
         made.metadata[SIGNATURE_DEF].Pack(found)
@@ -150,7 +155,7 @@ class Manager:
             raise RequestError(
                 grpc.StatusCode.NOT_FOUND, f"Could not find {which} of model {spec.name[:200]}"
             )
-        made = get_model_status_pb2.GetModelStatusResponse()
+        made = GetModelStatusResponse()
         for key in sorted(by_number, reverse=True):
             _add_status(made, by_number[key])
         return made
@@ -158,7 +163,7 @@ class Manager:
     async def reload(self, request: Any) -> Any:
         """ReloadConfigRequest -> ReloadConfigResponse, once new models are loaded or failed."""
         await self.reconfigure(request.config)
-        return model_management_pb2.ReloadConfigResponse()
+        return ReloadConfigResponse()
 
     async def reconfigure(self, server_config: Any) -> None:
         """Serves the models of a ModelServerConfig from now on, and waits for their versions.

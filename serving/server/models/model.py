@@ -15,13 +15,13 @@ from serving.server.core import RequestError, invalid
 from serving.server.models import versions
 from serving.server.models.servable import Servable, as_request_error, release_memory
 from serving.server.models.versions import Loaders
-from serving.wire.protos import get_model_status_pb2, model_server_config_pb2
+from serving.wire.protos import ModelConfig, ModelVersionStatus
 
 logger = logging.getLogger("serving.server")
 
-_Status = get_model_status_pb2.ModelVersionStatus
-START, LOADING, AVAILABLE = _Status.START, _Status.LOADING, _Status.AVAILABLE
-UNLOADING, END = _Status.UNLOADING, _Status.END
+START, LOADING = ModelVersionStatus.START, ModelVersionStatus.LOADING
+AVAILABLE, UNLOADING = ModelVersionStatus.AVAILABLE, ModelVersionStatus.UNLOADING
+END = ModelVersionStatus.END
 _PRESENT = (START, LOADING, AVAILABLE)
 
 
@@ -83,7 +83,7 @@ class Model:
             on_change: called when a version has become available or has stopped to be.
         """
         self.name = name
-        self.config = model_server_config_pb2.ModelConfig()
+        self.config = ModelConfig()
         self.labels: dict[str, int] = {}
         self.versions: list[Version] = []
         self._loaders, self._load_folder, self._on_change = loaders, load, on_change
@@ -115,7 +115,7 @@ class Model:
 
     def unconfigure(self) -> None:
         """Lets go of every version and of the labels; returns at once."""
-        self.config = model_server_config_pb2.ModelConfig()
+        self.config = ModelConfig()
         self.labels = {}
         self.aspire({})
 

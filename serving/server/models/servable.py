@@ -15,7 +15,11 @@ from google.protobuf.message import DecodeError
 from keras_ae import contract
 from serving.server.core import RequestError
 from serving.server.models.inputs import Inputs, check
-from serving.wire.protos import predict_pb2, prediction_log_pb2, saved_model_pb2
+from serving.wire.protos import (
+    PredictionLog,
+    PredictResponse,
+    SavedModel,
+)
 from serving.wire.tensors import to_proto
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
@@ -127,7 +131,7 @@ class Servable:
 
 def response(request: Any, version: int, signature: str, outputs: dict[str, np.ndarray]) -> Any:
     """The PredictResponse that says who answered."""
-    made = predict_pb2.PredictResponse()
+    made = PredictResponse()
     made.model_spec.name = request.model_spec.name
     made.model_spec.signature_name = signature
     made.model_spec.version.value = version
@@ -139,7 +143,7 @@ def response(request: Any, version: int, signature: str, outputs: dict[str, np.n
 def _read_graph(path: Path) -> Any:
     file = path / "saved_model.pb"
     try:
-        saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+        saved = SavedModel.FromString(file.read_bytes())
     except OSError as error:
         raise RequestError(grpc.StatusCode.NOT_FOUND, f"cannot read {file}: {error}") from error
     except DecodeError as error:
@@ -173,7 +177,7 @@ def _warmup_requests(path: Path) -> Iterator[Any]:
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"{file} has more than {MAX_WARMUP_REQUESTS:,} requests",
             )
-        log = prediction_log_pb2.PredictionLog.FromString(record)
+        log = PredictionLog.FromString(record)
         if log.HasField("predict_log"):
             yield log.predict_log.request
 

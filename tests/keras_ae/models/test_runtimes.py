@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def folder(tiny_model) -> Path:
-    return tiny_model(lively=True)
+    return tiny_model(residual=True)
 
 
 @pytest.fixture(scope="module")

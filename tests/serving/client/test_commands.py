@@ -301,6 +301,7 @@ def test_as_a_program(running, folder, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     helped = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert helped.stdout.startswith("usage: python -m serving.client ")
     for name in ("reconstruct", "score", "compare", "status", "metadata"):
         assert name in helped.stdout
 

@@ -18,18 +18,14 @@ from serving.client.asynchronous import AsyncReconstructionClient
 from serving.client.blocking import ReconstructionClient
 from serving.client.failures import ERRORS, Attempts, TransportError
 from serving.client.transports.connection import Connection
-from serving.wire.protos import (
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from serving.wire import services
+from serving.wire.protos import GetModelStatusResponse, PredictResponse
 from serving.wire.tensors import to_array, to_proto
 
 IMAGES = np.arange(5 * 4 * 6 * 3, dtype=np.uint8).reshape(5, 4, 6, 3)
 
 
-class Negatives(prediction_service_pb2_grpc.PredictionServiceServicer):
+class Negatives:
     """Reconstructs an image as its negative, after doing what the script says.
 
     Attributes:
@@ -63,7 +59,7 @@ class Negatives(prediction_service_pb2_grpc.PredictionServiceServicer):
         )
 
 
-class Statuses(model_service_pb2_grpc.ModelServiceServicer):
+class Statuses:
     """Answers one status after another, the last one for ever: (state, error), or a StatusCode."""
 
     def __init__(self):
@@ -73,14 +69,14 @@ class Statuses(model_service_pb2_grpc.ModelServiceServicer):
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(step, grpc.StatusCode):
             context.abort(step, "scripted")
-        response = get_model_status_pb2.GetModelStatusResponse()
+        response = GetModelStatusResponse()
         one = response.model_version_status.add(version=3, state=step[0])
         one.status.error_message = step[1]
         return response
 
 
 def answer(**outputs):
-    return predict_pb2.PredictResponse(outputs={k: to_proto(v) for k, v in outputs.items()})
+    return PredictResponse(outputs={k: to_proto(v) for k, v in outputs.items()})
 
 
 def scores(images):
@@ -99,10 +95,8 @@ class Server:
     def __init__(self, credentials=None):
         self.predictions, self.statuses = Negatives(), Statuses()
         self._server = grpc.server(ThreadPoolExecutor(8))
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            self.predictions, self._server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self.statuses, self._server)
+        services.add_servicer(services.PREDICTION, self.predictions, self._server)
+        services.add_servicer(services.MODEL, self.statuses, self._server)
         if credentials is None:
             port = self._server.add_insecure_port("127.0.0.1:0")
         else:
@@ -516,7 +510,7 @@ def test_waiting_for_a_server_that_starts_later(free_port):
             server = grpc.server(ThreadPoolExecutor(1))
             statuses = Statuses()
             statuses.script = [(AVAILABLE, "")]
-            model_service_pb2_grpc.add_ModelServiceServicer_to_server(statuses, server)
+            services.add_servicer(services.MODEL, statuses, server)
             server.add_insecure_port(target)
             server.start()
             try:

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 
 from serving.server.flags import parse
 from serving.server.models import config
-from serving.wire.protos import model_server_config_pb2
+from serving.wire.protos import ModelConfig, ModelServerConfig
 from tests.serving.deploy.deployment import (
     CONFIG,
     CONTAINERS,
@@ -27,7 +27,7 @@ from tests.serving.deploy.deployment import (
 
 
 def models_config(text: str) -> Any:
-    return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    return text_format.Parse(text, ModelServerConfig())
 
 
 def test_the_model_is_where_compose_and_kubernetes_put_it():
@@ -41,9 +41,7 @@ def test_the_model_is_where_compose_and_kubernetes_put_it():
 def test_the_examples_in_the_comments_are_valid():
     text = (CONFIG / "models.config").read_text()
     examples = re.findall(r"^ +#   (\w.*\{.*\})$", text, re.MULTILINE)
-    pin, two, *labels = [
-        text_format.Parse(example, model_server_config_pb2.ModelConfig()) for example in examples
-    ]
+    pin, two, *labels = [text_format.Parse(example, ModelConfig()) for example in examples]
     assert list(pin.model_version_policy.specific.versions) == [1795445643]
     assert two.model_version_policy.latest.num_versions == 2
     assert [list(label.version_labels) for label in labels] == [["stable"], ["canary"]]

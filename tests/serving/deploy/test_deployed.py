@@ -22,7 +22,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from serving.wire.protos import model_management_pb2, model_service_pb2_grpc
+from serving.wire import services
+from serving.wire.protos import ReloadConfigRequest
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "serving" / "deploy"
@@ -64,7 +65,7 @@ def running(command: list[str], rest: str, log: Path, **options: Any) -> Iterato
 
 def give_label(target: str, base_path: Path, version: int) -> grpc.StatusCode:
     """Names a version `canary` while the server runs."""
-    request = model_management_pb2.ReloadConfigRequest()
+    request = ReloadConfigRequest()
     request.config.model_config_list.config.add(
         name="keras_ae",
         base_path=str(base_path),
@@ -72,7 +73,7 @@ def give_label(target: str, base_path: Path, version: int) -> grpc.StatusCode:
         version_labels={"canary": version},
     )
     with grpc.insecure_channel(target) as channel:
-        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        stub = services.stub(services.MODEL, channel)
         try:
             stub.HandleReloadConfigRequest(request, timeout=60)
         except grpc.RpcError as error:

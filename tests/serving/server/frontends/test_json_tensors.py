@@ -8,18 +8,18 @@ from serving.server.core import RequestError
 from serving.server.frontends import json_tensors
 from serving.server.frontends.json_answers import to_json
 from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_tensors
-from serving.wire.protos import meta_graph_pb2, tensor_pb2, types_pb2
+from serving.wire.protos import DataType, TensorInfo, TensorProto
 from serving.wire.tensors import to_array, to_proto
 
 
 def signature(**dtypes):
-    return {name: meta_graph_pb2.TensorInfo(dtype=dtype) for name, dtype in dtypes.items()}
+    return {name: TensorInfo(dtype=dtype) for name, dtype in dtypes.items()}
 
 
-IMAGES = signature(images=types_pb2.DT_UINT8)
-FLOATS = signature(x=types_pb2.DT_FLOAT)
-BYTES = signature(image_bytes=types_pb2.DT_STRING)
-TWO = signature(a=types_pb2.DT_INT32, b=types_pb2.DT_BOOL)
+IMAGES = signature(images=DataType.DT_UINT8)
+FLOATS = signature(x=DataType.DT_FLOAT)
+BYTES = signature(image_bytes=DataType.DT_STRING)
+TWO = signature(a=DataType.DT_INT32, b=DataType.DT_BOOL)
 
 
 def read(body, inputs):
@@ -30,16 +30,16 @@ def read(body, inputs):
 @pytest.mark.parametrize(
     ("dtype", "text", "values"),
     [
-        (types_pb2.DT_UINT8, "[0, 255]", np.array([0, 255], np.uint8)),
-        (types_pb2.DT_INT8, "[-128]", np.array([-128], np.int8)),
-        (types_pb2.DT_INT64, "[-9223372036854775808]", np.array([-(2**63)], np.int64)),
-        (types_pb2.DT_UINT64, "[18446744073709551615]", np.array([2**64 - 1], np.uint64)),
-        (types_pb2.DT_FLOAT, "[1, 0.1]", np.array([1, 0.1], np.float32)),
-        (types_pb2.DT_FLOAT, "[NaN, -Infinity]", np.array([np.nan, -np.inf], np.float32)),
-        (types_pb2.DT_DOUBLE, "[1e300]", np.array([1e300])),
-        (types_pb2.DT_BOOL, "[true, false]", np.array([True, False])),
-        (types_pb2.DT_UINT8, "7", np.array(7, np.uint8)),
-        (types_pb2.DT_UINT8, "[[], []]", np.zeros((2, 0), np.uint8)),
+        (DataType.DT_UINT8, "[0, 255]", np.array([0, 255], np.uint8)),
+        (DataType.DT_INT8, "[-128]", np.array([-128], np.int8)),
+        (DataType.DT_INT64, "[-9223372036854775808]", np.array([-(2**63)], np.int64)),
+        (DataType.DT_UINT64, "[18446744073709551615]", np.array([2**64 - 1], np.uint64)),
+        (DataType.DT_FLOAT, "[1, 0.1]", np.array([1, 0.1], np.float32)),
+        (DataType.DT_FLOAT, "[NaN, -Infinity]", np.array([np.nan, -np.inf], np.float32)),
+        (DataType.DT_DOUBLE, "[1e300]", np.array([1e300])),
+        (DataType.DT_BOOL, "[true, false]", np.array([True, False])),
+        (DataType.DT_UINT8, "7", np.array(7, np.uint8)),
+        (DataType.DT_UINT8, "[[], []]", np.zeros((2, 0), np.uint8)),
     ],
 )
 def test_values_take_the_dtype_of_the_input(dtype, text, values):
@@ -115,7 +115,7 @@ def test_strings_come_plain_or_as_base64():
         (b'{"instances": ["1"]}', IMAGES, 'expected uint8, got the string "1"'),
         (b'{"instances": [null]}', FLOATS, "expected float, got null"),
         (b'{"instances": [1e39]}', FLOATS, "out of bounds for float"),
-        (b'{"instances": [1]}', signature(x=types_pb2.DT_BOOL), "expected bool, got the integer 1"),
+        (b'{"instances": [1]}', signature(x=DataType.DT_BOOL), "expected bool, got the integer 1"),
         (b'{"instances": [1]}', BYTES, 'expected a string or {"b64": ".."}, got the integer 1'),
         (b'{"instances": [{"b64": "a"}]}', BYTES, "is not base64"),
         (b'{"instances": [{"b64": "$$$$"}]}', BYTES, "is not base64"),
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(body, inputs, message):
 
 def test_a_dtype_that_json_has_nothing_for_is_not_implemented():
     with pytest.raises(RequestError, match="complex64; use gRPC") as caught:
-        read(b'{"inputs": [1]}', signature(x=types_pb2.DT_COMPLEX64))
+        read(b'{"inputs": [1]}', signature(x=DataType.DT_COMPLEX64))
     assert caught.value.code == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -200,6 +200,6 @@ def test_rows_need_outputs_with_a_common_first_size(arrays):
 
 
 def test_a_tensor_that_repeats_its_value_is_written_in_full():
-    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[0.5])
+    tensor = TensorProto(dtype=DataType.DT_FLOAT, float_val=[0.5])
     tensor.tensor_shape.dim.add(size=3)
     assert json.loads(to_json({"x": tensor}, ROW)) == {"predictions": [0.5, 0.5, 0.5]}

@@ -6,14 +6,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from serving.wire import services
 from serving.wire.protos import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_server_config_pb2,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-    tensor_pb2,
-    types_pb2,
+    DataType,
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    ModelServerConfig,
+    PredictRequest,
+    SignatureDefMap,
+    TensorProto,
 )
 from serving.wire.tensors import to_array
 from tests.serving.servers import PIXELS, SECONDS
@@ -76,12 +77,12 @@ def test_only_the_outputs_that_are_asked_for_are_sent(client):
 def test_metadata_has_every_signature(client):
     answer = client.metadata("keras_ae")
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("keras_ae", 1)
-    found = get_model_metadata_pb2.SignatureDefMap()
+    found = SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(found)
     names = {"serving_default", "reconstruct", "encode", "decode", "score"}
     assert names <= set(found.signature_def)
     images = found.signature_def["reconstruct"].inputs["images"]
-    assert images.dtype == types_pb2.DT_UINT8
+    assert images.dtype == DataType.DT_UINT8
     assert [dim.size for dim in images.tensor_shape.dim] == [-1, -1, -1, 3]
 
 
@@ -164,12 +165,12 @@ def test_predict_refuses(client, changes, code, words):
 @pytest.mark.parametrize("method", ["Predict", "GetModelMetadata"])
 def test_a_model_spec_is_needed(client, method):
     kind = {
-        "Predict": predict_pb2.PredictRequest,
-        "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
+        "Predict": PredictRequest,
+        "GetModelMetadata": GetModelMetadataRequest,
     }[method]
     call = getattr(client.prediction, method)
     refused(lambda: call(kind()), CODE.INVALID_ARGUMENT, "Missing ModelSpec")
-    status = get_model_status_pb2.GetModelStatusRequest()
+    status = GetModelStatusRequest()
     refused(lambda: client.model.GetModelStatus(status), CODE.INVALID_ARGUMENT, "ModelSpec")
 
 
@@ -205,7 +206,7 @@ def test_other_methods_are_not_served(client, method):
 def config(text):
     from google.protobuf import text_format
 
-    return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    return text_format.Parse(text, ModelServerConfig())
 
 
 ONE = 'config {{ name: "m" base_path: "{base}" model_platform: "{platform}" }}'
@@ -246,8 +247,8 @@ def test_reload_refuses_and_changes_nothing(client, tiny, text, words):
 # Hostile tensors
 
 
-def tensor(dtype=types_pb2.DT_UINT8, sizes=(1, 4, 4, 3), **values):
-    made = tensor_pb2.TensorProto(dtype=dtype, **values)
+def tensor(dtype=DataType.DT_UINT8, sizes=(1, 4, 4, 3), **values):
+    made = TensorProto(dtype=dtype, **values)
     for size in sizes:
         made.tensor_shape.dim.add(size=size)
     return made
@@ -260,9 +261,7 @@ HOSTILE = {
     "too many values": (tensor(int_val=[1] * 49), "tensor parsing error: images"),
     "negative size": (tensor(sizes=(1, -4, 4, 3), int_val=[1]), "tensor parsing error: images"),
     "unknown rank": (
-        tensor_pb2.TensorProto(
-            dtype=types_pb2.DT_UINT8, tensor_shape={"unknown_rank": True}, int_val=[1]
-        ),
+        TensorProto(dtype=DataType.DT_UINT8, tensor_shape={"unknown_rank": True}, int_val=[1]),
         "tensor parsing error: images",
     ),
     "overflow": (tensor(sizes=(2**62, 2**62, 4, 3), int_val=[1]), "pixels"),
@@ -275,9 +274,9 @@ HOSTILE = {
     "H = 0": (tensor(sizes=(1, 0, 4, 3)), "is empty"),
     "N = 0": (tensor(sizes=(0, 4, 4, 3)), "is empty"),
     "2 channels": (tensor(sizes=(1, 4, 4, 2), int_val=[1]), "must have the shape"),
-    "no dtype": (tensor(dtype=types_pb2.DT_INVALID), "tensor parsing error: images"),
+    "no dtype": (tensor(dtype=DataType.DT_INVALID), "tensor parsing error: images"),
     "unknown dtype": (tensor(dtype=77), "must be uint8; got type 77"),
-    "resource": (tensor(dtype=types_pb2.DT_RESOURCE), "must be uint8; got resource"),
+    "resource": (tensor(dtype=DataType.DT_RESOURCE), "must be uint8; got resource"),
 }
 
 
@@ -291,15 +290,15 @@ def test_hostile_tensors_are_refused_and_the_next_request_is_right(client, signa
 
 
 STRINGS = {
-    "one string for many": (tensor(types_pb2.DT_STRING, (100,), string_val=[b""]), "got 1"),
-    "no strings": (tensor(types_pb2.DT_STRING, (1,)), "got 0"),
-    "strings as content": (tensor(types_pb2.DT_STRING, (1,), tensor_content=b"a"), "got 0"),
+    "one string for many": (tensor(DataType.DT_STRING, (100,), string_val=[b""]), "got 1"),
+    "no strings": (tensor(DataType.DT_STRING, (1,)), "got 0"),
+    "strings as content": (tensor(DataType.DT_STRING, (1,), tensor_content=b"a"), "got 0"),
     "a huge shape": (
-        tensor(types_pb2.DT_STRING, (100_000_000,), string_val=[b""]),
+        tensor(DataType.DT_STRING, (100_000_000,), string_val=[b""]),
         "has 100,000,000 strings; at most 1,024 are allowed: send fewer at once",
     ),
     "too many strings": (
-        tensor(types_pb2.DT_STRING, (1025,), string_val=[b""] * 1025),
+        tensor(DataType.DT_STRING, (1025,), string_val=[b""] * 1025),
         "has 1,025 strings; at most 1,024 are allowed: send fewer at once",
     ),
 }
@@ -329,7 +328,7 @@ def test_long_names_do_not_hide_why_they_are_refused(client, letter):
 
 
 def test_latents_of_more_pixels_than_allowed_are_refused(client):
-    proto = tensor(types_pb2.DT_FLOAT, (1, 1001, 1000, 8), float_val=[0.5])
+    proto = tensor(DataType.DT_FLOAT, (1, 1001, 1000, 8), float_val=[0.5])
     request = client.request({"latents": proto}, "keras_ae", "decode")
     words = "64,064,000 pixels; at most 64,000,000"
     refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
@@ -349,7 +348,7 @@ def test_the_last_of_fewer_values_is_repeated(client):
 
 
 def test_bytes_as_tensor_content_and_broken_examples_are_refused(client):
-    proto = tensor(types_pb2.DT_STRING, (1,), tensor_content=b"\x01a")
+    proto = tensor(DataType.DT_STRING, (1,), tensor_content=b"\x01a")
     request = client.request({"image_bytes": proto}, "keras_ae")
     words = "tensor parsing error: image_bytes"
     refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
@@ -432,7 +431,7 @@ def test_health_says_serving_once_all_models_are_there(client, start_server, pub
     assert other.predict({"images": PIXELS}).version == 1
 
 
-def test_reflection_lists_the_services(client):
+def test_reflection_lists_and_describes_the_services(client):
     stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     [answer] = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
@@ -442,6 +441,11 @@ def test_reflection_lists_the_services(client):
         "tensorflow.serving.ModelService",
         "grpc.health.v1.Health",
     } <= names
+    for name in names:
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        [answer] = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
+        described = answer.file_descriptor_response.file_descriptor_proto
+        assert any(name.rpartition(".")[2].encode() in file for file in described)
 
 
 # Deadlines
@@ -461,7 +465,7 @@ def test_a_cancelled_request_gives_its_place_back(client):
 
 
 def test_requests_at_once_are_answered_each_with_its_own(client):
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(client.channel)
+    stub = services.stub(services.PREDICTION, client.channel)
     values = list(range(40))
     calls = [
         stub.Predict.future(

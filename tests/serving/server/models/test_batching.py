@@ -13,7 +13,7 @@ from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.inputs import Inputs
 from serving.server.models.servable import Servable
-from serving.wire.protos import predict_pb2
+from serving.wire.protos import PredictRequest
 from serving.wire.tensors import to_proto
 from tests.serving.servers import PIXELS, wait_until
 
@@ -147,7 +147,7 @@ def servable(cold):
     ],
 )
 def test_it_is_known_which_signatures_give_a_status(servable, signature, sent, expected):
-    request = predict_pb2.PredictRequest(output_filter=["psnr"] if expected else [])
+    request = PredictRequest(output_filter=["psnr"] if expected else [])
     request.model_spec.signature_name = signature
     for name, values in sent.items():
         request.inputs[name].CopyFrom(to_proto(values))

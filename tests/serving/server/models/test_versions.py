@@ -12,8 +12,7 @@ import pytest
 from google.protobuf import text_format
 
 from serving.server.models import versions
-from serving.server.models.config import ModelServerConfig
-from serving.wire.protos import predict_pb2, prediction_log_pb2
+from serving.wire.protos import ModelServerConfig, PredictionLog, PredictRequest
 from serving.wire.tensors import to_proto
 from tests.serving.servers import PIXELS, wait_until
 
@@ -244,7 +243,7 @@ def test_an_empty_base_path_unloads_everything(serving, publish):
 def warm_up_with(folder, request):
     import tensorflow as tf
 
-    log = prediction_log_pb2.PredictionLog()
+    log = PredictionLog()
     log.predict_log.request.CopyFrom(request)
     (folder / "assets.extra").mkdir()
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
@@ -253,7 +252,7 @@ def warm_up_with(folder, request):
 
 
 def warm_up_request(alias="images"):
-    request = predict_pb2.PredictRequest()
+    request = PredictRequest()
     request.model_spec.signature_name = "reconstruct"
     request.inputs[alias].CopyFrom(to_proto(PIXELS))
     return request

@@ -1,0 +1,4 @@
+from .asynchronous import AsyncReconstructionClient as AsyncReconstructionClient
+from .blocking import ReconstructionClient as ReconstructionClient
+
+__all__: list[str]
