@@ -40,8 +40,8 @@ def of_images(kind: str, images: int, tables: int = TABLES) -> float:
         some = gains[:, begin : begin + _TOGETHER]
         split = _split(some)
         for first in split.layout.budgets[::2]:
-            gain = split.difference(MODEL, first, first + 1)["psnr"]
-            low, high = gain["interval"] or (math.nan, math.nan)
+            gain = split.difference((MODEL, first), (MODEL, first + 1)).psnr
+            low, high = gain.interval or (math.nan, math.nan)
             held += low <= truth <= high
     return held / tables
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -20,10 +20,10 @@ from keras_ae.comparison.statistics import LEAST
 from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import model_digest
 
-MEAN_PSNR = "mean_psnr"
+MEAN_PSNR: Final = "mean_psnr"
 MEAN_SSIM = "mean_ssim"
-GAIN = "gain_over_floor"
-SLICE_PSNR = "slice_psnr"
+GAIN: Final = "gain_over_floor"
+SLICE_PSNR: Final = "slice_psnr"
 IMAGES = "images"
 SKIPPED_SSIM = "skipped_ssim"
 

@@ -17,13 +17,9 @@ from keras_ae.scoring.floors import Floors
 from keras_ae.scoring.models import Models
 from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import SUMMARY
+from pipeline.runtime.stages import read_summary
 
 _SLICE = "slice/"
-GRAPH = (
-    *("preset_settings", "channels", "stride", "latent_channels", "served_tile"),
-    "code_fingerprint",
-)
-"""Of a stage's summary, what its graph follows from; the rest of it is in the weights."""
 
 
 class Scores(NamedTuple):
@@ -231,8 +227,7 @@ def graph_of(folder: str) -> str:
 
     TensorFlow's own fingerprint does not do: it leaves out what the functions compute.
     """
-    note = artifacts.below(artifacts.parent(folder), SUMMARY)
-    if not artifacts.exists(note):
+    model = artifacts.parent(folder)
+    if not artifacts.exists(artifacts.below(model, SUMMARY)):
         return folder
-    facts = json.loads(artifacts.read_text(note))
-    return json.dumps([facts[name] for name in GRAPH], sort_keys=True)
+    return read_summary(model).graph

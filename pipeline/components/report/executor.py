@@ -11,6 +11,8 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from keras_ae.comparison import records
+from keras_ae.comparison.records import Run, Served, Verdict
 from keras_ae.report.page import write_report
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
@@ -19,7 +21,8 @@ from pipeline.components.report.facts import facts, lineage
 from pipeline.components.report.verdict import verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
-from pipeline.runtime.artifacts import SUMMARY, below, fetched, read_text, written
+from pipeline.runtime.artifacts import fetched, written
+from pipeline.runtime.stages import read_summary
 
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
@@ -50,12 +53,14 @@ class Executor(base_executor.BaseExecutor):
         compared: Path,
         place: Path,
     ) -> None:
-        comparison = json.loads((compared / COMPARISON).read_text())
         root = report.uri.rsplit("/", 3)[0]
-        comparison["run"] = _run(input_dict, exec_properties, root)
-        comparison["verdict"] = _verdict(input_dict, json.loads(exec_properties["limits"]))
-        text = json.dumps(comparison, indent=1, allow_nan=False)
-        (place / COMPARISON).write_text(text)
+        comparison = records.read(compared / COMPARISON).model_copy(
+            update={
+                "run": _run(input_dict, exec_properties, root),
+                "verdict": _verdict(input_dict, json.loads(exec_properties["limits"])),
+            }
+        )
+        (place / COMPARISON).write_text(comparison.to_json())
         shutil.copyfile(compared / IMAGES, place / IMAGES)
         write_report(comparison, compared / PICTURES, place / REPORT)
         tensorboard.write(comparison, compared / PICTURES, place / TENSORBOARD)
@@ -74,29 +79,27 @@ def _run(
     input_dict: Mapping[str, list[types.Artifact]],
     exec_properties: Mapping[str, Any],
     pipeline_root: str,
-) -> dict[str, Any]:
+) -> Run:
     ladders = keys.ladders(input_dict)
     last = [list(of_seed.values())[-1] for of_seed in ladders[MODEL]]
     names = [name for ladder in ladders.values() for of_seed in ladder for name in of_seed.values()]
-    stages = {name: _summary(input_dict, name) for name in dict.fromkeys([last[0], *names])}
-    told = facts(
+    stages = {
+        name: read_summary(artifact_utils.get_single_uri(list(input_dict[name])))
+        for name in dict.fromkeys([last[0], *names])
+    }
+    return facts(
         artifact_utils.get_single_instance(input_dict["examples"]),
         stages,
-        seeds=[stages[name]["seed"] for name in last],
+        seeds=[stages[name].seed for name in last],
         command=exec_properties["command"],
         data_fingerprint=exec_properties["data_fingerprint"],
+        lineage=lineage(input_dict, pipeline_root),
     )
-    return {**told, "lineage": lineage(input_dict, pipeline_root)}
-
-
-def _summary(input_dict: Mapping[str, list[types.Artifact]], key: str) -> dict[str, Any]:
-    model = artifact_utils.get_single_uri(list(input_dict[key]))
-    return dict(json.loads(read_text(below(model, SUMMARY))))
 
 
 def _verdict(
     input_dict: Mapping[str, list[types.Artifact]], limits: Mapping[str, float]
-) -> dict[str, Any]:
+) -> Verdict:
     """What the Evaluator says, and of a blessed model what ServingCheck says."""
     blessing = artifact_utils.get_single_instance(list(input_dict["model_blessing"]))
     evaluation = artifact_utils.get_single_uri(list(input_dict["evaluation"]))
@@ -106,4 +109,4 @@ def _verdict(
     served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
-    return {**told, "served": {"ok": ok, "text": reason or SERVED}}
+    return told.model_copy(update={"served": Served(ok=ok, text=reason or SERVED)})

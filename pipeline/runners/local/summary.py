@@ -1,17 +1,19 @@
 """The artifacts of a run, from ML Metadata, and the summary that is printed at its end."""
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from keras_ae import durable
 from pipeline.runtime import console
+
+if TYPE_CHECKING:
+    from keras_ae.comparison.records import Verdict
 
 
 def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list[mlmd.Artifact]]:
@@ -64,6 +66,7 @@ def tell(
         lineage: name of the pipeline.
         cached: by node, whether it was taken from the cache.
     """
+    from keras_ae.comparison import records
     from keras_ae.comparison.terminal import format_table
     from keras_ae.tuning import search_space
     from pipeline.components.image_example_gen.executor import QUARANTINE
@@ -74,14 +77,15 @@ def tell(
     place = folder(report_artifact)
     for name in (report.COMPARISON, report.IMAGES, report.REPORT):
         durable.copy(place / name, arguments.root / name)
-    comparison = json.loads((place / report.COMPARISON).read_text())
+    comparison = records.read(place / report.COMPARISON)
     console.say(f"\n{format_table(comparison)}\n")
-    if comparison["trials"]:
-        console.say(f"tuned: {search_space.summary(comparison['trials'], comparison['tuning'])}")
-    console.say(comparison["answer"]["sentence"])
-    console.say(f"chosen: {comparison['chosen']['reason']}")
-    for note in comparison["answer"]["notes"]:
-        console.say(f"note: {note['text']}")
+    if comparison.tuning:
+        trials = [trial.model_dump() for trial in comparison.trials]
+        console.say(f"tuned: {search_space.summary(trials, comparison.tuning.model_dump())}")
+    console.say(comparison.answer.sentence)
+    console.say(f"chosen: {comparison.chosen.reason}")
+    for note in comparison.answer.notes:
+        console.say(f"note: {note.text}")
     if quarantined(examples):
         console.say(
             f"quarantined: {quarantined(examples)} images, see {folder(examples) / QUARANTINE}"
@@ -90,7 +94,8 @@ def tell(
         console.say("trained nothing: data, flags and code are those of an earlier run")
     console.say(f"report: {arguments.root / report.REPORT}")
     _tell_mlflow(arguments, texts(report_artifact))
-    _tell_push(arguments.push_dir, found, comparison["verdict"])
+    if comparison.verdict:
+        _tell_push(arguments.push_dir, found, comparison.verdict)
 
 
 def _tell_mlflow(arguments: argparse.Namespace, told: Mapping[str, str]) -> None:
@@ -102,12 +107,12 @@ def _tell_mlflow(arguments: argparse.Namespace, told: Mapping[str, str]) -> None
         console.say(f"mlflow: run {run} of {arguments.mlflow_experiment!r}")
 
 
-def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: dict[str, Any]) -> None:
+def _tell_push(push_dir: Path, found: dict[str, list[Any]], verdict: "Verdict") -> None:
     from pipeline.components.pusher.executor import UNCHANGED
     from pipeline.components.report.verdict import reasons
 
     why = reasons(verdict)
-    if not verdict["blessed"]:
+    if not verdict.blessed:
         console.say(f"not pushed: the model is not blessed: {'; '.join(why)}")
         return
     for reason in why:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -5,30 +6,40 @@ import pytest
 from mlflow import MlflowClient
 from tfx.types import standard_artifacts
 
+from keras_ae import presets
+from keras_ae.comparison.records import Check, Verdict
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.report import executor
 from pipeline.components.report.component import ReportArtifact
+from pipeline.runtime.artifacts import SUMMARY
+from pipeline.runtime.stages import StageSummary
 from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
 
-STAGE = {
-    "preset": "medium",
-    "preset_settings": {"widths": [64]},
-    "parameters": 7,
-    "flops_per_pixel": 9.0,
-    "channels": 3,
-    "stride": 8,
-    "latent_channels": 8,
-    "tile": 64,
-    "tiles_per_epoch": 80,
-    "tiles_per_second": 906.5,
-    "decoded_bytes": 36_200_000,
-    "placement": "in memory",
-    "seed": 0,
-    "batch_size": 32,
-    "backend": "tensorflow",
-    "code_fingerprint": "4567",
-    "trained_on": {name: told for name, told in RUN["trained_on"][0].items() if name != "stages"},
-}
+STAGE = StageSummary(
+    start=0,
+    stop=10,
+    seconds=1.5,
+    tiles_per_second=906.5,
+    loss=0.01,
+    preset="medium",
+    preset_settings=presets.get("medium"),
+    parameters=7,
+    flops_per_pixel=9.0,
+    channels=3,
+    stride=8,
+    latent_channels=8,
+    tile=64,
+    served_tile=512,
+    tiles_per_epoch=80,
+    decoded_bytes=36_200_000,
+    placement="in memory",
+    seed=0,
+    batch_size=32,
+    backend="tensorflow",
+    code_fingerprint="4567",
+    trained_on={name: told for name, told in RUN["trained_on"][0].items() if name != "stages"},
+    losses=(0.02, 0.01),
+)
 
 
 @pytest.fixture
@@ -53,9 +64,10 @@ def consumed(tmp_path, comparison, pictures) -> dict:
     models = {}
     for budget in (10, 100):
         model = made(standard_artifacts.Model, f"Trainer_{budget}", "model")
-        summary = Path(model.uri) / executor.SUMMARY
+        summary = Path(model.uri) / SUMMARY
         summary.parent.mkdir()
-        summary.write_text(json.dumps({**STAGE, "tiles_per_second": float(budget)}))
+        stage = dataclasses.replace(STAGE, tiles_per_second=float(budget))
+        summary.write_text(stage.to_json())
         models[f"model_{budget}"] = [model]
     return {
         "examples": [made(standard_artifacts.Examples, "ImageExampleGen", "examples")],
@@ -96,8 +108,17 @@ def pictures(tmp_path, photographs) -> Path:
 @pytest.fixture(autouse=True)
 def evaluated(monkeypatch):
     """An Evaluator takes half a minute: what is read of it is tested beside it."""
-    told = {"blessed": True, "checks": [{"text": "it lies above the floor", "ok": True}]}
-    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: dict(told))
+    check = Check(
+        name="gain_over_floor",
+        slice=None,
+        images=48,
+        value=1.5,
+        limit=0.0,
+        ok=True,
+        text="it lies above the floor",
+    )
+    told = Verdict(blessed=True, checks=(check,), not_judged=(), slices=(), skipped_ssim=0)
+    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: told)
 
 
 def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):
