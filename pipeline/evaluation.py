@@ -1,5 +1,6 @@
 """Evaluator: quality of the test images and of slices of them, and what a blessing takes."""
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,7 @@ from keras_ae import contract as c
 from keras_ae.comparison.statistics import LEAST
 from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import model_digest
+from pipeline.runtime.settings import Settings
 
 MEAN_PSNR: Final = "mean_psnr"
 MEAN_SSIM = "mean_ssim"
@@ -36,7 +38,8 @@ MEAN, COUNT, SKIPPED = "mean", "count", "skipped"
 _STEP = 2.0**-32
 
 
-class Limits(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits(Settings):
     """What a model must reach to be blessed, in dB of mean test PSNR.
 
     Attributes:

@@ -28,10 +28,12 @@ from keras_ae.scoring.pictures import write_pictures
 from keras_ae.tuning import search_space
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys
+from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.budget_comparison.scoring import graph_of, score
 from pipeline.components.serving_check import server
 from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import FLOOR
+from pipeline.runtime.search import Search
 from pipeline.runtime.stages import StageSummary, read_summary
 
 
@@ -45,7 +47,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Writes comparison, scores of each image and pictures, and copies the chosen model."""
-        run = _Run.of(input_dict)
+        run = _Run.of(input_dict, keys.ladders(exec_properties["models"]))
         compared = artifact_utils.get_single_instance(output_dict["comparison"])
         # Beam's workers share no disk with this process where they run elsewhere.
         parts = artifacts.below(compared.uri, f".parts-{uuid.uuid4().hex}")
@@ -111,17 +113,21 @@ class _Run:
     stages: dict[str, list[list[StageSummary]]]
 
     @classmethod
-    def of(cls, input_dict: dict[str, list[types.Artifact]]) -> "_Run":
+    def of(
+        cls,
+        input_dict: dict[str, list[types.Artifact]],
+        models: dict[str, list[dict[int, ModelKey]]],
+    ) -> "_Run":
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         ladders = {
             ladder: [
                 {
-                    budget: artifact_utils.get_single_instance(input_dict[key])
+                    budget: artifact_utils.get_single_instance(input_dict[key.input])
                     for budget, key in of_seed.items()
                 }
                 for of_seed in of_seeds
             ]
-            for ladder, of_seeds in keys.ladders(input_dict).items()
+            for ladder, of_seeds in models.items()
         }
         stages = {
             ladder: [[read_summary(model.uri) for model in models.values()] for models in of_seeds]
@@ -185,21 +191,21 @@ def _tuning(
     """How the models were tuned, and the trials, for the comparison."""
     if not input_dict.get("tuner_results"):
         return {}
-    tuning = json.loads(exec_properties["tuning"])
+    search = Search.from_json(exec_properties["tuning"])
     place = artifact_utils.get_single_uri(input_dict["tuner_results"])
     (results,) = tf.io.gfile.glob(artifacts.below(place, "*.json"))
     space = SearchSpace(
-        presets.get(tuning["preset"]),
-        tuning["batch_size"],
-        tuning["parameters"],
+        presets.get(search.preset),
+        search.batch_size,
+        search.parameters,
         stage.channels,
         stage.stride,
         stage.latent_channels,
     )
     trials = search_space.trials(space, json.loads(artifacts.read_text(results)))
     # TFX lists only those that trained.
-    failed = tuning["trials"] - len(trials)
+    failed = search.trials - len(trials)
     return {
-        "tuning": Tuning(**tuning, failed=failed),
+        "tuning": Tuning(**dataclasses.asdict(search), failed=failed),
         "trials": tuple(Trial(**trial) for trial in trials),
     }

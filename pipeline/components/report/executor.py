@@ -1,6 +1,5 @@
 """The work of Report: all that is known of a run, as a page, as JSON and for tracking tools."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
 from pipeline.components.report.facts import facts, lineage
+from pipeline.components.report.mlflow_log import MlflowSettings
 from pipeline.components.report.verdict import verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
@@ -57,19 +57,18 @@ class Executor(base_executor.BaseExecutor):
         comparison = records.read(compared / COMPARISON).model_copy(
             update={
                 "run": _run(input_dict, exec_properties, root),
-                "verdict": _verdict(input_dict, json.loads(exec_properties["limits"])),
+                "verdict": _verdict(input_dict, Limits.from_json(exec_properties["limits"])),
             }
         )
         (place / COMPARISON).write_text(comparison.to_json())
         shutil.copyfile(compared / IMAGES, place / IMAGES)
         write_report(comparison, compared / PICTURES, place / REPORT)
         tensorboard.write(comparison, compared / PICTURES, place / TENSORBOARD)
-        if target := json.loads(exec_properties["mlflow"]):
+        mlflow = MlflowSettings.from_json(exec_properties["mlflow"])
+        if mlflow.mlflow_uri:
+            files = [place / REPORT, place / COMPARISON]
             run, failure = mlflow_log.log(
-                target["uri"],
-                target["experiment"],
-                comparison,
-                [place / REPORT, place / COMPARISON],
+                mlflow.mlflow_uri, mlflow.mlflow_experiment, comparison, files
             )
             report.set_string_custom_property(MLFLOW_RUN, run)
             report.set_string_custom_property(MLFLOW_FAILURE, failure)
@@ -80,12 +79,14 @@ def _run(
     exec_properties: Mapping[str, Any],
     pipeline_root: str,
 ) -> Run:
-    ladders = keys.ladders(input_dict)
-    last = [list(of_seed.values())[-1] for of_seed in ladders[MODEL]]
-    names = [name for ladder in ladders.values() for of_seed in ladder for name in of_seed.values()]
+    ladders = keys.ladders(exec_properties["models"])
+    last = [list(of_seed.values())[-1].input for of_seed in ladders[MODEL]]
+    all_keys = [
+        key for ladder in ladders.values() for of_seed in ladder for key in of_seed.values()
+    ]
     stages = {
         name: read_summary(artifact_utils.get_single_uri(list(input_dict[name])))
-        for name in dict.fromkeys([last[0], *names])
+        for name in dict.fromkeys([last[0], *(key.input for key in all_keys)])
     }
     return facts(
         artifact_utils.get_single_instance(input_dict["examples"]),
@@ -97,13 +98,11 @@ def _run(
     )
 
 
-def _verdict(
-    input_dict: Mapping[str, list[types.Artifact]], limits: Mapping[str, float]
-) -> Verdict:
+def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> Verdict:
     """What the Evaluator says, and of a blessed model what ServingCheck says."""
     blessing = artifact_utils.get_single_instance(list(input_dict["model_blessing"]))
     evaluation = artifact_utils.get_single_uri(list(input_dict["evaluation"]))
-    told = verdict(evaluation, Limits(**limits))
+    told = verdict(evaluation, limits)
     if not model_utils.is_model_blessed(blessing):
         return told
     served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))

@@ -1,5 +1,6 @@
 """The comparison as a run in MLflow, where the user asked for one."""
 
+import dataclasses
 import logging
 import os
 import time
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from keras_ae.comparison.records import Comparison, Run
 from keras_ae.scores import MODEL
 from pipeline.components.report.curves import points
+from pipeline.runtime.settings import Settings
 
 _BATCH = 500
 """Metrics in a request; MLflow takes 1,000."""
@@ -38,6 +40,19 @@ _RUN_PARAMS = {
     "backend",
     "images",
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MlflowSettings(Settings):
+    """Where a run is logged.
+
+    Attributes:
+        mlflow_uri: address of a tracking server, or None for nowhere.
+        mlflow_experiment: name of the experiment.
+    """
+
+    mlflow_uri: str | None
+    mlflow_experiment: str
 
 
 def log(

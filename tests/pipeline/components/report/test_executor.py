@@ -8,9 +8,14 @@ from tfx.types import standard_artifacts
 
 from keras_ae import presets
 from keras_ae.comparison.records import Check, Verdict
+from keras_ae.scores import MODEL
+from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import Comparison
+from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.report import executor
 from pipeline.components.report.component import ReportArtifact
+from pipeline.components.report.mlflow_log import MlflowSettings
+from pipeline.evaluation import Limits
 from pipeline.runtime.artifacts import SUMMARY
 from pipeline.runtime.stages import StageSummary
 from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
@@ -79,14 +84,19 @@ def consumed(tmp_path, comparison, pictures) -> dict:
     }
 
 
+def to_mlflow(uri: str | None) -> str:
+    return MlflowSettings(mlflow_uri=uri, mlflow_experiment="ours").to_json()
+
+
 def report(consumed: dict, place: Path | str, **properties):
     artifact = ReportArtifact()
     artifact.uri = f"{place}/root/Report/report/2"
     told = {
-        "limits": json.dumps({"max_drop": 0.1}),
+        "models": keys.to_json([ModelKey(MODEL, budget) for budget in (10, 100)]),
+        "limits": Limits().to_json(),
         "command": "python pipeline/run_local.py --seed 3",
         "data_fingerprint": "0123",
-        "mlflow": "{}",
+        "mlflow": to_mlflow(None),
         "fingerprint": "",
         **properties,
     }
@@ -154,7 +164,7 @@ def test_why_a_blessed_model_cannot_be_served_is_in_the_verdict(consumed, tmp_pa
 def test_a_run_is_logged_to_mlflow_where_that_is_asked_for(consumed, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     store = (tmp_path / "mlruns").as_uri()
-    artifact = report(consumed, tmp_path, mlflow=json.dumps({"uri": store, "experiment": "ours"}))
+    artifact = report(consumed, tmp_path, mlflow=to_mlflow(store))
     run_id = artifact.get_string_custom_property(executor.MLFLOW_RUN)
     assert artifact.get_string_custom_property(executor.MLFLOW_FAILURE) == ""
     client = MlflowClient(store)
@@ -164,8 +174,7 @@ def test_a_run_is_logged_to_mlflow_where_that_is_asked_for(consumed, tmp_path, m
 
 
 def test_a_report_is_not_lost_because_mlflow_does_not_answer(consumed, tmp_path):
-    target = json.dumps({"uri": "nowhere://x", "experiment": "ours"})
-    artifact = report(consumed, tmp_path, mlflow=target)
+    artifact = report(consumed, tmp_path, mlflow=to_mlflow("nowhere://x"))
     failure = artifact.get_string_custom_property(executor.MLFLOW_FAILURE)
     assert failure.startswith("nothing was logged to MLflow at nowhere://x")
     assert (Path(artifact.uri) / "report.html").is_file()
