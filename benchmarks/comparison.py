@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import apache_beam as beam
 import numpy as np
@@ -49,7 +50,16 @@ from pipeline.runners.beam.engines import DIRECT, beam_arguments
 
 BUDGETS = (10, 100, 500, 1000, 2000)
 LAYOUT = Layout(BUDGETS, {"model": 1})
-STAGES = {"model": [[{"stop": budget, "seconds": 1.0} for budget in BUDGETS]]}
+STAGES = {
+    "model": [
+        [
+            SimpleNamespace(
+                stop=budget, seconds=1.0, seed=0, preset="medium", parameters=1, losses=()
+            )
+            for budget in BUDGETS
+        ]
+    ]
+}
 CHANNELS = 3
 BATCH_SIZES = (32, 128, 256, 512, 1024)
 MEMORY_IMAGES = (1_000, 20_000, 50_000)

@@ -40,8 +40,8 @@ def coverage_over_images(distribution: str, images: int, tables: int = TABLES) -
     for start in range(0, tables, _TABLES_PER_BATCH):
         split = _split(gains[:, start : start + _TABLES_PER_BATCH])
         for first in split.layout.budgets[::2]:
-            gain = split.difference(MODEL, first, first + 1)["psnr"]
-            low, high = gain["interval"] or (math.nan, math.nan)
+            gain = split.difference((MODEL, first), (MODEL, first + 1)).psnr
+            low, high = gain.interval or (math.nan, math.nan)
             covered += low <= truth <= high
     return covered / tables
 

@@ -12,8 +12,6 @@ IMAGES: Final = "images.jsonl"
 PICTURES: Final = "pictures"
 """Folder of what the report shows, as `PICTURES_INDEX` in it lists."""
 PICTURES_INDEX: Final = "pictures.json"
-VERSION: Final = 1
-"""Of `comparison.json`; it changes when a program that read the one before would go wrong."""
 
 METRICS = ("mse", "psnr", "ssim", "ms_ssim")
 FLOORS = ("patch_pca", "global_pca")

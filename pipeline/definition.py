@@ -1,7 +1,8 @@
 """The pipeline itself: what runs, on what, in which order. Knows no runner and no path."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -15,18 +16,21 @@ from tfx.types import standard_artifacts
 from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
-from keras_ae.scores import BASELINE
+from keras_ae.scores import BASELINE, MODEL
 from pipeline import evaluation
-from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import BudgetComparison
+from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.image_example_gen.component import ImageExampleGen
 from pipeline.components.pusher import executor as pusher_executor
 from pipeline.components.report.component import Report
+from pipeline.components.report.mlflow_log import MlflowSettings
 from pipeline.components.serving_check.component import ServingCheck
 from pipeline.components.stage_trainer.component import StageTrainer
 from pipeline.evaluation import Limits, eval_config
 from pipeline.runtime.fingerprint import source_fingerprint
 from pipeline.runtime.run_config import RunConfig
+from pipeline.runtime.search import Search, TunerConfig
+from pipeline.runtime.settings import StageSettings
 
 
 def create_pipeline(
@@ -87,22 +91,29 @@ def create_pipeline(
             "fingerprint": source_fingerprint("pipeline.preprocessing"),
         },
     )
-    settings = {
-        "channels": config.channels,
+    training = {
         "stride": presets.STRIDE,
         "latent_channels": presets.LATENT_CHANNELS,
-        "batch_size": config.batch_size,
-        "tile": config.tile,
-        "memory_limit": config.memory_limit_bytes,
         "checkpoints": checkpoints,
     }
     graph = transform.outputs["transform_graph"]
-    tuner, tuning = None, None
+    tuner, search = None, None
     if config.tune:
-        parameters = config.search_space.parameters
-        tuning = {"trials": config.tune, "epochs": config.tune_epochs, "parameters": parameters}
-        trial = {name: value for name, value in settings.items() if name != "tile"}
-        tuner = _tuner({**trial, **tuning, "preset": preset, "seed": seed}, examples, graph)
+        search = Search.of(
+            config,
+            trials=config.tune,
+            epochs=config.tune_epochs,
+            parameters=config.search_space.parameters,
+        )
+        code = source_fingerprint("pipeline.tuner")
+        own = dataclasses.asdict(search)
+        tuner = _tuner(TunerConfig.of(config, **training, **own, fingerprint=code), examples, graph)
+    settings = functools.partial(
+        StageSettings.of,
+        config,
+        **training,
+        fingerprint=source_fingerprint("pipeline.components.stage_trainer.executor"),
+    )
     ladder_of = functools.partial(
         _trainers, config.budgets, examples=examples, transform_graph=graph, settings=settings
     )
@@ -116,12 +127,12 @@ def create_pipeline(
         examples=examples,
         models=models,
         tuner_results=tuner.outputs["tuner_results"] if tuner else None,
-        tuning={**tuning, "preset": preset, "batch_size": config.batch_size} if tuning else None,
+        tuning=search,
         tolerance=config.tolerance,
         fingerprint=source_fingerprint("pipeline.components.budget_comparison.executor"),
     )
     baseline = _importer(in_service)
-    limits = Limits(config.min_gain, config.max_drop, config.max_slice_drop)
+    limits = Limits.of(config)
     evaluator = Evaluator(
         examples=examples,
         model=comparison.outputs["model"],
@@ -150,10 +161,10 @@ def create_pipeline(
         },
         models=models,
         in_service=baseline.outputs["result"] if baseline else None,
-        limits=limits._asdict(),
+        limits=limits,
         command=command,
         data_fingerprint=data_fingerprint,
-        mlflow=config.mlflow,
+        mlflow=MlflowSettings.of(config),
         fingerprint=source_fingerprint("pipeline.components.report.executor"),
     )
     pusher = components.Pusher(
@@ -184,14 +195,14 @@ class Evaluator(components.Evaluator):
     EXECUTOR_SPEC = BeamExecutorSpec(evaluation.Executor)
 
 
-def _tuner(settings, examples, transform_graph) -> Any:
+def _tuner(settings: TunerConfig, examples: Any, transform_graph: Any) -> Any:
     return components.Tuner(
         tuner_fn="pipeline.tuner.tuner_fn",
         examples=examples,
         transform_graph=transform_graph,
         train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
         eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
-        custom_config={**settings, "fingerprint": source_fingerprint("pipeline.tuner")},
+        custom_config=dataclasses.asdict(settings),
     )
 
 
@@ -200,31 +211,30 @@ def _trainers(
     *,
     examples: Any,
     transform_graph: Any,
-    settings: Mapping[str, Any],
+    settings: Callable[..., StageSettings],
     preset: Any,
     seed: Any,
     tuner: Any = None,
-    name: str = keys.MODEL,
+    name: str = MODEL,
     other_seed: int | None = None,
-) -> dict[str, Any]:
+) -> dict[ModelKey, Any]:
     """The chain of Trainers of one ladder, by the key of their models in the comparison.
 
     The first seed's have the names and settings of a run without other seeds, whose results serve.
     """
-    code = source_fingerprint("pipeline.components.stage_trainer.executor")
-    trainers: dict[str, Any] = {}
+    trainers: dict[ModelKey, Any] = {}
     model = None
     for stage in ladder.stages(budgets):
-        key = keys.model_key(stage.stop, other_seed, name)
+        key = ModelKey(name, stage.stop, other_seed)
         trainer = StageTrainer(
             examples=examples,
             transform_graph=transform_graph,
             preset=preset,
             seed=seed,
-            settings={**settings, "start": stage.start, "stop": stage.stop, "fingerprint": code},
+            settings=settings(start=stage.start, stop=stage.stop),
             base_model=model,
             hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
-        ).with_id(f"Trainer_{key.removeprefix(f'{keys.MODEL}_')}")
+        ).with_id(key.node)
         trainers[key] = trainer
         model = trainer.outputs["model"]
     return trainers

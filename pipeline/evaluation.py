@@ -1,8 +1,9 @@
 """Evaluator: quality of the test images and of slices of them, and what a blessing takes."""
 
+import dataclasses
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -19,11 +20,12 @@ from keras_ae import contract as c
 from keras_ae.comparison.statistics import LEAST
 from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import model_digest
+from pipeline.runtime.settings import Settings
 
-MEAN_PSNR = "mean_psnr"
+MEAN_PSNR: Final = "mean_psnr"
 MEAN_SSIM = "mean_ssim"
-GAIN = "gain_over_floor"
-SLICE_PSNR = "slice_psnr"
+GAIN: Final = "gain_over_floor"
+SLICE_PSNR: Final = "slice_psnr"
 IMAGES = "images"
 SKIPPED_SSIM = "skipped_ssim"
 
@@ -36,7 +38,8 @@ MEAN, COUNT, SKIPPED = "mean", "count", "skipped"
 _STEP = 2.0**-32
 
 
-class Limits(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits(Settings):
     """What a model must reach to be blessed, in dB of mean test PSNR.
 
     Attributes:

@@ -22,37 +22,9 @@ from keras_ae.tuning import search_space
 from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.runtime.environment import describe
+from pipeline.runtime.settings import StageConfig
+from pipeline.runtime.stages import StageSummary
 from pipeline.training_data import TrainingImages, digest, read_moments
-
-
-@dataclasses.dataclass(frozen=True)
-class StageConfig:
-    """What a Trainer is told in its `custom_config`.
-
-    Attributes:
-        start, stop: epochs of the ladder before and after.
-        preset, channels, stride, latent_channels: of the model; a Tuner may change the preset.
-        seed: of the initial weights and of the tiles.
-        batch_size: largest number of tiles in a step; a Tuner may change it.
-        tile: most pixels of a side that go through the served model at once.
-        memory_limit: bytes of decoded training images above which they are streamed; None for half
-            of the machine's memory.
-        checkpoints: folder, or its URI, for the state of unfinished stages.
-        fingerprint: of the training code.
-    """
-
-    start: int
-    stop: int
-    preset: str
-    channels: int
-    stride: int
-    latent_channels: int
-    seed: int
-    batch_size: int
-    tile: int
-    memory_limit: int | None
-    checkpoints: str
-    fingerprint: str
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -62,7 +34,7 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     config = StageConfig(**fn_args.custom_config)
     preset, batch_size = _preset(config, fn_args.hyperparameters)
-    images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
+    images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit_bytes)
     data = digest("", storage.glob(*fn_args.train_files))
     foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
@@ -106,28 +78,32 @@ def run_fn(fn_args: FnArgs) -> None:
         # Uploaded, where that is to be done, before the checkpoint goes.
         place = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
         _save(ladder, exporter, fn_args, config, place)
-        facts = {
-            **dataclasses.asdict(summary),
-            "preset": preset.name,
-            "preset_settings": dataclasses.asdict(preset),
-            "channels": config.channels,
-            "stride": config.stride,
-            "latent_channels": config.latent_channels,
-            "seed": config.seed,
-            "batch_size": batch_size,
-            "parameters": ladder.model.count_params(),
-            "flops_per_pixel": ladder.model.flops_per_pixel,
-            "decoded_bytes": images.decoded_bytes,
-            "placement": ladder.placement,
-            "tile": ladder.tiles.size,
-            "served_tile": config.tile,
-            "tiles_per_epoch": len(ladder.tiles),
-            "backend": keras.backend.backend(),
-            "code_fingerprint": config.fingerprint,
-            "trained_on": describe(),
-            "losses": [float(f"{loss:.6g}") for loss in ladder.losses[config.start :]],
-        }
-        (place / SUMMARY).write_text(json.dumps(facts, indent=1))
+        left = StageSummary(
+            start=summary.start,
+            stop=summary.stop,
+            seconds=summary.seconds,
+            tiles_per_second=summary.tiles_per_second,
+            loss=summary.loss,
+            preset=preset.name,
+            preset_settings=preset,
+            channels=config.channels,
+            stride=config.stride,
+            latent_channels=config.latent_channels,
+            seed=config.seed,
+            batch_size=batch_size,
+            parameters=ladder.model.count_params(),
+            flops_per_pixel=ladder.model.flops_per_pixel,
+            decoded_bytes=images.decoded_bytes,
+            placement=ladder.placement,
+            tile=ladder.tiles.size,
+            served_tile=config.tile,
+            tiles_per_epoch=len(ladder.tiles),
+            backend=keras.backend.backend(),
+            code_fingerprint=config.fingerprint,
+            trained_on=describe(),
+            losses=tuple(float(f"{loss:.6g}") for loss in ladder.losses[config.start :]),
+        )
+        (place / SUMMARY).write_text(left.to_json())
 
 
 def _save(
@@ -177,7 +153,7 @@ def _settings(
         "preset": dataclasses.asdict(preset),
         "batch_size": batch_size,
         # Not the limit itself matters but on which side of it the images are.
-        "memory_limit": streamed,
+        "memory_limit_bytes": streamed,
         "checkpoints": None,
         # Of the export only.
         "tile": None,

@@ -1,6 +1,5 @@
 """The Tuner's side of a search: FnArgs in, a tuner of `keras_ae.tuning.tuner` out."""
 
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,38 +11,8 @@ from keras_ae.datasets.streaming import StoredImages
 from keras_ae.models import linear
 from keras_ae.tuning import tuner as search
 from pipeline.runtime import console
+from pipeline.runtime.search import TunerConfig
 from pipeline.training_data import TrainingImages, digest, read_moments
-
-
-@dataclasses.dataclass(frozen=True)
-class TunerConfig:
-    """What a Tuner is told in its `custom_config`.
-
-    Attributes:
-        trials: how many.
-        epochs: of each trial.
-        parameters: most trainable numbers of a model.
-        preset: around which to search.
-        batch_size: largest number of tiles in a step, around which to search.
-        channels, stride, latent_channels: of the model.
-        seed: of weights, tiles and search.
-        memory_limit: as the Trainers have it.
-        checkpoints: folder, or its URI, for the state of unfinished work.
-        fingerprint: of the tuning code.
-    """
-
-    trials: int
-    epochs: int
-    parameters: int
-    preset: str
-    batch_size: int
-    channels: int
-    stride: int
-    latent_channels: int
-    seed: int
-    memory_limit: int | None
-    checkpoints: str
-    fingerprint: str
 
 
 class _ValImages:
@@ -59,7 +28,7 @@ class _ValImages:
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Prepares the search that the Tuner then runs; it writes the best values and all trials."""
     config = TunerConfig(**fn_args.custom_config)
-    images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit)
+    images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit_bytes)
     images.tell(loudly=False)
     files = storage.glob(*fn_args.train_files, *fn_args.eval_files)
     # The working folder that TFX gives does not outlive a failure.

@@ -1,22 +1,32 @@
 """Several runs side by side, with paired statistics where their test images are the same ones."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_ae.comparison import statistics
+from keras_ae.comparison import records, statistics
+from keras_ae.comparison.records import (
+    Budget,
+    Comparison,
+    CurvePoint,
+    Paired,
+    Run,
+    RunPair,
+    RunRow,
+    Runs,
+)
 from keras_ae.comparison.split import number
 from keras_ae.contract import TEST
 from keras_ae.errors import DataError
-from keras_ae.scores import COMPARISON, MODEL, VERSION
+from keras_ae.scores import COMPARISON, MODEL
 
 METRICS = ("psnr", "ssim")
 
 
-class Run(NamedTuple):
+class LoadedRun(NamedTuple):
     """A run as it was left on disk.
 
     Attributes:
@@ -28,12 +38,12 @@ class Run(NamedTuple):
     """
 
     name: str
-    comparison: dict[str, Any]
+    comparison: Comparison
     scores: dict[str, np.ndarray]
     seen: frozenset[str]
 
 
-def load(paths: Sequence[Path]) -> list[Run]:
+def load(paths: Sequence[Path]) -> list[LoadedRun]:
     """Reads runs.
 
     Args:
@@ -58,31 +68,22 @@ def _names(files: Sequence[Path]) -> list[str]:
     raise DataError(f"{files[0]} is named more than once; a run is compared with others")
 
 
-def _load(file: Path, name: str) -> Run:
+def _load(file: Path, name: str) -> LoadedRun:
     try:
-        comparison = json.loads(file.read_text())
+        comparison = records.read(file)
     except OSError as error:
         raise DataError(
             f"cannot read {file}: {error.strerror}; a run is the --root of run_local.py after it "
             f"ended, or its {COMPARISON}"
         ) from error
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON: {error}") from error
-    version = comparison.get("version") if isinstance(comparison, dict) else None
-    if version != VERSION:
-        raise DataError(
-            f"{file} is of version {version}; expected {VERSION}: run the pipeline again, which "
-            "trains nothing anew"
-        )
-    scores, seen = _images(file.with_name(comparison["images"]["file"]), comparison)
-    return Run(name, comparison, scores, seen)
+    scores, seen = _images(file.with_name(comparison.images.file), comparison)
+    return LoadedRun(name, comparison, scores, seen)
 
 
-def _images(file: Path, comparison: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+def _images(file: Path, comparison: Comparison) -> tuple[dict[str, np.ndarray], frozenset[str]]:
     if not file.exists():
         return {}, frozenset()
-    budgets = [entry["epochs"] for entry in comparison["budgets"]]
-    at = budgets.index(comparison["chosen"]["epochs"])
+    at = comparison.budgets.index(comparison.chosen_budget)
     scores, seen = {}, set()
     with file.open() as lines:
         for line in lines:
@@ -100,78 +101,69 @@ def _value(score: float | None) -> float:
     return float("nan") if score is None else score
 
 
-def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
+def compare_runs(runs: Sequence[LoadedRun]) -> Runs:
     """Puts runs side by side, each at its chosen budget; the first is what others are held against.
 
     Args:
         runs: two or more.
-
-    Returns:
-        - `runs`: of each `name`, `preset`, `parameters`, `data`, `seeds`, `epochs` (chosen),
-          `seconds` of training, `test` (its summary there), `curve` (epochs, test PSNR and
-          interval of each budget) and `floor` (mean PSNR of the patch PCA on test).
-        - `pairs`: of each later run with the first, `psnr` and `ssim`: what its images gain over
-          the first's, `mean`, `interval`, `wilcoxon_p`, `images`, over those that are test images
-          of both; and `text`.
     """
-    first = runs[0]
-    return {
-        "runs": [_row(run) for run in runs],
-        "pairs": [_pair(first, other) for other in runs[1:]],
-    }
+    return Runs(
+        runs=tuple(_row(run) for run in runs),
+        pairs=tuple(_pair(runs[0], other) for other in runs[1:]),
+    )
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: LoadedRun) -> RunRow:
     comparison = run.comparison
-    facts = comparison["run"] or {}
-    chosen = comparison["chosen"]["epochs"]
-    entry = next(e for e in comparison["budgets"] if e["epochs"] == chosen)
-    return {
-        "name": run.name,
-        **{key: facts.get(key) for key in ("preset", "parameters", "data")},
-        "seeds": [seed["seed"] for seed in entry["seeds"]],
-        "epochs": chosen,
-        "seconds": entry["total_seconds"],
-        "test": entry["splits"][TEST],
-        "curve": [
-            {"epochs": e["epochs"], **_estimate(e["splits"][TEST]["psnr"])}
-            for e in comparison["budgets"]
-        ],
-        "floor": comparison["floors"]["patch_pca"]["splits"][TEST]["mean"],
-    }
+    facts = comparison.run or Run()
+    entry = comparison.chosen_budget
+    floor = comparison.floors.patch_pca.splits
+    return RunRow(
+        name=run.name,
+        preset=facts.preset,
+        parameters=facts.parameters,
+        data=facts.data,
+        seeds=tuple(seed.seed for seed in entry.seeds),
+        epochs=entry.epochs,
+        seconds=entry.total_seconds,
+        test=entry.splits.test,
+        curve=tuple(_point(budget) for budget in comparison.budgets),
+        floor=floor.test.mean if floor else None,
+    )
 
 
-def _estimate(metric: Mapping[str, Any]) -> dict[str, Any]:
-    return {"mean": metric["mean"], "interval": metric["interval"]}
+def _point(budget: Budget) -> CurvePoint:
+    psnr = budget.splits.test.psnr
+    return CurvePoint(epochs=budget.epochs, mean=psnr.mean, interval=psnr.interval)
 
 
-def _pair(first: Run, other: Run) -> dict[str, Any]:
+def _pair(first: LoadedRun, other: LoadedRun) -> RunPair:
     both = sorted(first.scores.keys() & other.scores.keys())
     # An image that one was trained on is no test of it: the splits of the runs may differ.
     leaked = [d for d in both if d in first.seen or d in other.seen]
     both = [digest for digest in both if digest not in set(leaked)]
     gains = np.array([other.scores[d] - first.scores[d] for d in both]).reshape(-1, len(METRICS))
-    differences = {metric: _difference(gains[:, i]) for i, metric in enumerate(METRICS)}
-    return {
-        "run": other.name,
-        "against": first.name,
-        **differences,
-        "text": _text(first, other, len(both), len(leaked)),
-    }
+    psnr, ssim = map(_difference, gains.T)
+    return RunPair(
+        run=other.name,
+        against=first.name,
+        psnr=psnr,
+        ssim=ssim,
+        text=_text(first, other, len(both), len(leaked)),
+    )
 
 
-def _difference(gains: np.ndarray) -> dict[str, Any]:
-    interval = statistics.Bootstrap(gains[:, None]).interval([1.0]) if len(gains) else None
+def _difference(gains: np.ndarray) -> Paired:
     known = gains[np.isfinite(gains)]
-    return {
-        "mean": number(known.mean()) if len(known) else None,
-        "interval": None if interval is None else list(interval),
-        "wilcoxon_p": statistics.wilcoxon(gains),
-        "images": len(known),
-    }
+    return Paired(
+        mean=number(known.mean()) if len(known) else None,
+        interval=statistics.Bootstrap(gains[:, None]).interval([1.0]) if len(gains) else None,
+        wilcoxon_p=statistics.wilcoxon(gains),
+        images=len(known),
+    )
 
 
-def _text(first: Run, other: Run, both: int, leaked: int) -> str:
+def _text(first: LoadedRun, other: LoadedRun, both: int, leaked: int) -> str:
     missing = [run.name for run in (first, other) if not run.scores]
     if missing:
         return f"not paired: there is no images.jsonl beside {missing[0]}'s {COMPARISON}"

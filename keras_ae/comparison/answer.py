@@ -1,21 +1,29 @@
 """The choice of a budget, and what is said of it: a sentence with its numbers, and notes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from keras_ae.comparison.records import (
+    AgainstChosen,
+    Answer,
+    Comparison,
+    Estimate,
+    Note,
+    NoteKind,
+    Paired,
+    WorseSlice,
+)
+from keras_ae.comparison.slices import HARDEST
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import LEAST
-from keras_ae.contract import SPLITS, TEST, VAL
+from keras_ae.contract import SPLITS, TEST
 from keras_ae.scores import MODEL
 
-Comparison = Mapping[str, Any]
 
-
-def choose(val: Split, tolerance: float) -> dict[str, Any]:
+def choose(val: Split, tolerance: float) -> tuple[int, str]:
     """The smallest budget whose mean val PSNR is within `tolerance` dB of the best.
 
     Returns:
-        `epochs` and `reason`, a sentence without its full stop.
+        Its epochs, and the reason: a sentence without its full stop.
     """
     budgets = val.layout.budgets
     psnr = {budget: val.mean((MODEL, "psnr", budget)) or 0.0 for budget in budgets}
@@ -31,27 +39,31 @@ def choose(val: Split, tolerance: float) -> dict[str, Any]:
             f"{_have(chosen)} {psnr[chosen]:.2f} dB of val PSNR, "
             f"within {tolerance:g} dB of the best, {psnr[best]:.2f} dB at {best}"
         )
-    return {"epochs": chosen, "reason": reason}
+    return chosen, reason
 
 
-def sentence(comparison: Comparison) -> str:
+def answer(comparison: Comparison) -> Answer:
+    """What is said of a comparison, whose own answer is not looked at."""
+    return Answer(sentence=_sentence(comparison), notes=tuple(_notes(comparison)))
+
+
+def _sentence(comparison: Comparison) -> str:
     """How many epochs it is worth, chosen on val and claimed on test."""
-    chosen, seeds = comparison["chosen"], comparison["seeds"]
-    test = chosen["test"]
-    psnr, gain = test["psnr"], test["gain_over_floor"]
-    over = f" with {len(seeds['seeds'])} seeds" if seeds else ""
-    if seeds:
-        psnr = {**psnr, "interval": seeds["splits"][TEST]["interval"]}
-    side = "over" if gain["mean"] >= 0 else "below"
-    ends = _ends(gain["interval"], sign=True)
+    seeds, test = comparison.seeds, comparison.chosen.test
+    gain = test.gain_over_floor.value
+    over = f" with {len(seeds.seeds)} seeds" if seeds else ""
+    interval = seeds.splits.test.interval if seeds else test.psnr.interval
+    side = "over" if gain >= 0 else "below"
     return (
-        f"{_claim(comparison)}: {_with_interval(psnr)} dB on {_count(test['images'], TEST)}{over}, "
-        f"{abs(gain['mean']):.2f} dB {side} PCA of the same size{ends}."
+        f"{_claim(comparison)}: {test.psnr.value:.2f}{_ends(interval)} dB "
+        f"on {_count(test.images, TEST)}{over}, "
+        f"{abs(gain):.2f} dB {side} PCA of the same size"
+        f"{_ends(test.gain_over_floor.interval, sign=True)}."
     )
 
 
 def _claim(comparison: Comparison) -> str:
-    chosen, tolerance = comparison["chosen"]["epochs"], comparison["tolerance"]
+    chosen, tolerance = comparison.chosen.epochs, comparison.tolerance
     psnr = _val_psnr(comparison)
     last = max(psnr)
     if len(psnr) == 1:
@@ -74,12 +86,11 @@ def _have(epochs: int) -> str:
 
 
 def _val_psnr(comparison: Comparison) -> dict[int, float]:
-    return {b["epochs"]: b["splits"][VAL]["psnr"]["mean"] for b in comparison["budgets"]}
+    return {b.epochs: b.splits.val.psnr.value for b in comparison.budgets}
 
 
-def notes(comparison: Comparison) -> list[dict[str, str]]:
-    """What a reader has to know beside the sentence: each a `kind` and a `text`, a sentence."""
-    found = [
+def _notes(comparison: Comparison) -> list[Note]:
+    return [
         *_few_images(comparison),
         *_falls(comparison),
         *_gap(comparison),
@@ -92,21 +103,21 @@ def notes(comparison: Comparison) -> list[dict[str, str]]:
         *_skipped(comparison),
         *_sampled(comparison),
     ]
-    return [{"kind": kind, "text": text} for kind, text in found]
 
 
-Note = tuple[str, str]
+def _note(kind: NoteKind, text: str) -> Note:
+    return Note(kind=kind, text=text)
 
 
 def _few_images(comparison: Comparison) -> list[Note]:
-    images = comparison["budgets"][0]["splits"]
-    few = [split for split in SPLITS if images[split]["images"] < LEAST]
+    images = comparison.images.of
+    few = [split for split in SPLITS if images[split] < LEAST]
     if not few:
         return []
-    counts = [_count(images[split]["images"], split) for split in few]
+    counts = [_count(images[split], split) for split in few]
     listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
     return [
-        (
+        _note(
             "few_images",
             f"Few images: {listed}. Fewer than {LEAST} give no interval and no test, so these "
             "numbers hold for these images and may not for others.",
@@ -116,18 +127,18 @@ def _few_images(comparison: Comparison) -> list[Note]:
 
 def _falls(comparison: Comparison) -> list[Note]:
     psnr = _val_psnr(comparison)
-    chosen, last = comparison["chosen"]["epochs"], max(psnr)
+    chosen, last = comparison.chosen.epochs, max(psnr)
     loss = psnr[chosen] - psnr[last]
-    if loss <= comparison["tolerance"]:
+    if loss <= comparison.tolerance:
         return []
-    entry = next(e for e in comparison["against_chosen"] if e["epochs"] == last)
-    lost = entry["splits"][VAL]["psnr"]
-    if lost["interval"] is None:
+    entry = next(e for e in comparison.against_chosen if e.epochs == last)
+    lost = entry.splits.val.psnr
+    if lost.interval is None:
         sure = "more training hurts on these images"
     else:
-        sure = "more training hurts" if lost["interval"][0] > 0 else "it may be chance"
+        sure = "more training hurts" if lost.interval[0] > 0 else "it may be chance"
     return [
-        (
+        _note(
             "falls",
             f"Val PSNR falls by {_with_interval(lost)} dB from {chosen:,} to {last:,} epochs: "
             f"{sure}.",
@@ -136,20 +147,20 @@ def _falls(comparison: Comparison) -> list[Note]:
 
 
 def _gap(comparison: Comparison) -> list[Note]:
-    gap = comparison["gap"]
-    return [("overfitting", f"{gap['text']}.")] if gap["overfitting"] else []
+    gap = comparison.gap
+    return [_note("overfitting", f"{gap.text}.")] if gap.overfitting else []
 
 
 def _on_test(comparison: Comparison) -> list[Note]:
     """What test says of the choice, which had no say in it."""
-    chosen = comparison["chosen"]["epochs"]
-    smaller = [e for e in comparison["against_chosen"] if e["epochs"] < chosen]
-    larger = [e for e in comparison["against_chosen"] if e["epochs"] > chosen]
+    chosen = comparison.chosen.epochs
+    smaller = [e for e in comparison.against_chosen if e.epochs < chosen]
+    larger = [e for e in comparison.against_chosen if e.epochs > chosen]
     found = []
     if smaller:
-        other = smaller[-1]["epochs"]
+        other = smaller[-1].epochs
         gain = _gain_on_test(comparison, smaller[-1])
-        low, high = gain["interval"] or (gain["mean"], gain["mean"])
+        low, high = gain.interval or (gain.value, gain.value)
         shown = _with_interval(gain, sign=True)
         if high < 0:
             found.append(f"On test {chosen:,} epochs are worse than {other:,}: {shown} dB.")
@@ -160,40 +171,39 @@ def _on_test(comparison: Comparison) -> list[Note]:
             )
     for entry in larger:
         gain = _gain_on_test(comparison, entry)
-        high = (gain["interval"] or (0.0, gain["mean"]))[1]
-        if high < -comparison["tolerance"]:
+        high = (gain.interval or (0.0, gain.value))[1]
+        if high < -comparison.tolerance:
             found.append(
-                f"On test {entry['epochs']:,} epochs are better than {chosen:,}, which val did not "
+                f"On test {entry.epochs:,} epochs are better than {chosen:,}, which val did not "
                 f"show: {_with_interval(gain, sign=True)} dB for the {chosen:,}."
             )
-    return [("no_difference", text) for text in found]
+    return [_note("no_difference", text) for text in found]
 
 
-def _gain_on_test(comparison: Comparison, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def _gain_on_test(comparison: Comparison, entry: AgainstChosen) -> Paired:
     """The chosen budget minus another one; of several seeds over them too, where that is known."""
-    chosen = comparison["chosen"]["epochs"]
-    gain: Mapping[str, Any] = entry["splits"][TEST]["psnr"]
-    if comparison["seeds"]:
-        for step in comparison["seeds"]["differences"]:
-            if (step["from"], step["to"]) == (entry["epochs"], chosen):
-                return {**gain, "interval": step["splits"][TEST]["interval"]}
+    gain = entry.splits.test.psnr
+    if comparison.seeds:
+        for step in comparison.seeds.differences:
+            if (step.from_, step.to) == (entry.epochs, comparison.chosen.epochs):
+                return gain.model_copy(update={"interval": step.splits.test.interval})
     return gain
 
 
 def _second_opinion(comparison: Comparison) -> list[Note]:
     found = []
-    chosen = comparison["chosen"]["epochs"]
-    for entry in comparison["against_chosen"]:
-        gain = entry["splits"][TEST]["psnr"]
-        if gain["interval"] is None:
+    chosen = comparison.chosen.epochs
+    for entry in comparison.against_chosen:
+        gain = entry.splits.test.psnr
+        if gain.interval is None or gain.wilcoxon_p is None:
             continue
-        low, high = gain["interval"]
-        if (low > 0 or high < 0) != (gain["wilcoxon_p"] < 0.05):
+        low, high = gain.interval
+        if (low > 0 or high < 0) != (gain.wilcoxon_p < 0.05):
             found.append(
-                (
+                _note(
                     "wilcoxon",
-                    f"{chosen:,} against {entry['epochs']:,} epochs on test: the interval is "
-                    f"{low:+.2f} to {high:+.2f} dB, Wilcoxon's p = {gain['wilcoxon_p']:.2g}: the "
+                    f"{chosen:,} against {entry.epochs:,} epochs on test: the interval is "
+                    f"{low:+.2f} to {high:+.2f} dB, Wilcoxon's p = {gain.wilcoxon_p:.2g}: the "
                     "two do not agree, as where few images make up most of the mean.",
                 )
             )
@@ -201,91 +211,86 @@ def _second_opinion(comparison: Comparison) -> list[Note]:
 
 
 def _slices(comparison: Comparison) -> list[Note]:
-    found = []
-    for entry in comparison["slices"]["worse"]:
-        found.append(
-            (
-                "worst_decile" if entry["by"] == "hardest tenth" else "slice",
-                f"Better on average, worse for {_named(entry)}: from {entry['from']:,} to "
-                f"{entry['to']:,} epochs {entry['overall']:+.2f} dB over all test images, but "
-                f"{_with_interval(entry, sign=True)} dB over its {entry['images']}.",
-            )
+    return [
+        _note(
+            "worst_decile" if entry.by == HARDEST[0] else "slice",
+            f"Better on average, worse for {_named(entry)}: from {entry.from_:,} to "
+            f"{entry.to:,} epochs {entry.overall:+.2f} dB over all test images, but "
+            f"{entry.mean:+.2f}{_ends(entry.interval, sign=True)} dB over its {entry.images}.",
         )
-    return found
+        for entry in comparison.slices.worse
+    ]
 
 
-def _named(entry: Mapping[str, Any]) -> str:
-    if entry["by"] == "hardest tenth":
+def _named(entry: WorseSlice) -> str:
+    if entry.by == HARDEST[0]:
         return "the hardest tenth of the images"
-    return f"{entry['by']} {entry['value']}"
+    return f"{entry.by} {entry.value}"
 
 
 def _hardest(comparison: Comparison) -> list[Note]:
     """The worst tenth at each budget, which are not the same images: named where it falls."""
-    chosen = comparison["chosen"]["epochs"]
-    psnr = {b["epochs"]: b["splits"][TEST]["psnr"] for b in comparison["budgets"]}
-    first = min(psnr)
-    if psnr[first]["worst_decile"] is None or psnr[chosen]["mean"] <= psnr[first]["mean"]:
+    at_chosen, first = comparison.chosen.test.psnr, comparison.budgets[0]
+    at_first = first.splits.test.psnr
+    if at_first.worst_decile is None or at_chosen.worst_decile is None:
         return []
-    change = psnr[chosen]["worst_decile"] - psnr[first]["worst_decile"]
-    if change >= -comparison["tolerance"]:
+    change = at_chosen.worst_decile - at_first.worst_decile
+    if at_chosen.value <= at_first.value or change >= -comparison.tolerance:
         return []
     return [
-        (
+        _note(
             "worst_decile",
-            f"The worst tenth of the test images is {change:+.2f} dB at {chosen:,} epochs against "
-            f"that at {first:,}, though the mean is higher.",
+            f"The worst tenth of the test images is {change:+.2f} dB at "
+            f"{comparison.chosen.epochs:,} epochs against that at {first.epochs:,}, though the "
+            "mean is higher.",
         )
     ]
 
 
 def _longer(comparison: Comparison) -> list[Note]:
-    chosen = comparison["chosen"]["epochs"]
-    last = comparison["budgets"][-1]["epochs"]
-    ahead = comparison["extrapolation"]
-    if ahead["pays"] is None or (ahead["pays"] != "yes" and chosen != last):
+    last = comparison.budgets[-1].epochs
+    ahead = comparison.extrapolation
+    if ahead.pays is None or (ahead.pays != "yes" and comparison.chosen.epochs != last):
         return []
-    return [("longer", f"{ahead['text']}.")]
+    return [_note("longer", f"{ahead.text}.")]
 
 
 def _seeds(comparison: Comparison) -> list[Note]:
-    seeds = comparison["seeds"]
-    if not seeds:
+    if not comparison.seeds:
         return []
-    chosen = comparison["chosen"]
-    entry = next(e for e in comparison["budgets"] if e["epochs"] == chosen["epochs"])
-    own = next(s for s in entry["seeds"] if s["seed"] == chosen["seed"])
+    seed = comparison.chosen.seed
+    own = next(s for s in comparison.chosen_budget.seeds if s.seed == seed)
     return [
-        (
+        _note(
             "seeds",
-            f"{seeds['text']}. The model that goes on is that of seed {chosen['seed']}, the best "
-            f"on val: {own[TEST]:.2f} dB on test.",
+            f"{comparison.seeds.text}. The model that goes on is that of seed {seed}, the best "
+            f"on val: {own.test:.2f} dB on test.",
         )
     ]
 
 
 def _skipped(comparison: Comparison) -> list[Note]:
-    splits = comparison["budgets"][0]["splits"]
-    counts = {split: splits[split]["ssim"]["skipped"] for split in SPLITS}
+    counts = {name: of.ssim.skipped for name, of in comparison.budgets[0].splits.items()}
     if not any(counts.values()):
         return []
     shown = ", ".join(_count(count, split) for split, count in counts.items() if count)
     return [
-        ("skipped", f"SSIM leaves out {shown}: a side is shorter than its window of 11 pixels.")
+        _note(
+            "skipped", f"SSIM leaves out {shown}: a side is shorter than its window of 11 pixels."
+        )
     ]
 
 
 def _sampled(comparison: Comparison) -> list[Note]:
-    images = comparison["images"]
-    parts = [s for s in SPLITS if images["kept"][s] < images["of"][s]]
+    kept, of = comparison.images.kept, comparison.images.of
+    parts = [f"{kept[s]:,} of {of[s]:,} {s}" for s in SPLITS if kept[s] < of[s]]
     if not parts:
         return []
-    shown = ", ".join(f"{images['kept'][s]:,} of {images['of'][s]:,} {s}" for s in parts)
     return [
-        (
+        _note(
             "sampled",
-            f"Means are over all images; intervals, medians and tests over {shown} images, drawn "
-            "by a hash of their content.",
+            f"Means are over all images; intervals, medians and tests over {', '.join(parts)} "
+            "images, drawn by a hash of their content.",
         )
     ]
 
@@ -294,8 +299,8 @@ def _count(count: int, split: str) -> str:
     return f"{count:,} {split} image{'' if count == 1 else 's'}"
 
 
-def _with_interval(estimate: Mapping[str, Any], sign: bool = False) -> str:
-    return f"{estimate['mean']:{'+' if sign else ''}.2f}{_ends(estimate['interval'], sign)}"
+def _with_interval(estimate: Estimate, sign: bool = False) -> str:
+    return f"{estimate.value:{'+' if sign else ''}.2f}{_ends(estimate.interval, sign)}"
 
 
 def _ends(interval: Sequence[float] | None, sign: bool = False) -> str:

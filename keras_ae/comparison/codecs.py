@@ -1,15 +1,16 @@
 """The model beside JPEG, WebP and PCA at the bytes of its latent."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Final
 
 import numpy as np
 
 from keras_ae.comparison import statistics
+from keras_ae.comparison.records import Codec, CodecKey, Codecs, Estimate, Paired
 from keras_ae.comparison.split import number
 from keras_ae.contract import TEST
 
-NAMES = {
+NAMES: Final[Mapping[CodecKey, str]] = {
     "model": "the model, latent in float32",
     "model_8bit": "the model, latent in 8 bits",
     "patch_pca": "patch PCA, in float32",
@@ -20,7 +21,7 @@ NAMES = {
 
 def summarize(
     quality: Mapping[str, Mapping[str, np.ndarray]], sizes: np.ndarray, pixels: np.ndarray
-) -> dict[str, Any]:
+) -> Codecs:
     """Means and intervals of what was made of some test images at the same bytes.
 
     Args:
@@ -28,46 +29,45 @@ def summarize(
             stored in so few bytes, or where SSIM is not defined.
         sizes: bytes of each image's latent in 8 bits, [N].
         pixels: of each image, [N].
-
-    Returns:
-        See `codecs` in the schema.
     """
-    rows = [_row(key, quality) for key in NAMES if key in quality]
+    rows = tuple(_row(key, quality) for key in NAMES if key in quality)
     bits = 8.0 * float(sizes.sum()) / float(pixels.sum())
-    return {
-        "split": TEST,
-        "images": len(sizes),
-        "bits_per_pixel": bits,
-        "bytes": float(sizes.mean()),
-        "rows": rows,
-        "text": (
+    return Codecs(
+        split=TEST,
+        images=len(sizes),
+        bits_per_pixel=bits,
+        bytes=float(sizes.mean()),
+        rows=rows,
+        text=(
             f"{len(sizes)} test images, each in the bytes of its own latent at 8 bits a number "
             f"({bits:.2f} bits per pixel). What every file of a format shares - container, "
             "headers, tables - is not counted, as the weights of the model are not"
         ),
-    }
+    )
 
 
-def _row(key: str, quality: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+def _row(key: CodecKey, quality: Mapping[str, Mapping[str, np.ndarray]]) -> Codec:
     psnr, model = quality[key]["psnr"], quality["model"]["psnr"]
-    return {
-        "key": key,
-        "name": NAMES[key],
-        "images": int(np.isfinite(psnr).sum()),
-        "skipped": int((~np.isfinite(psnr)).sum()),
-        "psnr": _estimate(psnr),
-        "ssim": _estimate(quality[key]["ssim"]),
-        "against_model": {
-            **_estimate(psnr - model),
-            "wilcoxon_p": statistics.wilcoxon(psnr - model),
-            "images": int(np.isfinite(psnr - model).sum()),
-        },
-    }
+    against = _estimate(psnr - model)
+    return Codec(
+        key=key,
+        name=NAMES[key],
+        images=int(np.isfinite(psnr).sum()),
+        skipped=int((~np.isfinite(psnr)).sum()),
+        psnr=_estimate(psnr),
+        ssim=_estimate(quality[key]["ssim"]),
+        against_model=Paired(
+            mean=against.mean,
+            interval=against.interval,
+            wilcoxon_p=statistics.wilcoxon(psnr - model),
+            images=int(np.isfinite(psnr - model).sum()),
+        ),
+    )
 
 
-def _estimate(values: np.ndarray) -> dict[str, Any]:
+def _estimate(values: np.ndarray) -> Estimate:
     kept = values[np.isfinite(values)]
     if not len(kept):
-        return {"mean": None, "interval": None}
+        return Estimate(mean=None, interval=None)
     interval = statistics.Bootstrap(kept[:, None]).interval([1.0])
-    return {"mean": number(kept.mean()), "interval": None if interval is None else list(interval)}
+    return Estimate(mean=number(kept.mean()), interval=interval)

@@ -1,10 +1,9 @@
 """Parts of the test images: where a budget that is better on average is worse."""
 
-from typing import Any
-
 import numpy as np
 
 from keras_ae.comparison import statistics
+from keras_ae.comparison.records import Paired, Slice, Slices, WorseSlice
 from keras_ae.comparison.split import Split, number
 from keras_ae.scores import MODEL
 
@@ -16,7 +15,7 @@ LISTED = 50
 """Slices of fewer than 8 images that are listed, or none of them if there are more."""
 
 
-def break_down(split: Split, name: str, chosen: int) -> dict[str, Any]:
+def break_down(split: Split, name: str, chosen: int) -> Slices:
     """Compares budgets within each slice of a split's images.
 
     A slice is called worse where its images lose from one budget to a later one while all images
@@ -27,9 +26,6 @@ def break_down(split: Split, name: str, chosen: int) -> dict[str, Any]:
         split: the images.
         name: of the split.
         chosen: the chosen budget; `change` is from the smallest budget to it.
-
-    Returns:
-        See `slices` in the schema.
     """
     budgets = split.layout.budgets
     first = budgets[0]
@@ -39,17 +35,17 @@ def break_down(split: Split, name: str, chosen: int) -> dict[str, Any]:
     listed = slices if len(slices) - len(judged) <= LISTED else judged
     rows = [_row(split, by, value, images, first, chosen) for by, value, images in listed]
     compared = len(judged) * len(steps)
-    return {
-        "split": name,
-        "least": statistics.LEAST,
-        "level": statistics.LEVEL,
-        "from": first,
-        "to": chosen,
-        "compared": compared,
-        "rows": rows,
-        "worse": _worse(split, judged, steps),
-        "text": _text(len(slices), len(judged), len(listed), compared),
-    }
+    return Slices(
+        split=name,
+        least=statistics.LEAST,
+        level=statistics.LEVEL,
+        from_=first,
+        to=chosen,
+        compared=compared,
+        rows=tuple(rows),
+        worse=_worse(split, judged, steps),
+        text=_text(len(slices), len(judged), len(listed), compared),
+    )
 
 
 def _slices(split: Split) -> list[tuple[str, str, np.ndarray]]:
@@ -70,9 +66,7 @@ def _slices(split: Split) -> list[tuple[str, str, np.ndarray]]:
     return [*found, (*HARDEST, hardest)]
 
 
-def _row(
-    split: Split, by: str, value: str, images: np.ndarray, first: int, chosen: int
-) -> dict[str, Any]:
+def _row(split: Split, by: str, value: str, images: np.ndarray, first: int, chosen: int) -> Slice:
     budgets = split.layout.budgets
     exact = (by, value) != HARDEST
     part = split.bootstrap.values[images]
@@ -80,49 +74,57 @@ def _row(
     at = dict(zip(split.names, means))
     gain = at[MODEL, "psnr", chosen] - at["patch_pca", "psnr", 0]
     terms = {(MODEL, "psnr", chosen): 1.0, (MODEL, "psnr", first): -1.0}
-    return {
-        "by": by,
-        "value": value,
-        "images": split.count((by, value)) if exact else int(images.sum()),
-        "psnr": [number(at[MODEL, "psnr", budget]) for budget in budgets],
-        "ssim": [number(at[MODEL, "ssim", budget]) for budget in budgets],
-        "gain_over_floor": number(gain),
-        "change": _change(split.each(terms)[images]) if chosen != first else _no_change(part),
-    }
+    return Slice(
+        by=by,
+        value=value,
+        images=split.count((by, value)) if exact else int(images.sum()),
+        psnr=tuple(number(at[MODEL, "psnr", budget]) for budget in budgets),
+        ssim=tuple(number(at[MODEL, "ssim", budget]) for budget in budgets),
+        gain_over_floor=number(gain),
+        change=_change(split.each(terms)[images]) if chosen != first else _no_change(part),
+    )
 
 
-def _change(each: np.ndarray) -> dict[str, Any]:
-    interval = statistics.Bootstrap(each[:, None], RESAMPLES).interval([1.0])
-    return {
-        "mean": number(each.mean()),
-        "interval": None if interval is None else list(interval),
-        "wilcoxon_p": statistics.wilcoxon(each),
-        "images": len(each),
-    }
+def _change(each: np.ndarray) -> Paired:
+    return Paired(
+        mean=number(each.mean()),
+        interval=statistics.Bootstrap(each[:, None], RESAMPLES).interval([1.0]),
+        wilcoxon_p=statistics.wilcoxon(each),
+        images=len(each),
+    )
 
 
-def _no_change(part: np.ndarray) -> dict[str, Any]:
-    return {"mean": 0.0, "interval": None, "wilcoxon_p": None, "images": len(part)}
+def _no_change(part: np.ndarray) -> Paired:
+    return Paired(mean=0.0, interval=None, wilcoxon_p=None, images=len(part))
 
 
 def _worse(
     split: Split, judged: list[tuple[str, str, np.ndarray]], steps: list[tuple[int, int]]
-) -> list[dict[str, Any]]:
+) -> tuple[WorseSlice, ...]:
     found, p_values = [], []
     for before, after in steps:
         terms = {(MODEL, "psnr", after): 1.0, (MODEL, "psnr", before): -1.0}
-        each, overall = split.each(terms), split.estimate(terms)["mean"]
+        each, overall = split.each(terms), split.estimate(terms).value
         for by, value, images in judged:
             p_values.append(statistics.fell(each[images]))
-            place = {"by": by, "value": value, "from": before, "to": after}
-            found.append((place, each[images], overall))
+            found.append((by, value, before, after, each[images], overall))
     worse = []
-    for (place, each, overall), p in zip(found, statistics.holm(p_values)):
+    for (by, value, before, after, each, overall), p in zip(found, statistics.holm(p_values)):
         if p < FLAGGED and overall > 0:
             change = _change(each)
-            numbers = {name: change[name] for name in ("images", "mean", "interval")}
-            worse.append({**place, **numbers, "overall": overall})
-    return worse
+            worse.append(
+                WorseSlice(
+                    by=by,
+                    value=value,
+                    from_=before,
+                    to=after,
+                    images=change.images,
+                    mean=change.value,
+                    interval=change.interval,
+                    overall=overall,
+                )
+            )
+    return tuple(worse)
 
 
 def _text(slices: int, judged: int, listed: int, compared: int) -> str:

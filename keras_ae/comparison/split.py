@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 
 from keras_ae.comparison import statistics
+from keras_ae.comparison.records import Difference, Estimate, Metric, Paired, Summary
 from keras_ae.comparison.statistics import LEVEL, Bootstrap, Interval
 from keras_ae.scores import ALL, FLOORS, METRICS, Layout, Sums, Table
 
 Column = tuple[str, str, int]
 """A ladder, a metric and a budget; or a floor, "psnr" and 0. Of several seeds, their mean."""
 Terms = Mapping[Column, float]
+Model = tuple[str, int]
+"""A ladder and a budget."""
 _WORST_IS_HIGH = ("mse",)
 
 
@@ -96,42 +99,46 @@ class Split:
         columns = np.flatnonzero(used)
         return self.bootstrap.replicates[:, columns] @ used[columns] + self._shift(terms)
 
-    def estimate(self, terms: Terms) -> dict[str, Any]:
-        """`mean` and `interval` of a combination of columns."""
-        return {"mean": number(self._exact(terms)), "interval": _ends(self.interval(terms))}
+    def estimate(self, terms: Terms) -> Estimate:
+        """Mean and interval of a combination of columns."""
+        return Estimate(mean=number(self._exact(terms)), interval=self.interval(terms))
 
-    def paired(self, terms: Terms) -> dict[str, Any]:
-        """`estimate` with Wilcoxon's p-value and the number of `images` that have a value."""
+    def paired(self, terms: Terms) -> Paired:
+        """`estimate` with Wilcoxon's p-value and the number of images that have a value."""
         column = next(iter(terms))
-        return {
-            **self.estimate(terms),
-            "wilcoxon_p": statistics.wilcoxon(self.each(terms)),
-            "images": self.images - self.skipped(column),
-        }
+        return Paired(
+            mean=number(self._exact(terms)),
+            interval=self.interval(terms),
+            wilcoxon_p=statistics.wilcoxon(self.each(terms)),
+            images=self.images - self.skipped(column),
+        )
 
-    def difference(self, ladder: str, before: int, after: int) -> dict[str, Any]:
-        """What images gain from one budget to another, in PSNR and in SSIM."""
-        return {
-            metric: self.paired({(ladder, metric, after): 1.0, (ladder, metric, before): -1.0})
-            for metric in ("psnr", "ssim")
-        }
+    def difference(self, first: Model, second: Model) -> Difference:
+        """What images gain from one model to another, in PSNR and in SSIM."""
 
-    def summary(self, ladder: str, budget: int) -> dict[str, Any]:
+        def paired(metric: str) -> Paired:
+            (before, old), (after, new) = first, second
+            return self.paired({(after, metric, new): 1.0, (before, metric, old): -1.0})
+
+        return Difference(psnr=paired("psnr"), ssim=paired("ssim"))
+
+    def summary(self, ladder: str, budget: int) -> Summary:
         """The quality of a budget: every metric, and the gain over the linear floor."""
-        entry: dict[str, Any] = {"images": self.images}
-        for metric in METRICS:
-            column = (ladder, metric, budget)
-            values = self.each({column: 1.0})
-            kept = np.sort(values[np.isfinite(values)])
-            worst = kept[::-1] if metric in _WORST_IS_HIGH else kept
-            entry[metric] = {
-                **self.estimate({column: 1.0}),
-                "median": number(np.median(kept)) if len(kept) else None,
-                "worst_decile": number(worst[: -(-len(kept) // 10)].mean()) if len(kept) else None,
-                "skipped": self.skipped(column),
-            }
+        metrics = {metric: self._metric((ladder, metric, budget)) for metric in METRICS}
         terms = {(ladder, "psnr", budget): 1.0, ("patch_pca", "psnr", 0): -1.0}
-        return {**entry, "gain_over_floor": self.estimate(terms)}
+        return Summary(images=self.images, **metrics, gain_over_floor=self.estimate(terms))
+
+    def _metric(self, column: Column) -> Metric:
+        values = self.each({column: 1.0})
+        kept = np.sort(values[np.isfinite(values)])
+        worst = kept[::-1] if column[1] in _WORST_IS_HIGH else kept
+        return Metric(
+            mean=number(self._exact({column: 1.0})),
+            interval=self.interval({column: 1.0}),
+            median=number(np.median(kept)) if len(kept) else None,
+            worst_decile=number(worst[: -(-len(kept) // 10)].mean()) if len(kept) else None,
+            skipped=self.skipped(column),
+        )
 
     def _shift(self, terms: Terms) -> float:
         """From the mean of the kept images, where they are a sample, to that of all."""
@@ -148,7 +155,3 @@ class Split:
 def number(value: Any) -> float | None:
     """A float for JSON, which knows no NaN."""
     return None if value is None or not np.isfinite(value) else float(value)
-
-
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else list(interval)

@@ -1,7 +1,6 @@
 """`python -m keras_ae.report compare RUN_A RUN_B ...`: several runs side by side."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         compared = across.compare_runs(across.load(arguments.runs))
         print(format_runs(compared))
         if arguments.json:
-            arguments.json.write_text(json.dumps(compared, indent=1, allow_nan=False))
+            arguments.json.write_text(compared.to_json())
         if arguments.html:
             write_across(compared, arguments.html)
     except KerasAEError as error:

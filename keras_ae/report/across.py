@@ -1,6 +1,5 @@
 """Several runs side by side as one HTML page that needs no network."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from keras_ae.comparison.records import RunRow, Runs
 from keras_ae.report.drawing import (
     COLOURS,
     WIDE,
@@ -24,7 +24,7 @@ STYLES = (("train", "o"), ("val", "^"), ("test", "s"), ("base", "D"), ("ink", "v
 """Colour and marker of each run; a seventh one looks like the first, with dashes."""
 
 
-def write_across(compared: Mapping[str, Any], path: Path) -> None:
+def write_across(compared: Runs, path: Path) -> None:
     """Writes the page.
 
     Args:
@@ -32,10 +32,10 @@ def write_across(compared: Mapping[str, Any], path: Path) -> None:
         path: file to write.
     """
     template = environment().get_template("across.html")
-    path.write_text(template.render(compared, curves=curves(compared)), encoding="utf-8")
+    path.write_text(template.render(compared=compared, curves=curves(compared)), encoding="utf-8")
 
 
-def curves(compared: Mapping[str, Any]) -> Markup:
+def curves(compared: Runs) -> Markup:
     """Mean test PSNR over epochs of every run, with intervals."""
     return draw(
         "curves",
@@ -44,27 +44,27 @@ def curves(compared: Mapping[str, Any]) -> Markup:
     )
 
 
-def _plot(axes: Axes, geometry: Geometry, compared: Mapping[str, Any]) -> Margins:
-    runs = compared["runs"]
+def _plot(axes: Axes, geometry: Geometry, compared: Runs) -> Margins:
+    runs = compared.runs
     columns = 3 if geometry.name == WIDE.name else 1
     rows = -(-len(runs) // columns)
     margins = Margins(66, 16, 30 + 1.5 * geometry.text * rows, 46)
-    epochs = sorted({point["epochs"] for run in runs for point in run["curve"]})
-    log_axis(axes, geometry, margins, epochs, runs[0]["epochs"])
+    epochs = sorted({point.epochs for run in runs for point in run.curve})
+    log_axis(axes, geometry, margins, epochs, runs[0].epochs)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     handles = []
     for place, run in enumerate(runs):
         colour, marker = STYLES[place % len(STYLES)]
         dashes: Any = "-" if place < len(STYLES) else (0, (4, 2))
         _draw(axes, run, colour, marker, dashes)
-        handles.append(legend_line(run["name"], colour, marker, dashes))
+        handles.append(legend_line(run.name, colour, marker, dashes))
     legend(axes, geometry, margins, handles, columns)
     axes.set_ylabel("test PSNR, dB")
     return margins
 
 
-def _draw(axes: Axes, run: Mapping[str, Any], colour: str, marker: str, dashes: Any) -> None:
-    points = [(p["epochs"], p["mean"], p["interval"]) for p in run["curve"]]
+def _draw(axes: Axes, run: RunRow, colour: str, marker: str, dashes: Any) -> None:
+    points = [(p.epochs, p.mean, p.interval) for p in run.curve if p.mean is not None]
     style = {"color": COLOURS[colour], "linewidth": 2.0, "linestyle": dashes}
     axes.plot([x for x, _, _ in points], [y for _, y, _ in points], marker=marker, **style)
     for x, _, ends in points:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from keras_ae.comparison.records import Budget, Codec, Codecs, Comparison, Floors, Losses
 from keras_ae.contract import SPLITS, TEST, VAL
 from keras_ae.report.drawing import (
     COLOURS,
@@ -23,6 +24,7 @@ from keras_ae.report.drawing import (
     log_axis,
     mark_chosen,
 )
+from keras_ae.scores import BASELINE, MODEL
 
 MARKERS = {"train": "o", "val": "^", "test": "s", "base": "D"}
 _ASIDE = {"train": -6.0, "val": -2.0, "test": 2.0, "base": 6.0}
@@ -32,7 +34,7 @@ _WHOLE, _BEYOND = (0, (1, 3)), (0, (2, 2))
 Point = tuple[float, float | None, Sequence[float] | None]
 
 
-def loss_curves(comparison: Mapping[str, Any]) -> Markup:
+def loss_curves(comparison: Comparison) -> Markup:
     """Training loss over epochs, both logarithmic, of every ladder and seed."""
     return draw(
         "losses",
@@ -42,24 +44,24 @@ def loss_curves(comparison: Mapping[str, Any]) -> Markup:
     )
 
 
-def _plot_losses(axes: Axes, geometry: Geometry, comparison: Mapping[str, Any]) -> Margins:
+def _plot_losses(axes: Axes, geometry: Geometry, comparison: Comparison) -> Margins:
     margins = Margins(74, 24, 48, 46)
-    chosen = comparison["chosen"]["epochs"]
-    budgets = [entry["epochs"] for entry in comparison["budgets"]]
-    epochs = [e for ladder in comparison["losses"] for e in ladder["epochs"]]
+    chosen = comparison.chosen.epochs
+    budgets = [entry.epochs for entry in comparison.budgets]
+    epochs = [e for ladder in comparison.losses for e in ladder.epochs]
     log_axis(axes, geometry, margins, sorted({min(epochs), *budgets, max(epochs)}), chosen)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(_log_places(comparison["losses"]))
+    axes.yaxis.set_major_locator(_log_places(comparison.losses))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     names: dict[str, str] = {}
-    for ladder in comparison["losses"]:
-        colour = "base" if ladder["ladder"] == "baseline" else "train"
-        names.setdefault(ladder["ladder"], colour)
+    for ladder in comparison.losses:
+        colour = "base" if ladder.ladder == BASELINE else "train"
+        names.setdefault(ladder.ladder, colour)
         dashes = "-" if colour == "train" else DASHES
         axes.plot(
-            ladder["epochs"],
-            ladder["loss"],
+            ladder.epochs,
+            ladder.loss,
             color=COLOURS[colour],
             linewidth=1.4,
             linestyle=dashes,
@@ -74,9 +76,9 @@ def _plot_losses(axes: Axes, geometry: Geometry, comparison: Mapping[str, Any]) 
     return margins
 
 
-def _log_places(losses: Sequence[Mapping[str, Any]]) -> FixedLocator:
+def _log_places(losses: Sequence[Losses]) -> FixedLocator:
     """Ticks at 1, 2 and 5 times powers of ten; five anywhere if there are fewer than three."""
-    values = [loss for ladder in losses for loss in ladder["loss"] if loss > 0] or [1.0]
+    values = [loss for ladder in losses for loss in ladder.loss if loss > 0] or [1.0]
     low, high = min(values), max(values)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     places = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
@@ -86,27 +88,26 @@ def _log_places(losses: Sequence[Mapping[str, Any]]) -> FixedLocator:
     return FixedLocator(places)
 
 
-def codec_dots(comparison: Mapping[str, Any]) -> Markup:
+def codec_dots(codecs: Codecs) -> Markup:
     """Mean PSNR of the model and of each codec at the same bytes, with intervals."""
-    rows = comparison["codecs"]["rows"]
     return draw(
         "codecs",
         "Mean PSNR of the model and of codecs at the same size; the numbers are in the table",
-        lambda axes, geometry: _plot_codecs(axes, geometry, rows),
-        height=70 + 36 * len(rows),
+        lambda axes, geometry: _plot_codecs(axes, geometry, codecs.rows),
+        height=70 + 36 * len(codecs.rows),
     )
 
 
-def _plot_codecs(axes: Axes, geometry: Geometry, rows: Sequence[Mapping[str, Any]]) -> Margins:
-    longest = max(len(row["name"]) for row in rows)
+def _plot_codecs(axes: Axes, geometry: Geometry, rows: Sequence[Codec]) -> Margins:
+    longest = max(len(row.name) for row in rows)
     for place, row in enumerate(rows):
-        estimate, colour = row["psnr"], "test" if row["key"] == "model" else "soft"
-        if estimate["mean"] is None:
+        mean, colour = row.psnr.mean, "test" if row.key == MODEL else "soft"
+        if mean is None:
             continue
-        ends = estimate["interval"] or [estimate["mean"]] * 2
+        ends = row.psnr.interval or (mean, mean)
         axes.plot(ends, [place] * 2, color=COLOURS[colour], linewidth=2, marker="|", markersize=8)
-        axes.plot(estimate["mean"], place, marker="s", markersize=8, color=COLOURS[colour])
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows], color=COLOURS["ink"])
+        axes.plot(mean, place, marker="s", markersize=8, color=COLOURS[colour])
+    axes.set_yticks(range(len(rows)), [row.name for row in rows], color=COLOURS["ink"])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.grid(axis="x")
@@ -115,7 +116,7 @@ def _plot_codecs(axes: Axes, geometry: Geometry, rows: Sequence[Mapping[str, Any
     return Margins(min(0.66 * geometry.text * longest + 16, 0.5 * geometry.width), 20, 10, 46)
 
 
-def psnr_curve(comparison: Mapping[str, Any]) -> Markup:
+def psnr_curve(comparison: Comparison) -> Markup:
     """Mean PSNR over epochs (logarithmic) on each split, with intervals and floors."""
     return draw(
         "curve",
@@ -125,68 +126,68 @@ def psnr_curve(comparison: Mapping[str, Any]) -> Markup:
     )
 
 
-def _plot_curve(axes: Axes, geometry: Geometry, comparison: Mapping[str, Any]) -> Margins:
-    lines = {split: _points(comparison["budgets"], split) for split in SPLITS}
+def _plot_curve(axes: Axes, geometry: Geometry, comparison: Comparison) -> Margins:
+    lines = {split: _points(comparison.budgets, split) for split in SPLITS}
     beyond = _beyond(comparison, lines[VAL])
-    epochs = [entry["epochs"] for entry in comparison["budgets"]] + [x for x, _, _ in beyond[1:]]
+    epochs = [entry.epochs for entry in comparison.budgets] + [x for x, _, _ in beyond[1:]]
     wide = geometry.name == WIDE.name
     right = 60 if wide else 48
     margins = Margins(50, right, 48 if wide else 90, 46)
-    per_pixel = log_axis(axes, geometry, margins, epochs, comparison["chosen"]["epochs"])
+    per_pixel = log_axis(axes, geometry, margins, epochs, comparison.chosen.epochs)
     _limits(axes, comparison, [*lines.values(), beyond])
     shown = [legend_line("model")]
-    shown += _draw_floors(axes, comparison["floors"])
+    shown += _draw_floors(axes, comparison.floors)
     ends = {split: _draw_line(axes, lines[split], split, per_pixel) for split in SPLITS}
-    if comparison["baseline"]:
-        points = _points(comparison["baseline"]["budgets"], TEST)
+    if comparison.baseline:
+        points = _points(comparison.baseline.budgets, TEST)
         if _draw_baseline(axes, points, per_pixel):
             shown.append(legend_line("baseline, on test", "base", MARKERS["base"]))
     if beyond:
         ends[VAL] = _draw_line(axes, beyond, VAL, per_pixel, _BEYOND)
         shown.append(legend_line("extrapolated", "val", "^", _BEYOND))
     _label_ends(axes, geometry, margins, ends)
-    mark_chosen(axes, comparison["chosen"]["epochs"])
+    mark_chosen(axes, comparison.chosen.epochs)
     columns = len(shown) if wide else 2
     legend(axes, geometry, margins, shown, columns)
     axes.set_ylabel("PSNR, dB")
     return margins
 
 
-def _points(budgets: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
-    found = [(entry["epochs"], entry["splits"][split]["psnr"]) for entry in budgets]
-    return [(epochs, psnr["mean"], psnr["interval"]) for epochs, psnr in found]
+def _points(budgets: Iterable[Budget], split: str) -> list[Point]:
+    found = [(entry.epochs, entry.splits[split].psnr) for entry in budgets]
+    return [(epochs, psnr.mean, psnr.interval) for epochs, psnr in found]
 
 
-def _beyond(comparison: Mapping[str, Any], val: Sequence[Point]) -> list[Point]:
+def _beyond(comparison: Comparison, val: Sequence[Point]) -> list[Point]:
     """The last measured point of val and the extrapolated one; none where there is no such."""
-    foretold = comparison["extrapolation"]
+    foretold = comparison.extrapolation
     last = val[-1][1]
-    if foretold["gain"] is None or last is None:
+    if foretold.gain is None or last is None:
         return []
-    ends = foretold["interval"]
+    ends = foretold.interval
     shifted = None if ends is None else [last + end for end in ends]
-    return [(foretold["from"], last, None), (foretold["to"], last + foretold["gain"], shifted)]
+    return [(foretold.from_, last, None), (foretold.to, last + foretold.gain, shifted)]
 
 
-def _limits(axes: Axes, comparison: Mapping[str, Any], lines: Iterable[Sequence[Point]]) -> None:
+def _limits(axes: Axes, comparison: Comparison, lines: Iterable[Sequence[Point]]) -> None:
     """Leaves the baseline out: it may lie far below, and would flatten what is compared."""
     values = [v for line in lines for _, mean, ends in line for v in (mean, *(ends or ()))]
-    values += [mean for of_splits in _floors(comparison["floors"]) for _, mean in of_splits]
+    values += [mean for of_splits in _floors(comparison.floors) for _, mean in of_splits]
     known = [value for value in values if value is not None] or [0.0]
     low, high = min(known), max(known)
     spare = max(0.06 * (high - low), 0.05)
     axes.set_ylim(low - spare, high + spare)
 
 
-def _floors(floors: Mapping[str, Any]) -> list[list[tuple[str, float | None]]]:
+def _floors(floors: Floors) -> list[list[tuple[str, float | None]]]:
     """Of the patch PCA and of the global PCA, the mean PSNR by split."""
     return [
-        [(split, (floors[name]["splits"] or {}).get(split, {}).get("mean")) for split in SPLITS]
-        for name in ("patch_pca", "global_pca")
+        [(split, of.mean) for split, of in floor.splits.items()] if floor.splits else []
+        for floor in (floors.patch_pca, floors.global_pca)
     ]
 
 
-def _draw_floors(axes: Axes, floors: Mapping[str, Any]) -> list[Line2D]:
+def _draw_floors(axes: Axes, floors: Floors) -> list[Line2D]:
     shown = []
     names = ("floor: PCA of patches", "PCA of whole images")
     for of_splits, name, dashes in zip(_floors(floors), names, (DASHES, _WHOLE)):

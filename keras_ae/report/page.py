@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from keras_ae.comparison.records import Check, Comparison, NoteKind, Run, Served, Verdict
 from keras_ae.contract import SPLITS
 from keras_ae.report import card, figures, slices
 from keras_ae.report.formatting import FILTERS
@@ -19,7 +20,7 @@ from keras_ae.report.slices import scale
 LIMIT = 12_000_000
 """Bytes of a page; images beyond the best, the median and the worst are left out above it."""
 
-NOTES = {
+NOTES: Mapping[NoteKind, str] = {
     "few_images": "few images",
     "no_difference": "not told apart",
     "overfitting": "overfitting",
@@ -36,12 +37,11 @@ NOTES = {
 WARNINGS = ("few_images", "overfitting", "falls", "slice")
 
 
-def write_report(comparison: Mapping[str, Any], pictures: Path | None, path: Path) -> None:
+def write_report(comparison: Comparison, pictures: Path | None, path: Path) -> None:
     """Writes the report.
 
     Args:
-        comparison: what `comparison.schema.json` describes. Of `run` and `verdict` any part may be
-            missing.
+        comparison: what the page is of.
         pictures: folder with `pictures.json` (`error_top`, grey levels of 255 that the largest
             value of an error map stands for, and `images`: of each its `name`, `rank`, `height`,
             `width` and the size `shown` in pixels, the WebP files `original` and `floor` with its
@@ -53,7 +53,7 @@ def write_report(comparison: Mapping[str, Any], pictures: Path | None, path: Pat
     context = _context(comparison)
     empty = template.render(context, pictures=load(None, 0), viewer=None, ranked=[])
     shown = load(pictures, LIMIT - len(empty.encode()))
-    page = template.render(context, **_pictures(shown, comparison["chosen"]["epochs"]))
+    page = template.render(context, **_pictures(shown, comparison.chosen.epochs))
     path.write_text(page, encoding="utf-8")
 
 
@@ -82,41 +82,49 @@ def digest(name: str) -> str:
     return base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode()
 
 
-def _context(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    claim, colon, rest = comparison["answer"]["sentence"].partition(": ")
+def _context(comparison: Comparison) -> dict[str, Any]:
+    claim, colon, rest = comparison.answer.sentence.partition(": ")
+    run = comparison.run or Run()
     return {
         "c": comparison,
-        "run": comparison["run"] or {},
+        "run": run,
         "claim": claim + colon.strip(),
         "numbers": rest,
         "note_names": NOTES,
         "warnings": WARNINGS,
-        "verdict": _verdict(comparison["verdict"]),
+        "verdict": comparison.verdict and _order(comparison.verdict),
         "curve": figures.psnr_curve(comparison),
-        "losses": figures.loss_curves(comparison) if comparison["losses"] else None,
-        "codecs": figures.codec_dots(comparison) if comparison["codecs"] else None,
+        "losses": figures.loss_curves(comparison) if comparison.losses else None,
+        "codecs": figures.codec_dots(comparison.codecs) if comparison.codecs else None,
         "slices": slices.order(comparison),
-        "card": card.card(comparison["run"]),
+        "card": card.card(run),
     }
 
 
-def _verdict(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The checks that a reader should see first: over all images, failed ones, the worst slice."""
-    if told is None or "blessed" not in told:
-        return None
-    checks = told.get("checks", [])
-    whole = [check for check in checks if not check.get("slice")]
-    of_slices = [check for check in checks if check.get("slice")]
-    of_slices.sort(key=lambda check: (check["ok"] is not False, check.get("value") or 0.0))
-    failed = sum(check["ok"] is False for check in of_slices)
+class _Verdict(NamedTuple):
+    """A verdict with the checks that a reader should see first, and the others."""
+
+    blessed: bool
+    checks: list[Check]
+    more: list[Check]
+    not_judged: tuple[str, ...]
+    served: Served | None
+
+
+def _order(verdict: Verdict) -> _Verdict:
+    """Puts the checks over all images first, then failed ones, or the worst slice."""
+    whole = [check for check in verdict.checks if not check.slice]
+    of_slices = [check for check in verdict.checks if check.slice]
+    of_slices.sort(key=lambda check: (check.ok is not False, check.value or 0.0))
+    failed = sum(check.ok is False for check in of_slices)
     first = max(1, min(failed, 5))
-    return {
-        "blessed": told["blessed"],
-        "checks": whole + of_slices[:first],
-        "more": of_slices[first:],
-        "not_judged": told.get("not_judged", []),
-        "served": told.get("served"),
-    }
+    return _Verdict(
+        blessed=verdict.blessed,
+        checks=whole + of_slices[:first],
+        more=of_slices[first:],
+        not_judged=verdict.not_judged,
+        served=verdict.served,
+    )
 
 
 def _pictures(shown: Pictures, chosen: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Which slices a page shows first, and how their changes are drawn."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from keras_ae.comparison.records import Comparison, Estimate, Slice
 
 AT_ONCE = 24
 """Slices up to this number are shown together."""
@@ -20,12 +22,12 @@ class Scale(NamedTuple):
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
-def scale(estimates: Iterable[Mapping[str, Any]]) -> Scale:
+def scale(estimates: Iterable[Estimate]) -> Scale:
     """A scale that holds zero and all means and intervals."""
     values = [0.0]
     for estimate in estimates:
-        if estimate["mean"] is not None:
-            values += [estimate["mean"], *(estimate["interval"] or ())]
+        if estimate.mean is not None:
+            values += [estimate.mean, *(estimate.interval or ())]
     low, high = min(values), max(values)
     spare = 0.04 * (high - low) or 1.0
     return Scale(low - spare, high + spare)
@@ -35,38 +37,37 @@ class Slices(NamedTuple):
     """Rows of slices.
 
     Attributes:
-        first: those that a reader should see, each with `flagged`.
+        first: those that a reader should see.
         rest: the others.
+        worse: which became worse: what is sliced, and the slice.
         at: place of the chosen budget in their lists.
         scale: for drawing their changes.
     """
 
-    first: list[dict[str, Any]]
-    rest: list[dict[str, Any]]
+    first: list[Slice]
+    rest: list[Slice]
+    worse: frozenset[tuple[str, str]]
     at: int
     scale: Scale
 
 
-def order(comparison: Mapping[str, Any]) -> Slices:
+def order(comparison: Comparison) -> Slices:
     """Sorts the slices of a comparison for showing: all as they are if they are few, else those
     that became worse and those with the lowest gain over the floor first."""
-    slices = comparison["slices"]
-    worse = {(entry["by"], entry["value"]) for entry in slices["worse"]}
-    rows = [{**row, "flagged": (row["by"], row["value"]) in worse} for row in slices["rows"]]
-    epochs = [entry["epochs"] for entry in comparison["budgets"]]
-    at = epochs.index(comparison["chosen"]["epochs"])
-    size = scale([row["change"] for row in rows])
+    rows = list(comparison.slices.rows)
+    worse = frozenset((entry.by, entry.value) for entry in comparison.slices.worse)
+    at = comparison.budgets.index(comparison.chosen_budget)
+    size = scale(row.change for row in rows)
     if len(rows) <= AT_ONCE:
-        return Slices(rows, [], at, size)
-    judged = [row for row in rows if row["images"] >= slices["least"]]
+        return Slices(rows, [], worse, at, size)
+    judged = [row for row in rows if row.images >= comparison.slices.least]
     ranked = sorted(judged, key=_gain)
-    named = {(row["by"], row["value"]) for row in ranked[:WORST]} | worse
-    first = [row for row in rows if (row["by"], row["value"]) in named]
-    first.sort(key=lambda row: (not row["flagged"], _gain(row)))
-    rest = [row for row in rows if (row["by"], row["value"]) not in named]
-    return Slices(first, rest, at, size)
+    named = {(row.by, row.value) for row in ranked[:WORST]} | worse
+    first = [row for row in rows if (row.by, row.value) in named]
+    first.sort(key=lambda row: ((row.by, row.value) not in worse, _gain(row)))
+    rest = [row for row in rows if (row.by, row.value) not in named]
+    return Slices(first, rest, worse, at, size)
 
 
-def _gain(row: Mapping[str, Any]) -> float:
-    gain = row["gain_over_floor"]
-    return float("inf") if gain is None else gain
+def _gain(row: Slice) -> float:
+    return float("inf") if row.gain_over_floor is None else row.gain_over_floor

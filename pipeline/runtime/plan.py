@@ -5,7 +5,6 @@ its parameters: if they named the later budgets, adding a budget would train all
 Without a plan, as in a container of Kubeflow Pipelines, there is no forecast.
 """
 
-import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from keras_ae import presets
 from keras_ae.training.forecast import SteadyRate, Work, lines
 from keras_ae.training.ladder import Ladder
+from pipeline.runtime.settings import StageSettings
 
 
 class Stage(NamedTuple):
@@ -114,9 +114,9 @@ def stages(trainers: Iterable[Any]) -> list[Stage]:
     found = []
     for node in (each.pipeline_node for each in trainers):
         values = {name: value.field_value for name, value in node.parameters.parameters.items()}
-        settings = json.loads(values["custom_config"].string_value)
+        settings = StageSettings.from_json(values["custom_config"].string_value)
         ladder = values["preset"].string_value, values["seed"].int_value
-        found.append(Stage(node.node_info.id, *ladder, settings["start"], settings["stop"]))
+        found.append(Stage(node.node_info.id, *ladder, settings.start, settings.stop))
     return found
 
 

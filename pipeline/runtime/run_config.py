@@ -1,7 +1,7 @@
 """The settings of a run in one place. The flags of both runners are generated from them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -193,13 +193,6 @@ class RunConfig:
     def memory_limit_bytes(self) -> int | None:
         """Of decoded training images, or None for half of the memory of the machine that trains."""
         return None if self.memory_limit is None else int(self.memory_limit * memory.GB)
-
-    @property
-    def mlflow(self) -> Mapping[str, str] | None:
-        """`uri` of a tracking server and name of the `experiment`, or None."""
-        if self.mlflow_uri is None:
-            return None
-        return {"uri": self.mlflow_uri, "experiment": self.mlflow_experiment}
 
 
 def flags() -> dict[str, tuple[Any, Flag]]:

@@ -5,44 +5,38 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SPLITS = ("train", "val", "test")
+from keras_ae.comparison.records import Comparison
+from keras_ae.contract import SPLITS
+from tests.keras_ae.report.reports import make_comparison
+
+EPOCHS = (10, 100)
 
 
-def _summary(psnr: float, ssim: float | None) -> dict:
-    return {
-        "psnr": {"mean": psnr},
-        "ssim": {"mean": ssim},
-        "ms_ssim": {"mean": ssim},
-        "gain_over_floor": {"mean": psnr - 28},
-    }
-
-
-def _budgets(first: float, ssim: float | None) -> list[dict]:
-    return [
-        {
-            "epochs": epochs,
-            "total_seconds": float(epochs),
-            "splits": {s: _summary(first + rise - i, ssim) for i, s in enumerate(SPLITS)},
-        }
-        for epochs, rise in ((10, 0.0), (100, 1.5))
-    ]
+def _set_means(budgets: list[dict], first: float, ssim: float | None) -> None:
+    """PSNR from `first`, 1.5 dB more at the second budget, 1 dB less on each next split."""
+    for budget, rise in zip(budgets, (0.0, 1.5)):
+        budget["total_seconds"] = float(budget["epochs"])
+        for i, split in enumerate(SPLITS):
+            summary = budget["splits"][split]
+            summary["psnr"]["mean"] = first + rise - i
+            summary["ssim"]["mean"] = summary["ms_ssim"]["mean"] = ssim
+            summary["gain_over_floor"]["mean"] = first + rise - i - 28
 
 
 @pytest.fixture
-def comparison() -> dict:
-    """What Report's parts read of a comparison of two budgets beside a baseline."""
+def comparison() -> Comparison:
+    """Two budgets beside a baseline, as BudgetComparison leaves them to Report."""
+    made = make_comparison(EPOCHS) | {"run": None, "verdict": None}
+    _set_means(made["budgets"], 30.0, 0.8)
+    _set_means(made["baseline"]["budgets"], 20.0, None)
     floor = {"mean": 28.0, "gain_over_floor": 0.0, "images": 3, "skipped": 0}
-    return {
-        "tolerance": 0.1,
-        "answer": {"sentence": "100 epochs.", "notes": [{"kind": "longer", "text": "It rises."}]},
-        "chosen": {"epochs": 100, "seed": 0, "reason": "the highest val PSNR"},
-        "budgets": _budgets(30.0, 0.8),
-        "baseline": {"preset": "baseline", "parameters": 7, "budgets": _budgets(20.0, None)},
-        "floors": {
-            "patch_pca": {"splits": dict.fromkeys(SPLITS, floor), "reason": None},
-            "global_pca": {"splits": None, "reason": "images differ in size"},
-        },
+    made["floors"]["patch_pca"]["splits"] = dict.fromkeys(SPLITS, floor)
+    made["answer"] = {
+        "sentence": "100 epochs.",
+        "notes": [{"kind": "longer", "text": "It rises."}],
     }
+    made["chosen"] |= {"epochs": 100, "seed": 0}
+    return Comparison.model_validate(made)
 
 
 @pytest.fixture

@@ -106,7 +106,13 @@ def test_the_comparison_takes_every_model_under_its_key():
         "baseline_10": "Trainer_baseline_10",
         "baseline_100": "Trainer_baseline_100",
     }
-    assert keys.ladders(producers) == {
+    ladders = keys.ladders(node.parameters.parameters["models"].field_value.string_value)
+    inputs = {
+        ladder: [{budget: key.input for budget, key in of_seed.items()} for of_seed in of_seeds]
+        for ladder, of_seeds in ladders.items()
+    }
+    assert list(inputs) == ["model", "baseline"]
+    assert inputs == {
         "model": [
             {10: "model_10", 100: "model_100"},
             {10: "model_10_seed_4", 100: "model_100_seed_4"},
@@ -116,9 +122,8 @@ def test_the_comparison_takes_every_model_under_its_key():
 
 
 def test_the_report_waits_for_all_that_it_tells_of():
-    mlflow = {"uri": "http://127.0.0.1:5000", "experiment": "ours"}
-    tracked = {f"mlflow_{name}": value for name, value in mlflow.items()}
-    several = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", **tracked)
+    mlflow = {"mlflow_uri": "http://127.0.0.1:5000", "mlflow_experiment": "ours"}
+    several = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", **mlflow)
     node = several["Report"]
     assert set(node.upstream_nodes) == {
         "ImageExampleGen", "SchemaGen", "Transform", "BudgetComparison", "Evaluator",
@@ -133,7 +138,8 @@ def test_the_report_waits_for_all_that_it_tells_of():
     assert told["data_fingerprint"] == "0123"
     plain = nodes()["Report"]
     assert "in_service" not in plain.inputs.inputs
-    assert json.loads(plain.parameters.parameters["mlflow"].field_value.string_value) == {}
+    untracked = json.loads(plain.parameters.parameters["mlflow"].field_value.string_value)
+    assert untracked["mlflow_uri"] is None
 
 
 def test_a_baseline_is_not_compared_with_itself():

@@ -10,6 +10,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
 from keras_ae import contract as c
+from keras_ae.comparison.records import Check, Verdict
 from keras_ae.datasets.sources.base import Record
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
@@ -109,9 +110,8 @@ def evaluate(tmp_path_factory, models, encode):
         )
         evaluation.Executor(context).Do(inputs, outputs, properties)
         told = verdict(str(place / "evaluation"), limits)
-        assert told["blessed"] == outputs["blessing"][0].get_int_custom_property("blessed")
-        assert told["blessed"] == all(check["ok"] in (True, None) for check in told["checks"])
-        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        assert told.blessed == outputs["blessing"][0].get_int_custom_property("blessed")
+        assert told.blessed == all(check.ok in (True, None) for check in told.checks)
         return told
 
     return run
@@ -123,95 +123,94 @@ def artifact(kind, uri: Path):
     return made
 
 
-def by_name(told) -> dict[tuple[str, str | None], dict]:
-    return {(check["name"], check["slice"]): check for check in told["checks"]}
+def by_name(told: Verdict) -> dict[tuple[str, str | None], Check]:
+    return {(check.name, check.slice): check for check in told.checks}
 
 
 def test_a_model_above_the_floor_is_blessed_where_no_other_is_in_service(evaluate):
     told = evaluate("for many", in_service="for many")
     assert told == evaluate("for many")
-    assert told["blessed"]
+    assert told.blessed
     checks = by_name(told)
     assert set(checks) == {(FLOOR, None), (SERVICE, None), (SLICE, None)}
     floor = checks[FLOOR, None]
-    assert floor["ok"]
-    assert floor["value"] > floor["limit"] == 0
-    assert floor["text"] == (
-        f"its mean test PSNR is {floor['value']:+.2f} dB from the linear floor "
-        "and must lie above it"
+    assert floor.ok
+    assert floor.value > floor.limit == 0
+    assert floor.text == (
+        f"its mean test PSNR is {floor.value:+.2f} dB from the linear floor and must lie above it"
     )
     for name in (SERVICE, SLICE):
-        assert checks[name, None]["ok"] is checks[name, None]["value"] is None
-        assert "no other model is in service" in checks[name, None]["text"]
-    assert reasons(told) == [floor["text"]]
-    assert told["not_judged"] == []
+        assert checks[name, None].ok is checks[name, None].value is None
+        assert "no other model is in service" in checks[name, None].text
+    assert reasons(told) == [floor.text]
+    assert told.not_judged == ()
 
 
 def test_slices_are_told_with_their_numbers(evaluate):
     told = evaluate("for many")
-    assert [(s["by"], s["value"], s["images"]) for s in told["slices"]] == [
+    assert [(s.by, s.value, s.images) for s in told.slices] == [
         ("label", "few", 8),
         ("label", "many", 16),
     ]
-    few, many = told["slices"]
-    assert many["psnr"] > few["psnr"] + 3
-    gain = (8 * few["gain"] + 16 * many["gain"]) / 24
-    assert gain == pytest.approx(by_name(told)[FLOOR, None]["value"])
+    few, many = told.slices
+    assert many.psnr > few.psnr + 3
+    gain = (8 * few.gain + 16 * many.gain) / 24
+    assert gain == pytest.approx(by_name(told)[FLOOR, None].value)
     # One image is smaller than the window of SSIM.
-    assert told["skipped_ssim"] == 1
-    assert 0 < few["ssim"] < many["ssim"] < 1
-    assert all(s["change"] is None for s in told["slices"])
+    assert told.skipped_ssim == 1
+    assert 0 < few.ssim < many.ssim < 1
+    assert all(s.change is None for s in told.slices)
 
 
 def test_a_model_that_does_not_exceed_the_floor_and_is_below_the_one_in_service(evaluate):
     # The floor's own model differs from the floor by rounding.
     limits = Limits(min_gain=1e-3, max_slice_drop=ANY)
     told = evaluate("the floor", in_service="for many", limits=limits)
-    assert not told["blessed"]
+    assert not told.blessed
     checks = by_name(told)
     floor, service = checks[FLOOR, None], checks[SERVICE, None]
-    assert floor["value"] == pytest.approx(0, abs=1e-4)
-    assert floor["ok"] is False
-    assert service["ok"] is False
-    assert service["value"] < -1
-    assert service["text"] == (
-        f"its mean test PSNR changed by {service['value']:.2f} dB against the model in service, "
+    assert floor.value == pytest.approx(0, abs=1e-4)
+    assert floor.ok is False
+    assert service.ok is False
+    assert service.value < -1
+    assert service.text == (
+        f"its mean test PSNR changed by {service.value:.2f} dB against the model in service, "
         "and may fall by 0.1 dB at most"
     )
-    assert reasons(told) == [floor["text"], service["text"]]
+    assert reasons(told) == [floor.text, service.text]
     many = checks[SLICE, "label: many"]
-    assert many["ok"]
-    assert many["value"] < service["value"]
-    assert many["text"].endswith("may fall by 100 dB at most")
+    assert many.ok
+    assert many.value < service.value
+    assert many.text.endswith("may fall by 100 dB at most")
 
 
 def test_a_slice_that_got_worse_blocks_a_model_that_got_better(evaluate):
     told = evaluate("for many", in_service="for few")
-    assert not told["blessed"]
+    assert not told.blessed
     checks = by_name(told)
-    assert checks[SERVICE, None]["ok"]
-    assert checks[SERVICE, None]["value"] > 0
+    assert checks[SERVICE, None].ok
+    assert checks[SERVICE, None].value > 0
     few, many = checks[SLICE, "label: few"], checks[SLICE, "label: many"]
-    assert many["ok"]
-    assert few["ok"] is False
-    assert few["value"] < few["limit"] == -0.5
-    assert reasons(told) == [few["text"]]
-    assert few["text"] == (
-        f"its PSNR on label: few (8 images) changed by {few['value']:.2f} dB against the model "
+    assert many.ok
+    assert few.ok is False
+    assert few.value < few.limit == -0.5
+    assert reasons(told) == [few.text]
+    assert few.text == (
+        f"its PSNR on label: few (8 images) changed by {few.value:.2f} dB against the model "
         "in service, and may fall by 0.5 dB at most"
     )
-    changes = {s["value"]: s["change"] for s in told["slices"] if s["by"] == "label"}
-    assert changes == {"few": few["value"], "many": many["value"]}
+    changes = {s.value: s.change for s in told.slices if s.by == "label"}
+    assert changes == {"few": few.value, "many": many.value}
 
 
 def test_a_slice_of_seven_images_has_no_say(evaluate):
     told = evaluate("for many", in_service="for few", few=7)
-    assert told["blessed"]
+    assert told.blessed
     assert (SLICE, "label: few") not in by_name(told)
-    assert told["not_judged"] == ["label: few: not judged: 7 images, and 8 are needed"]
-    (few,) = (s for s in told["slices"] if s["value"] == "few")
-    assert few["change"] < -0.5
-    assert few["images"] == 7
+    assert told.not_judged == ("label: few: not judged: 7 images, and 8 are needed",)
+    (few,) = (s for s in told.slices if s.value == "few")
+    assert few.change < -0.5
+    assert few.images == 7
     assert len(reasons(told)) == 3
 
 

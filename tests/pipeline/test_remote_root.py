@@ -11,10 +11,12 @@ from tfx.types import standard_artifacts
 from keras_ae import contract as c
 from keras_ae import presets
 from keras_ae.datasets.sources.base import Record
+from keras_ae.scores import MODEL
 from keras_ae.training import ladder as training
 from pipeline import trainer
-from pipeline.components.budget_comparison import executor
+from pipeline.components.budget_comparison import executor, keys
 from pipeline.components.budget_comparison.component import Comparison
+from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runners.beam import engines
 from pipeline.runtime import ladder_cache
@@ -23,7 +25,7 @@ from tests.keras_ae.tuning.test_tuner import Judge, make_tuner, values_of
 from tests.pipeline.test_trainer import CONFIG
 from tests.tiny import TINY
 
-MODEL = "Format-Serving"
+SAVED_MODEL = "Format-Serving"
 pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
@@ -55,9 +57,9 @@ def train(monkeypatch):
                 train_files=[f"{root}/examples/Split-train/*"],
                 eval_files=[f"{root}/examples/Split-val/*"],
                 transform_graph_path="",
-                base_model=f"{root}/0-{start}/{MODEL}",
+                base_model=f"{root}/0-{start}/{SAVED_MODEL}",
                 model_run_dir=f"{root}/{start}-{stop}/logs",
-                serving_model_dir=f"{root}/{start}-{stop}/{MODEL}",
+                serving_model_dir=f"{root}/{start}-{stop}/{SAVED_MODEL}",
             )
         )
 
@@ -132,7 +134,8 @@ def compare(root: Path | str, tmp_path: Path) -> None:
         tmp_dir=str(tmp_path),
         unique_id="1",
     )
-    told = {"tolerance": 0.1}
+    models = keys.to_json([ModelKey(MODEL, budget) for budget in (1, 2)])
+    told = {"tolerance": 0.1, "models": models}
     executor.Executor(context).Do(consumed, made, told)
 
 

@@ -1,4 +1,4 @@
-import json
+import dataclasses
 
 import numpy as np
 import pytest
@@ -12,9 +12,11 @@ from keras_ae.models import linear
 from pipeline import trainer, training_data
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runtime import environment, ladder_cache
+from pipeline.runtime.settings import StageConfig
+from pipeline.runtime.stages import read_summary
 from tests.tiny import TINY
 
-CONFIG = trainer.StageConfig(
+CONFIG = StageConfig(
     start=0,
     stop=10,
     preset=presets.DEFAULT,
@@ -24,7 +26,7 @@ CONFIG = trainer.StageConfig(
     seed=0,
     batch_size=32,
     tile=256,
-    memory_limit=None,
+    memory_limit_bytes=None,
     checkpoints="somewhere",
     fingerprint="0123",
 )
@@ -44,7 +46,7 @@ def test_a_checkpoint_is_of_one_set_of_values_and_one_placement(tmp_path):
     (tmp_path / "data").write_text("images")
 
     def key(values, streamed=False, **changes):
-        config = trainer.StageConfig(**{**vars(CONFIG), **changes})
+        config = dataclasses.replace(CONFIG, **changes)
         found = trainer._preset(config, values and {"values": values})
         settings = trainer._settings(config, *found, streamed)
         return training_data.digest(settings, [tmp_path / "data"])
@@ -53,7 +55,7 @@ def test_a_checkpoint_is_of_one_set_of_values_and_one_placement(tmp_path):
     variants = [None, VALUES, *({**VALUES, name: value} for name, value in other.items())]
     keys = [*map(key, variants), key(None, True), key(None, seed=1)]
     assert len(set(keys)) == len(keys)
-    assert key(None, checkpoints="elsewhere", memory_limit=7, tile=512) == keys[0]
+    assert key(None, checkpoints="elsewhere", memory_limit_bytes=7, tile=512) == keys[0]
     (tmp_path / "data").write_text("other images")
     assert key(None) not in keys
 
@@ -132,13 +134,13 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     train(1, 2, "0-1-0")
     assert len(made) == 1
     once = weights("1-2-0")
-    told = [json.loads((tmp_path / stage / trainer.SUMMARY).read_text()) for stage in STAGES]
-    assert [len(facts["losses"]) for facts in told] == [1, 1]
-    assert told[0]["trained_on"] == environment.describe()
-    assert told[0]["code_fingerprint"] == CONFIG.fingerprint
-    losses = [facts["losses"][0] for facts in told]
+    left = [read_summary(tmp_path / stage) for stage in STAGES]
+    assert [len(summary.losses) for summary in left] == [1, 1]
+    assert left[0].trained_on == environment.describe()
+    assert left[0].code_fingerprint == CONFIG.fingerprint
+    losses = [summary.losses[0] for summary in left]
     np.testing.assert_allclose(losses, made[0].losses, rtol=1e-5)
-    assert told[0]["flops_per_pixel"] == made[0].model.flops_per_pixel
+    assert left[0].flops_per_pixel == made[0].model.flops_per_pixel
     floor = linear.load(tmp_path / "1-2-0" / trainer.FLOOR)
     np.testing.assert_array_equal(floor.components, linear.fit(np.eye(193), 8).components)
     train(1, 2, "0-1-0")

@@ -1,6 +1,5 @@
 """BudgetComparison: every budget's model on every image, and the model that is worth it."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,9 @@ from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types import artifact, channel_utils, component_spec, standard_artifacts
 
-from pipeline.components.budget_comparison import executor
+from pipeline.components.budget_comparison import executor, keys
+from pipeline.components.budget_comparison.keys import ModelKey
+from pipeline.runtime.search import Search
 
 
 class Comparison(artifact.Artifact):
@@ -24,10 +25,9 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
 
     Args:
         examples: channel of Examples with the splits train, val and test.
-        models: channel of the Model of each budget, seed and ladder, by its key: see `keys`.
+        models: channel of the Model of each budget, seed and ladder.
         tuner_results: channel of the TunerResults behind the models, if they were tuned.
-        tuning: how they were: `preset` and `batch_size` around which was searched, `trials`,
-            `epochs` of each, and `parameters`, the budget of a model.
+        tuning: what was searched, if they were.
         tolerance: dB of val PSNR within which a smaller budget is as good.
         fingerprint: of the executor's source.
     """
@@ -38,19 +38,21 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
     def __init__(
         self,
         examples: Any,
-        models: Mapping[str, Any],
+        models: Mapping[ModelKey, Any],
         tuner_results: Any = None,
-        tuning: Mapping[str, Any] | None = None,
+        tuning: Search | None = None,
         tolerance: float = 0.1,
         fingerprint: str = "",
     ):
         # A union of channels does not compile for Kubeflow: one input key per model.
-        spec_class = _spec_for(tuple(models))
-        tuned = {"tuner_results": tuner_results, "tuning": json.dumps(tuning)} if tuning else {}
+        inputs = {key.input: channel for key, channel in models.items()}
+        spec_class = _spec_for(tuple(inputs))
+        tuned = {"tuner_results": tuner_results, "tuning": tuning.to_json()} if tuning else {}
         spec = spec_class(
             examples=examples,
-            **models,
+            **inputs,
             **tuned,
+            models=keys.to_json(models),
             tolerance=tolerance,
             fingerprint=fingerprint,
             comparison=channel_utils.as_channel([Comparison()]),
@@ -59,9 +61,10 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
         super().__init__(spec=spec)
 
 
-def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
+def _spec_for(model_inputs: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
     class BudgetComparisonSpec(component_spec.ComponentSpec):
         PARAMETERS = {  # noqa: RUF012
+            "models": component_spec.ExecutionParameter(type=str),
             "tolerance": component_spec.ExecutionParameter(type=float),
             "fingerprint": component_spec.ExecutionParameter(type=str),
             "tuning": component_spec.ExecutionParameter(type=str, optional=True),
@@ -69,8 +72,8 @@ def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]
         INPUTS = {  # noqa: RUF012
             "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
             **{
-                key: component_spec.ChannelParameter(type=standard_artifacts.Model)
-                for key in model_keys
+                name: component_spec.ChannelParameter(type=standard_artifacts.Model)
+                for name in model_inputs
             },
             "tuner_results": component_spec.ChannelParameter(
                 type=standard_artifacts.TunerResults, optional=True

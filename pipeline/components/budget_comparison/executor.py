@@ -17,6 +17,7 @@ from keras_ae import contract as c
 from keras_ae import presets, storage
 from keras_ae.comparison.codecs import summarize as summarize_codecs
 from keras_ae.comparison.compare import compare
+from keras_ae.comparison.records import Comparison, Trial, Tuning
 from keras_ae.models import linear
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES, Layout, Table
 from keras_ae.scoring.codecs import KINDS, score_codecs
@@ -26,10 +27,13 @@ from keras_ae.scoring.pictures import write_pictures
 from keras_ae.tuning import search_space
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys
+from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.budget_comparison.scoring import graph_of, score
 from pipeline.components.serving_check import server
 from pipeline.runtime import artifacts
-from pipeline.runtime.artifacts import FLOOR, SUMMARY
+from pipeline.runtime.artifacts import FLOOR
+from pipeline.runtime.search import Search
+from pipeline.runtime.stages import StageSummary, read_summary
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -42,7 +46,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Writes comparison, scores of each image and pictures, and copies the chosen model."""
-        run = _Run.of(input_dict)
+        run = _Run.of(input_dict, keys.ladders(exec_properties["models"]))
         compared = artifact_utils.get_single_instance(output_dict["comparison"])
         # Beam's workers share no disk with this process where they run elsewhere.
         parts = storage.join(compared.uri, f".parts-{uuid.uuid4().hex}")
@@ -51,10 +55,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 comparison = self._compare(run, exec_properties["tolerance"], place, parts)
             finally:
                 forget()
-            comparison |= _tuning(input_dict, exec_properties, run.first)
-            (place / COMPARISON).write_text(json.dumps(comparison, indent=1, allow_nan=False))
+            tuned = _tuning(input_dict, exec_properties, run.first)
+            (place / COMPARISON).write_text(comparison.model_copy(update=tuned).to_json())
         model = artifact_utils.get_single_instance(output_dict["model"])
-        seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
+        seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
         artifacts.copy_folder(run.artifact(seed, epochs).uri, model.uri)
         if not storage.is_uri(model.uri):
             server.begin(Path(path_utils.serving_model_path(model.uri)))
@@ -62,32 +66,35 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             artifact.set_int_custom_property("epochs", epochs)
             artifact.set_int_custom_property("seed", seed)
 
-    def _compare(self, run: "_Run", tolerance: float, place: Path, parts: str) -> dict[str, Any]:
-        whole, no_whole = fit_global(run.patterns[c.TRAIN], run.stride, run.latents, run.channels)
-        first = run.ladders[MODEL][0][run.layout.budgets[0]]
-        with artifacts.fetched(storage.join(first.uri, FLOOR)) as floor:
+    def _compare(self, run: "_Run", tolerance: float, place: Path, parts: str) -> Comparison:
+        stage = run.first
+        whole, no_whole = fit_global(
+            run.patterns[c.TRAIN], stage.stride, stage.latent_channels, stage.channels
+        )
+        model = run.ladders[MODEL][0][run.layout.budgets[0]]
+        with artifacts.fetched(storage.join(model.uri, FLOOR)) as floor:
             patch = linear.load(floor)
-        floors = Floors(patch, run.stride, whole)
+        floors = Floors(patch, stage.stride, whole)
         scores = score(
             self._make_beam_pipeline,
             run.patterns,
             run.paths,
             run.layout,
             floors,
-            run.channels,
+            stage.channels,
             place / IMAGES,
             parts,
         )
         comparison = compare(
             scores, run.layout, run.stages, tolerance=tolerance, no_global_floor=no_whole
         )
-        seed, epochs = (comparison["chosen"][name] for name in ("seed", "epochs"))
+        seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
         path = path_utils.serving_model_path(run.artifact(seed, epochs).uri)
-        scored = score_codecs(run.patterns, path, floors, run.channels, graph_of)
+        scored = score_codecs(run.patterns, path, floors, stage.channels, graph_of)
         quality = {kind: scored[kind] for kind in KINDS}
-        comparison["codecs"] = summarize_codecs(quality, scored["bytes"], scored["pixels"])
+        codecs = summarize_codecs(quality, scored["bytes"], scored["pixels"])
         _write_pictures(run, seed, epochs, scores[c.TEST].table, floors, place / PICTURES)
-        return comparison
+        return comparison.model_copy(update={"codecs": codecs})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,23 +109,27 @@ class _Run:
 
     patterns: dict[str, str]
     ladders: dict[str, list[dict[int, types.Artifact]]]
-    stages: dict[str, list[list[dict[str, Any]]]]
+    stages: dict[str, list[list[StageSummary]]]
 
     @classmethod
-    def of(cls, input_dict: dict[str, list[types.Artifact]]) -> "_Run":
+    def of(
+        cls,
+        input_dict: dict[str, list[types.Artifact]],
+        models: dict[str, list[dict[int, ModelKey]]],
+    ) -> "_Run":
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         ladders = {
             ladder: [
                 {
-                    budget: artifact_utils.get_single_instance(input_dict[key])
+                    budget: artifact_utils.get_single_instance(input_dict[key.input])
                     for budget, key in of_seed.items()
                 }
                 for of_seed in of_seeds
             ]
-            for ladder, of_seeds in keys.ladders(input_dict).items()
+            for ladder, of_seeds in models.items()
         }
         stages = {
-            ladder: [[_summary(model) for model in models.values()] for models in of_seeds]
+            ladder: [[read_summary(model.uri) for model in models.values()] for models in of_seeds]
             for ladder, of_seeds in ladders.items()
         }
         return cls({split: _pattern(examples, split) for split in c.SPLITS}, ladders, stages)
@@ -129,20 +140,8 @@ class _Run:
         return Layout(budgets, {ladder: len(models) for ladder, models in self.ladders.items()})
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> StageSummary:
         return self.stages[MODEL][0][0]
-
-    @property
-    def channels(self) -> int:
-        return int(self.first["channels"])
-
-    @property
-    def stride(self) -> int:
-        return int(self.first["stride"])
-
-    @property
-    def latents(self) -> int:
-        return int(self.first["latent_channels"])
 
     @property
     def paths(self) -> dict[str, list[list[str]]]:
@@ -156,7 +155,7 @@ class _Run:
 
     def place(self, seed: int) -> int:
         """Which of the ladders a seed is."""
-        return [stages[0]["seed"] for stages in self.stages[MODEL]].index(seed)
+        return [stages[0].seed for stages in self.stages[MODEL]].index(seed)
 
     def artifact(self, seed: int, epochs: int) -> types.Artifact:
         return self.ladders[MODEL][self.place(seed)][epochs]
@@ -166,7 +165,7 @@ def _write_pictures(
     run: _Run, seed: int, epochs: int, table: Table, floors: Floors, place: Path
 ) -> None:
     at = run.place(seed)
-    models = load(run.paths[MODEL][at], run.channels, graph_of)
+    models = load(run.paths[MODEL][at], run.first.channels, graph_of)
 
     def reconstruct(images: np.ndarray) -> dict[str, np.ndarray]:
         floor = linear.reconstruct_rounded(images, floors.patch, floors.stride)
@@ -175,12 +174,8 @@ def _write_pictures(
 
     chosen = at, run.layout.budgets.index(epochs)
     write_pictures(
-        run.patterns[c.TEST], table, run.layout, chosen, reconstruct, run.channels, place
+        run.patterns[c.TEST], table, run.layout, chosen, reconstruct, run.first.channels, place
     )
-
-
-def _summary(model: types.Artifact) -> dict[str, Any]:
-    return dict(json.loads(storage.read_file(storage.join(model.uri, SUMMARY))))
 
 
 def _pattern(examples: types.Artifact, split: str) -> str:
@@ -190,21 +185,26 @@ def _pattern(examples: types.Artifact, split: str) -> str:
 def _tuning(
     input_dict: dict[str, list[types.Artifact]],
     exec_properties: dict[str, Any],
-    stage: dict[str, Any],
+    stage: StageSummary,
 ) -> dict[str, Any]:
     """How the models were tuned, and the trials, for the comparison."""
     if not input_dict.get("tuner_results"):
-        return {"tuning": None, "trials": []}
-    tuning = json.loads(exec_properties["tuning"])
+        return {}
+    search = Search.from_json(exec_properties["tuning"])
     place = artifact_utils.get_single_uri(input_dict["tuner_results"])
     (results,) = storage.glob(storage.join(place, "*.json"))
     space = SearchSpace(
-        presets.get(tuning["preset"]),
-        tuning["batch_size"],
-        tuning["parameters"],
-        *(stage[name] for name in ("channels", "stride", "latent_channels")),
+        presets.get(search.preset),
+        search.batch_size,
+        search.parameters,
+        stage.channels,
+        stage.stride,
+        stage.latent_channels,
     )
     trials = search_space.trials(space, json.loads(storage.read_file(results)))
     # TFX lists only those that trained.
-    tuning["failed"] = tuning["trials"] - len(trials)
-    return {"tuning": tuning, "trials": trials}
+    failed = search.trials - len(trials)
+    return {
+        "tuning": Tuning(**dataclasses.asdict(search), failed=failed),
+        "trials": tuple(Trial(**trial) for trial in trials),
+    }

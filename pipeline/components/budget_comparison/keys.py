@@ -1,41 +1,55 @@
-"""Which input of BudgetComparison holds which model."""
+"""Which input of BudgetComparison and Report holds which model."""
 
-import re
+import json
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from keras_ae.scores import BASELINE, MODEL
-
-_KEY = re.compile(rf"({MODEL}|{BASELINE})_(\d+)(?:_seed_(\d+))?")
+from keras_ae.scores import MODEL
 
 
-def model_key(budget: int, seed: int | None = None, ladder: str = MODEL) -> str:
-    """The input that holds the model of a budget.
+class ModelKey(NamedTuple):
+    """The model of a budget.
 
-    Args:
-        budget: in epochs.
-        seed: of the ladder, or None for the first one.
+    Attributes:
         ladder: `MODEL` or `BASELINE`.
+        budget: in epochs.
+        seed: of the ladder, or None for the first one, which may be known at run time only.
     """
-    return f"{ladder}_{budget}" if seed is None else f"{ladder}_{budget}_seed_{seed}"
+
+    ladder: str
+    budget: int
+    seed: int | None = None
+
+    @property
+    def input(self) -> str:
+        """The name of the input."""
+        of_seed = "" if self.seed is None else f"_seed_{self.seed}"
+        return f"{self.ladder}_{self.budget}{of_seed}"
+
+    @property
+    def node(self) -> str:
+        """The name of the Trainer."""
+        return f"Trainer_{self.input.removeprefix(f'{MODEL}_')}"
 
 
-def ladders(keys: Iterable[str]) -> dict[str, list[dict[int, str]]]:
-    """Sorts the inputs that hold models; others are passed over.
+def to_json(keys: Iterable[ModelKey]) -> str:
+    """Keys as an execution parameter."""
+    return json.dumps(list(keys))
 
-    Args:
-        keys: names of inputs, as `model_key` gives them.
+
+def ladders(text: str) -> dict[str, list[dict[int, ModelKey]]]:
+    """Reads what `to_json` wrote.
 
     Returns:
-        By ladder, and of each seed that it has, the keys by budget in rising order; the first
-        seed, which no key names, comes first, then the others as they rise.
+        By ladder, and of each seed that it has, the keys by budget in rising order; the first seed
+        comes first, then the others as they rise.
     """
-    found: dict[str, dict[int, dict[int, str]]] = {}
-    for key in keys:
-        if match := _KEY.fullmatch(key):
-            ladder, budget, seed = match.groups()
-            of_seed = found.setdefault(ladder, {}).setdefault(int(seed or -1), {})
-            of_seed[int(budget)] = key
-    return {
-        ladder: [dict(sorted(by_seed[seed].items())) for seed in sorted(by_seed)]
-        for ladder, by_seed in found.items()
-    }
+    found: dict[str, dict[int, dict[int, ModelKey]]] = {}
+    for key in sorted((ModelKey(*row) for row in json.loads(text)), key=_place):
+        of_ladder = found.setdefault(key.ladder, {})
+        of_ladder.setdefault(_place(key)[0], {})[key.budget] = key
+    return {ladder: list(of_seeds.values()) for ladder, of_seeds in found.items()}
+
+
+def _place(key: ModelKey) -> tuple[int, int]:
+    return -1 if key.seed is None else key.seed, key.budget

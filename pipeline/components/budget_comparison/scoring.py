@@ -16,13 +16,9 @@ from keras_ae.scores import FLOORS, Layout, Sample, Sums, Table, table
 from keras_ae.scoring.floors import Floors
 from keras_ae.scoring.models import Models
 from pipeline.runtime.artifacts import SUMMARY
+from pipeline.runtime.stages import read_summary
 
 _SLICE = "slice/"
-GRAPH = (
-    *("preset_settings", "channels", "stride", "latent_channels", "served_tile"),
-    "code_fingerprint",
-)
-"""Of a stage's summary, what its graph follows from; the rest of it is in the weights."""
 
 
 class Scores(NamedTuple):
@@ -228,8 +224,7 @@ def graph_of(folder: str) -> str:
 
     TensorFlow's own fingerprint does not do: it leaves out what the functions compute.
     """
-    note = storage.join(storage.parent(folder), SUMMARY)
-    if not storage.exists(note):
+    model = storage.parent(folder)
+    if not storage.exists(storage.join(model, SUMMARY)):
         return folder
-    facts = json.loads(storage.read_file(note))
-    return json.dumps([facts[name] for name in GRAPH], sort_keys=True)
+    return read_summary(model).graph

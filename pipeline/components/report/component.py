@@ -1,6 +1,5 @@
 """Report: the comparison with all that is known of the run, for people, programs and tools."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +7,12 @@ from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.types import artifact, channel_utils, component_spec, standard_artifacts
 
+from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import Comparison
+from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.report import executor
+from pipeline.components.report.mlflow_log import MlflowSettings
+from pipeline.evaluation import Limits
 
 _INPUTS = {
     "examples": standard_artifacts.Examples,
@@ -37,13 +40,12 @@ class Report(base_component.BaseComponent):
         inputs: channels of what a run made, all of which the report lists as its lineage:
             `examples`, `schema`, `transform_graph`, `comparison`, `evaluation`, `model_blessing`
             and `infra_blessing`.
-        models: channel of the Model of each budget, seed and ladder, by its key: see
-            `pipeline.components.budget_comparison.keys`.
-        in_service: channel of the Model that the new one was measured against, if there was one.
+        models: channel of the Model of each budget, seed and ladder.
         limits: what a model must reach to be blessed.
+        mlflow: where to log to, if anywhere.
+        in_service: channel of the Model that the new one was measured against, if there was one.
         command: the command line that reproduces the run.
         data_fingerprint: digest of the data's content.
-        mlflow: `uri` and `experiment` to log to, or empty.
         fingerprint: of the executor's source.
     """
 
@@ -53,40 +55,42 @@ class Report(base_component.BaseComponent):
     def __init__(
         self,
         inputs: Mapping[str, Any],
-        models: Mapping[str, Any],
+        models: Mapping[ModelKey, Any],
+        limits: Limits,
+        mlflow: MlflowSettings,
         in_service: Any = None,
-        limits: Mapping[str, float] | None = None,
         command: str = "",
         data_fingerprint: Any = "",
-        mlflow: Mapping[str, str] | None = None,
         fingerprint: str = "",
     ):
-        spec_class = _spec_for(tuple(models))
+        of_models = {key.input: channel for key, channel in models.items()}
+        spec_class = _spec_for(tuple(of_models))
         spec = spec_class(
             **inputs,
-            **models,
+            **of_models,
+            models=keys.to_json(models),
             **({"in_service": in_service} if in_service else {}),
-            limits=json.dumps(dict(limits or {})),
+            limits=limits.to_json(),
             command=command,
             data_fingerprint=data_fingerprint,
-            mlflow=json.dumps(dict(mlflow or {})),
+            mlflow=mlflow.to_json(),
             fingerprint=fingerprint,
             report=channel_utils.as_channel([ReportArtifact()]),
         )
         super().__init__(spec=spec)
 
 
-def _spec_for(model_keys: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
+def _spec_for(model_inputs: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
     class ReportSpec(component_spec.ComponentSpec):
         PARAMETERS = {  # noqa: RUF012
             name: component_spec.ExecutionParameter(type=str)
-            for name in ("limits", "command", "data_fingerprint", "mlflow", "fingerprint")
+            for name in ("models", "limits", "command", "data_fingerprint", "mlflow", "fingerprint")
         }
         INPUTS = {  # noqa: RUF012
             **{name: component_spec.ChannelParameter(type=kind) for name, kind in _INPUTS.items()},
             **{
-                key: component_spec.ChannelParameter(type=standard_artifacts.Model)
-                for key in model_keys
+                name: component_spec.ChannelParameter(type=standard_artifacts.Model)
+                for name in model_inputs
             },
             "in_service": component_spec.ChannelParameter(
                 type=standard_artifacts.Model, optional=True

@@ -1,13 +1,10 @@
 """The numbers of a comparison as points over epochs, for tools that draw them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from keras_ae.contract import SPLITS
-from keras_ae.scores import BASELINE, MODEL
-
-METRICS = ("psnr", "ssim", "ms_ssim")
-GAIN = "gain_over_floor"
+from keras_ae.comparison.records import Budget, Comparison
+from keras_ae.scores import BASELINE, FLOORS, MODEL
 
 
 class Point(NamedTuple):
@@ -28,26 +25,27 @@ class Point(NamedTuple):
     value: float
 
 
-def points(comparison: Mapping[str, Any]) -> Iterator[Point]:
-    """Yields all that is defined.
-
-    Args:
-        comparison: what `keras_ae.comparison.compare.compare` gives.
-    """
-    yield from _of_ladder(MODEL, comparison["budgets"])
-    if comparison["baseline"]:
-        yield from _of_ladder(BASELINE, comparison["baseline"]["budgets"])
-    for kind, floor in comparison["floors"].items():
-        for split, entry in (floor["splits"] or {}).items():
-            for budget in comparison["budgets"]:
-                if entry["mean"] is not None:
-                    yield Point(kind, split, "psnr", budget["epochs"], entry["mean"])
+def points(comparison: Comparison) -> Iterator[Point]:
+    """Yields all that is defined."""
+    yield from _of_ladder(MODEL, comparison.budgets)
+    if comparison.baseline:
+        yield from _of_ladder(BASELINE, comparison.baseline.budgets)
+    floors = comparison.floors
+    for kind, floor in zip(FLOORS, (floors.patch_pca, floors.global_pca)):
+        for split, entry in floor.splits.items() if floor.splits else ():
+            for budget in comparison.budgets:
+                if entry.mean is not None:
+                    yield Point(kind, split, "psnr", budget.epochs, entry.mean)
 
 
-def _of_ladder(kind: str, budgets: Sequence[Mapping[str, Any]]) -> Iterator[Point]:
+def _of_ladder(kind: str, budgets: Sequence[Budget]) -> Iterator[Point]:
     for budget in budgets:
-        for split in SPLITS:
-            summary = budget["splits"][split]
-            for metric in (*METRICS, GAIN):
-                if summary[metric]["mean"] is not None:
-                    yield Point(kind, split, metric, budget["epochs"], summary[metric]["mean"])
+        for split, summary in budget.splits.items():
+            for metric, estimate in (
+                ("psnr", summary.psnr),
+                ("ssim", summary.ssim),
+                ("ms_ssim", summary.ms_ssim),
+                ("gain_over_floor", summary.gain_over_floor),
+            ):
+                if estimate.mean is not None:
+                    yield Point(kind, split, metric, budget.epochs, estimate.mean)

@@ -1,6 +1,5 @@
 """The work of Report: all that is known of a run, as a page, as JSON and for tracking tools."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +10,19 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
-from keras_ae import storage
+from keras_ae.comparison import records
+from keras_ae.comparison.records import Run, Served, Verdict
 from keras_ae.report.page import write_report
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
 from pipeline.components.report.facts import facts, lineage
+from pipeline.components.report.mlflow_log import MlflowSettings
 from pipeline.components.report.verdict import verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
-from pipeline.runtime.artifacts import SUMMARY, fetched, written
+from pipeline.runtime.artifacts import fetched, written
+from pipeline.runtime.stages import read_summary
 
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
@@ -51,21 +53,22 @@ class Executor(base_executor.BaseExecutor):
         compared: Path,
         place: Path,
     ) -> None:
-        comparison = json.loads((compared / COMPARISON).read_text())
         root = report.uri.rsplit("/", 3)[0]
-        comparison["run"] = _run(input_dict, exec_properties, root)
-        comparison["verdict"] = _verdict(input_dict, json.loads(exec_properties["limits"]))
-        text = json.dumps(comparison, indent=1, allow_nan=False)
-        (place / COMPARISON).write_text(text)
+        comparison = records.read(compared / COMPARISON).model_copy(
+            update={
+                "run": _run(input_dict, exec_properties, root),
+                "verdict": _verdict(input_dict, Limits.from_json(exec_properties["limits"])),
+            }
+        )
+        (place / COMPARISON).write_text(comparison.to_json())
         shutil.copyfile(compared / IMAGES, place / IMAGES)
         write_report(comparison, compared / PICTURES, place / REPORT)
         tensorboard.write(comparison, compared / PICTURES, place / TENSORBOARD)
-        if target := json.loads(exec_properties["mlflow"]):
+        mlflow = MlflowSettings.from_json(exec_properties["mlflow"])
+        if mlflow.mlflow_uri:
+            files = [place / REPORT, place / COMPARISON]
             run, failure = mlflow_log.log(
-                target["uri"],
-                target["experiment"],
-                comparison,
-                [place / REPORT, place / COMPARISON],
+                mlflow.mlflow_uri, mlflow.mlflow_experiment, comparison, files
             )
             report.set_string_custom_property(MLFLOW_RUN, run)
             report.set_string_custom_property(MLFLOW_FAILURE, failure)
@@ -75,36 +78,34 @@ def _run(
     input_dict: Mapping[str, list[types.Artifact]],
     exec_properties: Mapping[str, Any],
     pipeline_root: str,
-) -> dict[str, Any]:
-    ladders = keys.ladders(input_dict)
-    last = [list(of_seed.values())[-1] for of_seed in ladders[MODEL]]
-    names = [name for ladder in ladders.values() for of_seed in ladder for name in of_seed.values()]
-    stages = {name: _summary(input_dict, name) for name in dict.fromkeys([last[0], *names])}
-    told = facts(
+) -> Run:
+    ladders = keys.ladders(exec_properties["models"])
+    last = [list(of_seed.values())[-1].input for of_seed in ladders[MODEL]]
+    all_keys = [
+        key for ladder in ladders.values() for of_seed in ladder for key in of_seed.values()
+    ]
+    stages = {
+        name: read_summary(artifact_utils.get_single_uri(list(input_dict[name])))
+        for name in dict.fromkeys([last[0], *(key.input for key in all_keys)])
+    }
+    return facts(
         artifact_utils.get_single_instance(input_dict["examples"]),
         stages,
-        seeds=[stages[name]["seed"] for name in last],
+        seeds=[stages[name].seed for name in last],
         command=exec_properties["command"],
         data_fingerprint=exec_properties["data_fingerprint"],
+        lineage=lineage(input_dict, pipeline_root),
     )
-    return {**told, "lineage": lineage(input_dict, pipeline_root)}
 
 
-def _summary(input_dict: Mapping[str, list[types.Artifact]], key: str) -> dict[str, Any]:
-    model = artifact_utils.get_single_uri(list(input_dict[key]))
-    return dict(json.loads(storage.read_file(storage.join(model, SUMMARY))))
-
-
-def _verdict(
-    input_dict: Mapping[str, list[types.Artifact]], limits: Mapping[str, float]
-) -> dict[str, Any]:
+def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> Verdict:
     """What the Evaluator says, and of a blessed model what ServingCheck says."""
     blessing = artifact_utils.get_single_instance(list(input_dict["model_blessing"]))
     evaluation = artifact_utils.get_single_uri(list(input_dict["evaluation"]))
-    told = verdict(evaluation, Limits(**limits))
+    told = verdict(evaluation, limits)
     if not model_utils.is_model_blessed(blessing):
         return told
     served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
-    return {**told, "served": {"ok": ok, "text": reason or SERVED}}
+    return told.model_copy(update={"served": Served(ok=ok, text=reason or SERVED)})

@@ -1,17 +1,19 @@
 """The comparison as a run in MLflow, where the user asked for one."""
 
+import dataclasses
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from keras_ae.comparison.records import Comparison, Run
 from keras_ae.errors import first_line
 from keras_ae.scores import MODEL
 from pipeline.components.report.curves import points
+from pipeline.runtime.settings import Settings
 
 _BATCH = 500
 """Metrics in a request; MLflow takes 1,000."""
@@ -24,7 +26,7 @@ _SETTINGS = {
 }
 _SERVER = "give the address of a server, such as http://127.0.0.1:5000"
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-_RUN_PARAMS = (
+_RUN_PARAMS = {
     "data",
     "data_fingerprint",
     "preset",
@@ -38,11 +40,24 @@ _RUN_PARAMS = (
     "flops_per_pixel",
     "backend",
     "images",
-)
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MlflowSettings(Settings):
+    """Where a run is logged.
+
+    Attributes:
+        mlflow_uri: address of a tracking server, or None for nowhere.
+        mlflow_experiment: name of the experiment.
+    """
+
+    mlflow_uri: str | None
+    mlflow_experiment: str
 
 
 def log(
-    uri: str, experiment: str, comparison: Mapping[str, Any], files: Sequence[Path]
+    uri: str, experiment: str, comparison: Comparison, files: Sequence[Path]
 ) -> tuple[str, str]:
     """Logs a run with params, metrics over epochs, tags and files.
 
@@ -51,7 +66,7 @@ def log(
     Args:
         uri: of the tracking server.
         experiment: name of the experiment, which is made where it is missing.
-        comparison: as it is in `comparison.json`, with `run` and `verdict`.
+        comparison: with `run` and `verdict`.
         files: that are kept as artifacts of the run.
 
     Returns:
@@ -65,49 +80,51 @@ def log(
         return "", f"nothing was logged to MLflow at {uri}: {_reason(error, uri)}"
 
 
-def params(comparison: Mapping[str, Any]) -> dict[str, str]:
+def params(comparison: Comparison) -> dict[str, str]:
     """What the run was made with, as MLflow's params."""
-    run = comparison["run"]
-    budgets = [str(budget["epochs"]) for budget in comparison["budgets"]]
-    values = {name: run[name] for name in _RUN_PARAMS if name in run}
-    told = {"budgets": ",".join(budgets), "tolerance": comparison["tolerance"], **values}
+    run = comparison.run or Run()
+    budgets = [str(budget.epochs) for budget in comparison.budgets]
+    values = run.model_dump(mode="json", include=_RUN_PARAMS, exclude_unset=True)
+    told = {"budgets": ",".join(budgets), "tolerance": comparison.tolerance, **values}
     return {name: str(value)[:_LONGEST] for name, value in told.items()}
 
 
-def tags(comparison: Mapping[str, Any]) -> dict[str, str]:
+def tags(comparison: Comparison) -> dict[str, str]:
     """What came of the run, as MLflow's tags; the answer is the run's description."""
-    verdict = comparison["verdict"]
-    notes = [f"- {note['text']}" for note in comparison["answer"]["notes"]]
+    answer = comparison.answer
+    notes = [f"- {note.text}" for note in answer.notes]
     told = {
-        "chosen_epochs": str(comparison["chosen"]["epochs"]),
-        "chosen_reason": comparison["chosen"]["reason"],
-        "blessed": str(verdict["blessed"]).lower(),
-        "verdict": "; ".join(check["text"] for check in verdict["checks"]),
-        "mlflow.note.content": "\n".join([comparison["answer"]["sentence"], "", *notes]).strip(),
+        "chosen_epochs": str(comparison.chosen.epochs),
+        "chosen_reason": comparison.chosen.reason,
+        "mlflow.note.content": "\n".join([answer.sentence, "", *notes]).strip(),
         "mlflow.source.name": "keras-ae",
     }
-    if git := comparison["run"].get("git"):
-        told["mlflow.source.git.commit"] = git["commit"]
+    if verdict := comparison.verdict:
+        told["blessed"] = str(verdict.blessed).lower()
+        told["verdict"] = "; ".join(check.text for check in verdict.checks)
+    if comparison.run and comparison.run.git:
+        told["mlflow.source.git.commit"] = comparison.run.git.commit
     return {name: text[:_LONGEST] for name, text in told.items()}
 
 
-def metrics(comparison: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+def metrics(comparison: Comparison) -> Iterator[tuple[str, int, float]]:
     """Names, steps (epochs) and values, such as ("val/psnr", 10, 28.1)."""
     for kind, split, metric, epochs, value in points(comparison):
         prefix = "" if kind == MODEL else f"{kind}/"
         yield f"{prefix}{split}/{metric}", epochs, value
-    for budget in comparison["budgets"]:
-        yield "seconds", budget["epochs"], budget["total_seconds"]
+    for budget in comparison.budgets:
+        yield "seconds", budget.epochs, budget.total_seconds
 
 
-def _log(uri: str, experiment: str, comparison: Mapping[str, Any], files: Sequence[Path]) -> str:
+def _log(uri: str, experiment: str, comparison: Comparison, files: Sequence[Path]) -> str:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(experiment)
     place = found.experiment_id if found else client.create_experiment(experiment)
-    name = f"{comparison['run']['preset']} {comparison['run']['created']}"
+    run = comparison.run or Run()
+    name = f"{run.preset} {run.created}"
     run_id = str(client.create_run(place, tags=tags(comparison), run_name=name).info.run_id)
     try:
         listed = [Param(name, value) for name, value in params(comparison).items()]

@@ -1,7 +1,7 @@
 """The comparison for TensorBoard: curves over epochs, and test images at each budget."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_ae.comparison.records import Comparison
 from keras_ae.contract import TEST
 from keras_ae.scores import MODEL, PICTURES_INDEX
 from pipeline.components.report.curves import points
@@ -24,7 +25,7 @@ class _Shown(NamedTuple):
     file: str
 
 
-def write(comparison: Mapping[str, Any], pictures: Path, place: Path) -> None:
+def write(comparison: Comparison, pictures: Path, place: Path) -> None:
     """Writes event files, a run for each kind and split, so that curves of a metric lie together.
 
     The scalars are `psnr`, `ssim`, `ms_ssim` and `gain_over_floor` with epochs as steps, in runs
@@ -33,7 +34,7 @@ def write(comparison: Mapping[str, Any], pictures: Path, place: Path) -> None:
     `patch_pca/test`.
 
     Args:
-        comparison: what `keras_ae.comparison.compare.compare` gives.
+        comparison: whose numbers are written.
         pictures: folder with `pictures.json` and the images that it names; may be missing.
         place: folder of the runs.
     """

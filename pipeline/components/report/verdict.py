@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow_model_analysis as tfma
 
 from keras_ae import contract as c
+from keras_ae.comparison.records import Check, CheckName, SliceVerdict, Verdict
 from pipeline.evaluation import (
     GAIN,
     IMAGES,
@@ -30,7 +31,7 @@ class _Slice(NamedTuple):
     failed: set[str]
 
 
-def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
+def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
     """Reads an evaluation: what was demanded of the model, what it reached, and whether it passed.
 
     Args:
@@ -38,19 +39,7 @@ def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
         limits: those that the evaluation was made with.
 
     Returns:
-        What can be written as JSON; PSNR and its differences in dB:
-
-        - `blessed`: whether all demands were met.
-        - `checks`: each with its `name` (`gain_over_floor`, `mean_psnr` or `slice_psnr`), its
-          `slice` ("brightness: 1 darkest", None for all test images), the number of `images`, the
-          `value`, the `limit` that it may not fall below (a gain must lie above it), `ok` and a
-          `text`; value and ok are None where no model is in service.
-        - `not_judged`: a sentence on each slice that is too small to have a say, where there is a
-          model in service.
-        - `slices`: each with what it is `by` and its `value`, the number of `images`, their means
-          `psnr`, `ssim` and `gain` over the floor, and the `change` of psnr against the model in
-          service; None where there is no such number.
-        - `skipped_ssim`: test images that are too small for an SSIM.
+        The verdict, which does not say whether the model can be served.
     """
     result = tfma.load_validation_result(evaluation_uri)
     slices = _slices(evaluation_uri, result)
@@ -64,34 +53,31 @@ def verdict(evaluation_uri: str, limits: Limits) -> dict[str, Any]:
     else:
         text = "no slice was compared, for no other model is in service"
         checks.append(_check(SLICE_PSNR, overall, None, -limits.max_slice_drop, text))
-    return {
-        "blessed": result.validation_ok,
-        "checks": checks,
-        "not_judged": [
+    return Verdict(
+        blessed=result.validation_ok,
+        checks=tuple(checks),
+        not_judged=tuple(
             f"{_name(key)}: not judged: {_images(s)}, and {JUDGED_FROM} are needed"
             for key, s in slices.items()
             if s.changes and not _judged(s)
-        ],
-        "slices": [_row(key, s) for key, s in slices.items()],
-        "skipped_ssim": int(overall.values[SKIPPED_SSIM]),
-    }
+        ),
+        slices=tuple(_row(key, s) for key, s in slices.items()),
+        skipped_ssim=int(overall.values[SKIPPED_SSIM]),
+    )
 
 
-def reasons(told: dict[str, Any]) -> list[str]:
+def reasons(verdict: Verdict) -> list[str]:
     """Why a model was blessed or not: of the slices those that were lost most, three at most.
-
-    Args:
-        told: what `verdict` gave.
 
     Returns:
         A sentence for each demand that was not met, or for those that were.
     """
-    checks = [check for check in told["checks"] if check["ok"] is told["blessed"]]
-    sentences = [check["text"] for check in checks if not check["slice"]]
-    slices = sorted((k for k in checks if k["slice"]), key=lambda check: check["value"])
-    if told["blessed"]:
-        return sentences + [f"{k['text']} (the worst of {len(slices)} slices)" for k in slices[:1]]
-    sentences += [check["text"] for check in slices[:3]]
+    checks = [check for check in verdict.checks if check.ok is verdict.blessed]
+    sentences = [check.text for check in checks if not check.slice]
+    slices = sorted((k for k in checks if k.slice), key=lambda check: check.value or 0.0)
+    if verdict.blessed:
+        return sentences + [f"{k.text} (the worst of {len(slices)} slices)" for k in slices[:1]]
+    sentences += [check.text for check in slices[:3]]
     if len(slices) > 3:
         sentences.append(f"more slices that fell too far: {len(slices) - 3}")
     return sentences
@@ -125,14 +111,14 @@ def _key(slice_key: Any) -> tuple[str, str]:
     return _OVERALL
 
 
-def _gain(overall: _Slice, limits: Limits) -> dict[str, Any]:
+def _gain(overall: _Slice, limits: Limits) -> Check:
     value, limit = overall.values[GAIN], limits.min_gain
     above = "above it" if limit == 0 else f"more than {limit:g} dB above it"
     text = f"its mean test PSNR is {_db(value, limit)} from the linear floor and must lie {above}"
     return _check(GAIN, overall, value, limit, text)
 
 
-def _change(overall: _Slice, limits: Limits) -> dict[str, Any]:
+def _change(overall: _Slice, limits: Limits) -> Check:
     limit = -limits.max_drop
     if not overall.changes:
         text = (
@@ -144,22 +130,29 @@ def _change(overall: _Slice, limits: Limits) -> dict[str, Any]:
     return _check(MEAN_PSNR, overall, value, limit, text)
 
 
-def _slice_change(key: tuple[str, str], judged: _Slice, limits: Limits) -> dict[str, Any]:
+def _slice_change(key: tuple[str, str], judged: _Slice, limits: Limits) -> Check:
     value, limit = judged.changes[SLICE_PSNR], -limits.max_slice_drop
     text = f"its PSNR on {_name(key)} ({_images(judged)}) changed by {_against(value, limit)}"
-    return {**_check(SLICE_PSNR, judged, value, limit, text), "slice": _name(key)}
+    return _check(SLICE_PSNR, judged, value, limit, text, _name(key))
 
 
-def _check(name: str, of: _Slice, value: float | None, limit: float, text: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "slice": None,
-        "images": int(of.values[IMAGES]),
-        "value": value,
-        "limit": limit,
-        "ok": None if value is None else name not in of.failed,
-        "text": text,
-    }
+def _check(
+    name: CheckName,
+    of: _Slice,
+    value: float | None,
+    limit: float,
+    text: str,
+    slice_name: str | None = None,
+) -> Check:
+    return Check(
+        name=name,
+        slice=slice_name,
+        images=int(of.values[IMAGES]),
+        value=value,
+        limit=limit,
+        ok=None if value is None else name not in of.failed,
+        text=text,
+    )
 
 
 def _against(value: float, limit: float) -> str:
@@ -189,16 +182,16 @@ def _images(of: _Slice) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
 
 
-def _row(key: tuple[str, str], of: _Slice) -> dict[str, Any]:
-    return {
-        "by": key[0],
-        "value": key[1],
-        "images": int(of.values[IMAGES]),
-        "psnr": _number(of.values[MEAN_PSNR]),
-        "ssim": _number(of.values[MEAN_SSIM]),
-        "gain": _number(of.values[GAIN]),
-        "change": _number(of.changes.get(MEAN_PSNR, math.nan)),
-    }
+def _row(key: tuple[str, str], of: _Slice) -> SliceVerdict:
+    return SliceVerdict(
+        by=key[0],
+        value=key[1],
+        images=int(of.values[IMAGES]),
+        psnr=_number(of.values[MEAN_PSNR]),
+        ssim=_number(of.values[MEAN_SSIM]),
+        gain=_number(of.values[GAIN]),
+        change=_number(of.changes.get(MEAN_PSNR, math.nan)),
+    )
 
 
 def _number(value: float) -> float | None:

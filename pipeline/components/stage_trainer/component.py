@@ -1,7 +1,5 @@
 """StageTrainer: a Trainer whose preset and seed are parameters that a run can be given."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from tfx.dsl.components.base import base_component
@@ -11,6 +9,7 @@ from tfx.types import channel_utils, component_spec, standard_artifacts, standar
 
 from keras_ae import contract as c
 from pipeline.components.stage_trainer import executor
+from pipeline.runtime.settings import StageSettings
 
 
 class StageTrainerSpec(standard_component_specs.TrainerSpec):
@@ -34,7 +33,7 @@ class StageTrainer(base_component.BaseComponent):
         transform_graph: channel of the TransformGraph.
         preset: name of a preset, or a runtime parameter.
         seed: of weights and tiles, or a runtime parameter.
-        settings: the rest of `pipeline.trainer.StageConfig`.
+        settings: the rest of what the stage is told.
         base_model: channel of the Model of the stage before, if there is one.
         hyperparameters: channel of what a Tuner found, if there was one.
     """
@@ -48,7 +47,7 @@ class StageTrainer(base_component.BaseComponent):
         transform_graph: Any,
         preset: Any,
         seed: Any,
-        settings: Mapping[str, Any],
+        settings: StageSettings,
         base_model: Any = None,
         hyperparameters: Any = None,
     ):
@@ -60,7 +59,7 @@ class StageTrainer(base_component.BaseComponent):
             run_fn=executor.RUN_FN,
             train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
             eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
-            custom_config=json.dumps(dict(settings)),
+            custom_config=settings.to_json(),
             preset=preset,
             seed=seed,
             model=channel_utils.as_channel([standard_artifacts.Model()]),

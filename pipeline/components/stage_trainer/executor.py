@@ -1,6 +1,6 @@
 """The work of StageTrainer: TFX's Trainer, told preset and seed beside its other settings."""
 
-import json
+import dataclasses
 from typing import Any
 
 from tfx import types
@@ -8,6 +8,7 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types.standard_component_specs import CUSTOM_CONFIG_KEY
 
 from pipeline import trainer
+from pipeline.runtime.settings import StageConfig, StageSettings
 
 RUN_FN = f"{trainer.__name__}.{trainer.run_fn.__name__}"
 
@@ -22,7 +23,11 @@ class Executor(GenericExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Trains one stage of a ladder."""
-        own = {name: exec_properties[name] for name in ("preset", "seed")}
-        settings = json.loads(exec_properties[CUSTOM_CONFIG_KEY]) | own
-        told = {**exec_properties, CUSTOM_CONFIG_KEY: json.dumps(settings)}
-        super().Do(input_dict, output_dict, told)
+        settings = StageSettings.from_json(exec_properties[CUSTOM_CONFIG_KEY])
+        config = StageConfig(
+            **dataclasses.asdict(settings),
+            preset=exec_properties["preset"],
+            seed=exec_properties["seed"],
+        )
+        properties = {**exec_properties, CUSTOM_CONFIG_KEY: config.to_json()}
+        super().Do(input_dict, output_dict, properties)

@@ -1,17 +1,19 @@
 """The summary that is printed at the end of a run, from its artifacts in ML Metadata."""
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from keras_ae import durable, scores
 from pipeline.runtime import console
+
+if TYPE_CHECKING:
+    from keras_ae.comparison.records import Verdict
 
 
 def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list[mlmd.Artifact]]:
@@ -64,6 +66,7 @@ def print_summary(
         lineage: name of the pipeline.
         cached: whether a node's outputs were taken from the cache, by its id.
     """
+    from keras_ae.comparison import records
     from keras_ae.comparison.terminal import format_table
     from keras_ae.tuning import search_space
     from pipeline.components.image_example_gen.executor import QUARANTINE
@@ -74,14 +77,15 @@ def print_summary(
     report_folder = folder(report_artifact)
     for name in (scores.COMPARISON, scores.IMAGES, REPORT):
         durable.copy(report_folder / name, arguments.root / name)
-    comparison = json.loads((report_folder / scores.COMPARISON).read_text())
+    comparison = records.read(report_folder / scores.COMPARISON)
     console.say(f"\n{format_table(comparison)}\n")
-    if comparison["trials"]:
-        console.say(f"tuned: {search_space.summary(comparison['trials'], comparison['tuning'])}")
-    console.say(comparison["answer"]["sentence"])
-    console.say(f"chosen: {comparison['chosen']['reason']}")
-    for note in comparison["answer"]["notes"]:
-        console.say(f"note: {note['text']}")
+    if comparison.tuning:
+        trials = [trial.model_dump() for trial in comparison.trials]
+        console.say(f"tuned: {search_space.summary(trials, comparison.tuning.model_dump())}")
+    console.say(comparison.answer.sentence)
+    console.say(f"chosen: {comparison.chosen.reason}")
+    for note in comparison.answer.notes:
+        console.say(f"note: {note.text}")
     if quarantined(examples):
         console.say(
             f"quarantined: {quarantined(examples)} images, see {folder(examples) / QUARANTINE}"
@@ -90,7 +94,8 @@ def print_summary(
         console.say("trained nothing: data, flags and code are those of an earlier run")
     console.say(f"report: {arguments.root / REPORT}")
     _print_mlflow(arguments, texts(report_artifact))
-    _print_push(arguments.push_dir, artifacts, comparison["verdict"])
+    if comparison.verdict:
+        _print_push(arguments.push_dir, artifacts, comparison.verdict)
 
 
 def _print_mlflow(arguments: argparse.Namespace, properties: Mapping[str, str]) -> None:
@@ -102,12 +107,12 @@ def _print_mlflow(arguments: argparse.Namespace, properties: Mapping[str, str]) 
         console.say(f"mlflow: run {run} of {arguments.mlflow_experiment!r}")
 
 
-def _print_push(push_dir: Path, artifacts: dict[str, list[Any]], verdict: dict[str, Any]) -> None:
+def _print_push(push_dir: Path, artifacts: dict[str, list[Any]], verdict: "Verdict") -> None:
     from pipeline.components.pusher.executor import UNCHANGED
     from pipeline.components.report.verdict import reasons
 
     why = reasons(verdict)
-    if not verdict["blessed"]:
+    if not verdict.blessed:
         console.say(f"not pushed: the model is not blessed: {'; '.join(why)}")
         return
     for reason in why:

@@ -1,6 +1,8 @@
 """Synthetic scores whose truth is known."""
 
 import hashlib
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,14 +82,14 @@ class World:
 
     @staticmethod
     def _stage(ladder, seed, before, stop):
-        return {
-            "stop": stop,
-            "seconds": (stop - before) / 10,
-            "seed": seed,
-            "preset": "baseline" if ladder == BASELINE else "medium",
-            "parameters": 1000,
-            "losses": [1.0 / (epoch + 1) for epoch in range(before, stop)],
-        }
+        return SimpleNamespace(
+            stop=stop,
+            seconds=(stop - before) / 10,
+            seed=seed,
+            preset="baseline" if ladder == BASELINE else "medium",
+            parameters=1000,
+            losses=[1.0 / (epoch + 1) for epoch in range(before, stop)],
+        )
 
     def resum(self):
         """Adds up again, after a table was changed."""
@@ -97,7 +99,8 @@ class World:
             self.scores[split] = (sums, rows)
 
     def compare(self, **arguments):
-        return compare(self.scores, self.layout, self.stages, **arguments)
+        """The comparison as `comparison.json` has it."""
+        return json.loads(compare(self.scores, self.layout, self.stages, **arguments).to_json())
 
 
 def digest_of(name: str) -> str:

@@ -39,29 +39,27 @@ def test_runs_on_the_same_images_are_paired(world, save):
     other = world(better, COUNTS, tiny=3, seed=1)
     places = [save(world(RISING, COUNTS), "one"), save(other, "two")]
     compared = across.compare_runs(across.load(places))
-    (pair,) = compared["pairs"]
-    assert (pair["run"], pair["against"]) == ("two", "one")
-    assert pair["psnr"]["images"] == 40
-    low, high = pair["psnr"]["interval"]
+    (pair,) = compared.pairs
+    assert (pair.run, pair.against) == ("two", "one")
+    assert pair.psnr.images == 40
+    low, high = pair.psnr.interval
     assert low < 0.3 < high
     assert high - low < 0.1
-    assert pair["ssim"]["images"] == 37
-    assert "the 40 test images, which are the same ones" in pair["text"]
-    one, two = compared["runs"]
-    own = one["test"]["psnr"]["interval"]
+    assert pair.ssim.images == 37
+    assert "the 40 test images, which are the same ones" in pair.text
+    one, two = compared.runs
+    own = one.test.psnr.interval
     assert own[1] - own[0] > 1
-    assert two["test"]["psnr"]["mean"] - one["test"]["psnr"]["mean"] == pytest.approx(
-        pair["psnr"]["mean"], abs=1e-6
-    )
+    assert two.test.psnr.mean - one.test.psnr.mean == pytest.approx(pair.psnr.mean, abs=1e-6)
     text = format_runs(compared)
-    assert f"two against one: {pair['psnr']['mean']:+.2f} ({low:+.2f} to {high:+.2f}) dB" in text
+    assert f"two against one: {pair.psnr.mean:+.2f} ({low:+.2f} to {high:+.2f}) dB" in text
 
 
 def test_runs_may_differ_in_their_budgets(world, save):
     places = [save(world(RISING, COUNTS), "a"), save(world({7: 0.5}, COUNTS), "b")]
     compared = across.compare_runs(across.load(places))
-    assert [row["epochs"] for row in compared["runs"]] == [500, 7]
-    assert compared["pairs"][0]["psnr"]["mean"] == pytest.approx(-0.9, abs=0.05)
+    assert [row.epochs for row in compared.runs] == [500, 7]
+    assert compared.pairs[0].psnr.mean == pytest.approx(-0.9, abs=0.05)
 
 
 def test_images_that_one_run_was_trained_on_are_no_test_of_it(world, save):
@@ -76,9 +74,9 @@ def test_images_that_one_run_was_trained_on_are_no_test_of_it(world, save):
         made.resum()
     two.scores["train"][1].digests[:5] = one.scores["test"][1].digests[:5]
     places = [save(one, "one"), save(two, "two")]
-    (pair,) = across.compare_runs(across.load(places))["pairs"]
-    assert pair["psnr"]["images"] == 25 - 5 - 5
-    assert "10 are left out that the other run was trained or chosen on" in pair["text"]
+    (pair,) = across.compare_runs(across.load(places)).pairs
+    assert pair.psnr.images == 25 - 5 - 5
+    assert "10 are left out that the other run was trained or chosen on" in pair.text
 
 
 def test_runs_without_a_common_image_stand_side_by_side_only(world, save):
@@ -87,7 +85,7 @@ def test_runs_without_a_common_image_stand_side_by_side_only(world, save):
     digests[:] = [f"x{digest}" for digest in digests]
     places = [save(world(RISING, COUNTS), "one"), save(other, "two")]
     compared = across.compare_runs(across.load(places))
-    assert compared["pairs"][0]["psnr"]["mean"] is None
+    assert compared.pairs[0].psnr.mean is None
     assert "no test image in common" in format_runs(compared)
     (places[1] / "images.jsonl").unlink()
     compared = across.compare_runs(across.load(places))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ae.comparison.codecs import summarize as summarize_codecs
+from keras_ae.comparison.records import Comparison
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.terminal import format_table
 from keras_ae.errors import DataError
@@ -39,6 +40,7 @@ def test_it_follows_the_published_schema_and_is_strict_json(world, arguments):
     comparison = world(**{"gains": RISING, **arguments}).compare()
     jsonschema.validate(comparison, SCHEMA)
     json.dumps(comparison, allow_nan=False)
+    assert json.loads(Comparison.model_validate(comparison).to_json()) == comparison
 
 
 def test_statistics_are_over_source_images_and_count_what_is_not_defined(world, note):
@@ -198,7 +200,7 @@ def test_the_baseline_stands_beside(world):
     assert baseline["difference"]["psnr"]["mean"] == pytest.approx(4.8, abs=0.05)
     gain = baseline["budgets"][0]["splits"]["test"]["gain_over_floor"]
     assert gain["mean"] == pytest.approx(-3.0, abs=0.05)
-    assert "baseline:" in format_table(comparison)
+    assert "baseline:" in format_table(Comparison.model_validate(comparison))
 
 
 def test_losses_are_thinned_and_keep_their_epochs(world):
@@ -231,7 +233,8 @@ def test_a_split_without_scores_is_refused(world):
 
 
 def test_the_table_marks_the_chosen_budget_and_fits_a_terminal(world):
-    lines = format_table(ladder(world, e10=1.0, e100=2.0)).splitlines()
+    comparison = Comparison.model_validate(ladder(world, e10=1.0, e100=2.0))
+    lines = format_table(comparison).splitlines()
     assert len(lines) == 4
     assert lines[1].split()[0] == "floor"
     assert lines[1].split()[-1] == "+0.00"
@@ -252,7 +255,7 @@ def test_the_global_floor_is_over_the_images_of_its_size(world):
     floor = comparison["floors"]["global_pca"]["splits"]["test"]
     assert floor["gain_over_floor"] == pytest.approx(2.0)
     assert (floor["images"], floor["skipped"]) == (2, 2)
-    line = format_table(comparison).splitlines()[2]
+    line = format_table(Comparison.model_validate(comparison)).splitlines()[2]
     assert line.split()[:2] == ["global", "PCA"]
 
 
@@ -272,7 +275,8 @@ def test_codecs_are_paired_with_the_model_and_count_what_does_not_fit():
         "jpeg": {"psnr": psnr - 1.5, "ssim": np.full(20, 0.8)},
         "webp": {"psnr": np.where(np.arange(20) < 15, np.nan, psnr), "ssim": np.full(20, 0.8)},
     }
-    codecs = summarize_codecs(quality, np.full(20, 128), np.full(20, 1024))
+    made = summarize_codecs(quality, np.full(20, 128), np.full(20, 1024))
+    codecs = json.loads(made.to_json())
     jsonschema.validate(codecs, {**SCHEMA["properties"]["codecs"], "$defs": SCHEMA["$defs"]})
     rows = {row["key"]: row for row in codecs["rows"]}
     assert codecs["bits_per_pixel"] == 1.0

@@ -217,8 +217,8 @@ RUN = {
     ],
     "packages": {"python": "3.11.7", "keras": "3.15.0", "tensorflow": "2.21.0", "tfx": "1.21.0"},
     "machine": {
-        "platform": "Linux-6.1-x86_64", "processor": "Intel Xeon", "cores": 2,
-        "memory_bytes": 8.2e9, "accelerators": [],
+        "platform": "Linux-6.1-x86_64", "processor": "Intel Xeon", "cpu_flags": ["avx2"],
+        "cores": 2, "memory_bytes": 8_200_000_000, "accelerators": [],
     },
     "git": {"commit": "3e5e081f6d2c4b1a9e8f7d6c5b4a39281706f5e4", "dirty": True},
     "command": "python pipeline/run_local.py --data 'my photos' --seeds 3 --with-baseline",
@@ -232,16 +232,6 @@ RUN = {
         for i, kind in enumerate(("Examples", "Schema", "Model", "Comparison"), 1)
     ],
 }  # fmt: skip
-STAGE = {
-    **{name: RUN[name] for name in (
-        "preset", "parameters", "flops_per_pixel", "channels", "stride", "latent_channels", "tile",
-        "tiles_per_epoch", "tiles_per_second", "decoded_bytes", "placement", "seed", "batch_size",
-        "backend", "code_fingerprint",
-    )},
-    "preset_settings": {"widths": [64]},
-    "trained_on": {k: v for k, v in RUN["trained_on"][0].items() if k != "stages"},
-}  # fmt: skip
-"""The summary of a stage of this run."""
 VERDICT = {
     "blessed": False,
     "checks": [
@@ -386,7 +376,8 @@ def make_comparison(
             "of": {split: count for split, (_, count) in SPLITS.items()},
         },
         "tuning": {
-            "preset": "medium", "epochs": 5, "parameters": 99999, "trials": 3, "failed": 1,
+            "trials": 3, "epochs": 5, "parameters": 99999, "preset": "medium",
+            "batch_size": 32, "failed": 1,
         } if full else None,
         "trials": [
             TRIAL, {**TRIAL, "trial": 1, "untuned": True, "val_psnr": 24.3, "taken": False},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_ae.comparison.records import Comparison
 from keras_ae.report.page import write_report
 from keras_ae.report.pictures import colours
 from tests.keras_ae.report.reports import BUDGETS, make_comparison, make_pictures
@@ -26,7 +27,8 @@ def report(tmp_path_factory, photographs):
     place = tmp_path_factory.mktemp("report")
     photographs = [photographs[0], photographs[1], photographs[2].mean(2).astype(np.uint8)]
     pixels = make_pictures(place / "pictures", photographs, side=120, names=NAMES, lossless=True)
-    write_report(make_comparison(), place / "pictures", place / "report.html")
+    comparison = Comparison.model_validate(make_comparison())
+    write_report(comparison, place / "pictures", place / "report.html")
     return place / "report.html", pixels
 
 
@@ -312,7 +314,7 @@ def test_without_scripts_the_images_stand_in_rows(browser, report):
 def test_a_page_of_few_budgets_and_no_run(browser, tmp_path, photographs, budgets):
     make_pictures(tmp_path, photographs[:1], budgets, side=64)
     comparison = make_comparison(budgets, intervals=False, full=False)
-    write_report(comparison, tmp_path, tmp_path / "report.html")
+    write_report(Comparison.model_validate(comparison), tmp_path, tmp_path / "report.html")
     with opened(browser, tmp_path / "report.html") as page:
         shows(page, 0, budgets[0])
         assert page.is_disabled("#budget") == (len(budgets) == 1)
@@ -320,7 +322,8 @@ def test_a_page_of_few_budgets_and_no_run(browser, tmp_path, photographs, budget
 
 
 def test_a_page_without_pictures_and_with_a_thousand_slices(browser, tmp_path):
-    write_report(make_comparison(labels=1000), None, tmp_path / "report.html")
+    comparison = Comparison.model_validate(make_comparison(labels=1000))
+    write_report(comparison, None, tmp_path / "report.html")
     with opened(browser, tmp_path / "report.html", viewport={"width": 360, "height": 800}) as page:
         assert page.locator("#viewer").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_ae.comparison.records import Comparison, Run
 from keras_ae.report import card, formatting, pictures, slices
 from keras_ae.report.page import LIMIT, write_report
-from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
+from tests.keras_ae.report.reports import RUN, VERDICT, make_comparison, make_pictures
 
 SCHEMA = json.loads(
     (importlib.resources.files("keras_ae.comparison") / "comparison.schema.json").read_text()
@@ -26,7 +27,7 @@ def write(tmp_path):
     def written(comparison, folder=None):
         jsonschema.validate(comparison, SCHEMA)
         path = tmp_path / "report.html"
-        write_report(comparison, folder, path)
+        write_report(Comparison.model_validate(comparison), folder, path)
         return path.read_text()
 
     return written
@@ -111,7 +112,7 @@ def test_the_verdict_names_every_check_with_its_numbers(write):
     assert any(i.startswith("not met Its PSNR on detail: 4 finest (12 images)") for i in items)
     assert "too few Label: cat: not judged: 5 images, and 8 are needed." in items
     assert any(item.startswith("served It answers") for item in items)
-    blessed = {"blessed": True, "checks": []}
+    blessed = {**VERDICT, "blessed": True, "checks": []}
     assert "Blessed: it met every demand" in write({**comparison, "verdict": blessed})
 
 
@@ -162,9 +163,9 @@ def test_any_fact_of_the_run_may_be_missing(write, name):
 def test_the_card_leaves_out_what_is_not_known():
     for name in RUN:
         known = {k: v for k, v in RUN.items() if k != name}
-        assert card.card(known) == card.card({**RUN, name: None})
-        assert all(rows for _, rows in card.card({name: RUN[name]}))
-    assert card.card(None) == []
+        assert card.card(Run(**known)) == card.card(Run(**{**RUN, name: None}))
+        assert all(rows for _, rows in card.card(Run(**{name: RUN[name]})))
+    assert card.card(Run()) == []
 
 
 @pytest.mark.parametrize(
@@ -293,12 +294,13 @@ def test_the_same_comparison_gives_the_same_page_and_leaves_matplotlib_alone(wri
 def test_of_many_slices_the_flagged_and_the_worst_come_first(write):
     comparison = make_comparison(labels=1000)
     page = write(comparison)
-    shown = slices.order(comparison)
-    assert shown.first[0]["value"] == "4 finest"
+    shown = slices.order(Comparison.model_validate(comparison))
+    assert shown.first[0].value == "4 finest"
     assert len(shown.first) + len(shown.rest) == 1012
     assert len(shown.first) <= slices.WORST + 1
-    least = min(r["gain_over_floor"] for r in shown.rest if r["images"] >= 8)
-    assert all(row["gain_over_floor"] <= least for row in shown.first if not row["flagged"])
+    assert shown.worse == {("detail", "4 finest")}
+    least = min(row.gain_over_floor for row in shown.rest if row.images >= 8)
+    assert all(row.gain_over_floor <= least for row in shown.first[1:])
     part = page[page.index('id="slices"') : page.index('id="cost"')]
     first, rest = part.split("<details>")
     assert first.count('<th scope="row">') == len(shown.first)

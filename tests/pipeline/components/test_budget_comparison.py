@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import math
@@ -18,9 +19,10 @@ from keras_ae.models import linear
 from keras_ae.scores import Layout
 from keras_ae.scoring import codecs, models, reading
 from keras_ae.scoring.floors import Floors
-from pipeline.components.budget_comparison.scoring import GRAPH, graph_of, score
+from pipeline.components.budget_comparison.scoring import graph_of, score
 from pipeline.runners.beam import engines
 from pipeline.runtime.artifacts import SUMMARY
+from tests.pipeline.components.report.test_executor import STAGE
 
 LAYOUT = Layout((1, 2), {"model": 1, "baseline": 1})
 CODES = ("model", "model_8bit", "jpeg", "webp", "patch_pca")
@@ -235,16 +237,15 @@ def test_batches_are_of_one_size_and_bounded(tmp_path, encode, monkeypatch):
 def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
     tiny_model, photographs, tmp_path
 ):
-    facts = dict.fromkeys(GRAPH, 0)
     images = photographs[0][None, :40, :56]
     folders, alone = [], []
-    for name, residual, code in (("a", True, 1), ("b", False, 1), ("c", True, 2)):
+    for name, residual, code in (("a", True, "1"), ("b", False, "1"), ("c", True, "2")):
         shutil.copytree(tiny_model(residual=residual), tmp_path / name)
         folders.append(str(tmp_path / name / "Format-Serving"))
         alone.append(answered(folders[-1], images))
         summary = tmp_path / name / SUMMARY
         summary.parent.mkdir()
-        summary.write_text(json.dumps({**facts, "code_fingerprint": code}))
+        summary.write_text(dataclasses.replace(STAGE, code_fingerprint=code).to_json())
     models.forget()
     one, other, elsewhere = models.load(folders, 3, graph_of)
     assert one._program is other._program is not elsewhere._program

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 from tfx.components.trainer.executor import GenericExecutor
@@ -7,6 +8,7 @@ import pipeline
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.report.component import ReportArtifact
 from pipeline.components.stage_trainer import executor
+from pipeline.runtime.settings import StageSettings
 
 
 def test_preset_and_seed_join_the_settings_of_a_stage(monkeypatch):
@@ -14,9 +16,27 @@ def test_preset_and_seed_join_the_settings_of_a_stage(monkeypatch):
     monkeypatch.setattr(
         GenericExecutor, "Do", lambda self, i, o, properties: told.update(properties)
     )
-    properties = {"custom_config": '{"stop": 10}', "preset": "small", "seed": 7, "run_fn": "a.b"}
+    settings = StageSettings(
+        channels=3,
+        stride=8,
+        latent_channels=8,
+        batch_size=32,
+        memory_limit_bytes=None,
+        checkpoints="gs://bucket/kept",
+        tile=256,
+        start=0,
+        stop=10,
+        fingerprint="0123",
+    )
+    properties = {
+        "custom_config": settings.to_json(),
+        "preset": "small",
+        "seed": 7,
+        "run_fn": "a.b",
+    }
     executor.Executor().Do({}, {}, properties)
-    assert json.loads(told["custom_config"]) == {"stop": 10, "preset": "small", "seed": 7}
+    expected = {**dataclasses.asdict(settings), "preset": "small", "seed": 7}
+    assert json.loads(told["custom_config"]) == expected
     assert told["run_fn"] == "a.b"
 
 

@@ -25,9 +25,18 @@ from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runners.local import caching, runner
 from pipeline.runners.local.checksums import Checksums
 from pipeline.runtime import ladder_cache, plan, signals
+from pipeline.runtime.settings import StageSettings
 from tests.tiny import TINY
 
-SETTINGS = {"channels": 3, "stride": 8, "latent_channels": 8, "batch_size": 32, "tile": 256}
+SETTINGS = {
+    "channels": 3,
+    "stride": 8,
+    "latent_channels": 8,
+    "batch_size": 32,
+    "memory_limit_bytes": None,
+    "tile": 256,
+    "fingerprint": "code",
+}
 
 
 class Runs:
@@ -64,7 +73,9 @@ class Runs:
             source_uri=str(self._place / "graph"), artifact_type=standard_artifacts.TransformGraph
         ).with_id("Transform")
         examples, graph = images.outputs["result"], transform.outputs["result"]
-        settings = {**SETTINGS, "memory_limit": None, "checkpoints": str(self._place / "kept")}
+        settings = functools.partial(
+            StageSettings, **SETTINGS, checkpoints=str(self._place / "kept")
+        )
         ladder = functools.partial(
             definition._trainers, examples=examples, transform_graph=graph, settings=settings
         )

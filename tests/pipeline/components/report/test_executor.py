@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -5,10 +6,45 @@ import pytest
 from mlflow import MlflowClient
 from tfx.types import standard_artifacts
 
+from keras_ae import presets
+from keras_ae.comparison.records import Check, Verdict
+from keras_ae.scores import MODEL
+from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import Comparison
+from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.report import executor
 from pipeline.components.report.component import ReportArtifact
-from tests.keras_ae.report.reports import STAGE, make_comparison, make_pictures
+from pipeline.components.report.mlflow_log import MlflowSettings
+from pipeline.evaluation import Limits
+from pipeline.runtime.artifacts import SUMMARY
+from pipeline.runtime.stages import StageSummary
+from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
+
+STAGE = StageSummary(
+    start=0,
+    stop=10,
+    seconds=1.5,
+    tiles_per_second=906.5,
+    loss=0.01,
+    preset="medium",
+    preset_settings=presets.get("medium"),
+    parameters=7,
+    flops_per_pixel=9.0,
+    channels=3,
+    stride=8,
+    latent_channels=8,
+    tile=64,
+    served_tile=512,
+    tiles_per_epoch=80,
+    decoded_bytes=36_200_000,
+    placement="in memory",
+    seed=0,
+    batch_size=32,
+    backend="tensorflow",
+    code_fingerprint="4567",
+    trained_on={name: told for name, told in RUN["trained_on"][0].items() if name != "stages"},
+    losses=(0.02, 0.01),
+)
 
 
 @pytest.fixture
@@ -33,9 +69,10 @@ def consumed(tmp_path, comparison, pictures) -> dict:
     models = {}
     for budget in (10, 100):
         model = made(standard_artifacts.Model, f"Trainer_{budget}", "model")
-        summary = Path(model.uri) / executor.SUMMARY
+        summary = Path(model.uri) / SUMMARY
         summary.parent.mkdir()
-        summary.write_text(json.dumps({**STAGE, "tiles_per_second": float(budget)}))
+        stage = dataclasses.replace(STAGE, tiles_per_second=float(budget))
+        summary.write_text(stage.to_json())
         models[f"model_{budget}"] = [model]
     return {
         "examples": [made(standard_artifacts.Examples, "ImageExampleGen", "examples")],
@@ -47,14 +84,19 @@ def consumed(tmp_path, comparison, pictures) -> dict:
     }
 
 
+def to_mlflow(uri: str | None) -> str:
+    return MlflowSettings(mlflow_uri=uri, mlflow_experiment="ours").to_json()
+
+
 def report(consumed: dict, place: Path | str, **properties):
     artifact = ReportArtifact()
     artifact.uri = f"{place}/root/Report/report/2"
     told = {
-        "limits": json.dumps({"max_drop": 0.1}),
+        "models": keys.to_json([ModelKey(MODEL, budget) for budget in (10, 100)]),
+        "limits": Limits().to_json(),
         "command": "python pipeline/run_local.py --seed 3",
         "data_fingerprint": "0123",
-        "mlflow": "{}",
+        "mlflow": to_mlflow(None),
         "fingerprint": "",
         **properties,
     }
@@ -76,8 +118,17 @@ def pictures(tmp_path, photographs) -> Path:
 @pytest.fixture(autouse=True)
 def evaluated(monkeypatch):
     """An Evaluator takes half a minute: what is read of it is tested beside it."""
-    told = {"blessed": True, "checks": [{"text": "it lies above the floor", "ok": True}]}
-    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: dict(told))
+    check = Check(
+        name="gain_over_floor",
+        slice=None,
+        images=48,
+        value=1.5,
+        limit=0.0,
+        ok=True,
+        text="it lies above the floor",
+    )
+    told = Verdict(blessed=True, checks=(check,), not_judged=(), slices=(), skipped_ssim=0)
+    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: told)
 
 
 def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):
@@ -113,7 +164,7 @@ def test_why_a_blessed_model_cannot_be_served_is_in_the_verdict(consumed, tmp_pa
 def test_a_run_is_logged_to_mlflow_where_that_is_asked_for(consumed, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     store = (tmp_path / "mlruns").as_uri()
-    artifact = report(consumed, tmp_path, mlflow=json.dumps({"uri": store, "experiment": "ours"}))
+    artifact = report(consumed, tmp_path, mlflow=to_mlflow(store))
     run_id = artifact.get_string_custom_property(executor.MLFLOW_RUN)
     assert artifact.get_string_custom_property(executor.MLFLOW_FAILURE) == ""
     client = MlflowClient(store)
@@ -123,8 +174,7 @@ def test_a_run_is_logged_to_mlflow_where_that_is_asked_for(consumed, tmp_path, m
 
 
 def test_a_report_is_not_lost_because_mlflow_does_not_answer(consumed, tmp_path):
-    target = json.dumps({"uri": "nowhere://x", "experiment": "ours"})
-    artifact = report(consumed, tmp_path, mlflow=target)
+    artifact = report(consumed, tmp_path, mlflow=to_mlflow("nowhere://x"))
     failure = artifact.get_string_custom_property(executor.MLFLOW_FAILURE)
     assert failure.startswith("nothing was logged to MLflow at nowhere://x")
     assert (Path(artifact.uri) / "report.html").is_file()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import platform
 import subprocess
@@ -8,10 +9,11 @@ import keras
 import pytest
 from tfx.types import standard_artifacts
 
+from keras_ae.comparison.records import TrainedOn
 from pipeline.components.report import facts
-from tests.keras_ae.report.reports import STAGE
+from tests.pipeline.components.report.test_executor import STAGE
 
-PLACE = STAGE["trained_on"]
+PLACE = STAGE.trained_on
 
 
 @pytest.fixture
@@ -28,17 +30,24 @@ def examples(tmp_path):
 
 
 def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examples):
-    stages = {"model_100": {**STAGE, "losses": [0.01]}, "model_10": {**STAGE, "preset": "small"}}
-    told = facts.facts(
-        examples, stages, seeds=(3, 4), command="python x --seed 3", data_fingerprint="0123"
+    stages = {"model_100": STAGE, "model_10": dataclasses.replace(STAGE, preset="small")}
+    run = facts.facts(
+        examples,
+        stages,
+        seeds=(3, 4),
+        command="python x --seed 3",
+        data_fingerprint="0123",
+        lineage=[],
     )
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    told = json.loads(run.to_json())
     assert told["data"] == "/images"
     assert told["images"] == {"train": 10, "val": 3, "test": 4, "quarantined": 120}
     assert len(told["quarantined"]) == 100
     assert told["quarantined"][0] == {"source": "0.png", "reason": "not a PNG"}
-    own = STAGE.keys() - {"trained_on"}
-    assert {name: told[name] for name in own} == {name: STAGE[name] for name in own}
+    stage = json.loads(STAGE.to_json())
+    own = stage.keys() & told.keys() - {"trained_on"}
+    assert own >= {"preset", "preset_settings", "parameters", "batch_size", "tiles_per_second"}
+    assert {name: told[name] for name in own} == {name: stage[name] for name in own}
     assert told["trained_on"] == [{"stages": ["model_100", "model_10"], **PLACE}]
     assert told["seeds"] == [3, 4]
     assert (told["command"], told["data_fingerprint"]) == ("python x --seed 3", "0123")
@@ -51,11 +60,11 @@ def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examp
 def test_stages_of_different_machines_and_settings_are_told_apart():
     other = {**PLACE, "environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
     places = {"model_100": other, "model_10": PLACE, "baseline_10": other}
-    stages = {name: {**STAGE, "trained_on": place} for name, place in places.items()}
-    assert facts.trained_on(stages) == [
-        {"stages": ["model_100", "baseline_10"], **other},
-        {"stages": ["model_10"], **PLACE},
-    ]
+    stages = {n: dataclasses.replace(STAGE, trained_on=place) for n, place in places.items()}
+    assert facts.trained_on(stages) == (
+        TrainedOn(stages=("model_100", "baseline_10"), **other),
+        TrainedOn(stages=("model_10",), **PLACE),
+    )
 
 
 def git(folder: Path, *words: str) -> None:
@@ -73,10 +82,10 @@ def test_git_tells_the_commit_and_whether_the_code_differs_from_it(tmp_path):
     git(tmp_path, "commit", "-m", "one")
     (tmp_path / "untracked").write_text("data")
     told = facts.git(tmp_path)
-    assert len(told["commit"]) == 40
-    assert told["dirty"] is False
+    assert len(told.commit) == 40
+    assert told.dirty is False
     (tmp_path / "code.py").write_text("x = 2\n")
-    assert facts.git(tmp_path) == {**told, "dirty": True}
+    assert facts.git(tmp_path) == told.model_copy(update={"dirty": True})
     assert facts.git(tmp_path / "sub") is None
 
 
@@ -100,7 +109,7 @@ def test_the_lineage_names_the_node_behind_each_artifact():
         ],
     }
     kind, uri = "ImageExampleGen", "ImageExampleGen/examples/1"
-    assert facts.lineage(consumed, Path("/root/x")) == [
+    assert [entry.model_dump() for entry in facts.lineage(consumed, Path("/root/x"))] == [
         {"id": 2, "type": "Examples", "node": kind, "name": "examples", "uri": uri},
         {
             "id": 7,
@@ -121,4 +130,4 @@ def test_the_lineage_of_a_node_does_not_depend_on_the_order_of_its_ids(ids):
         node = "Trainer" if name == "model" else "Evaluator"
         artifact.id, artifact.uri = number, f"/root/{node}/{name}/1"
     listed = facts.lineage(consumed, "/root")
-    assert [entry["name"] for entry in listed] == ["model", "early", "late"]
+    assert [entry.name for entry in listed] == ["model", "early", "late"]

@@ -6,22 +6,32 @@ import time
 import pytest
 from mlflow import MlflowClient
 
+from keras_ae.comparison.records import Check, Commit, Comparison, Run, Verdict
 from pipeline.components.report import mlflow_log
 
 
 @pytest.fixture
-def reported(comparison) -> dict:
-    run = {
-        "data": "/images",
-        "preset": "medium",
-        "seed": 3,
-        "seeds": [3, 4],
-        "latent_channels": 8,
-        "git": {"commit": "0123abcd", "dirty": False},
-        "created": "2026-01-02T03:04:05+00:00",
-    }
-    verdict = {"blessed": True, "checks": [{"text": "it lies 1.5 dB above the floor"}]}
-    return {**comparison, "run": run, "verdict": verdict}
+def reported(comparison) -> Comparison:
+    run = Run(
+        data="/images",
+        preset="medium",
+        seed=3,
+        seeds=(3, 4),
+        latent_channels=8,
+        git=Commit(commit="0123abcd", dirty=False),
+        created="2026-01-02T03:04:05+00:00",
+    )
+    return comparison.model_copy(update={"run": run, "verdict": judged(ABOVE)})
+
+
+ABOVE = "it lies 1.5 dB above the floor"
+
+
+def judged(text: str) -> Verdict:
+    check = Check(
+        name="gain_over_floor", slice=None, images=48, value=1.5, limit=0, ok=True, text=text
+    )
+    return Verdict(blessed=True, checks=(check,), not_judged=(), slices=(), skipped_ssim=0)
 
 
 @pytest.fixture
@@ -47,7 +57,7 @@ def test_a_run_in_mlflow_has_params_curves_tags_and_files(reported, store, tmp_p
     assert run.data.params["budgets"] == "10,100"
     assert run.data.tags["chosen_epochs"] == "100"
     assert run.data.tags["blessed"] == "true"
-    assert run.data.tags["verdict"] == "it lies 1.5 dB above the floor"
+    assert run.data.tags["verdict"] == ABOVE
     assert run.data.tags["mlflow.note.content"] == "100 epochs.\n\n- It rises."
     assert run.data.tags["mlflow.source.git.commit"] == "0123abcd"
     for name, expected in (
@@ -114,5 +124,5 @@ def test_a_missing_package_is_told_with_how_to_install_it(reported, monkeypatch)
 
 
 def test_texts_are_cut_to_what_mlflow_takes(reported):
-    reported["verdict"]["checks"] = [{"text": "x" * 9000}]
-    assert len(mlflow_log.tags(reported)["verdict"]) == 5000
+    long = reported.model_copy(update={"verdict": judged("x" * 9000)})
+    assert len(mlflow_log.tags(long)["verdict"]) == 5000

@@ -4,6 +4,7 @@ import json
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from keras_ae.comparison.records import Check, Verdict
 from keras_ae.errors import DataError, StorageError
 from pipeline.run_local import parse_arguments
 from pipeline.runners.local import runner, summary
@@ -88,14 +89,18 @@ def outcome(pushed: int, reason: str, unchanged: str = "") -> dict[str, list[mlm
     return {"PushedModel": [push], "InfraBlessing": [check]}
 
 
-def check(text: str, ok: bool | None, value: float = 0.0, of: str | None = None) -> dict:
-    return {"text": text, "ok": ok, "value": value, "slice": of}
+def check(text: str, ok: bool | None, value: float = 0.0, of: str | None = None) -> Check:
+    return Check(name="slice_psnr", slice=of, images=9, value=value, limit=-0.5, ok=ok, text=text)
+
+
+def judged(blessed: bool, checks: list[Check]) -> Verdict:
+    return Verdict(blessed=blessed, checks=checks, not_judged=(), slices=(), skipped_ssim=0)
 
 
 def test_the_outcome_of_the_push_is_printed(tmp_path, capsys):
     checks = [check("it is better", True), check("no other", None)]
     checks += [check(f"slice {i} rose", True, i, f"label: {i}") for i in (2, 1)]
-    verdict = {"blessed": True, "checks": checks}
+    verdict = judged(True, checks)
     for found, text in (
         (outcome(1, ""), "slice 1 rose (the worst of 2 slices)\npushed: /push/7\nserve: "),
         (outcome(0, "", unchanged="/push/6"), "not pushed: /push/6 is this model already"),
@@ -114,7 +119,7 @@ def test_the_outcome_of_the_push_is_printed(tmp_path, capsys):
 def test_a_refusal_names_each_failed_check_and_the_worst_slices(tmp_path, capsys):
     checks = [check("the mean fell", False), check("above the floor", True)]
     checks += [check(f"slice {i} fell", False, -i, f"label: {i}") for i in (1, 5, 2, 4, 3)]
-    summary._print_push(tmp_path, outcome(0, ""), {"blessed": False, "checks": checks})
+    summary._print_push(tmp_path, outcome(0, ""), judged(False, checks))
     assert capsys.readouterr().out == (
         "not pushed: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
         "slice 3 fell; more slices that fell too far: 2\n"

@@ -1,0 +1,102 @@
+"""The records behind `comparison.json`, and the schema that is generated from them."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from keras_ae.comparison import records
+from keras_ae.comparison.records import Comparison, Estimate
+from keras_ae.errors import DataError
+from tests.keras_ae.report.reports import RUN, VERDICT, make_comparison
+
+
+def test_the_schema_beside_the_code_is_that_of_the_records():
+    assert records.SCHEMA.read_text() == records.schema(), (
+        "run: python -m keras_ae.comparison.records"
+    )
+
+
+def test_every_field_is_described():
+    found = json.loads(records.schema())
+    parts = {"Comparison": found, **found["$defs"]}
+    for name, part in parts.items():
+        # Presets describe themselves in their docstring.
+        for field, told in {} if name == "Preset" else part.get("properties", {}).items():
+            ref = told.get("$ref", "").rpartition("/")[2]
+            assert told.get("description") or parts[ref]["description"], (name, field)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_comparison_is_written_as_it_was_read(full, tmp_path):
+    made = make_comparison(full=full)
+    (tmp_path / "comparison.json").write_text(json.dumps(made))
+    read = records.read(tmp_path / "comparison.json")
+    assert json.loads(read.to_json()) == made
+    assert (read.budgets[0].splits["val"], read.chosen_budget.epochs) == (
+        read.budgets[0].splits.val,
+        made["chosen"]["epochs"],
+    )
+
+
+def test_what_is_not_known_of_a_run_is_not_written():
+    for part in ({"preset": "medium"}, {"git": None}, {**RUN, "git": None}):
+        assert json.loads(records.Run(**part).to_json()) == part
+    unserved = {name: value for name, value in VERDICT.items() if name != "served"}
+    assert json.loads(records.Verdict(**unserved).to_json()) == unserved
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_know_is_refused(value):
+    with pytest.raises(ValidationError, match="finite number"):
+        Estimate(mean=value, interval=None)
+
+
+def test_a_mean_that_is_needed_and_not_there_is_told():
+    with pytest.raises(DataError, match="a mean over no image is not defined"):
+        _ = Estimate(mean=None, interval=None).value
+
+
+def changed(**parts) -> dict:
+    return {**make_comparison(full=False), **parts}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", " is not JSON: EOF while parsing"),
+        ("[]", " is of version None; expected 1: run the pipeline again"),
+        ("{}", " is of version None; expected 1"),
+        (json.dumps(changed(version=0)), " is of version 0; expected 1"),
+        (
+            json.dumps(changed(tolerance="much")),
+            r" is not a comparison: tolerance: expected a valid number.*; got 'much'$",
+        ),
+        (
+            json.dumps(changed(tolerance=-1)),
+            ": tolerance: expected greater than or equal to 0; got -1$",
+        ),
+        (
+            json.dumps(changed(budgets=[])),
+            r": budgets: Tuple should have at least 1 item.*got \[\]",
+        ),
+        (
+            json.dumps(changed(chosen={"epochs": 10, "seed": 0, "reason": "", "test": {}})),
+            ": chosen.test.images: expected the field, which is missing$",
+        ),
+        (json.dumps(changed(colour="red")), ": colour: expected no such field in version 1$"),
+    ],
+)
+def test_a_file_that_is_no_comparison_is_refused_with_the_field_and_what_was_expected(
+    content, reason, tmp_path
+):
+    file = tmp_path / "comparison.json"
+    file.write_text(content)
+    with pytest.raises(DataError, match=f"^{file}.*{reason}"):
+        records.read(file)
+
+
+def test_a_record_cannot_be_changed():
+    comparison = Comparison.model_validate(make_comparison())
+    with pytest.raises(ValidationError, match="frozen"):
+        comparison.tolerance = 0.2
