@@ -768,9 +768,12 @@ class _Schema(GenerateJsonSchema):
 
 def schema() -> str:
     """The JSON schema of `comparison.json`, as text."""
-    made = Comparison.model_json_schema(schema_generator=_Schema)
+    generated = Comparison.model_json_schema(schema_generator=_Schema)
+    for definition in generated["$defs"].values():
+        # Examples in docstrings are Python's, not the file's.
+        definition["description"] = definition["description"].partition("\n\n>>>")[0]
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return json.dumps({**dialect, **made}, indent=1) + "\n"
+    return json.dumps({**dialect, **generated}, indent=1) + "\n"
 
 
 if __name__ == "__main__":
