@@ -29,7 +29,9 @@ def test_every_example_compiles():
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object` will be:FutureWarning")
 @pytest.mark.parametrize("page", ["README.md", "docs/runtimes.md"])
-def test_the_examples_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch, as_written):
+def test_the_examples_of_a_page_run_one_after_the_other(
+    page, tmp_path, monkeypatch, unoptimized_graphs
+):
     monkeypatch.chdir(tmp_path)
     for preset in ("small", "medium"):
         monkeypatch.setitem(presets.PRESETS, preset, TINY)

@@ -41,7 +41,9 @@ def part_of(model: ConvAutoencoder, name: str) -> keras.Model:
     return model if name == "model" else getattr(model, name)
 
 
-def test_the_saved_model_of_a_loaded_model_reconstructs_the_same(folder, tmp_path, as_written):
+def test_the_saved_model_of_a_loaded_model_reconstructs_the_same(
+    folder, tmp_path, unoptimized_graphs
+):
     model = keras.saving.load_model(folder / "model.keras")
     model.export(tmp_path / "exported", verbose=False)
     exported = tf.saved_model.load(str(tmp_path / "exported"))
