@@ -195,8 +195,8 @@ def _inputs(arguments: argparse.Namespace) -> Iterator[Input]:
     if count := arguments.photographs:
         folder = arguments.folder / f"photographs-{count}"
         _write_photographs(count, folder)
-        names = list(storage.names_below(str(folder)))
-        total_bytes = sum(status.size for status in storage.statuses(str(folder), names))
+        names = list(storage.walk_names(str(folder)))
+        total_bytes = sum(status.size for status in storage.get_statuses(str(folder), names))
         yield Input(f"{count:,} of 12 megapixels", str(folder), count, total_bytes)
 
 

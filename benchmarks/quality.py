@@ -100,7 +100,7 @@ class AblatedTiles(Tiles):
         if "flips" in self._without:
             augmentation = augmentation._replace(flips=augmentation.flips & False)
         if "transpose" in self._without:
-            augmentation = augmentation._replace(turns=augmentation.turns & False)
+            augmentation = augmentation._replace(transposes=augmentation.transposes & False)
         if "permutations" in self._without:
             augmentation.channels[:] = range(augmentation.channels.shape[1])
         return augmentation

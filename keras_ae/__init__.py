@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-from keras_ae.imports import lazily
+from keras_ae.imports import lazy_getattr
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "load_model",
     "open_source",
 ]
-__getattr__ = lazily(
+__getattr__ = lazy_getattr(
     __name__,
     {
         "ConvAutoencoder": "keras_ae.models.autoencoder",

@@ -1,4 +1,4 @@
-"""Files that are whole, or not there, even if the power fails."""
+"""File operations after which a file is complete or absent, even if the power fails."""
 
 import errno
 import os
@@ -9,67 +9,67 @@ from pathlib import Path
 
 
 def sync(folder: Path) -> None:
-    """Waits until a folder, and all below it, is on the disk.
+    """Flushes a folder and everything below it to the disk.
 
     Raises:
-        OSError: if the disk does not take it.
+        OSError: if the disk cannot store it.
     """
-    for place, _, files in os.walk(folder):
+    for subfolder, _, files in os.walk(folder):
         for name in files:
-            _sync(Path(place, name))
-        _sync(Path(place))
+            _sync(Path(subfolder, name))
+        _sync(Path(subfolder))
 
 
 def rename(source: Path, target: Path) -> Path:
-    """Renames within a filesystem, and waits until the disk knows.
+    """Renames a file or a folder within a filesystem and flushes the change to the disk.
 
     Returns:
         The target.
 
     Raises:
-        OSError: if it cannot be renamed, as onto a folder that holds files.
+        OSError: if it cannot be renamed, for example onto a folder that is not empty.
     """
     source.rename(target)
     _sync(target.parent)
     return target
 
 
-def write(path: Path, data: bytes | memoryview, *, earlier: Path | None = None) -> None:
-    """Replaces a file's content in one step; its folder is made if missing.
+def write(path: Path, data: bytes | memoryview, *, backup: Path | None = None) -> None:
+    """Replaces a file's content atomically; creates its folder if it is missing.
 
     Args:
         path: the file.
         data: its new content.
-        earlier: where the file that was there is kept.
+        backup: where the previous file is kept; None discards it.
 
     Raises:
-        OSError: if it cannot be written; the earlier content is kept then.
+        OSError: if it cannot be written; the previous content is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replaced(path, earlier) as partial:
+    with _replacement(path, backup) as partial:
         partial.write_bytes(data)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Replaces a file's content by another's in one step.
+    """Replaces a file's content with that of another file atomically.
 
     Raises:
-        OSError: if it cannot be written; the earlier content is there then.
+        OSError: if it cannot be written; the previous content is kept.
     """
-    with _replaced(target, None) as partial:
+    with _replacement(target, None) as partial:
         shutil.copyfile(source, partial)
 
 
 @contextmanager
-def _replaced(path: Path, earlier: Path | None) -> Iterator[Path]:
-    """A file to write, which then takes the place of another."""
+def _replacement(path: Path, backup: Path | None) -> Iterator[Path]:
+    """Yields the path of a temporary file, which replaces `path` when the block succeeds."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
         _sync(partial)
-        if earlier:
+        if backup:
             with suppress(FileNotFoundError):
-                path.replace(earlier)
+                path.replace(backup)
         rename(partial, path)
     finally:
         with suppress(OSError):
@@ -81,7 +81,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some filesystems sync files only.
+        # Some filesystems support fsync of files only, not of folders.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
             raise
     finally:

@@ -73,6 +73,11 @@ class ServerError(ServingError):
     """The server failed, or does not know the request; its own words are in the message."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line of at most 200 characters, or the name of its class."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or the name of its class if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

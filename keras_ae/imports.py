@@ -1,4 +1,4 @@
-"""Imports that wait until they are needed, and large libraries without what they only try."""
+"""Lazy imports of public names, and imports of large libraries without optional packages."""
 
 import gc
 import sys
@@ -9,33 +9,33 @@ from typing import Any, Final
 
 from keras_ae.errors import MissingExtraError
 
-OPTIONAL = ("IPython", "jax", "matplotlib", "sklearn")
-"""What TensorFlow and Keras try to import, for converters, wrappers and plots that nobody here
-calls: a quarter of the time that their own import takes, and 190 MB."""
+OPTIONAL_PACKAGES = ("IPython", "jax", "matplotlib", "sklearn")
+"""Packages that TensorFlow and Keras import where they are installed, for converters, wrappers and
+plots that this project does not use. They take a quarter of the import time and 190 MB."""
 
 
 @contextmanager
-def without(*names: str) -> Iterator[None]:
-    """Lets libraries that are imported within the block find some packages missing.
+def hide_packages(*names: str) -> Iterator[None]:
+    """Makes packages appear as not installed to the code that is imported within the block.
 
-    Whoever imports these afterwards gets them; what is in the process already stays. Keras must not
-    compute with one of them. Meanwhile no garbage is collected, for an import leaves next to none,
-    and to look for it takes a fifth of its time.
+    They can be imported again afterwards, and packages that are already imported stay available.
+    Do not hide the backend that Keras computes with. Garbage collection is off in the block:
+    imports create hardly any garbage, and looking for it takes a fifth of their time.
 
     Args:
         names: top-level packages.
     """
-    absent = [name for name in names if name not in sys.modules]
-    for name in absent:
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]
-    collects = gc.isenabled()
+    gc_was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        for name in absent:
+        for name in hidden:
             sys.modules.pop(name, None)
-        if collects:
+        if gc_was_enabled:
             gc.enable()
 
 
@@ -63,28 +63,28 @@ def from_extra(extra: str, what: str) -> Iterator[None]:
         ) from error
 
 
-def lazily(
-    package: str, defined_in: Mapping[str, str], extra: str = BACKENDS
+def lazy_getattr(
+    package: str, modules: Mapping[str, str], extra: str = BACKENDS
 ) -> Callable[[str], Any]:
-    """Makes the `__getattr__` of a package that imports a public name when it is asked for.
+    """Creates the `__getattr__` of a package that imports its public names on first use.
 
-    `import keras_ae` so stays light. Inside the project every import names the module that defines
-    a name: the fingerprints of the pipeline's code follow import statements, and would miss an edit
-    behind a name that is handed on.
+    This keeps `import keras_ae` fast. Imports inside the project name the module that defines a
+    name, not the package: the code fingerprints of the pipeline follow import statements, and would
+    miss a change in a module that is only imported through a package.
 
     Args:
-        package: its `__name__`.
-        defined_in: the module that defines each public name; with a dot first, below the package.
+        package: the `__name__` of the package.
+        modules: the module that defines each public name; a leading dot means below the package.
         extra: the extra of keras-ae that the names need, as `from_extra` takes it.
 
     Raises:
-        MissingExtraError: when a name is asked for, if that extra is not installed.
+        MissingExtraError: on the use of a name, if that extra is not installed.
     """
 
-    def get(name: str) -> Any:
-        if name in defined_in:
+    def import_name(name: str) -> Any:
+        if name in modules:
             with from_extra(extra, f"{package}.{name}"):
-                return getattr(import_module(defined_in[name], package), name)
+                return getattr(import_module(modules[name], package), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get
+    return import_name

@@ -1,13 +1,13 @@
-"""Files at paths of this machine and at URIs that TensorFlow reads, such as gs://, alike.
+"""The same file operations for local paths and for URIs that TensorFlow reads, such as gs://.
 
-A place is a path or a URI. A URI is a text, for `Path("gs://bucket")` loses a slash. Only URIs need
-TensorFlow. What cannot be done raises OSError for a path, and for a URI StorageError, of which
-ReadError is what cannot be read; their messages are one line.
+A URI is a str, because `Path("gs://bucket")` loses a slash. Only URIs need TensorFlow. A failure
+raises OSError for a local path. For a URI it raises StorageError, or its subclass ReadError if
+something cannot be read, with a message of one line.
 
-URIs go through `tf.io.gfile` itself, and not through `etils.epath` on top of it: that rounds the
-times of files to seconds, so that a fingerprint would miss a change; gives no file that can be read
-from any position, as archives are; leaves most of TensorFlow's errors as they are; and knows the
-schemes gs, s3, az and hf only.
+URIs go through `tf.io.gfile` directly and not through `etils.epath`, which is built on it: epath
+rounds modification times to seconds, so that a fingerprint would miss a change; its files cannot be
+read from any position, which archives need; it does not convert most of TensorFlow's errors; and it
+supports only the schemes gs, s3, az and hf.
 """
 
 import functools
@@ -22,77 +22,77 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from keras_ae.concurrency import in_threads
+from keras_ae.concurrency import map_in_threads
 from keras_ae.errors import DataError, ReadError, StorageError, first_line
 
-Place = str | Path
+PathOrUri = str | Path
 
 PARALLEL_REQUESTS = 32
-"""Requests to a remote store that wait for their answers together."""
+"""Number of concurrent requests to a remote store."""
 _BUFFER_BYTES = 2**20
 _BYTE_UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 class Status(NamedTuple):
-    """Size in bytes and time of the last change in nanoseconds; both 0 where there is no file."""
+    """Size in bytes and modification time in nanoseconds; both are 0 if the file does not exist."""
 
     size: int
-    changed: int
+    mtime_ns: int
 
 
-def is_uri(place: Place) -> bool:
-    """Whether a place is a URI; anything else is a path of this machine."""
-    return "://" in str(place)
+def is_uri(path: PathOrUri) -> bool:
+    """Whether this is a URI; anything else is a local path."""
+    return "://" in str(path)
 
 
-def join(folder: Place, *names: Place | int) -> str:
-    """The place of what lies below a folder."""
+def join(folder: PathOrUri, *names: PathOrUri | int) -> str:
+    """The path or URI of an entry below a folder."""
     if not is_uri(folder):
         return str(Path(folder, *map(str, names)))
     return "/".join([str(folder).rstrip("/"), *map(str, names)])
 
 
-def parent(place: Place) -> str:
-    """The folder that something lies in."""
-    return str(place).rstrip("/").rpartition("/")[0]
+def parent(path: PathOrUri) -> str:
+    """The folder that contains a file or a folder."""
+    return str(path).rstrip("/").rpartition("/")[0]
 
 
-def name(place: Place) -> str:
-    """The last part of a place."""
-    return str(place).rstrip("/").rpartition("/")[2]
+def name(path: PathOrUri) -> str:
+    """The last component of a path or URI."""
+    return str(path).rstrip("/").rpartition("/")[2]
 
 
-def is_folder(place: Place) -> bool:
-    """Whether there is a folder."""
-    if not is_uri(place):
-        return Path(place).is_dir()
-    with _gfile(place) as gfile:
-        return bool(gfile.isdir(place))
+def is_folder(path: PathOrUri) -> bool:
+    """Whether a folder exists."""
+    if not is_uri(path):
+        return Path(path).is_dir()
+    with _gfile(path) as gfile:
+        return bool(gfile.isdir(path))
 
 
-def exists(place: Place) -> bool:
-    """Whether there is a file or a folder."""
-    if not is_uri(place):
-        return Path(place).exists()
-    with _gfile(place) as gfile:
-        return bool(gfile.exists(place))
+def exists(path: PathOrUri) -> bool:
+    """Whether a file or a folder exists."""
+    if not is_uri(path):
+        return Path(path).exists()
+    with _gfile(path) as gfile:
+        return bool(gfile.exists(path))
 
 
-def names(folder: Place) -> list[str]:
-    """What a folder holds; nothing if it does not exist, in a bucket that does."""
+def list_names(folder: PathOrUri) -> list[str]:
+    """Names of the entries of a folder; empty if it does not exist (its bucket must exist)."""
     if not is_uri(folder):
         return [path.name for path in Path(folder).iterdir()] if is_folder(folder) else []
     with _gfile(folder) as gfile:
-        return [name(found) for found in gfile.glob(join(folder, "*"))]
+        return [name(entry) for entry in gfile.glob(join(folder, "*"))]
 
 
-def names_below(folder: Place) -> Iterator[str]:
-    """Relative names, with slashes, of the files below a folder, in no order.
+def walk_names(folder: PathOrUri) -> Iterator[str]:
+    """Names of the files below a folder, relative to it, with slashes, in no particular order.
 
-    Links to folders and folders that cannot be read are not entered: their names end in a slash.
+    Links to folders and unreadable folders are not entered; their names end in a slash.
 
     Raises:
-        ReadError: if the folder itself cannot be read, also on this machine.
+        ReadError: if the folder itself cannot be read, also for a local path.
     """
     if not is_uri(folder):
         yield from _local_names(folder)
@@ -102,58 +102,62 @@ def names_below(folder: Place) -> Iterator[str]:
 
 
 def glob(*patterns: str) -> list[str]:
-    """The files that patterns match, sorted; wildcards stand in the last part only."""
-    found: list[str] = []
+    """The files that match any pattern, sorted; only the last component may have wildcards."""
+    files: list[str] = []
     for pattern in patterns:
         if is_uri(pattern):
             with _gfile(pattern) as gfile:
-                found += gfile.glob(pattern)
+                files += gfile.glob(pattern)
         else:
-            found += map(str, Path(pattern).parent.glob(Path(pattern).name))
-    return sorted(found)
+            files += map(str, Path(pattern).parent.glob(Path(pattern).name))
+    return sorted(files)
 
 
-def statuses(folder: Place, names: Sequence[str]) -> list[Status]:
-    """The status of some files of a folder; a remote store is asked for each of them."""
+def get_statuses(folder: PathOrUri, names: Sequence[str]) -> list[Status]:
+    """The statuses of files of a folder; a remote store gets one request per file."""
     threads = PARALLEL_REQUESTS if is_uri(folder) else 1
-    return list(in_threads(lambda name: status(join(folder, name)), names, threads))
+    return list(map_in_threads(lambda name: get_status(join(folder, name)), names, threads))
 
 
-def status(place: Place) -> Status:
-    """The status of a file."""
-    if is_uri(place):
+def get_status(path: PathOrUri) -> Status:
+    """Size and modification time of a file."""
+    if is_uri(path):
         import tensorflow as tf
 
-        with _gfile(place) as gfile:
+        with _gfile(path) as gfile:
             try:
-                found = gfile.stat(place)
+                remote = gfile.stat(path)
             except tf.errors.NotFoundError:
                 return Status(0, 0)
-            return Status(found.length, found.mtime_nsec)
+            return Status(remote.length, remote.mtime_nsec)
     try:
-        local = Path(place).stat()
+        local = Path(path).stat()
     except OSError:
         return Status(0, 0)
     return Status(local.st_size, local.st_mtime_ns)
 
 
-def open_file(place: Place) -> io.BufferedReader:
-    """Opens a file for reading at any position; a pipe, a socket or a device is none."""
-    if not is_uri(place):
-        # To open a pipe would wait for a writer, and a device has no end.
-        if not stat.S_ISREG(Path(place).stat().st_mode):
-            raise OSError(None, "not a regular file", place)
-        return Path(place).open("rb")
-    return io.BufferedReader(_RemoteFile(str(place)), _BUFFER_BYTES)
+def open_file(path: PathOrUri) -> io.BufferedReader:
+    """Opens a regular file for reading at any position.
+
+    Raises:
+        OSError: for a local path that does not exist or is a pipe, a socket or a device.
+    """
+    if not is_uri(path):
+        # Opening a pipe would wait for a writer, and a device may have no end.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise OSError(None, "not a regular file", path)
+        return Path(path).open("rb")
+    return io.BufferedReader(_RemoteFile(str(path)), _BUFFER_BYTES)
 
 
-def read_file(place: Place, max_bytes: int | None = None) -> bytes:
+def read_file(path: PathOrUri, max_bytes: int | None = None) -> bytes:
     """Reads a whole file.
 
     Raises:
         DataError: if it is larger than `max_bytes`.
     """
-    with open_file(place) as file:
+    with open_file(path) as file:
         size = file.seek(0, os.SEEK_END)
         if max_bytes is not None and size > max_bytes:
             raise DataError(f"a file of {size:,} bytes, more than the limit of {max_bytes:,}")
@@ -162,44 +166,44 @@ def read_file(place: Place, max_bytes: int | None = None) -> bytes:
 
 
 @contextmanager
-def create_file(place: Place) -> Iterator[IO[bytes]]:
-    """Opens a file for writing; one at a URI is there when the block ends."""
-    if not is_uri(place):
-        with Path(place).open("wb") as local:
+def create_file(path: PathOrUri) -> Iterator[IO[bytes]]:
+    """Opens a file for writing; a file at a URI appears when the block ends."""
+    if not is_uri(path):
+        with Path(path).open("wb") as local:
             yield local
         return
-    with _gfile(place, "write to") as gfile, gfile.GFile(place, "wb") as file:
+    with _gfile(path, "write to") as gfile, gfile.GFile(path, "wb") as file:
         yield file
 
 
-def write_file(place: Place, data: bytes) -> None:
+def write_file(path: PathOrUri, data: bytes) -> None:
     """Writes a whole file."""
-    with create_file(place) as file:
+    with create_file(path) as file:
         file.write(data)
 
 
-def make_folder(place: Place) -> None:
-    """Makes a folder, and those that it lies in, where they are missing."""
-    if is_uri(place):
-        with _gfile(place, "write to") as gfile:
-            gfile.makedirs(place)
+def make_folder(path: PathOrUri) -> None:
+    """Creates a folder and its missing parents."""
+    if is_uri(path):
+        with _gfile(path, "write to") as gfile:
+            gfile.makedirs(path)
     else:
-        Path(place).mkdir(parents=True, exist_ok=True)
+        Path(path).mkdir(parents=True, exist_ok=True)
 
 
-def remove(place: Place) -> None:
-    """Removes a file, or a folder with all that it holds."""
-    if is_uri(place):
-        with _gfile(place, "remove") as gfile:
-            (gfile.rmtree if gfile.isdir(place) else gfile.remove)(place)
-    elif is_folder(place):
-        shutil.rmtree(place)
+def remove(path: PathOrUri) -> None:
+    """Removes a file, or a folder with everything in it."""
+    if is_uri(path):
+        with _gfile(path, "remove") as gfile:
+            (gfile.rmtree if gfile.isdir(path) else gfile.remove)(path)
+    elif is_folder(path):
+        shutil.rmtree(path)
     else:
-        Path(place).unlink()
+        Path(path).unlink()
 
 
-def rename(source: Place, target: Place) -> None:
-    """Renames a file, over another that has the new name."""
+def rename(source: PathOrUri, target: PathOrUri) -> None:
+    """Renames a file; replaces an existing file at the new path."""
     if is_uri(target):
         with _gfile(target, "write to") as gfile:
             gfile.rename(source, target, overwrite=True)
@@ -207,22 +211,22 @@ def rename(source: Place, target: Place) -> None:
         Path(source).replace(target)
 
 
-def copy(source: Place, target: Place) -> None:
-    """Copies a file from or to a URI, over another; the folder of a local one is made."""
+def copy(source: PathOrUri, target: PathOrUri) -> None:
+    """Copies a file from or to a URI, over an existing one; creates a local target's folder."""
     if not is_uri(target):
         make_folder(Path(target).parent)
     with _gfile(target, "write to") if is_uri(target) else _gfile(source) as gfile:
         gfile.copy(str(source), str(target), overwrite=True)
 
 
-def sha256_of_file(place: Place) -> bytes:
+def sha256_of_file(path: PathOrUri) -> bytes:
     """The SHA-256 of a file's content, 32 bytes."""
-    with open_file(place) as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
 def sha256_of_parts(parts: Iterable[bytes]) -> str:
-    """The SHA-256 of bytes that come in parts, in hexadecimal digits."""
+    """The SHA-256 of the concatenated parts, in hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -230,64 +234,64 @@ def sha256_of_parts(parts: Iterable[bytes]) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes with a decimal unit and three digits: "36.2 MB"."""
+    """A number of bytes with a decimal unit and three digits, such as "36.2 MB"."""
     for unit, factor in _BYTE_UNITS:
         if count >= 0.9995 * factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count:.0f} bytes"
 
 
-def _local_names(folder: Place) -> Iterator[str]:
-    # Not by os.walk, which keeps silent about folders that it cannot read and fails on deep ones.
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
+def _local_names(folder: PathOrUri) -> Iterator[str]:
+    # os.walk ignores unreadable folders silently and fails on deep ones.
+    pending = [""]
+    while pending:
+        subfolder = pending.pop()
         try:
-            with os.scandir(Path(folder, below)) as entries:
+            with os.scandir(Path(folder, subfolder)) as entries:
                 for entry in entries:
-                    name = below + entry.name
+                    name = subfolder + entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(f"{name}/")
+                        pending.append(f"{name}/")
                     elif entry.is_symlink() and Path(entry.path).is_dir():
                         yield f"{name}/"
                     else:
                         yield name
         except OSError as error:
-            if not below:
+            if not subfolder:
                 raise ReadError(f"cannot read {folder}: {error.strerror}") from error
-            yield below
+            yield subfolder
 
 
-def _remote_names(gfile: Any, folder: str, below: str) -> Iterator[str]:
-    for entry in gfile.listdir(join(folder, below)):
-        name = below + entry
-        # Google Cloud Storage marks its folders, and would be asked again for each file.
-        marked = folder.startswith("gs://")
-        if entry.endswith("/") if marked else gfile.isdir(join(folder, name)):
+def _remote_names(gfile: Any, folder: str, subfolder: str) -> Iterator[str]:
+    for entry in gfile.listdir(join(folder, subfolder)):
+        name = subfolder + entry
+        # Google Cloud Storage lists folders with a slash; isdir would cost a request per entry.
+        has_slashes = folder.startswith("gs://")
+        if entry.endswith("/") if has_slashes else gfile.isdir(join(folder, name)):
             yield from _remote_names(gfile, folder, f"{name.rstrip('/')}/")
         else:
             yield name
 
 
 @contextmanager
-def _gfile(place: Place, doing: str = "read") -> Iterator[Any]:
-    """TensorFlow's filesystem, whose errors become one line: "cannot read gs://bucket: ..."."""
-    # Seconds to import, which a command line that is wrong does not wait for.
+def _gfile(path: PathOrUri, action: str = "read") -> Iterator[Any]:
+    """Yields `tf.io.gfile` and converts its errors to one line: "cannot read gs://bucket: ..."."""
+    # The import takes seconds, for which an invalid command line need not wait.
     import tensorflow as tf
 
-    failure = ReadError if doing == "read" else StorageError
-    scheme = urlsplit(str(place)).scheme
+    error_class = ReadError if action == "read" else StorageError
+    scheme = urlsplit(str(path)).scheme
     if scheme not in _schemes():
-        known = ", ".join(f"{name}://" for name in sorted(_schemes()) if name)
-        raise failure(
-            f"cannot {doing} {place}: TensorFlow has no filesystem for {scheme}:// here, only for "
-            f"{known}; install a plugin for it (s3:// takes tensorflow-io), or mount the store and "
-            "give a folder"
+        supported = ", ".join(f"{name}://" for name in sorted(_schemes()) if name)
+        raise error_class(
+            f"cannot {action} {path}: TensorFlow has no filesystem for {scheme}:// here, only for "
+            f"{supported}; install a plugin for it (tensorflow-io for s3://), or mount the store "
+            "and use the path of the folder"
         )
     try:
         yield tf.io.gfile
     except tf.errors.OpError as error:
-        raise failure(f"cannot {doing} {place}: {first_line(error)}") from error
+        raise error_class(f"cannot {action} {path}: {first_line(error)}") from error
 
 
 @functools.cache
@@ -298,12 +302,12 @@ def _schemes() -> frozenset[str]:
 
 
 class _RemoteFile(io.RawIOBase):
-    """A remote file as Python's archive modules want one."""
+    """A seekable remote file, as Python's archive modules need it."""
 
-    def __init__(self, place: str):
-        self._place, self._at = place, 0
-        with _gfile(place) as gfile:
-            self._file = gfile.GFile(place, "rb")
+    def __init__(self, path: str):
+        self._path, self._position = path, 0
+        with _gfile(path) as gfile:
+            self._file = gfile.GFile(path, "rb")
             self._size = self._file.size()
 
     def readable(self) -> bool:
@@ -313,19 +317,19 @@ class _RemoteFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if origin + offset < 0:
-            raise OSError(f"{self._place} has no byte at {origin + offset}")
-        self._at = origin + offset
-        return self._at
+            raise OSError(f"{self._path} has no byte at {origin + offset}")
+        self._position = origin + offset
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        count = min(len(buffer), max(0, self._size - self._at))
-        with _gfile(self._place):
-            self._file.seek(self._at)
+        count = min(len(buffer), max(0, self._size - self._position))
+        with _gfile(self._path):
+            self._file.seek(self._position)
             data = self._file.read(count)
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
     def close(self) -> None:

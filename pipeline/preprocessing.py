@@ -1,4 +1,4 @@
-"""Transform: one pass over the training images for the patch mean and covariance."""
+"""The preprocessing_fn of Transform, which sums the patch moments of the training images."""
 
 from typing import Any
 
@@ -12,15 +12,17 @@ PATCH_MOMENTS = "patch_moments"
 
 
 def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
-    """Sums the products of the pixels of each patch, as `linear.patch_moments` does.
+    """Sums the products of the pixels of each patch, like `keras_ae.models.linear.patch_moments`.
+
+    They give the mean and the covariance of the patches, from which the linear baseline follows.
 
     Args:
-        inputs: the features of an image; `image/encoded` is string [N, 1].
-        custom_config: `channels` and `stride`.
+        inputs: features of N images; `image/encoded` is string [N, 1].
+        custom_config: `channels` and `stride` of the model.
 
     Returns:
-        The sums of the whole split, int64 [N, (1 + p) * (1 + p)], the same in each row, to be
-        read once from the graph.
+        The sums over the whole split, int64 [N, (1 + p) * (1 + p)] with p pixels in a patch. All
+        rows are equal; the Trainer evaluates one of them in the graph.
     """
     channels, stride = custom_config["channels"], custom_config["stride"]
     side = 1 + stride * stride * channels
@@ -35,9 +37,9 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> d
         return tf.reshape(tf.matmul(rows, rows, transpose_a=True), (side * side,))
 
     encoded = inputs[c.IMAGE_ENCODED][:, 0]
-    each = tf.map_fn(moments, encoded, fn_output_signature=tf.float64, parallel_iterations=1)
-    each = tf.ensure_shape(each, (None, side * side))
-    total = tft.sum(each, reduce_instance_dims=False)
-    # Integers: what tf.Transform can give that is exact.
+    sums = tf.map_fn(moments, encoded, fn_output_signature=tf.float64, parallel_iterations=1)
+    sums = tf.ensure_shape(sums, (None, side * side))
+    total = tft.sum(sums, reduce_instance_dims=False)
+    # The sums are integers in float64, exact in any order; tf.Transform keeps int64 exact too.
     total = tf.cast(total, tf.int64)[None]
     return {PATCH_MOMENTS: tf.tile(total, (tf.shape(encoded)[0], 1))}

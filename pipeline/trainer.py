@@ -42,7 +42,7 @@ def run_fn(fn_args: FnArgs) -> None:
     # It exports with one size of tiles, which is no part of what it trains.
     name = f"{foot}, tile {config.tile}"
     exported = ladder_cache.pop(name)
-    images.tell(loudly=exported is None)
+    images.report_placement(to_terminal=exported is None)
     if exported is None:
         floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
         ladder = _begin(config, preset, batch_size, images, floor)

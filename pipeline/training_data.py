@@ -1,4 +1,4 @@
-"""What Trainer and Tuner read: the tiles, and the patch moments from the Transform graph."""
+"""The input data of Trainer and Tuner: tiles, and patch moments from the Transform graph."""
 
 import logging
 from collections.abc import Iterable
@@ -18,26 +18,27 @@ from pipeline.runtime import console, memory
 
 
 class TrainingImages:
-    """The training images, in memory where they fit there when they are decoded.
+    """The training images, kept decoded in memory if they fit, else streamed.
 
     Args:
         patterns: files of GZIP TFRecords.
         channels: 1 or 3, as the images are stored.
-        limit: bytes of decoded images that are held in memory; None for half of the machine's.
+        memory_limit: maximum size of decoded images in memory, in bytes; None for half of the
+            memory of the machine.
 
     Attributes:
-        decoded_bytes: what all images take when they are decoded.
-        streamed: whether that is above the limit.
+        decoded_bytes: size of all images when decoded.
+        streamed: whether that exceeds the limit.
     """
 
-    def __init__(self, patterns: list[str], channels: int, limit: int | None):
+    def __init__(self, patterns: list[str], channels: int, memory_limit: int | None):
         self._stored, self._channels = StoredImages(patterns), channels
-        self._limit = memory.default_limit() if limit is None else limit
+        self._limit = memory.default_limit() if memory_limit is None else memory_limit
         self.decoded_bytes = self._stored.decoded_bytes(channels)
         self.streamed = self.decoded_bytes > self._limit
 
     def tiles(self, stride: int, batch_size: int, seed: int) -> TileSource:
-        """The tiles of these images, as `keras_ae.datasets.tiles.Tiles` takes its arguments."""
+        """The tiles of these images; see `keras_ae.datasets.tiles.Tiles` for the arguments."""
         if self.streamed:
             return StreamedTiles(
                 self._stored, self._channels, stride=stride, batch_size=batch_size, seed=seed
@@ -48,13 +49,13 @@ class TrainingImages:
     def _images(self) -> list[np.ndarray]:
         return read_images(self._stored, self._channels)
 
-    def tell(self, *, loudly: bool) -> None:
-        """Says where the images are, to the terminal or to the log only."""
-        over = f"more than {storage.format_bytes(self._limit)}: streamed"
-        where = over if self.streamed else "in memory"
-        text = f"training images: {storage.format_bytes(self.decoded_bytes)} decoded, {where}"
+    def report_placement(self, *, to_terminal: bool) -> None:
+        """Logs whether the images are in memory or streamed, and optionally prints it."""
+        exceeded = f"more than {storage.format_bytes(self._limit)}: streamed"
+        placement = exceeded if self.streamed else "in memory"
+        text = f"training images: {storage.format_bytes(self.decoded_bytes)} decoded, {placement}"
         logging.info(text)
-        if loudly:
+        if to_terminal:
             console.say(f"    {text}")
 
 
@@ -64,7 +65,7 @@ def read_images(images: StoredImages, channels: int) -> list[np.ndarray]:
 
 
 def read_moments(transform_graph: str) -> np.ndarray:
-    """Evaluates the patch moments once from the Transform graph, float64 [1 + p, 1 + p]."""
+    """Evaluates the patch moments in the Transform graph, float64 [1 + p, 1 + p]."""
     transform = tft.TFTransformOutput(transform_graph)
     blank = tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8))
     features = transform.transform_raw_features({c.IMAGE_ENCODED: blank[None, None]})
@@ -74,6 +75,6 @@ def read_moments(transform_graph: str) -> np.ndarray:
 
 
 def digest(settings: str, paths: Iterable[str | Path]) -> str:
-    """Names settings and the contents of files, in 32 hexadecimal digits."""
+    """A digest of settings and the contents of files, in 32 hexadecimal digits."""
     parts = (settings.encode(), *map(storage.sha256_of_file, paths))
     return storage.sha256_of_parts(parts)[:32]

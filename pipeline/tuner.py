@@ -29,7 +29,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Prepares the search that the Tuner then runs; it writes the best values and all trials."""
     config = TunerConfig(**fn_args.custom_config)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit_bytes)
-    images.tell(loudly=False)
+    images.report_placement(to_terminal=False)
     files = storage.glob(*fn_args.train_files, *fn_args.eval_files)
     # The working folder that TFX gives does not outlive a failure.
     name = digest(f"{config.fingerprint} {images.streamed}", files)

@@ -1,4 +1,4 @@
-"""Training tiles from images that do not fit in memory: decoded anew in each epoch."""
+"""Training tiles of images that do not fit in memory and are decoded again in each epoch."""
 
 import itertools
 import os
@@ -11,11 +11,11 @@ from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.datasets.images.decoding import decode_stored
 from keras_ae.datasets.tiles import (
-    CROPS,
+    CROPS_PER_IMAGE,
     Augmentation,
     batch_sizes,
-    cut,
-    draw,
+    crop,
+    draw_augmentation,
     reflect_pad,
     tile_counts,
     tile_size,
@@ -23,28 +23,29 @@ from keras_ae.datasets.tiles import (
 from keras_ae.errors import DataError
 from keras_ae.presets import TRAIN_TILE
 
-BUFFER_BYTES = 256 * 2**20
-"""Tiles that wait to be drawn at random: 21,845 of 64x64 RGB."""
-DECODED_BYTES = 512 * 2**20
-"""Decoded images that wait to be cut, or two if they are larger."""
+SHUFFLE_BUFFER_BYTES = 256 * 2**20
+"""Size of the shuffle buffer: 21,845 RGB tiles of 64x64."""
+PREFETCH_BYTES = 512 * 2**20
+"""Decoded images that wait for cropping; at least two chunks, whatever their size."""
 CHUNK_BYTES = 8 * 2**20
-"""Decoded images that one call decodes, or one if it is larger."""
-IMAGES_AT_ONCE = 64
-FILES_AT_ONCE = 8
+"""Decoded images that one call decodes together; at least one image."""
+MAX_CHUNK_IMAGES = 64
+INTERLEAVED_FILES = 8
 
-_RECORDS_IN_A_FILE = 2**32
+_MAX_RECORDS_PER_FILE = 2**32
+"""More than any file has, so that file and position give each record a unique ID."""
 
 
 class StoredImages:
-    """The encoded images in GZIP TFRecords of tf.Examples, numbered in the order of their sources.
+    """The encoded images in GZIP TFRecords of tf.Examples, indexed in the order of their sources.
 
-    One pass reads sources and sizes of all images; nothing is decoded.
+    The constructor reads the sources and sizes of all images in one pass and decodes nothing.
 
     Args:
         patterns: paths of files, or glob patterns.
 
     Attributes:
-        sides: int64 [n, 2], height and width of each image, by its number.
+        sides: int64 [n, 2], height and width of each image, by its index.
     """
 
     def __init__(self, patterns: Sequence[str]):
@@ -57,88 +58,89 @@ class StoredImages:
             c.IMAGE_WIDTH: tf.io.FixedLenFeature((), tf.int64),
         }
 
-        def parse(place: Any, record: Any) -> tuple[Any, ...]:
+        def parse(record_id: Any, record: Any) -> tuple[Any, ...]:
             example = tf.io.parse_single_example(record, spec)
             sides = tf.stack([example[c.IMAGE_HEIGHT], example[c.IMAGE_WIDTH]])
-            return place, example[c.IMAGE_SOURCE], sides
+            return record_id, example[c.IMAGE_SOURCE], sides
 
-        facts = self._records(np.arange(len(self._files))).map(parse, num_parallel_calls=_cores())
-        parts = [*facts.batch(1024).as_numpy_iterator()]
-        places = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-        sources = [source for part in parts for source in part[1]]
-        sides = np.concatenate([np.zeros((0, 2), np.int64), *(part[2] for part in parts)])
-        # Of images with one source the earlier in the files comes first.
-        order = sorted(range(len(places)), key=lambda i: (sources[i], places[i]))
+        headers = self._records(np.arange(len(self._files))).map(parse, num_parallel_calls=_cores())
+        batches = [*headers.batch(1024).as_numpy_iterator()]
+        ids = np.concatenate([np.zeros(0, np.int64), *(batch[0] for batch in batches)])
+        sources = [source for batch in batches for source in batch[1]]
+        sides = np.concatenate([np.zeros((0, 2), np.int64), *(batch[2] for batch in batches)])
+        # Images with the same source are ordered by file and position.
+        order = sorted(range(len(ids)), key=lambda i: (sources[i], ids[i]))
         self.sides = sides[order]
-        self._by_place = np.argsort(places[order])
-        self._places = places[order][self._by_place]
+        # The index of the image of each record, and the sorted IDs by which `read` finds it.
+        self._index_by_id = np.argsort(ids[order])
+        self._ids = ids[order][self._index_by_id]
 
     def __len__(self) -> int:
         return len(self.sides)
 
     def decoded_bytes(self, channels: int) -> int:
-        """Memory that all images take when they are decoded."""
+        """The size of all images when decoded."""
         return int(self.sides.prod(axis=1).sum()) * channels
 
     def read(
         self, channels: int, rng: np.random.Generator | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields the number and the pixels, uint8 [H, W, channels], of each image once.
+        """Yields the index and the pixels, uint8 [H, W, channels], of each image once.
 
-        A bounded number of images is decoded ahead, on all cores.
+        All cores decode a bounded number of images ahead.
 
         Args:
             channels: 1 or 3, as the images are stored.
-            rng: draws the order of the files; None leaves it as it is.
+            rng: shuffles the order of the files; None keeps it.
         """
         order = np.arange(len(self._files))
         if rng is not None:
             rng.shuffle(order)
         largest = int(self.sides.prod(axis=1).max(initial=1)) * channels
-        # A call into Python takes longer than decoding a small image.
-        together = max(1, min(IMAGES_AT_ONCE, CHUNK_BYTES // largest))
-        waiting = max(2, min(2 * _cores(), DECODED_BYTES // (together * largest)))
-        chunks = self._records(order).batch(together, drop_remainder=together == 1)
+        # Passing an image to Python takes longer than decoding a small one, so decode in chunks.
+        chunk_images = max(1, min(MAX_CHUNK_IMAGES, CHUNK_BYTES // largest))
+        chunks_ahead = max(2, min(2 * _cores(), PREFETCH_BYTES // (chunk_images * largest)))
+        chunks = self._records(order).batch(chunk_images, drop_remainder=chunk_images == 1)
         chunks = chunks.map(
-            lambda places, records: _decode(places, records, channels), num_parallel_calls=waiting
+            lambda ids, records: _decode(ids, records, channels), num_parallel_calls=chunks_ahead
         )
-        for places, pixels in chunks.as_numpy_iterator():
-            numbers = self._by_place[np.searchsorted(self._places, places)]
-            sides = self.sides[numbers]
+        for ids, pixels in chunks.as_numpy_iterator():
+            indices = self._index_by_id[np.searchsorted(self._ids, ids)]
+            sides = self.sides[indices]
             ends = np.cumsum(sides.prod(axis=1) * channels)
-            for number, side, image in zip(numbers, sides, np.split(pixels, ends[:-1])):
-                yield int(number), image.reshape(*side, channels)
+            for index, side, image in zip(indices, sides, np.split(pixels, ends[:-1])):
+                yield int(index), image.reshape(*side, channels)
 
     def _records(self, order: np.ndarray) -> Any:
-        """A dataset of the place of each record among all, int64, and the record itself."""
+        """A dataset of the ID, int64, and the data of each record, with the files in this order."""
         import tensorflow as tf
 
-        def read(number: Any, path: Any) -> Any:
-            first = number * _RECORDS_IN_A_FILE
-            places = tf.data.Dataset.range(first, first + _RECORDS_IN_A_FILE)
-            return tf.data.Dataset.zip(places, tf.data.TFRecordDataset(path, "GZIP"))
+        def read(index: Any, path: Any) -> Any:
+            first = index * _MAX_RECORDS_PER_FILE
+            ids = tf.data.Dataset.range(first, first + _MAX_RECORDS_PER_FILE)
+            return tf.data.Dataset.zip(ids, tf.data.TFRecordDataset(path, "GZIP"))
 
-        paths = tf.constant([self._files[number] for number in order], tf.string)
+        paths = tf.constant([self._files[index] for index in order], tf.string)
         files = tf.data.Dataset.from_tensor_slices((tf.constant(order, tf.int64), paths))
         options = tf.data.Options()
         options.deterministic = True
-        # It would add buffers of decoded images, as large as half of the memory.
+        # Autotuning would add buffers of decoded images of up to half of the memory.
         options.autotune.enabled = False
-        return files.interleave(read, cycle_length=FILES_AT_ONCE).with_options(options)
+        return files.interleave(read, cycle_length=INTERLEAVED_FILES).with_options(options)
 
 
 class StreamedTiles:
-    """The tiles of `Tiles`, cut from images that are decoded anew in each epoch.
+    """The same tiles as `Tiles`, from images that are decoded again in each epoch.
 
-    An epoch holds the very tiles that `Tiles` makes of the same images in the order of their
-    sources, in another order: files are shuffled, some are read at once, and tiles pass through a
-    buffer that they leave at random. It follows from files, seed and epoch alone.
+    An epoch has exactly the tiles of `Tiles(images in the order of their sources)`, but in a
+    different order: the files are shuffled, several are read in turn, and the tiles pass through a
+    shuffle buffer. The order depends only on the files, the seed and the epoch.
 
     Args:
-        images: where the images are.
+        images: the encoded images.
         channels: 1 or 3, as the images are stored.
         stride, size, crops, batch_size, seed: as for `Tiles`.
-        buffer_bytes: of tiles that are shuffled.
+        buffer_bytes: size of the shuffle buffer.
 
     Raises:
         DataError: if there is no image.
@@ -153,10 +155,10 @@ class StreamedTiles:
         *,
         stride: int,
         size: int = TRAIN_TILE,
-        crops: int = CROPS,
+        crops: int = CROPS_PER_IMAGE,
         batch_size: int = 32,
         seed: int = 0,
-        buffer_bytes: int = BUFFER_BYTES,
+        buffer_bytes: int = SHUFFLE_BUFFER_BYTES,
     ):
         if not len(images):
             raise DataError("training needs at least one image; got none")
@@ -165,75 +167,75 @@ class StreamedTiles:
         self._ends = np.cumsum(counts)
         self._images, self._channels = images, channels
         self._batch_size, self._seed = batch_size, seed
-        held = max(1, buffer_bytes // (self.size * self.size * channels))
-        self._held = min(held, len(self))
+        buffer_tiles = max(1, buffer_bytes // (self.size * self.size * channels))
+        self._buffer_tiles = min(buffer_tiles, len(self))
 
     def __len__(self) -> int:
-        """Tiles in an epoch."""
+        """The number of tiles in an epoch."""
         return int(self._ends[-1])
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Tiles in each batch of an epoch, as `Tiles.batch_sizes`."""
+        """The number of tiles in each batch of an epoch; see `Tiles.batch_sizes`."""
         return batch_sizes(len(self), self._batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[np.ndarray]:
-        """Yields the batches of an epoch from number `first`, uint8 [n, size, size, C].
+        """Yields the batches of an epoch from index `first`, uint8 [n, size, size, C].
 
-        What comes before is decoded all the same: what is drawn later depends on it.
+        Earlier batches are decoded too, because the shuffle buffer depends on them.
         """
-        draws = draw(len(self), self._channels, self._seed, epoch)
-        # A stream of its own beside that of `draw`, for which a third 0 would not do.
+        augmentation = draw_augmentation(len(self), self._channels, self._seed, epoch)
+        # A stream independent of that of `draw_augmentation`. NumPy pads seeds with zeros, so that
+        # a third element of 0 would give the same stream.
         rng = np.random.default_rng((self._seed, epoch, 1))
-        held = np.empty((self._held, self.size, self.size, self._channels), np.uint8)
-        tiles = _shuffled(self._cut(draws, rng), held, rng)
+        buffer = np.empty((self._buffer_tiles, self.size, self.size, self._channels), np.uint8)
+        tiles = _shuffle(self._crop(augmentation, rng), buffer, rng)
         sizes = self.batch_sizes
-        skipped = sum(sizes[:first])
-        tiles = itertools.islice(tiles, skipped, None)
+        tiles = itertools.islice(tiles, sum(sizes[:first]), None)
         for count in sizes[first:]:
             yield np.stack(list(itertools.islice(tiles, count)))
 
-    def _cut(self, draws: Augmentation, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        for number, image in self._images.read(self._channels, rng):
+    def _crop(self, augmentation: Augmentation, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        for index, image in self._images.read(self._channels, rng):
             image = reflect_pad(image, self.size)
-            first = self._ends[number - 1] if number else 0
-            for tile in range(first, self._ends[number]):
-                yield cut(image, self.size, *(part[tile] for part in draws[:-1]))
+            first = self._ends[index - 1] if index else 0
+            for tile in range(first, self._ends[index]):
+                yield crop(image, self.size, augmentation, tile)
 
 
-def _decode(places: Any, records: Any, channels: int) -> tuple[Any, Any]:
-    """Decodes serialized examples, string [n], in a graph with autograph.
+def _decode(ids: Any, records: Any, channels: int) -> tuple[Any, Any]:
+    """Decodes serialized examples, string [n], in a graph that autograph converts.
 
     Returns:
-        The places, and the pixels of one image after the other, uint8 [sum of H * W * channels].
+        The IDs, and the concatenated pixels of the images, uint8 [sum of H * W * channels].
     """
     import tensorflow as tf
 
     spec = {c.IMAGE_ENCODED: tf.io.FixedLenFeature((), tf.string)}
     encoded = tf.io.parse_example(records, spec)[c.IMAGE_ENCODED]
     if encoded.shape[0] == 1:
-        # Nothing is copied where images are large and come alone.
-        return places, tf.reshape(decode_stored(encoded[0], channels), (-1,))
+        # A large image is alone in its chunk, and this avoids copying it.
+        return ids, tf.reshape(decode_stored(encoded[0], channels), (-1,))
     count = tf.size(encoded)
     pixels = tf.TensorArray(tf.uint8, count, element_shape=(None,), infer_shape=False)
     for i in tf.range(count):
         pixels = pixels.write(i, tf.reshape(decode_stored(encoded[i], channels), (-1,)))
-    return places, pixels.concat()
+    return ids, pixels.concat()
 
 
-def _shuffled(
-    tiles: Iterator[np.ndarray], held: np.ndarray, rng: np.random.Generator
+def _shuffle(
+    tiles: Iterator[np.ndarray], buffer: np.ndarray, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Keeps as many tiles as `held` has places, and gives a random one for each that comes."""
-    for place, tile in zip(held, tiles):
-        place[...] = tile
+    """Shuffles tiles in a buffer: each tile after the first ones replaces a random one."""
+    for slot, tile in zip(buffer, tiles):
+        slot[...] = tile
     for tile in tiles:
-        at = rng.integers(len(held))
-        leaving = held[at].copy()
-        held[at] = tile
-        yield leaving
-    for at in rng.permutation(len(held)):
-        yield held[at]
+        index = rng.integers(len(buffer))
+        replaced = buffer[index].copy()
+        buffer[index] = tile
+        yield replaced
+    for index in rng.permutation(len(buffer)):
+        yield buffer[index]
 
 
 def _cores() -> int:

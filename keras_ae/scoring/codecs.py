@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ae import storage
-from keras_ae.concurrency import in_threads
+from keras_ae.concurrency import map_in_threads
 from keras_ae.contract import TEST, VAL
 from keras_ae.models import linear
 from keras_ae.scores import METRICS
@@ -65,7 +65,7 @@ def score_codecs(
     def score(example: Example) -> tuple[int, np.ndarray]:
         return _score(pixels([example], channels), loaded, quantizer, floors)
 
-    budgets, values = zip(*in_threads(score, examples, os.cpu_count() or 1))
+    budgets, values = zip(*map_in_threads(score, examples, os.cpu_count() or 1))
     by_kind = np.stack(values, 1)
     return {
         "sources": [example.source for example in examples],

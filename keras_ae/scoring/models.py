@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_ae import contract as c
 from keras_ae import metrics, scores
-from keras_ae.concurrency import in_threads
+from keras_ae.concurrency import map_in_threads
 from keras_ae.saved_model.tiled_metrics import measure
 from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import Table
@@ -52,7 +52,7 @@ class Models:
 
     def score(self, file: str) -> Iterator[tuple[Table, tuple[int, int]]]:
         """Yields the scores of the images of a file in tables, and their height and width."""
-        yield from in_threads(self._table, read(file), THREADS)
+        yield from map_in_threads(self._table, read(file), THREADS)
 
     def _table(self, batch: list[Example]) -> tuple[Table, tuple[int, int]]:
         values = self._values(pixels(batch, self._channels))

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from keras_ae import storage
-from keras_ae.concurrency import in_threads
+from keras_ae.concurrency import map_in_threads
 from keras_ae.scores import MODEL, PICTURES_INDEX, Layout, Table
 from keras_ae.scoring.reading import pixels, read
 
@@ -72,7 +72,9 @@ def write_pictures(
         image = found[str(table.digests[row])]
         others = reconstruct(image[None])
         entry, files = _picture(number, image, side, {k: v[0] for k, v in others.items()})
-        deque(in_threads(lambda file: (place / file[0]).write_bytes(_webp(*file[1])), files, 2), 0)
+        deque(
+            map_in_threads(lambda file: (place / file[0]).write_bytes(_webp(*file[1])), files, 2), 0
+        )
         scores = {
             name: layout.of(table.values, MODEL, name)[row, chosen[0]] for name in ("psnr", "ssim")
         }

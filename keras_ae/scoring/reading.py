@@ -57,7 +57,7 @@ def read(file: str) -> Iterator[list[Example]]:
         Images of one size, at most `BATCH` pixels together or one image.
 
     Raises:
-        DataError: if the file is cut short.
+        DataError: if the file is truncated.
     """
     waiting: dict[tuple[int, int], list[Example]] = {}
     pixels = 0

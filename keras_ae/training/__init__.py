@@ -1,6 +1,6 @@
 """Training: the ladder of epoch budgets."""
 
-from keras_ae.imports import lazily
+from keras_ae.imports import lazy_getattr
 
 __all__ = ["Ladder"]
-__getattr__ = lazily(__name__, {"Ladder": "keras_ae.training.ladder"})
+__getattr__ = lazy_getattr(__name__, {"Ladder": "keras_ae.training.ladder"})

@@ -100,7 +100,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], keep: bool) -> None:
     buffer.seek(-len(_NO_COMMENT), io.SEEK_END)
     buffer.write(_length() + digest)
     try:
-        durable.write(path, buffer.getbuffer(), earlier=earlier(path) if keep else None)
+        durable.write(path, buffer.getbuffer(), backup=earlier(path) if keep else None)
     except OSError as error:
         raise StorageError(f"cannot write the training state {path}: {error.strerror}") from error
 

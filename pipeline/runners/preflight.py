@@ -6,14 +6,14 @@ from tempfile import TemporaryFile
 
 from keras_ae import storage
 from keras_ae.errors import StorageError, first_line
-from keras_ae.storage import Place
+from keras_ae.storage import PathOrUri
 
 ANSWER_SECONDS = 10
 """Time that Google Cloud Storage has to answer whether a bucket can be used."""
 PERMISSIONS = tuple(f"storage.objects.{what}" for what in ("create", "delete", "get", "list"))
 
 
-def check_reachable(uri: Place) -> None:
+def check_reachable(uri: PathOrUri) -> None:
     """Checks that a root can be written, without waiting for long.
 
     Raises:

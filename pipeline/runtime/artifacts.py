@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from keras_ae import storage
-from keras_ae.concurrency import in_threads
-from keras_ae.storage import Place
+from keras_ae.concurrency import map_in_threads
+from keras_ae.storage import PathOrUri
 from keras_ae.training import checkpoints
 
 # What a Trainer leaves in its Model artifact beside the SavedModel.
@@ -32,7 +32,7 @@ LAST = "saved_model.pb"
 """What readers take for the sign of a whole SavedModel."""
 
 
-def copy_folder(source: Place, target: Place) -> None:
+def copy_folder(source: PathOrUri, target: PathOrUri) -> None:
     """Copies the files of a folder, `saved_model.pb` after all others.
 
     Raises:
@@ -41,7 +41,7 @@ def copy_folder(source: Place, target: Place) -> None:
     if not storage.is_uri(source) and not storage.is_uri(target):
         shutil.copytree(source, target, dirs_exist_ok=True)
         return
-    names = sorted(storage.names_below(source))
+    names = sorted(storage.walk_names(source))
     began = time.monotonic()
 
     def copy(name: str) -> None:
@@ -49,14 +49,14 @@ def copy_folder(source: Place, target: Place) -> None:
 
     for last in (False, True):
         chosen = [name for name in names if (storage.name(name) == LAST) is last]
-        deque(in_threads(copy, chosen, PARALLEL), 0)
+        deque(map_in_threads(copy, chosen, PARALLEL), 0)
     logging.info(
         "%d files from %s to %s in %.1f s", len(names), source, target, time.monotonic() - began
     )
 
 
 @contextmanager
-def fetched(place: Place) -> Iterator[Path]:
+def fetched(place: PathOrUri) -> Iterator[Path]:
     """A folder or a file to read: a local copy until the block ends, or the local path itself.
 
     Raises:
@@ -72,7 +72,7 @@ def fetched(place: Place) -> Iterator[Path]:
 
 
 @contextmanager
-def written(folder: Place) -> Iterator[Path]:
+def written(folder: PathOrUri) -> Iterator[Path]:
     """A folder to write, which is made: uploaded when the block ends well, or the local one itself.
 
     A block that fails uploads nothing.
@@ -90,7 +90,7 @@ def written(folder: Place) -> Iterator[Path]:
 
 
 @contextmanager
-def kept(place: Place) -> Iterator[tuple[Path, Callable[[], None]]]:
+def kept(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
     """A checkpoint that outlives this process until the block ends well, and the one before it.
 
     Gives a local path, where what an earlier process left is found, and a function that saves what

@@ -152,7 +152,7 @@ class RunConfig:
     )
     max_slice_drop: float = _setting(
         0.5,
-        "the same for each slice of at least 8 test images (a label, a folder, a quarter by "
+        "the same for each slice of at least 8 test images (a label, a folder, a quartile of "
         "size, brightness or detail); by default more than --max-drop, for a mean over few images "
         "is less certain",
         number(float, 0, 100),

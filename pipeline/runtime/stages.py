@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from keras_ae import storage
 from keras_ae.presets import Preset
-from keras_ae.storage import Place
+from keras_ae.storage import PathOrUri
 from pipeline.runtime.artifacts import SUMMARY
 
 
@@ -76,7 +76,7 @@ class StageSummary:
         return json.dumps([settings, *shape, self.code_fingerprint], sort_keys=True)
 
 
-def read_summary(model: Place) -> StageSummary:
+def read_summary(model: PathOrUri) -> StageSummary:
     """The summary that lies in a Model artifact of a stage.
 
     Args:

@@ -4,11 +4,11 @@ In a checkout the package is called `serving.client`; an installed keras-ae call
 `keras_ae.client`. So that both work, its modules and those of `wire` import each other relatively.
 """
 
-from keras_ae.imports import lazily
+from keras_ae.imports import lazy_getattr
 
 __all__ = ["AsyncReconstructionClient", "ReconstructionClient"]
-# When they are asked for: `__main__` sets gRPC up before it is imported.
-__getattr__ = lazily(
+# Imported on first use, because `__main__` sets gRPC up before it is imported.
+__getattr__ = lazy_getattr(
     __name__,
     {"AsyncReconstructionClient": ".asynchronous", "ReconstructionClient": ".blocking"},
     extra="client",

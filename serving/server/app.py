@@ -55,7 +55,7 @@ def _start_tensorflow(flags: Flags) -> str:
         os.dup2(nowhere.fileno(), 2)
     try:
         # Keras is for models in Python; one that was saved needs none.
-        with imports.without("keras", *imports.OPTIONAL):
+        with imports.hide_packages("keras", *imports.OPTIONAL_PACKAGES):
             import tensorflow as tf
         tf.config.threading.set_intra_op_parallelism_threads(flags.intra_op_threads)
         tf.config.threading.set_inter_op_parallelism_threads(flags.inter_op_threads)

@@ -1,4 +1,4 @@
-"""Hostile files, and good ones beside them; `python -m tests.corpus FOLDER` writes them."""
+"""A corpus of hostile and good files; `python -m tests.corpus FOLDER` writes it."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from tests.corpus.pictures import encoded, picture
 IMAGES, ARCHIVES = "images", "archives"
 
 
-def write(place: Path) -> None:
-    """Writes a folder of images, a folder of archives, and one that nothing may reach."""
+def write(folder: Path) -> None:
+    """Writes a folder of images, one of archives, and one outside that no link may reach."""
     for name in (IMAGES, ARCHIVES, OUTSIDE):
-        (place / name).mkdir(parents=True)
-    (place / OUTSIDE / "secret.png").write_bytes(encoded(picture(999), "PNG"))
+        (folder / name).mkdir(parents=True)
+    (folder / OUTSIDE / "secret.png").write_bytes(encoded(picture(999), "PNG"))
     for file in files():
-        path = place / IMAGES / file.name
+        path = folder / IMAGES / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        file.make(path)
+        file.write(path)
     for archive in archives():
-        archive.make(place / ARCHIVES / archive.name)
+        archive.write(folder / ARCHIVES / archive.name)

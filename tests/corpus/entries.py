@@ -1,44 +1,44 @@
-"""What the corpus is made of: files, and what is to become of each."""
+"""The entries of the corpus: files and archives, with the expected outcome of each."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-ARRIVES = "arrives"
+ACCEPTED = "accepted"
 SKIPPED = "skipped"
 
 Content = tuple[bytes | None, str]
-"""Bytes of a file, none for a sparse one of 250 MiB, and what is expected: `ARRIVES`, `SKIPPED`, or
-what is in the reason for which it is quarantined."""
+"""Data of a file (None for a sparse file of 250 MiB) and its expected outcome: `ACCEPTED`,
+`SKIPPED`, or a part of the reason for which it is quarantined."""
 
 
 class File(NamedTuple):
     """A file of the folder.
 
     Attributes:
-        name: below the folder.
-        key: the name as the source gives it.
-        make: writes it at a path.
-        expected: as of `Content`.
+        name: path below the folder.
+        key: key of its record in the source.
+        write: writes the file to a path.
+        expected: its expected outcome, as in `Content`.
     """
 
     name: str
     key: str
-    make: Callable[[Path], None]
+    write: Callable[[Path], None]
     expected: str
 
 
 class Archive(NamedTuple):
-    """An archive, a source of its own.
+    """An archive, which is a source.
 
     Attributes:
-        name: of the file.
-        make: writes it at a path.
-        members: what is expected of each by its key; what is not listed is skipped.
-        refused: what is in the error if the archive as a whole is refused.
+        name: name of the file.
+        write: writes the file to a path.
+        members: expected outcome by key of each member; others are skipped.
+        refused: a part of the error if the whole archive is refused; else empty.
     """
 
     name: str
-    make: Callable[[Path], None]
+    write: Callable[[Path], None]
     members: Mapping[str, str] = {}
     refused: str = ""

@@ -1,30 +1,32 @@
-"""A folder of files that are bad by what they are or by their names, beside those of `images`."""
+"""A folder with the files of `images`, special files, and files with unusual names."""
 
 import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.corpus.entries import ARRIVES, SKIPPED, File
+from tests.corpus.entries import ACCEPTED, SKIPPED, File
 from tests.corpus.images import images
 from tests.corpus.pictures import encoded, picture
 
 OUTSIDE = "outside"
-"""Name of a folder beside the one with the files, which holds an image that must not arrive."""
-LINKED = "a link out of the folder"
+"""Name of a folder next to that of the files, with an image that must not become an example."""
+OUTSIDE_LINK = "a link out of the folder"
 FOLDER_LINK = "a link to a folder"
 SPECIAL = "not a regular file"
 
 
 def files() -> list[File]:
-    """All files; only root can make a device."""
-    found = [
+    """All files; the device only for root, who alone can create it."""
+    entries = [
         File(name, name, _writer(content), expected)
         for name, (content, expected) in images().items()
     ]
-    found += [File(*name, _writer(_png(i)), ARRIVES) for i, name in enumerate(_NAMES)]
-    found += [File(name, name.rstrip("/"), make, why) for name, make, why in _special()]
-    return found
+    entries += [File(*name, _writer(_png(i)), ACCEPTED) for i, name in enumerate(_NAMES)]
+    entries += [
+        File(name, name.rstrip("/"), write, expected) for name, write, expected in _special()
+    ]
+    return entries
 
 
 _LONG = "n" * 251 + ".png"
@@ -58,18 +60,18 @@ _NAMES = [
 
 
 def _special() -> list[tuple[str, Callable[[Path], None], str]]:
-    found = [
+    entries = [
         ("trailing-dot.png.", _writer(_png(90)), SKIPPED),
         ("empty-folder.png/", lambda path: path.mkdir(), SKIPPED),
         ("pipe.png", os.mkfifo, SPECIAL),
         ("socket.png", _socket, SPECIAL),
-        ("link-to-an-image.png", _link("plain.png"), ARRIVES),
-        ("link-to-a-link.png", _link("link-to-an-image.png"), ARRIVES),
-        ("link-out.png", _link(f"../{OUTSIDE}/secret.png"), LINKED),
-        ("link-to-a-link-out.png", _link("link-out.png"), LINKED),
-        ("link-to-a-file-of-the-system.png", _link("/etc/passwd"), LINKED),
-        ("link-to-a-device.png", _link("/dev/zero"), LINKED),
-        ("link-to-memory.png", _link("/proc/self/mem"), LINKED),
+        ("link-to-an-image.png", _link("plain.png"), ACCEPTED),
+        ("link-to-a-link.png", _link("link-to-an-image.png"), ACCEPTED),
+        ("link-out.png", _link(f"../{OUTSIDE}/secret.png"), OUTSIDE_LINK),
+        ("link-to-a-link-out.png", _link("link-out.png"), OUTSIDE_LINK),
+        ("link-to-a-file-of-the-system.png", _link("/etc/passwd"), OUTSIDE_LINK),
+        ("link-to-a-device.png", _link("/dev/zero"), OUTSIDE_LINK),
+        ("link-to-memory.png", _link("/proc/self/mem"), OUTSIDE_LINK),
         ("link-to-a-pipe.png", _link("pipe.png"), SPECIAL),
         ("link-to-nothing.png", _link("missing.png"), "No such file"),
         ("link-to-itself.png", _link("link-to-itself.png"), "levels of symbolic links"),
@@ -84,8 +86,8 @@ def _special() -> list[tuple[str, Callable[[Path], None], str]]:
         (".thumbnails/image.png", _writer(_png(91)), SKIPPED),
     ]
     if os.geteuid() == 0:
-        found.append(("device.png", _device, SPECIAL))
-    return found
+        entries.append(("device.png", _device, SPECIAL))
+    return entries
 
 
 def _png(seed: int) -> bytes:
@@ -110,11 +112,11 @@ def _link(target: str) -> Callable[[Path], None]:
 
 
 def _socket(path: Path) -> None:
-    place = os.open(path.parent, os.O_RDONLY)
+    folder = os.open(path.parent, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as server:
-        # The whole path may be longer than a socket's may be.
-        server.bind(f"/proc/self/fd/{place}/{path.name}")
-    os.close(place)
+        # The full path may exceed the length limit of socket paths.
+        server.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
 
 
 def _device(path: Path) -> None:

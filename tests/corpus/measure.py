@@ -1,9 +1,9 @@
-"""What becomes of each file of the corpus, and what it costs; a process of its own.
+"""Measures the outcome, the time and the memory of each file of the corpus.
 
     python -m tests.corpus FOLDER
     python -m tests.corpus.measure FOLDER
 
-prints a line of JSON for each file of the folder and for each archive.
+The second command prints a line of JSON for each file of the folder and for each archive.
 """
 
 import ctypes
@@ -17,66 +17,70 @@ from pathlib import Path
 from keras_ae.datasets.sources.base import Source
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
-from pipeline.components.image_example_gen.checks import check
+from pipeline.components.image_example_gen.checks import check_record
 from pipeline.components.image_example_gen.writing import to_example
 from tests.corpus import ARCHIVES, IMAGES
 
 CPU_SECONDS = 300
-"""For all of it: a file that takes for ever ends the process."""
-MEMORY_BEYOND = 2 * 2**30
+"""Limit for the whole process, so that a file that never ends is noticed."""
+MAX_ADDED_BYTES = 2 * 2**30
+"""Limit of the address space beyond that at the start."""
 
 
-def outcome(source: Source, names: tuple[str, ...]) -> dict[str, str]:
-    """Why each image is quarantined, by its key; empty where it arrives."""
-    found = {}
+def read_faults(source: Source, names: tuple[str, ...]) -> dict[str, str]:
+    """The fault of each image by its key; empty for an accepted image."""
+    faults = {}
     for record in source.read(names):
-        found[record.key] = check(record, 3).fault
-        if not found[record.key]:
-            to_example(record, 3, proven=True)
-    return found
+        faults[record.key] = check_record(record, 3).fault
+        if not faults[record.key]:
+            to_example(record, 3, check_body=False)
+    return faults
 
 
-def of_archive(path: Path) -> dict[str, str]:
-    """The same of all members of an archive; that of the archive by no key, if it is refused."""
+def read_archive_faults(path: Path) -> dict[str, str]:
+    """The faults of all members of an archive, or its own fault with an empty key if refused."""
     try:
         source = open_source(str(path))
         return {
-            key: why for shard in source.shards() for key, why in outcome(source, shard).items()
+            key: fault
+            for shard in source.shards()
+            for key, fault in read_faults(source, shard).items()
         }
     except DataError as error:
         return {"": str(error)}
 
 
-def costs(work: Callable[[], dict[str, str]]) -> dict:
-    """What work found, the seconds it took, and the bytes it held beyond those before."""
+def measure(work: Callable[[], dict[str, str]]) -> dict:
+    """Calls a function; returns the faults, its time, and its peak memory beyond that before."""
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before, start = _status("VmRSS"), time.perf_counter()
-    found = work()
+    faults = work()
     seconds = time.perf_counter() - start
-    return {"found": found, "seconds": seconds, "bytes": _status("VmHWM") - before}
+    return {"faults": faults, "seconds": seconds, "bytes": _status("VmHWM") - before}
 
 
 def _status(name: str) -> int:
-    """Bytes of a line of /proc/self/status."""
+    """The value in bytes of a line of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
 
 
-def main(place: Path) -> None:
-    """Prints what all cost, in the order of names."""
-    source = open_source(str(place / IMAGES))
-    # What is loaded for the first image is not its own cost.
-    outcome(source, ("plain.png", "plain.jpg", "plain.gif"))
+def main(folder: Path) -> None:
+    """Prints the results of all files, in the order of their names."""
+    source = open_source(str(folder / IMAGES))
+    # Load the decoders first, so that their cost does not count for the first image.
+    read_faults(source, ("plain.png", "plain.jpg", "plain.gif"))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    limit = _status("VmSize") + MEMORY_BEYOND
+    limit = _status("VmSize") + MAX_ADDED_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for name in (name for shard in source.shards() for name in shard):
-        cost = costs(lambda name=name: outcome(source, (name,)))
-        print(json.dumps({"file": name, **cost}))
-    print(json.dumps({"file": IMAGES, **costs(lambda: {"": source.fingerprint()})}))
-    for path in sorted((place / ARCHIVES).iterdir()):
-        print(json.dumps({"file": path.name, **costs(lambda path=path: of_archive(path))}))
+        result = measure(lambda name=name: read_faults(source, (name,)))
+        print(json.dumps({"file": name, **result}))
+    print(json.dumps({"file": IMAGES, **measure(lambda: {"": source.fingerprint()})}))
+    for path in sorted((folder / ARCHIVES).iterdir()):
+        result = measure(lambda path=path: read_archive_faults(path))
+        print(json.dumps({"file": path.name, **result}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.machine import machine
 from tests.corpus import archives, files, write
-from tests.corpus.entries import ARRIVES, SKIPPED
+from tests.corpus.entries import ACCEPTED, SKIPPED
 
 MB = 1e6
 
@@ -39,7 +39,7 @@ def main() -> None:
         for cost in sorted(costs, key=lambda cost: -cost[key])[:worst]:
             print(f"{cost[key] / unit:8.2f}  {cost['file']}")
     outcomes = Counter(
-        file.expected if file.expected in (ARRIVES, SKIPPED) else "quarantined" for file in files()
+        file.expected if file.expected in (ACCEPTED, SKIPPED) else "quarantined" for file in files()
     )
     counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
     print(f"\n{len(files())} files: {counts}")

@@ -1,9 +1,9 @@
-"""Fuzzes a reader of foreign bytes, guided by what of it runs, with Atheris.
+"""Coverage-guided fuzzing, with Atheris, of code that reads untrusted data.
 
     python -m tests.fuzz headers --seconds 3600
 
-An input that finds a fault is written to the working directory; once the fault is mended, it goes
-to tests/fuzz/regressions, where the tests replay it.
+An input that finds a fault is written to the working directory. After the fault is fixed, move the
+input to tests/fuzz/regressions, from where the tests replay it.
 """
 
 import argparse
@@ -14,44 +14,46 @@ from pathlib import Path
 
 import atheris
 
-MEMORY_MB, TIMEOUT_SECONDS, MOST_BYTES = 1024, 20, 16_384
+MEMORY_MB, TIMEOUT_SECONDS, MAX_BYTES = 1024, 20, 16_384
 INSTRUMENTED = ["keras_ae", "tarfile", "zipfile"]
 
 
 def main() -> None:
-    """Reads the command line and fuzzes until the time or the runs are over."""
+    """Parses the command line and fuzzes for the given time or number of runs."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", choices=("headers", "zips", "tars"))
-    parser.add_argument("--seconds", type=int, default=0, help="at most; 0 is for ever")
-    parser.add_argument("--runs", type=int, default=-1, help="inputs that are tried")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations; 0 is a random one")
-    parser.add_argument("--corpus", type=Path, help="folder that keeps what was found interesting")
+    parser.add_argument("--seconds", type=int, default=0, help="maximum time; 0 for no limit")
+    parser.add_argument("--runs", type=int, default=-1, help="number of inputs; -1 for no limit")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the mutations; 0 for a random seed"
+    )
+    parser.add_argument("--corpus", type=Path, help="folder for inputs that reach new code")
     options = parser.parse_args()
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz.seeds import seeds
         from tests.fuzz.targets import TARGETS
     with tempfile.TemporaryDirectory() as scratch:
-        corpus, begin = options.corpus or Path(scratch, "corpus"), Path(scratch, "seeds")
-        for place in (corpus, begin, Path(scratch, "files")):
-            place.mkdir(exist_ok=True, parents=True)
+        corpus, seed_folder = options.corpus or Path(scratch, "corpus"), Path(scratch, "seeds")
+        for folder in (corpus, seed_folder, Path(scratch, "files")):
+            folder.mkdir(exist_ok=True, parents=True)
         for number, data in enumerate(seeds(options.target, Path(scratch, "files")).values()):
-            (begin / str(number)).write_bytes(data)
+            (seed_folder / str(number)).write_bytes(data)
         arguments = [
             f"-max_total_time={options.seconds}",
             f"-runs={options.runs}",
             f"-seed={options.seed}",
             f"-rss_limit_mb={_peak_mb() + MEMORY_MB}",
             f"-timeout={TIMEOUT_SECONDS}",
-            f"-max_len={MOST_BYTES}",
+            f"-max_len={MAX_BYTES}",
             str(corpus),
-            str(begin),
+            str(seed_folder),
         ]
         atheris.Setup([sys.argv[0], *arguments], TARGETS[options.target])
         atheris.Fuzz()
 
 
 def _peak_mb() -> int:
-    """What counts as this process's peak so far: it begins with that of the one that started it."""
+    """Peak memory of this process so far, which includes that of its parent before exec."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

@@ -1,4 +1,4 @@
-"""What the readers of foreign bytes must keep to, whatever the bytes are."""
+"""Fuzz targets: what code that reads untrusted data must guarantee for any input."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ _NUMBERS = itertools.count()
 
 
 def headers(data: bytes) -> None:
-    """A header is read or refused by a DataError, and says what Pillow says where both read it."""
+    """A header is read or refused with a DataError, and agrees with Pillow if both read it."""
     try:
         header = read_header(data)
         assert 0 < header.width * header.height <= MAX_PIXELS
@@ -34,7 +34,7 @@ def headers(data: bytes) -> None:
     except Exception:
         return
     if header.format == "gif":
-        # It is as large as its first frame, if that is larger than the screen.
+        # Pillow returns the size of the first frame if that is larger than the screen.
         assert image.width >= header.width, (image.size, header)
         assert image.height >= header.height, (image.size, header)
     else:
@@ -42,17 +42,17 @@ def headers(data: bytes) -> None:
 
 
 def zips(data: bytes) -> None:
-    """Images come out of a zip, or a DataError."""
+    """A zip gives images or a DataError."""
     _read(data, "zip")
 
 
 def tars(data: bytes) -> None:
-    """Images come out of a tar, compressed or not, or a DataError."""
+    """A tar, compressed or not, gives images or a DataError."""
     _read(data, "tar")
 
 
 def _read(data: bytes, suffix: str) -> None:
-    # A name of its own: what is known of an archive is remembered by its name, size and time.
+    # A unique name, because the index of an archive is cached by name, size and time.
     path = Path(_FOLDER.name, f"{next(_NUMBERS)}.{suffix}")
     path.write_bytes(data)
     try:

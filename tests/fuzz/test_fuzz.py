@@ -12,7 +12,7 @@ RUNS = {"headers": 3_000, "zips": 300, "tars": 300}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_input_that_is_known_is_read_or_refused(tmp_path, target):
+def test_all_seeds_are_read_or_refused(tmp_path, target):
     inputs = seeds(target, tmp_path)
     assert len(inputs) > 8
     for name, data in inputs.items():
@@ -23,7 +23,7 @@ def test_every_input_that_is_known_is_read_or_refused(tmp_path, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_short_search_finds_nothing(tmp_path, target):
+def test_a_short_fuzzing_run_finds_no_fault(tmp_path, target):
     pytest.importorskip("atheris")
     program = (sys.executable, "-m", "tests.fuzz", target, "--runs", str(RUNS[target]), "--seed=1")
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join([str(ROOT), *sys.path])}

@@ -90,9 +90,9 @@ def test_images_are_streamed_if_they_need_more_than_the_limit(
     images = training_data.TrainingImages([examples], 3, limit)
     assert images.decoded_bytes == 3 * (6 * 64 * 64 + 64 * 90 + 100 * 70)
     assert images.tiles(stride=8, batch_size=32, seed=0).placement == placement
-    images.tell(loudly=False)
+    images.report_placement(to_terminal=False)
     assert capsys.readouterr().out == ""
-    images.tell(loudly=True)
+    images.report_placement(to_terminal=True)
     assert capsys.readouterr().out == f"    training images: {text}\n"
 
 

@@ -1,4 +1,4 @@
-"""Encoded images of any mode to plain grey or RGB."""
+"""Conversion of encoded images of any mode to plain grey or RGB."""
 
 import io
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from PIL.PngImagePlugin import PngImageFile
 from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.headers import Header, read_header
 from keras_ae.datasets.images.structure import check_exif, check_structure
-from keras_ae.errors import DataError
+from keras_ae.errors import DataError, one_line
 
 MODES = {1: "L", 3: "RGB"}
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSES = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -24,17 +24,15 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TURN_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-"""One of them is in every PNG that says how it is to be turned."""
-_MOST_TOLD = 200
-"""Characters of what Pillow tells."""
+_ORIENTATION_MARKERS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""Every PNG with an EXIF orientation contains one of these."""
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
 def decode(data: bytes, channels: int) -> np.ndarray:
-    """Decodes an image, its first frame if there are several, the way it is meant to be seen.
+    """Decodes an image, or the first frame of an animation.
 
-    EXIF orientation is applied; alpha is dropped; of 16 bits the higher 8 are kept.
+    The EXIF orientation is applied, alpha is dropped, and 16-bit levels keep their upper 8 bits.
 
     Args:
         data: PNG, JPEG, BMP, GIF or WebP.
@@ -44,34 +42,34 @@ def decode(data: bytes, channels: int) -> np.ndarray:
         uint8 array [H, W, channels].
 
     Raises:
-        DataError: if the header is bad (see `read_header`) or the body cannot be decoded.
+        DataError: if the header is invalid (see `read_header`) or the image cannot be decoded.
     """
-    pixels = np.asarray(_pixels(data, _checked(data), channels))
+    pixels = np.asarray(_pixels(data, _check_header(data), channels))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def normalize(data: bytes, channels: int, *, proven: bool = False) -> tuple[bytes, Header]:
-    """Encodes an image so that any decoder gives the pixels of `decode`.
+def normalize(data: bytes, channels: int, *, check_body: bool = True) -> tuple[bytes, Header]:
+    """Converts an image so that any decoder returns the pixels of `decode`.
 
     Args:
         data: PNG, JPEG, BMP, GIF or WebP.
         channels: 1 (grey) or 3 (RGB).
-        proven: whether the caller decodes, or decoded, what is returned: the body of an image that
-            is left unchanged is then not looked at.
+        check_body: whether to decode also an image that is returned unchanged; False saves time if
+            the caller has decoded it, or is about to.
 
     Returns:
-        The bytes, unchanged where they are a plain PNG or JPEG of that many channels, else a PNG;
-        and their header.
+        The encoded image and its header: the unchanged data of a plain PNG or JPEG with that many
+        channels, else a PNG.
 
     Raises:
-        DataError: as `decode` does.
+        DataError: if the header is invalid or the image cannot be decoded.
     """
-    header = _checked(data)
-    with _reading():
-        original = _identified(data, header)
+    header = _check_header(data)
+    with _pillow_errors():
+        original = _open(data, header)
         plain = header.format in ("png", "jpeg") and original.mode == MODES[channels]
-        if plain and not _turned(original, data) and not _sixteen_bit_rgb(data):
-            if not proven:
+        if plain and not _needs_transpose(original, data) and not _sixteen_bit_rgb(data):
+            if check_body:
                 original.load()
             return data, header
     image = _pixels(data, header, channels)
@@ -80,16 +78,16 @@ def normalize(data: bytes, channels: int, *, proven: bool = False) -> tuple[byte
     return buffer.getvalue(), Header("png", image.height, image.width)
 
 
-def _checked(data: bytes) -> Header:
+def _check_header(data: bytes) -> Header:
     header = read_header(data)
     check_structure(data, header)
     return header
 
 
-def _identified(data: bytes, header: Header) -> Image.Image:
-    """An image that Pillow has not decoded yet; no other of its many formats is tried."""
+def _open(data: bytes, header: Header) -> Image.Image:
+    """Opens an image in Pillow without decoding it, as the format that its header declares."""
     image: Image.Image = Image.open(io.BytesIO(data), formats=[header.format])
-    # A frame of a GIF may be larger than its header says.
+    # The first frame of a GIF may be larger than its header declares.
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
             f"{image.width}x{image.height} is more than the limit of {MAX_PIXELS:,} pixels"
@@ -98,11 +96,11 @@ def _identified(data: bytes, header: Header) -> Image.Image:
 
 
 def _pixels(data: bytes, header: Header, channels: int) -> Image.Image:
-    with _reading():
-        image = _identified(data, header)
+    with _pillow_errors():
+        image = _open(data, header)
         image.load()
-        turn = _orientation(image)
-        image = image if turn is None else image.transpose(turn)
+        transpose = _orientation(image)
+        image = image if transpose is None else image.transpose(transpose)
         if image.mode in _SIXTEEN_BIT:
             high = np.asarray(image).astype(np.int64) >> 8
             image = Image.fromarray(high.clip(0, 255).astype(np.uint8), "L")
@@ -116,8 +114,8 @@ def _sixteen_bit_rgb(data: bytes) -> bool:
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
-    """Turns whatever Pillow raises on a bad image into a DataError."""
+def _pillow_errors() -> Iterator[None]:
+    """Converts any exception that Pillow raises on a bad image to a DataError."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -125,35 +123,34 @@ def _reading() -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        # Its plugins raise whatever their parsing runs into.
-        told = " ".join(str(error).split())[:_MOST_TOLD] or type(error).__name__
-        raise DataError(f"cannot be decoded: {told}") from error
+        # Its plugins raise undocumented exceptions: ValueError, SyntaxError and others.
+        raise DataError(f"cannot be decoded: {one_line(error)}") from error
 
 
-def _turned(image: Image.Image, data: bytes) -> bool:
-    # Pillow decodes a PNG to look behind its pixels.
-    if image.format == "PNG" and not any(mark in data for mark in _TURN_MARKS):
+def _needs_transpose(image: Image.Image, data: bytes) -> bool:
+    # Pillow decodes a whole PNG to find the EXIF data after its pixels, so rule that out first.
+    if image.format == "PNG" and not any(marker in data for marker in _ORIENTATION_MARKERS):
         return False
     return _orientation(image) is not None
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """How an image is to be turned; not at all if its EXIF cannot be read."""
+    """The transpose for the EXIF orientation; None if none is needed or the EXIF is unreadable."""
     try:
-        check_exif(_exif(image))
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        check_exif(_read_exif(image))
+        return _TRANSPOSES.get(image.getexif().get(_ORIENTATION, 1))
     except DataError:
         raise
     except Exception:
         return None
 
 
-def _exif(image: Image.Image) -> bytes:
-    """The block that Pillow reads; of a PNG once it is decoded."""
+def _read_exif(image: Image.Image) -> bytes:
+    """The EXIF block that Pillow reads; for a PNG this decodes the image."""
     if isinstance(image, PngImageFile):
         image.load()
     block = image.info.get("exif")
     if block is None and "Raw profile type exif" in image.info:
-        # As ImageMagick writes it: three lines, then hexadecimal digits.
+        # ImageMagick writes three lines, then hexadecimal digits.
         block = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
     return block or b""

@@ -1,14 +1,15 @@
-"""What an encoded image is made of, looked at without decoding it.
+"""Checks of the structure of an encoded image, without decoding it.
 
-An image that is cut short, or made to cost its decoder far more than its pixels do, is told here.
+They find images that are truncated, and images that are built to cost a decoder far more time or
+memory than their pixels need.
 """
 
 import struct
 from collections.abc import Callable
 
 from keras_ae.datasets.images.headers import (
+    BMP_CORE_HEADER_BYTES,
     JPEG_SCAN,
-    OLD_BMP,
     Header,
     is_jpeg_frame,
     jpeg_segments,
@@ -16,31 +17,32 @@ from keras_ae.datasets.images.headers import (
 from keras_ae.errors import DataError
 
 MAX_CHUNKS, MAX_OTHER_CHUNKS = 100_000, 20_000
-"""Of a PNG, and those that hold no pixels: the largest image has 31,000 of libpng's size."""
+"""Maximum numbers of chunks of a PNG, in total and without pixels. The largest image has 31,000 in
+the size that libpng writes."""
 MAX_SCANS = 100
-"""Of a JPEG, each a pass over all pixels; encoders write up to about ten."""
+"""Maximum for a JPEG. A decoder passes over all pixels for each; encoders write up to about ten."""
 MAX_EXIF_SEGMENTS = 16
 MAX_GIF_BLOCKS, MAX_GIF_BYTES = 16_384, 2**20
-"""Of a GIF before its first frame: comments and the like."""
+"""Maximum for a GIF before its first frame, where comments and other extensions are."""
 MAX_RLE_PIXELS = 2_000_000
-"""Of a run-length encoded BMP, which Pillow decodes in Python."""
+"""Maximum for a run-length encoded BMP, which Pillow decodes in Python."""
 
 _DEFLATE_RATIO = 1032
-"""Bytes that one byte of deflate gives at most."""
+"""Maximum number of bytes that one byte of deflate data decompresses to."""
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _EXIF = b"Exif\0\0"
 _EXIF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 
 def check_structure(data: bytes, header: Header) -> None:
-    """Refuses an image that is cut short or would cost far more than its pixels do.
+    """Rejects an image that is truncated or would cost far more to decode than its pixels need.
 
     Args:
         data: the encoded image.
-        header: what `read_header` gave for it.
+        header: its header, from `read_header`.
 
     Raises:
-        DataError: if it is one.
+        DataError: if the image is rejected.
     """
     checks: dict[str, Callable[[bytes, Header], None]] = {
         "png": _check_png,
@@ -56,10 +58,12 @@ def check_structure(data: bytes, header: Header) -> None:
 
 
 def check_exif(exif: bytes) -> None:
-    """Refuses an EXIF block whose values, each copied by its reader, are larger than it together.
+    """Rejects an EXIF block whose values overlap and together are far larger than the block.
+
+    A reader copies each value, so that a small block could take gigabytes of memory.
 
     Raises:
-        DataError: if it is one.
+        DataError: if the block is rejected.
     """
     exif = exif.removeprefix(_EXIF)
     order = "<" if exif.startswith(b"II") else ">"
@@ -74,66 +78,68 @@ def check_exif(exif: bytes) -> None:
         _EXIF_TYPES.get(kind, 0) * number
         for _, kind, number in struct.iter_unpack(f"{order}HHI4x", whole)
     )
-    # Those that do not fit are not read.
+    # A reader skips values that do not fit into the block.
     if sum(size for size in sizes if size <= len(exif)) > 2 * len(exif):
-        raise DataError("an EXIF block whose values are larger than it")
+        raise DataError("an EXIF block whose values are larger than the block")
 
 
 def _check_png(data: bytes, header: Header) -> None:
-    at, packed, others = 8, 0, 0
-    coloured = data[25] != 3
+    offset, compressed_bytes, other_chunks = 8, 0, 0
+    palette_missing = data[25] == 3
     for number in range(MAX_CHUNKS):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        at += 12 + length
-        if at > len(data):
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        offset += 12 + length
+        if offset > len(data):
             raise DataError("cannot be decoded: truncated")
         if (kind == b"IHDR") != (number == 0):
-            raise DataError("cannot be decoded: a PNG begins with its only header")
+            raise DataError("cannot be decoded: a PNG must have one header, which comes first")
         if kind == b"IDAT":
-            packed += length
-            if not coloured:
-                raise DataError("cannot be decoded: no palette")
+            compressed_bytes += length
+            if palette_missing:
+                raise DataError("cannot be decoded: a palette image without a palette")
         elif kind == b"IEND":
             break
         else:
-            others += 1
-            coloured = coloured or kind == b"PLTE"
-        if others > MAX_OTHER_CHUNKS:
+            other_chunks += 1
+            palette_missing = palette_missing and kind != b"PLTE"
+        if other_chunks > MAX_OTHER_CHUNKS:
             raise DataError(f"a PNG with more than {MAX_OTHER_CHUNKS:,} chunks without pixels")
     else:
-        raise DataError(f"a PNG of more than {MAX_CHUNKS:,} chunks")
-    row = (header.width * data[24] * _PNG_SAMPLES.get(data[25], 1) + 7) // 8
-    if packed * _DEFLATE_RATIO < header.height * row:
-        raise DataError(_too_little(packed, header))
+        raise DataError(f"a PNG with more than {MAX_CHUNKS:,} chunks")
+    row_bytes = (header.width * data[24] * _PNG_SAMPLES.get(data[25], 1) + 7) // 8
+    if compressed_bytes * _DEFLATE_RATIO < header.height * row_bytes:
+        raise DataError(_too_few_bytes(compressed_bytes, header))
 
 
-def _too_little(size: int, header: Header) -> str:
+def _too_few_bytes(size: int, header: Header) -> str:
     return f"cannot be decoded: {size:,} bytes cannot hold {header.width}x{header.height} pixels"
 
 
 def _check_jpeg(data: bytes, header: Header) -> None:
     exif, frames, scans, components = b"", 0, 0, 0
-    for marker, at in jpeg_segments(data):
-        if marker == 0xE1 and data.startswith(_EXIF, at + 4):
-            (length,) = struct.unpack_from(">H", data, at + 2)
-            exif += data[at + 4 + len(_EXIF) : at + 2 + length]
+    for marker, offset in jpeg_segments(data):
+        if marker == 0xE1 and data.startswith(_EXIF, offset + 4):
+            (length,) = struct.unpack_from(">H", data, offset + 2)
+            exif += data[offset + 4 + len(_EXIF) : offset + 2 + length]
             if len(exif) > MAX_EXIF_SEGMENTS * 2**16:
-                raise DataError(f"a JPEG with an EXIF block of more than {MAX_EXIF_SEGMENTS} parts")
+                raise DataError(
+                    f"a JPEG with an EXIF block of more than {MAX_EXIF_SEGMENTS} segments"
+                )
         elif is_jpeg_frame(marker):
             frames += 1
             if frames > 1:
-                raise DataError("cannot be decoded: a JPEG of more than one size")
-            # A progressive one has many scans in any case.
-            components = data[at + 9] if marker in (0xC0, 0xC1) else 0
-            # A block takes a bit at least, and stands for 32 x 32 pixels at most.
+                raise DataError("cannot be decoded: a JPEG with several frame headers")
+            # A progressive JPEG always has several scans.
+            components = data[offset + 9] if marker in (0xC0, 0xC1) else 0
+            # A block takes at least one bit and covers at most 32 x 32 pixels.
             if len(data) * 8 * 32 * 32 < header.width * header.height and marker < 0xC8:
-                raise DataError(_too_little(len(data), header))
+                raise DataError(_too_few_bytes(len(data), header))
         elif marker == JPEG_SCAN:
             scans += 1
             if scans > MAX_SCANS:
-                raise DataError(f"a JPEG of more than {MAX_SCANS} scans")
-            if data[at + 4] == components:
-                # A decoder looks at no more than one that has all.
+                raise DataError(f"a JPEG with more than {MAX_SCANS} scans")
+            if data[offset + 4] == components:
+                # A decoder stops after a scan that contains all components.
                 break
         elif marker == 0xD9:
             break
@@ -141,31 +147,31 @@ def _check_jpeg(data: bytes, header: Header) -> None:
 
 
 def _check_gif(data: bytes, header: Header) -> None:
-    at = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
-    start, blocks = at, 0
-    while data[at] == 0x21:
-        at += 2
-        while data[at]:
-            at += data[at] + 1
+    offset = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
+    start, blocks = offset, 0
+    while data[offset] == 0x21:
+        offset += 2
+        while data[offset]:
+            offset += data[offset] + 1
             blocks += 1
-            if blocks > MAX_GIF_BLOCKS or at - start > MAX_GIF_BYTES:
+            if blocks > MAX_GIF_BLOCKS or offset - start > MAX_GIF_BYTES:
                 raise DataError(
                     f"a GIF with more than {MAX_GIF_BLOCKS:,} blocks or {MAX_GIF_BYTES:,} bytes "
                     "before its first frame"
                 )
-        at += 1
+        offset += 1
         blocks += 1
-    if data[at] != 0x2C:
-        raise DataError("cannot be decoded: no frame where a GIF has its first one")
+    if data[offset] != 0x2C:
+        raise DataError("cannot be decoded: a GIF without a frame after its header")
 
 
 def _check_bmp(data: bytes, header: Header) -> None:
-    start, size = struct.unpack_from("<II", data, 10)
-    bits, packing = struct.unpack_from("<H", data, 24)[0], 0
-    if size != OLD_BMP:
-        bits, packing = struct.unpack_from("<HI", data, 28)
+    start, header_bytes = struct.unpack_from("<II", data, 10)
+    bits, compression = struct.unpack_from("<H", data, 24)[0], 0
+    if header_bytes != BMP_CORE_HEADER_BYTES:
+        bits, compression = struct.unpack_from("<HI", data, 28)
     pixels = header.width * header.height
-    if packing in (1, 2):
+    if compression in (1, 2):
         if pixels > MAX_RLE_PIXELS or len(data) > 2 * MAX_RLE_PIXELS:
             raise DataError(
                 f"a run-length encoded BMP of more than {MAX_RLE_PIXELS:,} pixels, or "

@@ -1,9 +1,9 @@
-"""Where images come from: folders, archives, TensorFlow datasets, the sample photographs."""
+"""Sources of images: folders, archives, TensorFlow datasets and the sample photographs."""
 
-from keras_ae.imports import lazily
+from keras_ae.imports import lazy_getattr
 
 __all__ = ["Record", "Shard", "Source", "check", "open_source"]
-__getattr__ = lazily(
+__getattr__ = lazy_getattr(
     __name__,
     {
         "Record": "keras_ae.datasets.sources.base",

@@ -1,4 +1,4 @@
-"""Images in a zip or tar, on this machine or at a URI; nothing is unpacked."""
+"""Images in a zip or tar at a path or URI; nothing is extracted to disk."""
 
 import functools
 import io
@@ -12,94 +12,104 @@ from typing import IO, BinaryIO, NamedTuple
 from keras_ae import storage
 from keras_ae.datasets.images.headers import MAX_BYTES, looks_like_image
 from keras_ae.datasets.sources import tar
-from keras_ae.datasets.sources.base import Record, Shard, Source, cut, no_image, status_digest
-from keras_ae.datasets.sources.names import is_image, printable
-from keras_ae.errors import DataError
+from keras_ae.datasets.sources.base import (
+    Record,
+    Shard,
+    Source,
+    make_shards,
+    raise_no_image,
+    status_digest,
+)
+from keras_ae.datasets.sources.names import escape_name, is_image
+from keras_ae.errors import DataError, one_line
 
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz")
 
 _ERRORS = (*tar.ERRORS, zipfile.BadZipFile)
-"""What reading a broken archive raises."""
+"""Exceptions that reading a damaged archive raises."""
 _LOCAL_HEADER_BYTES = 30
-"""Before the name of a member of a zip."""
+"""Size of the fixed part of the header before each member of a zip."""
 _PART_BYTES = 2**20
 _SMALL_PART_BYTES = 4096
-"""Python unpacks bz2 and LZMA by what goes in, however much comes out."""
+"""For bz2 and LZMA, where `zipfile` decompresses all that it reads, whatever the output size."""
 
 
 @dataclass(frozen=True)
 class _Archive(Source):
-    """What zip and tar share.
+    """The common parts of zip and tar.
 
     Attributes:
-        place: path or URI.
+        path: path or URI of the archive.
     """
 
-    place: str
+    path: str
 
     def fingerprint(self) -> str:
-        if storage.is_uri(self.place):
-            return status_digest({self.place: storage.status(self.place)})
+        if storage.is_uri(self.path):
+            return status_digest({self.path: storage.get_status(self.path)})
         try:
-            found = Path(self.place).stat()
-            moment = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-            return _file_digest(self.place, moment)
+            stats = Path(self.path).stat()
+            version = stats.st_ino, stats.st_size, stats.st_mtime_ns, stats.st_ctime_ns
+            return _file_digest(self.path, version)
         except OSError as error:
-            raise DataError(f"cannot read {self.place}: {error.strerror}") from error
+            raise DataError(f"cannot read {self.path}: {error.strerror}") from error
 
-    def changes(self, names: Iterable[str]) -> str:
-        return "another archive"
+    def describe_changes(self, names: Iterable[str]) -> str:
+        return "the archive was changed or replaced"
 
-    def _cut(self, sizes: Mapping[str, int], others: int) -> list[Shard]:
-        """Shards of images of these sizes, beside which there are other files."""
+    def _make_shards(self, sizes: Mapping[str, int], other_files: int) -> list[Shard]:
         images = sorted(sizes)
         if not images:
-            no_image(self.place, others)
-        # Of one that is larger not much is read.
-        return cut(images, [min(sizes[name], MAX_BYTES) for name in images])
+            raise_no_image(self.path, other_files)
+        # Larger files are not read.
+        return make_shards(images, [min(sizes[name], MAX_BYTES) for name in images])
 
 
 @dataclass(frozen=True)
 class ZipSource(_Archive):
-    """The image files in a zip; paths inside are names only, and the last of a name counts."""
+    """The image files in a zip.
+
+    Paths in the archive are only used as names. Of members with the same name the last one counts.
+    """
 
     def shards(self) -> list[Shard]:
-        archive, members = _zip_index(self.place, storage.status(self.place))
-        # Not by is_dir(), which fails for an empty name.
-        others = sum(not info.filename.endswith("/") for info in archive.infolist())
-        # An image costs by its pixels, of which its own bytes tell more than the packed ones.
-        return self._cut({name: member.info.file_size for name, member in members.items()}, others)
+        archive, members = _zip_index(self.path, storage.get_status(self.path))
+        # ZipInfo.is_dir() fails for an empty name.
+        other_files = sum(not info.filename.endswith("/") for info in archive.infolist())
+        # The size before compression is a better estimate of the work than the size in the archive.
+        sizes = {name: member.info.file_size for name, member in members.items()}
+        return self._make_shards(sizes, other_files)
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        archive, members = _zip_index(self.place, storage.status(self.place))
+        archive, members = _zip_index(self.path, storage.get_status(self.path))
         for name in shard:
-            yield _record(name, functools.partial(_read_zipped, archive, members.get(name)))
+            yield _record(name, functools.partial(_read_zip_member, archive, members.get(name)))
 
 
 @dataclass(frozen=True)
 class TarSource(_Archive):
-    """The image files in a tar; a compressed one is read from its beginning, by one worker."""
+    """The image files in a tar; one worker reads a compressed tar, from its beginning."""
 
     def shards(self) -> list[Shard]:
         index = self._index()
         sizes = {name: member.size for name, member in index.members.items()}
-        shards = self._cut(sizes, index.others)
-        return [sum(shards, ())] if index.packed else shards
+        shards = self._make_shards(sizes, index.other_files)
+        return [sum(shards, ())] if index.is_compressed else shards
 
     def read(self, shard: Shard) -> Iterator[Record]:
         members = self._index().members
-        # In the order of the file: going back in a compressed one would start anew.
-        order = sorted(shard, key=lambda name: members[name].at if name in members else 0)
-        with storage.open_file(self.place) as file, tar.unpacked(file) as stream:
+        # In the order of the file, because seeking backwards decompresses it again from the start.
+        order = sorted(shard, key=lambda name: members[name].offset if name in members else 0)
+        with storage.open_file(self.path) as file, tar.decompressed(file) as stream:
             for name in order:
-                yield _record(name, functools.partial(_read_tarred, stream, members.get(name)))
+                yield _record(name, functools.partial(_read_tar_member, stream, members.get(name)))
 
     def _index(self) -> tar.Index:
-        return _tar_index(self.place, storage.status(self.place))
+        return _tar_index(self.path, storage.get_status(self.path))
 
 
-class _Zipped(NamedTuple):
+class _ZipMember(NamedTuple):
     info: zipfile.ZipInfo
     fault: str
 
@@ -110,10 +120,10 @@ def _record(name: str, read: Callable[[], bytes]) -> Record:
     except DataError as error:
         return Record(name, b"", str(error))
     except _ERRORS as error:
-        return Record(name, b"", f"cannot be read from the archive: {tar.told(error)}")
+        return Record(name, b"", f"cannot be read from the archive: {one_line(error)}")
 
 
-def _read_zipped(archive: zipfile.ZipFile, member: _Zipped | None) -> bytes:
+def _read_zip_member(archive: zipfile.ZipFile, member: _ZipMember | None) -> bytes:
     if member is None:
         raise DataError("no longer in the archive")
     if member.fault:
@@ -123,52 +133,57 @@ def _read_zipped(archive: zipfile.ZipFile, member: _Zipped | None) -> bytes:
         return _read(file, member.info.file_size, _PART_BYTES if bounded else _SMALL_PART_BYTES)
 
 
-def _read_tarred(stream: BinaryIO, member: tar.Member | None) -> bytes:
+def _read_tar_member(stream: BinaryIO, member: tar.Member | None) -> bytes:
     if member is None:
         raise DataError("no longer in the archive")
     if member.fault:
         raise DataError(member.fault)
     if member.size <= MAX_BYTES:
-        stream.seek(member.at)
+        stream.seek(member.offset)
     return _read(stream, member.size, _PART_BYTES)
 
 
 def _read(file: IO[bytes], size: int, part_bytes: int) -> bytes:
-    """Reads a member, no more of what is no image than its beginning."""
+    """Reads a member, but only the first part if that does not look like an image."""
     if size > MAX_BYTES:
         raise DataError(f"a file of {size:,} bytes, more than the limit of {MAX_BYTES:,}")
-    whole = io.BytesIO()
-    while left := size - whole.tell():
-        part = file.read(min(left, part_bytes))
+    data = io.BytesIO()
+    while remaining := size - data.tell():
+        part = file.read(min(remaining, part_bytes))
         if not part:
-            raise EOFError(f"{whole.tell():,} of {size:,} bytes")
-        if not whole.tell() and left > len(part) and not looks_like_image(part):
+            raise EOFError(f"{data.tell():,} of {size:,} bytes")
+        if not data.tell() and remaining > len(part) and not looks_like_image(part):
             return part
-        whole.write(part)
-    return whole.getvalue()
+        data.write(part)
+    return data.getvalue()
 
 
 @functools.lru_cache(maxsize=2)
-def _file_digest(place: str, moment: tuple[int, ...]) -> str:
-    """SHA-256 of a local file, which is not read again in this process while it is untouched."""
-    return storage.sha256_of_file(place).hex()
+def _file_digest(path: str, version: tuple[int, ...]) -> str:
+    """SHA-256 of a local file, cached in this process until the file changes."""
+    return storage.sha256_of_file(path).hex()
 
 
 @functools.lru_cache(maxsize=2)
-def _zip_index(place: str, status: storage.Status) -> tuple[zipfile.ZipFile, Mapping[str, _Zipped]]:
-    """Opened once in a process: the directory of a large zip takes half a second to read."""
+def _zip_index(
+    path: str, status: storage.Status
+) -> tuple[zipfile.ZipFile, Mapping[str, _ZipMember]]:
+    """Opens a zip once per process, because reading the directory of a large one takes 0.5 s."""
     try:
-        if not storage.is_uri(place):
-            storage.open_file(place).close()
-        # It closes what it opened itself.
-        archive = zipfile.ZipFile(storage.open_file(place) if storage.is_uri(place) else place)
+        if not storage.is_uri(path):
+            # Raises if this is a pipe or a device.
+            storage.open_file(path).close()
+        # ZipFile closes only a file that it opened itself.
+        archive = zipfile.ZipFile(storage.open_file(path) if storage.is_uri(path) else path)
         if any(info.header_offset < 0 for info in archive.infolist()):
-            raise zipfile.BadZipFile("members before its beginning")
+            raise zipfile.BadZipFile("members before the start of the file")
     except _ERRORS as error:
-        raise DataError(f"cannot open {place} as a zip: {tar.told(error)}") from error
+        raise DataError(f"cannot open {path} as a zip: {one_line(error)}") from error
     overlapping = _overlapping(archive.infolist())
     return archive, {
-        printable(info.filename): _Zipped(info, _zip_fault(info, info.header_offset in overlapping))
+        escape_name(info.filename): _ZipMember(
+            info, _zip_fault(info, info.header_offset in overlapping)
+        )
         for info in archive.infolist()
         if is_image(info.filename)
     }
@@ -181,24 +196,24 @@ def _zip_fault(info: zipfile.ZipInfo, overlaps: bool) -> str:
 
 
 def _overlapping(files: list[zipfile.ZipInfo]) -> set[int]:
-    """Where the members stand that share bytes with others."""
-    found: set[int] = set()
+    """Header offsets of the members that share bytes with other members."""
+    overlapping: set[int] = set()
     end, last = 0, 0
     for info in sorted(files, key=lambda info: info.header_offset):
         if info.header_offset < end:
-            found |= {last, info.header_offset}
-        own_end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
-        if own_end > end:
-            end, last = own_end, info.header_offset
-    return found
+            overlapping |= {last, info.header_offset}
+        member_end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
+        if member_end > end:
+            end, last = member_end, info.header_offset
+    return overlapping
 
 
 @functools.lru_cache(maxsize=2)
-def _tar_index(place: str, status: storage.Status) -> tar.Index:
+def _tar_index(path: str, status: storage.Status) -> tar.Index:
     try:
-        with storage.open_file(place) as file:
-            index = tar.index(file, status.size, is_image)
+        with storage.open_file(path) as file:
+            index = tar.read_index(file, status.size, is_image)
     except tar.ERRORS as error:
-        raise DataError(f"cannot read {place} as a tar: {tar.told(error)}") from error
-    members = {printable(name): member for name, member in index.members.items()}
+        raise DataError(f"cannot read {path} as a tar: {one_line(error)}") from error
+    members = {escape_name(name): member for name, member in index.members.items()}
     return index._replace(members=members)

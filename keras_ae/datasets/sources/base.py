@@ -1,4 +1,4 @@
-"""What all sources of images have in common: records, shards, and how shards are cut."""
+"""The common parts of all sources of images: records, and the division into shards."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,24 +11,24 @@ from keras_ae.errors import DataError
 SAMPLE = "sample"
 TFDS_PREFIX = "tfds:"
 SHARD_BYTES = 32 * 2**20
-"""About what a unit of work holds, in bytes of images, with `IMAGE_BYTES` for each of them."""
-IMAGE_BYTES = 8 * 2**10
-"""What an image costs beside its bytes, in bytes that cost as much."""
+"""Approximate size of a shard, including `IMAGE_OVERHEAD_BYTES` per image."""
+IMAGE_OVERHEAD_BYTES = 8 * 2**10
+"""Fixed cost of processing an image, as the number of encoded bytes that cost the same."""
 MAX_SHARDS = 4096
 
 Shard = tuple[str, ...]
-"""Keys of some images of a source, in UTF-8."""
+"""A unit of work: keys of images of a source, which can be encoded as UTF-8."""
 
 
 class Record(NamedTuple):
-    """An image as the source holds it.
+    """An encoded image of a source.
 
     Attributes:
         key: path or key, unique in the source.
-        data: the encoded image; empty where it could not be read.
+        data: the encoded image; empty if it could not be read.
         fault: why it could not be read; empty otherwise.
-        split: train, val or test where the source fixes it.
-        label: name of its class, where the source has one.
+        split: train, val or test if the source has fixed splits.
+        label: name of its class if the source has labels.
 
     >>> Record("cats/tom.png", b"...", split="train", label="cats").fault
     ''
@@ -42,12 +42,12 @@ class Record(NamedTuple):
 
 
 class ReadRecord(NamedTuple):
-    """A record that was read: its name, digest and size.
+    """The name, digest and size of a record that was read.
 
     Attributes:
-        name: in its shard.
-        digest: SHA-256 of its bytes, in hexadecimal digits.
-        size: of its bytes; 0 for one that could not be read.
+        name: its name in the shard.
+        digest: SHA-256 of its data, in hexadecimal digits.
+        size: size of its data in bytes; 0 if it could not be read.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ReadRecord(NamedTuple):
 
 
 class Source(ABC):
-    """A collection of encoded images; `open_source` finds one, and shows how it is read.
+    """A collection of encoded images; `open_source` opens the built-in kinds.
 
     >>> class Memory(Source):
     ...     def fingerprint(self):
@@ -72,75 +72,77 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 that changes when a name or the content of an image does.
+        """SHA-256 that changes when the name or the content of an image changes.
 
-        Of what lies at a URI only names, sizes and times of the last change are asked for.
+        For a URI it covers only names, sizes and modification times, so that no image is read.
         """
 
-    def fingerprint_of(self, seen: Iterable["ReadRecord"]) -> str:
-        """The fingerprint of what was read, or of what is there now if reading does not tell.
+    def fingerprint_of(self, records: Iterable["ReadRecord"]) -> str:
+        """The fingerprint of records that were read.
+
+        A source that cannot compute it from the records returns its current fingerprint.
 
         Args:
-            seen: all images, in the order of the shards.
+            records: of all images, in the order of the shards.
         """
         return self.fingerprint()
 
-    def changes(self, names: Iterable[str]) -> str:
-        """What may have changed since these names were listed, in a few words; empty if unknown."""
+    def describe_changes(self, names: Iterable[str]) -> str:
+        """Describes what may have changed since these names were listed; empty if unknown."""
         return ""
 
     @abstractmethod
     def shards(self) -> list[Shard]:
-        """Units of work for parallel reading."""
+        """Divides the images into units of work for parallel reading."""
 
     @abstractmethod
     def read(self, shard: Shard) -> Iterator[Record]:
         """Reads the images of a shard."""
 
 
-def no_image(place: str, count: int) -> None:
-    """Raises a DataError that tells how many other files there are."""
+def raise_no_image(path: str, count: int) -> None:
+    """Raises a DataError with the number of other files."""
     raise DataError(
-        f"no image in {place}: looked for {', '.join(IMAGE_SUFFIXES)} "
+        f"no image in {path}: looked for {', '.join(IMAGE_SUFFIXES)} "
         f"and found {count or 'no'} other file{'s' if count != 1 else ''}"
     )
 
 
-def cut(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:
-    """Shards of about the same bytes, of images in the order given."""
-    return [tuple(names[start:stop]) for start, stop in balanced(sizes)]
+def make_shards(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:
+    """Divides images into shards of about the same number of bytes, in the given order."""
+    return [tuple(names[start:stop]) for start, stop in balanced_ranges(sizes)]
 
 
 def status_digest(files: Mapping[str, storage.Status]) -> str:
-    """SHA-256 of names, sizes and times of the last change, for stores that are costly to read."""
+    """SHA-256 of names, sizes and modification times, for stores that are costly to read."""
     return storage.sha256_of_parts(
-        f"{name}\0{size}\0{changed}\0".encode() for name, (size, changed) in files.items()
+        f"{name}\0{size}\0{mtime_ns}\0".encode() for name, (size, mtime_ns) in files.items()
     )
 
 
-def balanced(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Cuts images into shards that hold about as many bytes each, in the order given.
+def balanced_ranges(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Divides images into ranges of about the same number of bytes, in the given order.
 
-    It follows from the sizes alone, not from the number of workers. The largest shard exceeds the
-    mean by no more than the largest image, each with `IMAGE_BYTES` more.
+    The ranges depend only on the sizes, not on the number of workers. With `IMAGE_OVERHEAD_BYTES`
+    per image, no range exceeds the mean by more than the largest image.
 
     Args:
         sizes: encoded bytes of each image.
 
     Yields:
-        The first image of a shard, and the last plus one.
+        The index of the first image of a range, and of the last plus one.
     """
-    # Command lines are checked by what imports this, before anything heavy is.
+    # A command line is checked before NumPy is imported, and the check imports this module.
     import numpy as np
 
-    ends = np.cumsum(np.asarray(sizes, np.int64) + IMAGE_BYTES)
+    ends = np.cumsum(np.asarray(sizes, np.int64) + IMAGE_OVERHEAD_BYTES)
     if not len(ends):
         return
     total = int(ends[-1])
     count = min(max(1, round(total / SHARD_BYTES)), MAX_SHARDS)
-    # An image goes where its first byte lies.
+    # An image belongs to the range that contains its first byte.
     begins = np.concatenate([[0], ends[:-1]])
-    cuts = np.searchsorted(begins, [total * i / count for i in range(count)]).tolist()
-    for start, stop in zip(cuts, [*cuts[1:], len(ends)]):
+    starts = np.searchsorted(begins, [total * i / count for i in range(count)]).tolist()
+    for start, stop in zip(starts, [*starts[1:], len(ends)]):
         if start < stop:
             yield start, stop

@@ -1,4 +1,4 @@
-"""Names of image files: which are looked at, and how they are shown."""
+"""Names of image files: which files are candidates, and how names are escaped."""
 
 import re
 
@@ -9,43 +9,43 @@ _LIKE_ESCAPES = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
 def is_image(name: str) -> bool:
-    """Whether a name is that of an image which is not hidden."""
+    """Whether a name has an image suffix and is not hidden."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
 
 
-def printable(name: str) -> str:
-    """A file's name as one line of UTF-8, whatever its bytes are; different ones stay different.
+def escape_name(name: str) -> str:
+    """Escapes any file name to one printable line of UTF-8; `unescape_name` reverts it.
 
-    Bytes that are no UTF-8, control characters and those that turn the direction of writing become
-    escapes of Python, such as \\x0a. Where a name has one, or looks as if it had, a backslash is
-    doubled.
+    Bytes that are not UTF-8, control characters and characters that change the text direction
+    become Python escapes such as \\x0a. If a name has such a character, or contains text that looks
+    like an escape, its backslashes are doubled.
     """
     if not _UNPRINTABLE.search(name) and not _LIKE_ESCAPES.search(name):
         return name
     return _UNPRINTABLE.sub(_escape, name.replace("\\", "\\\\"))
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    # Python keeps a byte that is no UTF-8 as a surrogate.
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    # Python represents a byte that is not UTF-8 as a surrogate (PEP 383).
     is_byte = code < 0x80 or 0xDC80 <= code <= 0xDCFF
     return f"\\x{code & 0xFF:02x}" if is_byte else f"\\u{code:04x}"
 
 
-def unescaped(shown: str) -> str:
-    """The name that `printable` made this of."""
-    return _LIKE_ESCAPES.sub(_unescape, shown)
+def unescape_name(escaped: str) -> str:
+    """The original of a name that `escape_name` returned."""
+    return _LIKE_ESCAPES.sub(_unescape, escaped)
 
 
-def _unescape(found: re.Match[str]) -> str:
-    if found[1] == "\\":
+def _unescape(match: re.Match[str]) -> str:
+    if match[1] == "\\":
         return "\\"
-    code = int(found[1][1:], 16)
-    return chr(code + 0xDC00 if found[1][0] == "x" and code >= 0x80 else code)
+    code = int(match[1][1:], 16)
+    return chr(code + 0xDC00 if match[1][0] == "x" and code >= 0x80 else code)
 
 
-def is_looked_at(name: str) -> bool:
-    """Whether a file is an image by its name, or stands for a folder that was not entered."""
+def is_candidate(name: str) -> bool:
+    """Whether a name of `storage.walk_names` is that of an image or of a folder not entered."""
     return is_image(name) or (name.endswith("/") and not _is_hidden(name))
 
 

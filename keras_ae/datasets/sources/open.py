@@ -1,32 +1,27 @@
-"""Where images come from: a folder, an archive, a TensorFlow dataset or the sample photographs.
+"""Opens sources: a folder, an archive, a TensorFlow dataset or the sample photographs.
 
-A source is small and can be pickled: it lists shards of names, and reads the images of a shard
-where it is asked to, so that bytes never travel between workers. Folders and archives lie on this
-machine or at a URI that TensorFlow's filesystem reads.
+A source is small and can be pickled. It lists shards of names, and each worker reads the images of
+its shards, so that image data never moves between workers. Folders and archives are at a local path
+or at a URI that TensorFlow's filesystem reads.
 """
 
 from pathlib import Path
 
 from keras_ae import storage
-from keras_ae.datasets.sources.base import (
-    SAMPLE,
-    TFDS_PREFIX,
-    Source,
-    no_image,
-)
+from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, Source, raise_no_image
 from keras_ae.datasets.sources.folder import FolderSource
-from keras_ae.datasets.sources.names import is_looked_at
+from keras_ae.datasets.sources.names import is_candidate
 from keras_ae.errors import DataError
 
 
 def open_source(data: str, workspace: Path | None = None) -> Source:
-    """Finds the source that `data` names.
+    """Opens the source that `data` names.
 
     Args:
-        data: "sample", a folder (searched recursively), a zip or tar, each a path or a URI that
-            TensorFlow's filesystem reads, such as gs://bucket/images.zip, or `tfds:NAME[:VERSION]`.
-        workspace: folder where the sample photographs are prepared; needed to read them. It is one
-            of this machine: workers on other machines prepare them anew.
+        data: "sample", `tfds:NAME[:VERSION]`, or a folder (searched recursively) or an archive (zip
+            or tar), as a path or as a URI such as gs://bucket/images.zip.
+        workspace: local folder where the sample photographs are prepared; required to read them.
+            Workers on other machines prepare them again.
 
     Raises:
         DataError: if there is no such source, or no image in it.
@@ -52,10 +47,10 @@ def open_source(data: str, workspace: Path | None = None) -> Source:
 
 
 def check(data: str) -> None:
-    """Tells at once what is wrong with `data`; TensorFlow datasets are looked up when opened.
+    """Checks `data` early; a TensorFlow dataset is only looked up when it is read.
 
     Raises:
-        DataError: if there is no such folder or archive, or no image in the folder, or a URI
+        DataError: if the folder or archive does not exist, the folder has no image, or the URI
             cannot be read.
 
     >>> check("sample")
@@ -68,8 +63,8 @@ def check(data: str) -> None:
     if data == SAMPLE or (data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX)):
         return
     if storage.is_folder(data):
-        if not any(map(is_looked_at, storage.names_below(data))):
-            no_image(data, sum(1 for _ in storage.names_below(data)))
+        if not any(map(is_candidate, storage.walk_names(data))):
+            raise_no_image(data, sum(1 for _ in storage.walk_names(data)))
     elif not storage.exists(data):
         raise DataError(
             f"no such folder or archive: {data} "

@@ -17,7 +17,7 @@ SPLITS = {
         "skimage/hubble_deep_field.jpg",
         "skimage/ihc.png",
         "skimage/moon.png",
-        # A stereo pair: near-duplicates stay together.
+        # A stereo pair is nearly the same image twice, so both are in one split.
         "skimage/motorcycle_left.png",
         "skimage/motorcycle_right.png",
         "skimage/retina.jpg",
@@ -34,14 +34,14 @@ _FOLDERS = {"skimage": ("skimage", "data"), "sklearn": ("sklearn", "datasets/ima
 
 
 def path_of(name: str) -> Path:
-    """Where a photograph lies in the installed package, such as "skimage/camera.png"."""
+    """The path in the installed package of a photograph such as "skimage/camera.png"."""
     package, file = name.split("/")
     module, folder = _FOLDERS[package]
     return Path(str(resources.files(module))) / folder / file
 
 
 def fingerprint() -> str:
-    """SHA-256 over the splits, names and contents of the photographs."""
+    """SHA-256 of the splits, names and contents of the photographs."""
     return sha256_of_parts(
         f"{split}/{name}\0".encode() + path_of(name).read_bytes()
         for split, names in SPLITS.items()

@@ -1,4 +1,4 @@
-"""What is in a tar, read by its headers; one made to cost its reader much is given up early."""
+"""The index of a tar, read from its headers, with limits that protect against hostile files."""
 
 import bz2
 import gzip
@@ -24,143 +24,149 @@ ERRORS = (
     tarfile.TarError,
     zlib.error,
 )
-"""What Python's readers of archives and of what is packed in them raise on broken ones."""
+"""Exceptions that Python's archive and decompression modules raise on damaged files."""
 LINK = "a link, which is not followed"
 
 MAX_HEADER_BYTES = 2**16
-"""Of a member: names, extended attributes and holes."""
+"""Maximum for a member: names, extended attributes and the map of a sparse file."""
 MAX_RATIO = 100
-"""A compressed tar unpacks to so many times its size, and `MAX_BYTES` more."""
+"""A compressed tar may unpack to this many times its size, plus `MAX_BYTES`."""
 
-_PACKERS: dict[bytes, Callable[[Any], Any]] = {
+_DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"]\0\0": lzma.LZMAFile,
 }
-# Python 3.11 takes a time that grows with the square of their number.
+# int() of Python 3.11 takes a time that grows with the square of the number of digits.
 _MANY_DIGITS = re.compile(rb"[0-9]{64}")
-_MOST_TOLD = 200
 _PART_BYTES = 2**20
 
 
 class Member(NamedTuple):
-    """Where a file begins in the unpacked tar, its bytes, and why it cannot be read, if so."""
+    """A file in a tar.
 
-    at: int
+    Attributes:
+        offset: of its data in the decompressed tar.
+        size: of its data in bytes.
+        fault: why it cannot be read; empty if it can.
+    """
+
+    offset: int
     size: int
     fault: str = ""
 
 
 class Index(NamedTuple):
-    """Whether a tar is compressed, its files by name, and how many others there are.
+    """The contents of a tar.
 
-    The last of a name counts.
+    Attributes:
+        is_compressed: whether the tar is compressed.
+        members: the wanted files by name; of files with the same name, the last one.
+        other_files: the number of other files.
     """
 
-    packed: bool
+    is_compressed: bool
     members: dict[str, Member]
-    others: int
+    other_files: int
 
 
-def index(file: BufferedReader, size: int, wanted: Callable[[str], bool]) -> Index:
-    """Lists what a tar holds, but for folders.
+def read_index(file: BufferedReader, size: int, is_wanted: Callable[[str], bool]) -> Index:
+    """Lists the files of a tar.
 
-    A tar has no directory of its own: its headers are read one after the other.
+    A tar has no directory, so all headers are read one after the other.
 
     Args:
         file: the tar, at its beginning.
-        size: its bytes.
-        wanted: tells by its name whether a file is listed.
+        size: size of the tar in bytes.
+        is_wanted: whether to list the file with this name.
 
     Raises:
-        one of `ERRORS`: if it is none, is cut short, or costs more than it may.
+        one of `ERRORS`: if the file is not a tar, is truncated, or exceeds a limit.
     """
-    packed = _packer(file) is not None
-    members, others = {}, 0
-    with unpacked(file) as stream:
-        headers = _Forwards(stream, MAX_BYTES + MAX_RATIO * size if packed else None)
+    is_compressed = _find_decompressor(file) is not None
+    members, other_files = {}, 0
+    with decompressed(file) as stream:
+        max_offset = MAX_BYTES + MAX_RATIO * size if is_compressed else None
+        headers = _ForwardReader(stream, max_offset)
         archive = tarfile.TarFile(fileobj=headers)  # type: ignore[arg-type]
         while (member := archive.next()) is not None:
-            if not wanted(member.name):
-                others += not member.isdir()
+            if not is_wanted(member.name):
+                other_files += not member.isdir()
             elif not member.isdir():
                 members[member.name] = Member(member.offset_data, member.size, _fault(member))
-            # It would keep a kilobyte of each.
+            # TarFile would keep a kilobyte per member.
             archive.members = []  # type: ignore[attr-defined]
-            headers.held = 0
-        if headers.last.strip(b"\0"):
-            raise tarfile.ReadError(f"a broken header at byte {archive.offset:,}")
-        if packed:
-            headers.go_to_the_end()
-    return Index(packed, members, others)
+            headers.header_bytes = 0
+        if headers.last_read.strip(b"\0"):
+            raise tarfile.ReadError(f"a damaged header at byte {archive.offset:,}")
+        if is_compressed:
+            headers.skip_to_end()
+    return Index(is_compressed, members, other_files)
 
 
-def unpacked(file: BufferedReader) -> BinaryIO:
-    """What a tar is without its compression.
+def decompressed(file: BufferedReader) -> BinaryIO:
+    """A file object of the decompressed tar; the file itself if it is not compressed.
 
     Args:
         file: the tar, at its beginning.
     """
-    packer = _packer(file)
-    return file if packer is None else packer(file)
+    decompressor = _find_decompressor(file)
+    return file if decompressor is None else decompressor(file)
 
 
-def told(error: BaseException) -> str:
-    """An error's own words, on one line."""
-    return " ".join(str(error).split())[:_MOST_TOLD] or type(error).__name__
-
-
-def _packer(file: BufferedReader) -> Callable[[Any], Any] | None:
+def _find_decompressor(file: BufferedReader) -> Callable[[Any], Any] | None:
     start = file.peek(8)
-    return next((packer for mark, packer in _PACKERS.items() if start.startswith(mark)), None)
+    return next(
+        (opener for magic, opener in _DECOMPRESSORS.items() if start.startswith(magic)), None
+    )
 
 
 def _fault(member: tarfile.TarInfo) -> str:
     if member.issym() or member.islnk():
         return LINK
     if member.issparse():
-        return "a file with holes, of which a tar holds parts only"
+        return "a sparse file, which is not supported"
     return "" if member.isreg() else "a device or a pipe"
 
 
-class _Forwards:
-    """A tar as its headers are read: never back, so that it ends, and little at a time.
+class _ForwardReader:
+    """Reads the headers of a tar in small parts, and never backwards, so that reading ends.
 
     Attributes:
-        last: what was read last.
-        held: bytes read since the member before.
+        last_read: the result of the last read.
+        header_bytes: bytes read since the previous member.
     """
 
-    def __init__(self, file: BinaryIO, most: int | None):
-        self._file, self._most = file, most
-        self.last, self.held = b"", 0
+    def __init__(self, file: BinaryIO, max_offset: int | None):
+        self._file, self._max_offset = file, max_offset
+        self.last_read, self.header_bytes = b"", 0
 
     def tell(self) -> int:
         return self._file.tell()
 
-    def seek(self, at: int) -> None:
-        if at < self.tell() - 1:
-            raise tarfile.ReadError(f"a size that leads back to byte {at:,}")
-        if self._most is not None and at > self._most:
+    def seek(self, offset: int) -> None:
+        if offset < self.tell() - 1:
+            raise tarfile.ReadError(f"a size that leads back to byte {offset:,}")
+        if self._max_offset is not None and offset > self._max_offset:
             raise tarfile.ReadError(
-                f"it unpacks to more than {self._most:,} bytes, "
-                f"{MAX_RATIO} times its size and {MAX_BYTES:,}"
+                f"it unpacks to more than {self._max_offset:,} bytes, which is "
+                f"{MAX_RATIO} times its size plus {MAX_BYTES:,}"
             )
-        self._file.seek(at)
+        self._file.seek(offset)
 
-    def go_to_the_end(self) -> None:
-        """Reads what comes behind the last member, where the checksum of all stands."""
-        at = -1
-        while at != self.tell():
-            at = self.tell()
-            self.seek(at + _PART_BYTES)
+    def skip_to_end(self) -> None:
+        """Reads on after the last member, because the checksum is at the end of the file."""
+        offset = -1
+        while offset != self.tell():
+            offset = self.tell()
+            self.seek(offset + _PART_BYTES)
 
     def read(self, size: int) -> bytes:
-        self.held += size
-        if size < 0 or self.held > MAX_HEADER_BYTES:
+        self.header_bytes += size
+        if size < 0 or self.header_bytes > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES:,} bytes")
-        self.last = self._file.read(size)
-        if size > tarfile.BLOCKSIZE and _MANY_DIGITS.search(self.last):
+        self.last_read = self._file.read(size)
+        if size > tarfile.BLOCKSIZE and _MANY_DIGITS.search(self.last_read):
             raise tarfile.ReadError("a header with a number of 64 digits or more")
-        return self.last
+        return self.last_read

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from keras_ae.contract import SPLITS
-from keras_ae.datasets.sources.base import TFDS_PREFIX, Record, Shard, Source, balanced
+from keras_ae.datasets.sources.base import TFDS_PREFIX, Record, Shard, Source, balanced_ranges
 from keras_ae.errors import DataError, first_line
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 class _DatasetSource(Source):
-    """What both sources of TensorFlow datasets share: a shard is a slice of a split."""
+    """The common parts of both sources of TensorFlow datasets. A shard is a slice of a split."""
 
     @abstractmethod
     def builder(self) -> Any:
-        """The prepared tensorflow-datasets builder."""
+        """The builder of the dataset, downloaded and prepared."""
 
     def key(self, split: str, index: int, example: dict[str, Any]) -> str:
+        """The key of the record of an example."""
         return f"{split}/{index}"
 
     def shards(self) -> list[Shard]:
@@ -31,7 +32,7 @@ class _DatasetSource(Source):
         return [
             (split, str(start), str(stop))
             for split, info in builder.info.splits.items()
-            for start, stop in balanced(_sizes(info))
+            for start, stop in balanced_ranges(_example_bytes(info))
         ]
 
     def read(self, shard: Shard) -> Iterator[Record]:
@@ -42,8 +43,8 @@ class _DatasetSource(Source):
         features = dict(builder.info.features.items())
         image = _image_feature(builder)
         labels = features.get("label")
-        # A dataset that names all three splits keeps them; any other is split by content.
-        official = {_SPLIT_NAMES.get(s) for s in builder.info.splits} >= set(SPLITS)
+        # A dataset with all three splits keeps them; otherwise ingest splits by content.
+        has_all_splits = {_SPLIT_NAMES.get(s) for s in builder.info.splits} >= set(SPLITS)
         examples = builder.as_dataset(
             split=f"{split}[{start}:{stop}]",
             decoders={image: tfds.decode.SkipDecoding()},
@@ -54,7 +55,7 @@ class _DatasetSource(Source):
             yield Record(
                 key=self.key(split, index, example),
                 data=example[image],
-                split=_SPLIT_NAMES.get(split) if official else None,
+                split=_SPLIT_NAMES.get(split) if has_all_splits else None,
                 label=labels.int2str(int(label))
                 if isinstance(labels, tfds.features.ClassLabel)
                 else None,
@@ -63,7 +64,7 @@ class _DatasetSource(Source):
 
 @dataclass(frozen=True)
 class TfdsSource(_DatasetSource):
-    """Any dataset of tensorflow-datasets with an image: `tfds:NAME[:VERSION]`."""
+    """A dataset of tensorflow-datasets with one image per example: `tfds:NAME[:VERSION]`."""
 
     data: str
 
@@ -90,17 +91,17 @@ class TfdsSource(_DatasetSource):
 
     def fingerprint(self) -> str:
         builder = self.builder()
-        facts = {
+        splits = {
             split: (info.num_examples, info.num_bytes, info.shard_lengths)
             for split, info in builder.info.splits.items()
         }
-        text = builder.info.full_name + json.dumps(facts, sort_keys=True)
+        text = builder.info.full_name + json.dumps(splits, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class SampleSource(_DatasetSource):
-    """The sample photographs, prepared in a folder of the caller's so that they are never stale."""
+    """The sample photographs, prepared in a folder of the caller so that they are never stale."""
 
     workspace: Path | None
 
@@ -108,7 +109,7 @@ class SampleSource(_DatasetSource):
         from keras_ae.datasets.sources.sample_photos import SamplePhotos
 
         if self.workspace is None:
-            raise DataError("the sample photographs need a workspace folder to be read from")
+            raise DataError("the sample photographs need a workspace folder to be prepared in")
         builder = SamplePhotos(data_dir=self.workspace)
         builder.download_and_prepare()
         return builder
@@ -123,7 +124,7 @@ class SampleSource(_DatasetSource):
 
 
 def _image_feature(builder: Any) -> str:
-    """Name of the one image of an example."""
+    """The name of the only image feature of a dataset, or of the one that is called image."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -134,13 +135,13 @@ def _image_feature(builder: Any) -> str:
         raise DataError(
             f"the TensorFlow dataset {builder.info.full_name} has "
             f"{'several images' if images else 'no image'} in an example "
-            f"(features: {', '.join(features)}); expected one, or one named image"
+            f"(features: {', '.join(features)}); expected one image, or one that is named image"
         )
     return str(images[0])
 
 
-def _sizes(split: Any) -> list[int]:
-    """Bytes of each example of a split, of which only the sum is known."""
+def _example_bytes(split: Any) -> list[int]:
+    """Bytes of each example of a split: the mean, because only the sum is known."""
     count = split.num_examples
     return [split.num_bytes // max(1, count)] * count
 
@@ -150,6 +151,6 @@ def _suggestion(name: str) -> str:
 
     import tensorflow_datasets as tfds
 
-    known = tfds.list_builders(with_community_datasets=False)
-    close = difflib.get_close_matches(name.split(":")[0], known, n=3)
-    return f"; did you mean {', '.join(close)}?" if close else ""
+    names = tfds.list_builders(with_community_datasets=False)
+    similar = difflib.get_close_matches(name.split(":")[0], names, n=3)
+    return f"; did you mean {', '.join(similar)}?" if similar else ""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae.concurrency import ahead
+from keras_ae.concurrency import prefetch
 from keras_ae.datasets.tiles import Tiles, TileSource
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
@@ -116,7 +116,7 @@ def _in_batches(step: Callable[..., Any], tiles: TileSource) -> Callable[..., An
         state: list[Any], frozen: Any, epoch: int, at: Position, micro_batch_size: int
     ) -> Iterator[tuple[int, Any]]:
         total = np.float32(at.total)
-        for done, batch in enumerate(ahead(tiles.epoch(epoch, at.batches)), at.batches + 1):
+        for done, batch in enumerate(prefetch(tiles.epoch(epoch, at.batches)), at.batches + 1):
             state[0], loss = compiled(state[0], frozen, batch, micro_batch_size)
             total += loss
             yield done, total
@@ -194,13 +194,13 @@ def cuts(tiles: Tiles, epoch: int) -> Cuts:
     draws = tiles.draw(epoch)
     order = draws.order
     image = tiles.image_of(order)
-    corner = (draws.places[order] * (sides[image] - tiles.size + 1)).astype(np.int64)
+    corner = (draws.positions[order] * (sides[image] - tiles.size + 1)).astype(np.int64)
     first = starts[image] + corner[:, 0] * sides[image, 1] + corner[:, 1]
     return Cuts(
         first.astype(np.int32),
         sides[image, 1].astype(np.int32),
         draws.flips[order],
-        draws.turns[order],
+        draws.transposes[order],
         draws.channels[order],
     )
 

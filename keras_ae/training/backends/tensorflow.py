@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae.concurrency import ahead
+from keras_ae.concurrency import prefetch
 from keras_ae.datasets.tiles import TileSource
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
@@ -119,7 +119,7 @@ def compile_epochs(
     ) -> Iterator[Position]:
         done, total = at.batches, tf.constant(at.total, tf.float32)
         count, most = len(tiles.batch_sizes), -(-micro_batch_size // devices)
-        batches = ahead(tiles.epoch(epoch, done))
+        batches = prefetch(tiles.epoch(epoch, done))
         while some := list(itertools.islice(batches, STEPS_IN_A_CALL)):
             counts = [tf.constant(len(batch), tf.float32) for batch in some]
             total += steps([place(batch) for batch in some], counts, most)

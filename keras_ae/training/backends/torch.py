@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae.concurrency import ahead
+from keras_ae.concurrency import prefetch
 from keras_ae.datasets.tiles import TileSource
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
@@ -52,7 +52,7 @@ def compile_epochs(
     ) -> Iterator[Position]:
         done, total = at.batches, ops.convert_to_tensor(np.float32(at.total))
         count = len(tiles.batch_sizes)
-        for batch in ahead(tiles.epoch(epoch, done)):
+        for batch in prefetch(tiles.epoch(epoch, done)):
             total = total + step(batch, micro_batch_size)
             done += 1
             if done == count or pause():

@@ -1,4 +1,4 @@
-"""Images checked shard by shard: what is found lies in a file for each shard."""
+"""Checks images shard by shard, and writes the results of each shard to a file."""
 
 import hashlib
 import itertools
@@ -10,30 +10,31 @@ from typing import NamedTuple, TypeVar
 import tensorflow as tf
 
 from keras_ae import storage
-from keras_ae.concurrency import in_threads
+from keras_ae.concurrency import map_in_threads
 from keras_ae.datasets.images.decoding import CORRUPT, decode_bytes
 from keras_ae.datasets.images.normalize import normalize
 from keras_ae.datasets.images.quartiles import measure
 from keras_ae.datasets.sources.base import Record, Shard, Source
 from keras_ae.errors import DataError
 
-MOST_THREADS = 8
-TOGETHER, TOGETHER_BYTES = 64, 2**20
-"""Images that one thread takes at once: a call costs more than decoding a small image."""
+MAX_THREADS = 8
+BATCH_IMAGES, BATCH_BYTES = 64, 2**20
+"""Limits of a batch, the work of one call in a thread: a call costs more than decoding a small
+image."""
 
 T = TypeVar("T")
 
 
 class Check(NamedTuple):
-    """What is known of an image after it was read once.
+    """The result of checking an image.
 
     Attributes:
         source: its key.
-        digest: SHA-256 of its bytes.
-        size: of its bytes.
+        digest: SHA-256 of its data, in hexadecimal digits.
+        size: size of its data in bytes.
         fault: why it cannot be used; empty for a good image.
-        split: where the source fixes it.
-        measured: what `keras_ae.datasets.images.quartiles.measure` gave; empty for a bad image.
+        split: its split if the source has fixed splits.
+        measures: results of `keras_ae.datasets.images.quartiles.measure`; empty for a bad image.
     """
 
     source: str
@@ -41,76 +42,85 @@ class Check(NamedTuple):
     size: int
     fault: str
     split: str | None
-    measured: Sequence[float] = ()
+    measures: Sequence[float] = ()
 
 
-def check_shard(number: int, shard: Shard, source: Source, channels: int, work: str) -> list[Check]:
-    """Reads and decodes the images of a shard, and writes down what it finds.
+def check_shard(
+    shard_index: int, shard: Shard, source: Source, channels: int, work_folder: str
+) -> list[Check]:
+    """Reads and checks the images of a shard, and writes the results to a file.
 
     Args:
-        number: of the shard.
-        shard, source: where the images are.
+        shard_index: index of the shard, which names the file.
+        shard, source: the images.
         channels: 1 or 3.
-        work: folder, a path or URI.
+        work_folder: path or URI of the folder of the file.
     """
-    checks = list(spread(lambda record: check(record, channels), source.read(shard)))
-    lines = "".join(json.dumps(found) + "\n" for found in checks)
-    storage.write_file(_file(work, number), lines.encode())
+    checks = list(map_on_cores(lambda record: check_record(record, channels), source.read(shard)))
+    lines = "".join(json.dumps(check) + "\n" for check in checks)
+    storage.write_file(_file(work_folder, shard_index), lines.encode())
     return checks
 
 
-def checks_of(number: int, work: str) -> list[Check]:
-    """What `check_shard` wrote down."""
-    with storage.open_file(_file(work, number)) as file:
+def read_checks(shard_index: int, work_folder: str) -> list[Check]:
+    """Reads the results that `check_shard` wrote."""
+    with storage.open_file(_file(work_folder, shard_index)) as file:
         return [Check(*json.loads(line)) for line in file]
 
 
-def check(record: Record, channels: int) -> Check:
-    """Decodes an image once, with TensorFlow as every later step, which is stricter than Pillow."""
+def check_record(record: Record, channels: int) -> Check:
+    """Decodes and measures an image.
+
+    The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
+    """
     fault = record.fault
-    measured: Sequence[float] = ()
+    measures: Sequence[float] = ()
     if not fault:
         try:
-            stored, _ = normalize(record.data, channels, proven=True)
-            measured = measure(decode_bytes(stored, channels))
+            stored, _ = normalize(record.data, channels, check_body=False)
+            measures = measure(decode_bytes(stored, channels))
         except DataError as error:
             fault = str(error)
         except tf.errors.InvalidArgumentError:
             fault = CORRUPT
-    return Check(record.key, digest(record.data), len(record.data), fault, record.split, measured)
+    return Check(record.key, digest(record.data), len(record.data), fault, record.split, measures)
 
 
 def digest(data: bytes) -> str:
-    """SHA-256 of an image's bytes."""
+    """SHA-256 of the data of an image, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-def spread(work: Callable[[Record], T], records: Iterable[Record]) -> Iterator[T]:
-    """Works on images on all cores of a worker, in their order, holding only a few at a time.
+def map_on_cores(function: Callable[[Record], T], records: Iterable[Record]) -> Iterator[T]:
+    """Applies a function to records on all cores and yields the results in order.
 
-    Small images are worked on by one: what they take of Python threads only wait for.
+    Only a few batches are in memory at a time. Small images are processed in one thread, because
+    most of their time is in Python code, where threads wait for each other.
     """
-    parts = _parts(records)
-    first = next(parts, [])
-    small = sum(len(record.data) for record in first) < TOGETHER_BYTES
-    threads = 1 if small else min(MOST_THREADS, len(os.sched_getaffinity(0)))
-    every = itertools.chain([first], parts)
-    some = in_threads(lambda part: [work(record) for record in part], every, threads)
-    return itertools.chain.from_iterable(some)
+    batches = _batches(records)
+    first = next(batches, [])
+    small = sum(len(record.data) for record in first) < BATCH_BYTES
+    threads = 1 if small else min(MAX_THREADS, len(os.sched_getaffinity(0)))
+    results = map_in_threads(
+        lambda batch: [function(record) for record in batch],
+        itertools.chain([first], batches),
+        threads,
+    )
+    return itertools.chain.from_iterable(results)
 
 
-def _parts(records: Iterable[Record]) -> Iterator[list[Record]]:
-    part: list[Record] = []
-    held = 0
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    size = 0
     for record in records:
-        part.append(record)
-        held += len(record.data)
-        if len(part) == TOGETHER or held >= TOGETHER_BYTES:
-            yield part
-            part, held = [], 0
-    if part:
-        yield part
+        batch.append(record)
+        size += len(record.data)
+        if len(batch) == BATCH_IMAGES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _file(work: str, number: int) -> str:
-    return f"{work}/checks-{number:05d}.jsonl"
+def _file(work_folder: str, shard_index: int) -> str:
+    return f"{work_folder}/checks-{shard_index:05d}.jsonl"

@@ -1,4 +1,4 @@
-"""ImageExampleGen: images of any source to tf.Examples."""
+"""ImageExampleGen, the component that converts images of any source to tf.Examples."""
 
 from typing import Any
 
@@ -28,11 +28,11 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads, checks and splits images, and writes them as GZIP TFRecords of tf.Examples.
 
     Args:
-        data: what `keras_ae.datasets.sources.open.open_source` takes, or a runtime parameter.
-        fingerprint: of the data's content, or a runtime parameter; a change of it re-reads.
+        data: an argument of `keras_ae.datasets.sources.open.open_source`, or a runtime parameter.
+        fingerprint: fingerprint of the data, or a runtime parameter; a new one invalidates caches.
         channels: 1 or 3.
-        max_bad_share: share of unreadable images, 0 to 1, above which the component fails.
-        code: fingerprint of the executor's source.
+        max_bad_share: maximum share of bad images, 0 to 1; the component fails above it.
+        code: fingerprint of the source code of the executor.
     """
 
     SPEC_CLASS = ImageExampleGenSpec

@@ -1,4 +1,4 @@
-"""The work of ImageExampleGen, on Beam: check all images, then write the good ones by split."""
+"""The executor of ImageExampleGen: checks all images, then writes the good ones by split."""
 
 import json
 import logging
@@ -21,20 +21,20 @@ from keras_ae import storage
 from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
-from pipeline.components.image_example_gen.checks import Check, check_shard, checks_of
+from pipeline.components.image_example_gen.checks import Check, check_shard, read_checks
 from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
 from pipeline.components.image_example_gen.writing import write_shard
 
 QUARANTINE = "quarantine.jsonl"
-UNFINISHED = "unfinished"
+WORK_FOLDER = "unfinished"
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Reads the images twice, so that only digests and measures are ever collected.
+    """Reads the images twice, so that only digests and measures are collected in one process.
 
-    Beam's elements are shards of names. What is known of an image lies in a file of its shard below
-    the artifact's URI, which workers on other machines must reach, and is read where the image is
-    written. Files and what they hold do not depend on the number of workers.
+    The Beam elements are shards of names. The worker that checks a shard writes the results to a
+    file below the URI of the artifact, which all workers must reach; the worker that writes the
+    examples of the shard reads it. The output files do not depend on the number of workers.
     """
 
     def Do(  # noqa: N802
@@ -43,17 +43,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes examples by split, and the list of quarantined images."""
+        """Writes the examples of each split, and the list of quarantined images."""
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         data, fingerprint = exec_properties["data"], exec_properties.get("fingerprint", "")
         artifact.split_names = artifact_utils.encode_split_names(list(c.SPLITS))
         examples_utils.set_payload_format(artifact, example_gen_pb2.FORMAT_TF_EXAMPLE)
-        with tempfile.TemporaryDirectory() as workspace, _unfinished(artifact.uri) as work:
+        with (
+            tempfile.TemporaryDirectory() as workspace,
+            _temporary_folder(artifact.uri) as work_folder,
+        ):
             source = open_source(data, Path(workspace))
-            # As lists: of a tuple Beam checks the type of each name, which takes milliseconds.
-            shards = [(number, list(shard)) for number, shard in enumerate(source.shards())]
-            plan = self._ingest(source, shards, exec_properties, artifact, work)
-            _check_unchanged(source, fingerprint, shards, work)
+            # Lists, because Beam checks the type of each element of a tuple, which takes long.
+            shards = [(index, list(shard)) for index, shard in enumerate(source.shards())]
+            plan = self._ingest(source, shards, exec_properties, artifact, work_folder)
+            _check_unchanged(source, fingerprint, shards, work_folder)
         with storage.create_file(f"{artifact.uri}/{QUARANTINE}") as file:
             for name, reason in plan.bad:
                 file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
@@ -68,63 +71,70 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     def _ingest(
         self,
         source: Source,
-        numbered: list[tuple[int, list[str]]],
+        indexed_shards: list[tuple[int, list[str]]],
         properties: dict[str, Any],
         artifact: types.Artifact,
-        work: str,
+        work_folder: str,
     ) -> Plan:
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
         channels = properties["channels"]
         with self._make_beam_pipeline() as pipeline:
-            shards = pipeline | "Shards" >> beam.Create(numbered)
+            shards = pipeline | "Shards" >> beam.Create(indexed_shards)
             plan = (
                 shards
                 | "Spread to check" >> beam.Reshuffle()
-                | "Check" >> beam.Map(_check, source, channels, work)
-                | "Plan" >> beam.CombineGlobally(_Combine(properties["max_bad_share"]))
+                | "Check" >> beam.Map(_check_shard, source, channels, work_folder)
+                | "Plan" >> beam.CombineGlobally(_CombineChecks(properties["max_bad_share"]))
             )
-            _ = plan | "Keep" >> beam.Map(_keep, work)
+            _ = plan | "Keep" >> beam.Map(_write_plan, work_folder)
             _ = (
                 shards
                 | "Spread to write" >> beam.Reshuffle()
                 | "Write"
-                >> beam.Map(_write, source, channels, beam.pvalue.AsSingleton(plan), folders, work)
+                >> beam.Map(
+                    _write_shard,
+                    source,
+                    channels,
+                    beam.pvalue.AsSingleton(plan),
+                    folders,
+                    work_folder,
+                )
             )
-        return Plan(*json.loads(storage.read_file(_plan_file(work))))
+        return Plan(*json.loads(storage.read_file(_plan_file(work_folder))))
 
 
 def _check_unchanged(
-    source: Source, fingerprint: str, shards: list[tuple[int, list[str]]], work: str
+    source: Source, fingerprint: str, shards: list[tuple[int, list[str]]], work_folder: str
 ) -> None:
-    """Compares what was read with what the run says it reads.
+    """Checks that the images that were read are those that the run was started with.
 
     Args:
-        source: of the images.
-        fingerprint: of the data when the run was started. One that is no digest is a word of the
-            user's, who knows what it stands for.
-        shards: what was read, by number.
-        work: folder with the checks.
+        source: the source of the images.
+        fingerprint: fingerprint of the data when the run was started. A value that is not a SHA-256
+            digest was chosen by the user and is not checked.
+        shards: index and names of each shard that was read.
+        work_folder: folder with the checks.
 
     Raises:
-        DataError: if they are not the same.
+        DataError: if the data changed.
     """
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         return
-    seen = (
+    records = (
         ReadRecord(name, check.digest, check.size)
-        for number, shard in shards
-        for name, check in zip(shard, checks_of(number, work))
+        for shard_index, shard in shards
+        for name, check in zip(shard, read_checks(shard_index, work_folder))
     )
-    if source.fingerprint_of(seen) != fingerprint:
-        found = source.changes(name for _, shard in shards for name in shard)
+    if source.fingerprint_of(records) != fingerprint:
+        changes = source.describe_changes(name for _, shard in shards for name in shard)
         raise DataError(
-            "the data is not what it was when the run was started"
-            f"{f' ({found})' if found else ''}; run again"
+            f"the data changed after the run was started{f' ({changes})' if changes else ''}; "
+            "run again"
         )
 
 
-class _Combine(beam.CombineFn):
-    """Checks to the plan for all images."""
+class _CombineChecks(beam.CombineFn):
+    """Combines checks to the plan for all images."""
 
     def __init__(self, max_bad_share: float):
         self._max_bad_share = max_bad_share
@@ -146,39 +156,41 @@ class _Combine(beam.CombineFn):
         return accumulator.plan(self._max_bad_share)
 
 
-def _check(element: tuple[int, list[str]], source: Source, channels: int, work: str) -> list[Check]:
-    number, shard = element
-    return check_shard(number, tuple(shard), source, channels, work)
+def _check_shard(
+    element: tuple[int, list[str]], source: Source, channels: int, work_folder: str
+) -> list[Check]:
+    shard_index, shard = element
+    return check_shard(shard_index, tuple(shard), source, channels, work_folder)
 
 
-def _write(
+def _write_shard(
     element: tuple[int, list[str]],
     source: Source,
     channels: int,
     plan: Plan,
     folders: dict[str, str],
-    work: str,
+    work_folder: str,
 ) -> None:
-    # An error of its own would reach the run as a text of Beam's where there are several processes.
+    # Do raises the refusal. Raised in a worker process, it would become an error of Beam.
     if not plan.refusal:
-        number, shard = element
-        write_shard(number, tuple(shard), source, channels, plan, folders, work)
+        shard_index, shard = element
+        write_shard(shard_index, tuple(shard), source, channels, plan, folders, work_folder)
 
 
-def _keep(plan: Plan, work: str) -> None:
-    storage.write_file(_plan_file(work), json.dumps(plan).encode())
+def _write_plan(plan: Plan, work_folder: str) -> None:
+    storage.write_file(_plan_file(work_folder), json.dumps(plan).encode())
 
 
-def _plan_file(work: str) -> str:
-    return f"{work}/plan"
+def _plan_file(work_folder: str) -> str:
+    return f"{work_folder}/plan"
 
 
 @contextmanager
-def _unfinished(uri: str) -> Iterator[str]:
-    """A folder for what only lives while images are read, where all workers reach it."""
-    work = f"{uri}/{UNFINISHED}"
-    storage.make_folder(work)
+def _temporary_folder(uri: str) -> Iterator[str]:
+    """A temporary folder below the URI of the artifact, which all workers can reach."""
+    work_folder = f"{uri}/{WORK_FOLDER}"
+    storage.make_folder(work_folder)
     try:
-        yield work
+        yield work_folder
     finally:
-        storage.remove(work)
+        storage.remove(work_folder)

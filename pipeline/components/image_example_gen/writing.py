@@ -1,4 +1,4 @@
-"""Examples written shard by shard, each split to files of its own."""
+"""Writes examples shard by shard, to separate files for each split."""
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,132 +11,141 @@ import tensorflow as tf
 from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.datasets.images.normalize import normalize
-from keras_ae.datasets.images.quartiles import QUARTERS
+from keras_ae.datasets.images.quartiles import QUARTILES
 from keras_ae.datasets.sources.base import Record, Shard, Source
 from keras_ae.errors import DataError
-from pipeline.components.image_example_gen.checks import Check, checks_of, digest, spread
+from pipeline.components.image_example_gen.checks import Check, digest, map_on_cores, read_checks
 from pipeline.components.image_example_gen.splits import Plan
 
 FILE_BYTES = 128 * 2**20
-"""Examples of a file, about."""
-STORED_FROM = 16 * 2**10
-"""Mean bytes of an image from which GZIP keeps bytes as they are: images are compressed already.
+"""Approximate size of the examples in a file."""
+UNCOMPRESSED_FROM_BYTES = 16 * 2**10
+"""Mean size of an image from which GZIP stores without compression: images are compressed already.
 
-Where they are small, most of a JPEG is tables that are the same in each.
+Small images are worth compressing, because most of a small JPEG is tables that all images share.
 """
 
 
 def write_shard(
-    number: int,
+    shard_index: int,
     shard: Shard,
     source: Source,
     channels: int,
     plan: Plan,
     folders: Mapping[str, str],
-    work: str,
+    work_folder: str,
 ) -> None:
-    """Writes the good images of a shard as GZIP TFRecords, the same whoever writes them.
+    """Writes the good images of a shard as GZIP TFRecords, with the same bytes on every worker.
 
     Args:
-        number: of the shard.
-        shard, source: where the images are.
+        shard_index: index of the shard.
+        shard, source: the images.
         channels: 1 or 3.
-        plan: where they go.
-        folders: of each split, a path or URI.
-        work: folder with the checks of the shard, also for files that are not complete.
+        plan: the split and the slices of each image.
+        folders: path or URI of the folder of each split.
+        work_folder: folder with the checks of the shard, and for incomplete files.
 
     Raises:
-        DataError: if an image is not the one that was checked.
+        DataError: if an image changed since it was checked.
     """
-    good = {check.source: check for check in checks_of(number, work) if not check.fault}
+    good = {
+        check.source: check for check in read_checks(shard_index, work_folder) if not check.fault
+    }
 
     def example(record: Record) -> tuple[str, bytes]:
         check = good[record.key]
         if digest(record.data) != check.digest:
             raise DataError(f"{record.key} changed while the images were read; run again")
-        split, quarters = plan.place(check)
-        return split, to_example(record, channels, quarters, proven=True)
+        split, quartiles = plan.assign(check)
+        return split, to_example(record, channels, quartiles, check_body=False)
 
-    with _files(number, folders, work, _level(good)) as files:
+    with _open_files(shard_index, folders, work_folder, _compression_level(good)) as files:
         written = 0
-        for split, record in spread(example, (r for r in source.read(shard) if r.key in good)):
+        for split, record in map_on_cores(
+            example, (r for r in source.read(shard) if r.key in good)
+        ):
             files[split].write(record)
             written += 1
         if written != len(good):
-            raise DataError("images went away while they were read; run again")
+            raise DataError("images were removed while they were read; run again")
 
 
 class _SplitFiles:
-    """The files of one split and shard, each of about `FILE_BYTES`, published when complete."""
+    """The files of one split of a shard, each of about `FILE_BYTES`, published when complete."""
 
-    def __init__(self, folder: str, number: int, work: str, level: int):
-        self._folder, self._number, self._work = folder, number, work
+    def __init__(self, folder: str, shard_index: int, work_folder: str, level: int):
+        self._folder, self._shard_index, self._work_folder = folder, shard_index, work_folder
         self._options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=level)
         self._open: tuple[str, tf.io.TFRecordWriter] | None = None
-        self._held = self._complete = 0
+        self._size = self._published = 0
 
     def write(self, record: bytes) -> None:
+        """Appends a record, and publishes the file if it is full."""
         if self._open is None:
-            path = f"{self._work}/{uuid.uuid4().hex}.gz"
+            path = f"{self._work_folder}/{uuid.uuid4().hex}.gz"
             self._open = path, tf.io.TFRecordWriter(path, self._options)
         self._open[1].write(record)
-        self._held += len(record)
-        if self._held >= FILE_BYTES:
+        self._size += len(record)
+        if self._size >= FILE_BYTES:
             self.publish()
 
     def abandon(self) -> None:
+        """Closes the open file without publishing it."""
         if self._open is not None:
             with suppress(tf.errors.OpError):
                 self._open[1].close()
 
     def publish(self) -> None:
+        """Closes the open file and moves it to the folder of the split."""
         if self._open is None:
             return
         path, writer = self._open
         writer.close()
-        name = f"data_tfrecord-{self._number:05d}-{self._complete:03d}.gz"
+        name = f"data_tfrecord-{self._shard_index:05d}-{self._published:03d}.gz"
         storage.make_folder(self._folder)
         storage.rename(path, f"{self._folder}/{name}")
-        self._open, self._held, self._complete = None, 0, self._complete + 1
+        self._open, self._size, self._published = None, 0, self._published + 1
 
 
 @contextmanager
-def _files(
-    number: int, folders: Mapping[str, str], work: str, level: int
+def _open_files(
+    shard_index: int, folders: Mapping[str, str], work_folder: str, level: int
 ) -> Iterator[dict[str, _SplitFiles]]:
-    files = {name: _SplitFiles(folder, number, work, level) for name, folder in folders.items()}
+    files = {
+        name: _SplitFiles(folder, shard_index, work_folder, level)
+        for name, folder in folders.items()
+    }
     try:
         yield files
-        for of_split in files.values():
-            of_split.publish()
+        for split_files in files.values():
+            split_files.publish()
     except BaseException:
-        for of_split in files.values():
-            of_split.abandon()
+        for split_files in files.values():
+            split_files.abandon()
         raise
 
 
-def _level(good: Mapping[str, Check]) -> int:
-    """How hard GZIP tries, 0 to 9."""
+def _compression_level(good: Mapping[str, Check]) -> int:
     mean = sum(check.size for check in good.values()) / max(1, len(good))
-    return 0 if mean >= STORED_FROM else 1
+    return 0 if mean >= UNCOMPRESSED_FROM_BYTES else 1
 
 
 def to_example(
     record: Record,
     channels: int,
-    quarters: Sequence[str] = (c.NO_SLICE,) * len(QUARTERS),
+    quartiles: Sequence[str] = (c.NO_SLICE,) * len(QUARTILES),
     *,
-    proven: bool = False,
+    check_body: bool = True,
 ) -> bytes:
-    """A record as a serialized tf.Example with the features named in the contract.
+    """Serializes a record as a tf.Example with the features of `keras_ae.contract`.
 
     Args:
-        record: of an image that can be decoded.
+        record: a good image.
         channels: 1 or 3.
-        quarters: values of the slices size, brightness and detail.
-        proven: whether it was decoded before.
+        quartiles: values of the slices size, brightness and detail.
+        check_body: see `keras_ae.datasets.images.normalize.normalize`.
     """
-    data, header = normalize(record.data, channels, proven=proven)
+    data, header = normalize(record.data, channels, check_body=check_body)
     features: dict[str, Any] = {
         c.IMAGE_ENCODED: data,
         c.IMAGE_FORMAT: header.format.encode(),
@@ -146,17 +155,17 @@ def to_example(
     }
     if record.label is not None:
         features[c.IMAGE_LABEL] = record.label.encode()
-    slices = (record.label or c.NO_SLICE, _first_folder(record.key), *quarters)
+    slices = (record.label or c.NO_SLICE, _first_folder(record.key), *quartiles)
     features |= {c.SLICE_PREFIX + name: text.encode() for name, text in zip(c.SLICES, slices)}
     example = tf.train.Example()
-    # In place: each message that is put into another one is copied, megabytes of an image as well.
+    # Modify in place, because a message that is passed to a constructor is copied, with its image.
     for name, value in features.items():
         feature = example.features.feature[name]
         if isinstance(value, int):
             feature.int64_list.value.append(value)
         else:
             feature.bytes_list.value.append(value)
-    # Otherwise the order of features is another one in each process.
+    # Without this, the order of the features differs between processes.
     return example.SerializeToString(deterministic=True)
 
 

@@ -21,7 +21,7 @@ from tfx.utils import proto_utils
 
 from keras_ae import durable, storage
 from keras_ae.errors import StorageError
-from keras_ae.storage import Place
+from keras_ae.storage import PathOrUri
 from pipeline.runtime import artifacts, console
 from pipeline.runtime.artifacts import PROVENANCE, model_digest
 
@@ -65,7 +65,7 @@ class Executor(executor.Executor):
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=name)
 
 
-def publish(model: Path, base: Place, facts: dict[str, Any]) -> Place:
+def publish(model: Path, base: PathOrUri, facts: dict[str, Any]) -> PathOrUri:
     """Copies a SavedModel to a new version folder, which appears whole or not at all.
 
     It is on the disk before it has its name, so that this holds for a power failure as well.
@@ -106,7 +106,7 @@ def publish(model: Path, base: Place, facts: dict[str, Any]) -> Place:
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def clear_abandoned(base: Place) -> None:
+def clear_abandoned(base: PathOrUri) -> None:
     """Removes what pushes that were killed left in a folder of this machine.
 
     Several roots may push to one folder: what another process is writing is left alone.
@@ -165,11 +165,11 @@ def _note(version: Path, facts: dict[str, Any]) -> None:
     (version / PROVENANCE).write_text(json.dumps(facts, indent=1))
 
 
-def _next(base: Place) -> int:
+def _next(base: PathOrUri) -> int:
     return max([int(time.time()), *(number + 1 for number in _numbers(base))])
 
 
-def newest_version(base: Place, lineage: str | None = None) -> Place | None:
+def newest_version(base: PathOrUri, lineage: str | None = None) -> PathOrUri | None:
     """The version folder with the largest number, of one lineage if that is given.
 
     A version at a remote URI is one when its `saved_model.pb` is there.
@@ -180,7 +180,7 @@ def newest_version(base: Place, lineage: str | None = None) -> Place | None:
     """
     for number in sorted(_numbers(base), reverse=True):
         remote = storage.is_uri(base)
-        version: Place = storage.join(base, number) if remote else Path(base) / str(number)
+        version: PathOrUri = storage.join(base, number) if remote else Path(base) / str(number)
         if remote and not storage.exists(storage.join(version, artifacts.LAST)):
             continue
         if lineage is None or provenance(version).get("lineage") == lineage:
@@ -188,13 +188,13 @@ def newest_version(base: Place, lineage: str | None = None) -> Place | None:
     return None
 
 
-def _numbers(base: Place) -> list[int]:
-    numbers = [int(name) for name in storage.names(base) if name.isdigit()]
+def _numbers(base: PathOrUri) -> list[int]:
+    numbers = [int(name) for name in storage.list_names(base) if name.isdigit()]
     # A remote store would be asked for each of them.
     return [n for n in numbers if storage.is_uri(base) or Path(base, str(n)).is_dir()]
 
 
-def provenance(version: Place) -> dict[str, Any]:
+def provenance(version: PathOrUri) -> dict[str, Any]:
     """What `publish` noted of a version; empty for one that it did not write."""
     note = storage.join(version, PROVENANCE)
     try:
@@ -203,7 +203,7 @@ def provenance(version: Place) -> dict[str, Any]:
         return {}
 
 
-def intact(version: Place) -> bool:
+def intact(version: PathOrUri) -> bool:
     """Whether the files of a version are those that `publish` noted the digest of, if it did."""
     noted = provenance(version).get("digest")
     try:

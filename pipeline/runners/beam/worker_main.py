@@ -43,7 +43,7 @@ class IgnoreWriteErrors:
 if __name__ == "__main__":
     sys.stdout, sys.stderr = IgnoreWriteErrors(sys.stdout), IgnoreWriteErrors(sys.stderr)
     # The steps that a worker gets import TensorFlow in any case. This import is faster.
-    with imports.without(*imports.OPTIONAL):
+    with imports.hide_packages(*imports.OPTIONAL_PACKAGES):
         import tensorflow  # noqa: F401
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

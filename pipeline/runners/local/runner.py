@@ -85,9 +85,9 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
 
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.use_absl_handler()
-    with imports.without(*imports.OPTIONAL):
+    with imports.hide_packages(*imports.OPTIONAL_PACKAGES):
         import tensorflow  # noqa: F401
-    with imports.without():
+    with imports.hide_packages():
         from tfx.dsl.compiler import compiler
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
         from tfx.orchestration.metadata import sqlite_metadata_connection_config

@@ -52,19 +52,19 @@ def make_images(channels: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, (*sides, channels), np.uint8) for sides in SIZES]
 
 
-def in_some_order(batches) -> list[bytes]:
+def sorted_tiles(batches) -> list[bytes]:
     return sorted(tile.tobytes() for batch in batches for tile in batch)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("buffer_bytes", [0, 64 * 64 * 10, 2**30])
-def test_an_epoch_holds_the_tiles_that_memory_gives(store, channels, buffer_bytes):
+def test_an_epoch_has_the_same_tiles_as_in_memory(store, channels, buffer_bytes):
     images = make_images(channels)
     options = {"stride": 8, "crops": 5, "batch_size": 6, "seed": 4}
     tiles = Tiles(images, **options)
-    images_there = StoredImages([store(images)])
-    streamed = StreamedTiles(images_there, channels, **options, buffer_bytes=buffer_bytes)
-    assert images_there.decoded_bytes(channels) == sum(image.nbytes for image in images)
+    stored = StoredImages([store(images)])
+    streamed = StreamedTiles(stored, channels, **options, buffer_bytes=buffer_bytes)
+    assert stored.decoded_bytes(channels) == sum(image.nbytes for image in images)
     assert (len(streamed), streamed.size) == (len(tiles), tiles.size)
     assert streamed.batch_sizes == tiles.batch_sizes
     assert len(set(tiles.batch_sizes)) == 2
@@ -72,18 +72,18 @@ def test_an_epoch_holds_the_tiles_that_memory_gives(store, channels, buffer_byte
         batches = list(streamed.epoch(epoch))
         assert [len(batch) for batch in batches] == streamed.batch_sizes
         assert all(batch.dtype == np.uint8 for batch in batches)
-        assert in_some_order(batches) == in_some_order(tiles.epoch(epoch))
+        assert sorted_tiles(batches) == sorted_tiles(tiles.epoch(epoch))
 
 
-def test_small_images_make_small_tiles(store):
+def test_small_images_give_small_tiles(store):
     images = [image[:20, :20] for image in make_images(3)]
     streamed = StreamedTiles(StoredImages([store(images)]), 3, stride=8)
     assert streamed.size == Tiles(images, stride=8).size == 16
-    assert in_some_order(streamed.epoch(2)) == in_some_order(Tiles(images, stride=8).epoch(2))
+    assert sorted_tiles(streamed.epoch(2)) == sorted_tiles(Tiles(images, stride=8).epoch(2))
 
 
 @pytest.mark.parametrize("chunk_bytes", [0, 50_000, streaming.CHUNK_BYTES])
-def test_images_are_numbered_by_their_sources(store, chunk_bytes, monkeypatch):
+def test_images_are_indexed_in_the_order_of_their_sources(store, chunk_bytes, monkeypatch):
     monkeypatch.setattr(streaming, "CHUNK_BYTES", chunk_bytes)
     images = make_images(3)
     stored = StoredImages([store(images)])
@@ -93,7 +93,7 @@ def test_images_are_numbered_by_their_sources(store, chunk_bytes, monkeypatch):
     assert all(np.array_equal(read[i], image) for i, image in enumerate(images))
 
 
-def test_the_order_follows_from_seed_and_epoch_alone(store):
+def test_the_order_depends_only_on_seed_and_epoch(store):
     pattern = store(make_images(3))
 
     def epochs(order: list[int], seed: int = 1) -> dict[int, bytes]:
@@ -118,37 +118,37 @@ def test_files_are_shuffled_and_a_buffer_of_one_tile_shuffles_nothing_else(store
         assert (orders[0] != orders[1]) == shuffled
 
 
-def test_a_ladder_that_goes_on_equals_one_that_was_not_interrupted(store, tmp_path):
+def test_a_resumed_ladder_equals_an_uninterrupted_one(store, tmp_path):
     pattern = store(make_images(3))
 
     def make_ladder() -> Ladder:
         tiles = StreamedTiles(StoredImages([pattern]), 3, stride=8, batch_size=12, seed=3)
         return Ladder(ConvAutoencoder(TINY, seed=3), tiles)
 
-    ladder, rest = make_ladder(), make_ladder()
+    ladder, resumed = make_ladder(), make_ladder()
     assert ladder.placement == "streamed"
     start = ladder.arrays()
     ladder.train(1)
     ladder.save(tmp_path / "half.npz")
     ladder.assign(start)
     ladder.train(3)
-    rest.restore(tmp_path / "half.npz")
-    rest.train(3)
+    resumed.restore(tmp_path / "half.npz")
+    resumed.train(3)
     for name, array in ladder.arrays().items():
         if name != "seconds":
-            np.testing.assert_array_equal(array, rest.arrays()[name], err_msg=name)
+            np.testing.assert_array_equal(array, resumed.arrays()[name], err_msg=name)
 
 
 @pytest.mark.parametrize("buffer_bytes", [0, 64 * 64 * 30, 2**30])
-def test_an_epoch_begins_at_any_batch(store, buffer_bytes):
+def test_an_epoch_can_start_at_any_batch(store, buffer_bytes):
     stored = StoredImages([store(make_images(3))])
     tiles = StreamedTiles(stored, 3, stride=8, batch_size=12, buffer_bytes=buffer_bytes)
     batches = list(tiles.epoch(3))
     assert len(batches) > 2
     for first in range(len(batches) + 1):
-        rest = list(tiles.epoch(3, first))
-        assert len(rest) == len(batches) - first
-        assert all(np.array_equal(a, b) for a, b in zip(rest, batches[first:]))
+        remaining = list(tiles.epoch(3, first))
+        assert len(remaining) == len(batches) - first
+        assert all(np.array_equal(a, b) for a, b in zip(remaining, batches[first:]))
 
 
 def test_files_without_images_are_refused(tmp_path: Path):

@@ -20,17 +20,17 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(photographs):
     assert not np.array_equal(all_tiles(first, 5), all_tiles(other, 5))
 
 
-def test_an_epoch_begins_at_any_batch(photographs):
+def test_an_epoch_can_start_at_any_batch(photographs):
     tiles = Tiles(photographs, stride=8, crops=7, batch_size=5)
     batches = list(tiles.epoch(3))
     assert len(batches) > 3
     for first in range(len(batches) + 1):
-        rest = list(tiles.epoch(3, first))
-        assert len(rest) == len(batches) - first
-        assert all(np.array_equal(a, b) for a, b in zip(rest, batches[first:]))
+        remaining = list(tiles.epoch(3, first))
+        assert len(remaining) == len(batches) - first
+        assert all(np.array_equal(a, b) for a, b in zip(remaining, batches[first:]))
 
 
-def test_larger_images_give_crops_and_tile_sized_ones_come_once():
+def test_larger_images_give_several_crops_and_tile_sized_ones_one():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (s, s, 1), np.uint8) for s in (64, 64, 200)]
     tiles = Tiles(images, stride=8, crops=5)
@@ -64,7 +64,7 @@ def test_no_tile_is_dropped_and_batches_are_even():
     assert sizes == [19, 18]
 
 
-def test_small_images_make_small_tiles_and_short_sides_are_continued():
+def test_small_images_give_small_tiles_and_short_sides_are_padded():
     images = [np.full((32, 32, 3), 9, np.uint8)] * 3 + [np.full((20, 50, 3), 9, np.uint8)]
     tiles = Tiles(images, stride=8)
     assert tiles.size == 32
@@ -73,7 +73,7 @@ def test_small_images_make_small_tiles_and_short_sides_are_continued():
     assert all_tiles(tiny, 0).shape == (1, 8, 8, 3)
 
 
-def test_some_tiles_have_their_channels_shuffled_and_grey_ones_do_not():
+def test_channels_of_rgb_tiles_are_shuffled_in_all_orders():
     image = np.zeros((64, 64, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
     colours = {tuple(tile[0, 0]) for tile in all_tiles(Tiles([image] * 200, stride=8), 0)}
     assert len(colours) == 6

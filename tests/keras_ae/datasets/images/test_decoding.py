@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_ae import contract as c
 from keras_ae.datasets.images import decoding
-from keras_ae.datasets.images.decoding import CORRUPT, NO_PIXELS, TOO_LARGE, TOO_MANY, decode_each
+from keras_ae.datasets.images.decoding import CORRUPT, NO_PIXELS, TOO_LARGE, decode_each
 
 SCREEN = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0)
 
@@ -34,14 +34,21 @@ def grey():
     return np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
 
 
-def test_images_beyond_the_pixels_of_a_request_are_refused_and_hold_no_memory(monkeypatch, encode):
+def test_images_beyond_the_pixel_limit_of_a_request_are_refused_and_take_no_memory(
+    monkeypatch, encode
+):
     monkeypatch.setattr(c, "MAX_REQUEST_PIXELS", 250)
     images = [np.full((10, 10, 3), i, np.uint8) for i in range(4)]
     encoded = [encode(image, "PNG") for image in images]
     pixels, sizes, status = tf.function(lambda data: _stacked(*decode_each(data, 3)))(
         tf.constant(encoded)
     )
-    assert status.numpy().tolist() == [b"", b"", TOO_MANY.encode(), TOO_MANY.encode()]
+    assert status.numpy().tolist() == [
+        b"",
+        b"",
+        c.TOO_MANY_PIXELS.encode(),
+        c.TOO_MANY_PIXELS.encode(),
+    ]
     assert sizes.numpy()[:, 0].tolist() == [10, 10, 0, 0]
     assert pixels.numpy().tolist() == [0] * 300 + [1] * 300
 
@@ -51,7 +58,7 @@ def _stacked(pixels, sizes, status):
     return tf.concat(flat, 0), sizes, status
 
 
-def test_the_images_after_a_request_is_full_are_not_decoded(monkeypatch, encode):
+def test_images_after_the_pixel_limit_of_a_request_are_not_decoded(monkeypatch, encode):
     monkeypatch.setattr(c, "MAX_REQUEST_PIXELS", 250)
     image = encode(np.zeros((10, 10, 3), np.uint8), "PNG")
     broken = image[: len(image) // 2]
@@ -59,13 +66,20 @@ def test_the_images_after_a_request_is_full_are_not_decoded(monkeypatch, encode)
     images = [image, broken, image, image, b"text", broken]
     # The last would be CORRUPT if it were decoded.
     status = [text.decode() for text in traced(tf.constant(images)).numpy()]
-    assert status == ["", CORRUPT, "", TOO_MANY, decoding.UNKNOWN, TOO_MANY]
+    assert status == [
+        "",
+        CORRUPT,
+        "",
+        c.TOO_MANY_PIXELS,
+        decoding.UNKNOWN_FORMAT,
+        c.TOO_MANY_PIXELS,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["plain", "interlaced", "transparent", "comment", "animated"])
-def test_a_gif_is_its_first_frame(decode, encode, grey, kind):
+def test_a_gif_decodes_to_its_first_frame(decode, encode, grey, kind):
     image = Image.fromarray(grey)
-    other = Image.fromarray(255 - grey)
+    second_frame = Image.fromarray(255 - grey)
     coloured = Image.fromarray(np.stack([grey, grey.T.reshape(40, 50), 255 - grey], -1))
     options = {
         "plain": {"interlace": 0},
@@ -73,7 +87,7 @@ def test_a_gif_is_its_first_frame(decode, encode, grey, kind):
         "transparent": {"transparency": 3},
         "comment": {"comment": b"words " * 1000},
         # The palettes after the first are local.
-        "animated": {"save_all": True, "append_images": [other, coloured.convert("P")]},
+        "animated": {"save_all": True, "append_images": [second_frame, coloured.convert("P")]},
     }[kind]
     data = encode(image, "GIF", **options)
     pixels, sizes, status = decode(data)
@@ -81,18 +95,25 @@ def test_a_gif_is_its_first_frame(decode, encode, grey, kind):
     np.testing.assert_array_equal(pixels, tf.io.decode_gif(data)[0])
 
 
-def test_a_gif_may_have_its_colours_in_the_frame(decode, encode, grey):
+def test_a_gif_may_have_a_local_colour_table(decode, encode, grey):
     data = encode(Image.fromarray(grey), "GIF")
-    at = 13 + 3 * 256
-    assert (data[10] & 0x87, data[at]) == (0x87, 0x2C)
-    flags = bytes([data[at + 9] | 0x87])
-    local = data[:10] + b"\0\0\0" + data[at : at + 9] + flags + data[13:at] + data[at + 10 :]
+    offset = 13 + 3 * 256
+    assert (data[10] & 0x87, data[offset]) == (0x87, 0x2C)
+    flags = bytes([data[offset + 9] | 0x87])
+    local = (
+        data[:10]
+        + b"\0\0\0"
+        + data[offset : offset + 9]
+        + flags
+        + data[13:offset]
+        + data[offset + 10 :]
+    )
     pixels, _, status = decode(local)
     assert status == [""]
     np.testing.assert_array_equal(pixels[..., 0], grey)
 
 
-def test_a_frame_larger_than_the_screen_of_its_gif_counts(decode, encode):
+def test_a_gif_frame_larger_than_its_screen_counts_for_the_limit(decode, encode):
     data = encode(Image.new("P", (8001, 8000)), "GIF")
     patched = data[:6] + struct.pack("<HH", 1, 1) + data[10:]
     assert decode(patched)[1:] == ([[0, 0]], [TOO_LARGE])
@@ -108,7 +129,7 @@ def test_the_frames_of_a_gif_after_the_first_are_not_decoded(decode, encode, gre
 
 
 @pytest.mark.parametrize(
-    ("rest", "status"),
+    ("body", "status"),
     [
         (b"", CORRUPT),
         (b";", CORRUPT),
@@ -119,13 +140,13 @@ def test_the_frames_of_a_gif_after_the_first_are_not_decoded(decode, encode, gre
         (b"\x2c\0\0\0\0\xff\xff\xff\xff\xff", TOO_LARGE),
     ],
 )
-def test_a_gif_without_a_good_frame_is_refused(decode, rest, status):
-    assert decode(SCREEN + rest)[2] == [status]
+def test_a_gif_without_a_good_frame_is_refused(decode, body, status):
+    assert decode(SCREEN + body)[2] == [status]
 
 
-def test_a_gif_that_ends_anywhere_fails_no_other_image(decode, encode, grey):
-    other = Image.fromarray(255 - grey)
-    data = encode(Image.fromarray(grey), "GIF", save_all=True, append_images=[other])
+def test_a_gif_truncated_anywhere_fails_no_other_image(decode, encode, grey):
+    second_frame = Image.fromarray(255 - grey)
+    data = encode(Image.fromarray(grey), "GIF", save_all=True, append_images=[second_frame])
     ends = [*range(6, 14), *range(13 + 3 * 256, len(data), 23)]
     *statuses, good = decode(*(data[:end] for end in ends), data)[2]
     assert good == ""
@@ -135,7 +156,7 @@ def test_a_gif_that_ends_anywhere_fails_no_other_image(decode, encode, grey):
 @pytest.mark.parametrize(
     "blocks", [b"\x01a" * 2_000_000, b"\x01a\x02aa" * 800_000, b"\0!\xfe" * 1_300_000]
 )
-def test_a_gif_of_millions_of_blocks_is_given_up(decode, blocks):
+def test_a_gif_of_millions_of_blocks_is_refused_quickly(decode, blocks):
     begin = time.monotonic()
     assert decode(SCREEN + b"!\xfe" + blocks)[2] == [CORRUPT]
     assert time.monotonic() - begin < 10

@@ -5,7 +5,7 @@ from PIL import Image
 from keras_ae.datasets.images.headers import Header, read_header
 from keras_ae.errors import DataError
 
-KINDS = {
+ENCODINGS = {
     "png": [("PNG", {})],
     "jpeg": [("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"exif": b"Exif" * 900})],
     "bmp": [("BMP", {})],
@@ -15,15 +15,15 @@ KINDS = {
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 301), (300, 5)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_headers_say_what_pillow_says(encode, kind, size):
+@pytest.mark.parametrize("format", ENCODINGS)
+def test_headers_agree_with_pillow(encode, format, size):
     image = Image.fromarray(np.zeros((*size, 3), np.uint8))
-    for name, options in KINDS[kind]:
+    for name, options in ENCODINGS[format]:
         data = encode(image, name, **options)
-        assert read_header(data) == Header(kind, *size)
+        assert read_header(data) == Header(format, *size)
 
 
-def test_the_header_is_enough(encode):
+def test_the_first_bytes_are_enough(encode):
     image = Image.fromarray(np.zeros((30, 40, 3), np.uint8))
     assert read_header(encode(image, "PNG")[:24]) == Header("png", 30, 40)
 
@@ -33,13 +33,13 @@ def test_the_header_is_enough(encode):
     [
         (b"", "empty"),
         (b"plain text", "not a PNG, JPEG, BMP, GIF or WebP image"),
-        (b"\x89PNG\r\n\x1a\n", "cut short"),
-        (b"\xff\xd8\xff\xe0", "cut short"),
-        (b"RIFF\0\0\0\0WEBPVP8X", "cut short"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
+        (b"\xff\xd8\xff\xe0", "truncated"),
+        (b"RIFF\0\0\0\0WEBPVP8X", "truncated"),
         (b"GIF89a\0\0\x01\0", r"no pixels \(0x1\)"),
         (b"\x89PNG\r\n\x1a\n" + bytes(8) + (8001).to_bytes(4, "big") * 2, "8001x8001 is more than"),
     ],
 )
-def test_bad_headers_are_named(data, text):
+def test_bad_headers_are_reported(data, text):
     with pytest.raises(DataError, match=text):
         read_header(data)

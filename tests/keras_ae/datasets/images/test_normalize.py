@@ -37,7 +37,7 @@ def test_rgba_palette_grey_16_bit_and_cmyk_become_rgb_and_grey(photograph, encod
             assert np.abs(pixels.astype(int) - expected).mean() < 6, name
 
 
-def test_16_bit_keeps_the_higher_bits(encode):
+def test_16_bit_levels_keep_their_upper_bits(encode):
     deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     assert np.array_equal(decode(encode(deep, "PNG"), 1)[..., 0], deep >> 8)
 
@@ -47,7 +47,7 @@ def test_exif_orientation_is_applied(photograph, encode, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(photograph, "PNG", exif=exif.tobytes())
-    turned = {
+    expected = {
         1: photograph,
         2: photograph[:, ::-1],
         3: photograph[::-1, ::-1],
@@ -57,33 +57,33 @@ def test_exif_orientation_is_applied(photograph, encode, orientation):
         7: photograph.transpose(1, 0, 2)[::-1, ::-1],
         8: photograph.transpose(1, 0, 2)[::-1],
     }[orientation]
-    assert np.array_equal(decode(data, 3), turned)
+    assert np.array_equal(decode(data, 3), expected)
     again, header = normalize(data, 3)
-    assert np.array_equal(decode(again, 3), turned)
-    assert (header.height, header.width) == turned.shape[:2]
+    assert np.array_equal(decode(again, 3), expected)
+    assert (header.height, header.width) == expected.shape[:2]
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
-def test_pixels_count_though_the_exif_block_cannot_be_read(photograph, encode):
+def test_an_image_with_an_unreadable_exif_block_is_decoded(photograph, encode):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\2" + b"\x01\x12\0\3\xff\xff\xff\xff" * 3
     assert decode(encode(photograph, "JPEG", exif=exif), 3).shape == photograph.shape
 
 
 def test_a_gif_whose_frame_is_larger_than_its_canvas_is_refused(encode):
     data = bytearray(encode(Image.new("L", (8, 8)), "GIF"))
-    at = data.index(b"\x2c")
-    data[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    offset = data.index(b"\x2c")
+    data[offset + 5 : offset + 9] = b"\xff\xff\xff\xff"
     with pytest.raises(DataError):
         decode(bytes(data), 3)
 
 
-def test_an_animation_gives_its_first_frame(photograph, encode):
+def test_an_animation_decodes_to_its_first_frame(photograph, encode):
     frames = [Image.fromarray(photograph), Image.fromarray(255 - photograph)]
     data = encode(frames[0], "WEBP", lossless=True, save_all=True, append_images=frames[1:])
     assert np.array_equal(decode(data, 3), photograph)
 
 
-def test_plain_images_are_stored_as_they_are_and_others_as_png(photograph, encode):
+def test_plain_images_are_stored_unchanged_and_others_as_png(photograph, encode):
     for kind in ("PNG", "JPEG"):
         data = encode(photograph, kind)
         assert normalize(data, 3)[0] is data
@@ -94,7 +94,7 @@ def test_plain_images_are_stored_as_they_are_and_others_as_png(photograph, encod
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP"])
-def test_what_is_stored_decodes_in_tensorflow_to_the_same_pixels(
+def test_a_normalized_image_decodes_in_tensorflow_to_the_same_pixels(
     photograph, encode, kind, channels
 ):
     for image in (Image.fromarray(photograph), Image.fromarray(photograph).convert("L")):
@@ -107,7 +107,7 @@ def test_what_is_stored_decodes_in_tensorflow_to_the_same_pixels(
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
-def test_a_cut_or_garbled_body_is_refused(photograph, encode, kind):
+def test_a_truncated_or_corrupt_body_is_refused(photograph, encode, kind):
     data = encode(photograph, kind)
     for bad in (data[: len(data) // 2], data[:60] + b"\0" * 40):
         with pytest.raises(DataError):
@@ -116,7 +116,7 @@ def test_a_cut_or_garbled_body_is_refused(photograph, encode, kind):
             normalize(bad, 3)
 
 
-def test_whatever_bytes_change_there_are_pixels_or_a_data_error(photograph, encode):
+def test_changed_bytes_give_pixels_or_a_data_error(photograph, encode):
     rng = np.random.default_rng(0)
     for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP"):
         good = np.frombuffer(encode(photograph, kind), np.uint8)
@@ -130,7 +130,7 @@ def test_whatever_bytes_change_there_are_pixels_or_a_data_error(photograph, enco
             assert pixels.ndim == 3
 
 
-def test_encoding_twice_changes_nothing(photograph, encode):
+def test_normalizing_twice_changes_nothing(photograph, encode):
     once, _ = normalize(encode(photograph, "GIF"), 3)
     assert normalize(once, 3)[0] is once
     assert Image.open(io.BytesIO(once)).mode == "RGB"

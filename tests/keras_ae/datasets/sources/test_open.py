@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_ae.datasets.sources import base
-from keras_ae.datasets.sources.names import printable, unescaped
+from keras_ae.datasets.sources.names import escape_name, unescape_name
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 
@@ -18,18 +18,18 @@ NAMES = ("a.png", "cats/b.JPG", "cats/deep/c.webp", "d.gif", "e.bmp")
 
 @pytest.fixture
 def folder(tmp_path, photographs, encode):
-    """Five images in three folders, and files that are none."""
-    place = tmp_path / "images"
+    """Five images in three folders, and files that are not images."""
+    root = tmp_path / "images"
     for i, name in enumerate(NAMES):
-        path = place / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = {"JPG": "JPEG"}.get(name.split(".")[-1], name.split(".")[-1].upper())
         path.write_bytes(encode(photographs[0][i : i + 16, :24], kind))
-    (place / "readme.txt").write_text("text")
-    (place / ".hidden.png").write_bytes(b"x")
-    (place / ".thumbnails").mkdir()
-    (place / ".thumbnails" / "a.png").write_bytes(b"x")
-    return place
+    (root / "readme.txt").write_text("text")
+    (root / ".hidden.png").write_bytes(b"x")
+    (root / ".thumbnails").mkdir()
+    (root / ".thumbnails" / "a.png").write_bytes(b"x")
+    return root
 
 
 @pytest.fixture(params=["folder", "zip", "tar", "tar.gz", "tar.xz"])
@@ -64,12 +64,12 @@ def test_folder_and_archives_give_the_same_images(source_path, folder, tmp_path)
     for name, record in records.items():
         assert record.data == (folder / name).read_bytes()
         assert not record.fault
-    # Nothing is unpacked.
+    # Nothing was extracted.
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_many_images_come_in_shards_that_can_be_read_alone_and_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "SHARD_BYTES", 4 * base.IMAGE_BYTES)
+def test_shards_can_be_read_independently_and_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SHARD_BYTES", 4 * base.IMAGE_OVERHEAD_BYTES)
     path = tmp_path / "many.tar"
     (tmp_path / "x.png").write_bytes(b"")
     with tarfile.open(path, "w") as archive:
@@ -85,7 +85,7 @@ def test_many_images_come_in_shards_that_can_be_read_alone_and_in_any_order(tmp_
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_huge_member_of_an_archive_has_a_shard_of_its_own(tmp_path, monkeypatch, kind):
+def test_a_huge_member_of_an_archive_has_a_separate_shard(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(base, "SHARD_BYTES", 20_000)
     path = tmp_path / f"images.{kind}"
     sizes = {f"{i:02}.png": 100_000 if i == 5 else 100 for i in range(20)}
@@ -106,7 +106,7 @@ def test_a_huge_member_of_an_archive_has_a_shard_of_its_own(tmp_path, monkeypatc
     assert len(parts) > 4
 
 
-def test_the_fingerprint_follows_names_and_contents(folder):
+def test_the_fingerprint_depends_on_names_and_contents(folder):
     source = open_source(str(folder))
     first = source.fingerprint()
     (folder / "readme.txt").write_text("other text")
@@ -118,7 +118,7 @@ def test_the_fingerprint_follows_names_and_contents(folder):
     assert len({first, changed, source.fingerprint()}) == 3
 
 
-def test_an_archive_that_changes_is_read_anew(tmp_path):
+def test_a_changed_archive_is_read_again(tmp_path):
     path = tmp_path / "images.zip"
     for name in ("a.png", "bb.png"):
         with zipfile.ZipFile(path, "w") as archive:
@@ -150,26 +150,26 @@ def test_names_in_any_encoding_are_read_and_linked_folders_are_not(folder, tmp_p
     source.fingerprint()
 
 
-def test_a_deep_folder_is_read_to_its_ground(tmp_path):
-    place = tmp_path
+def test_a_very_deep_folder_is_read(tmp_path):
+    folder = tmp_path
     for _ in range(11):
-        place = place.joinpath(*"d" * 100)
-        place.mkdir(parents=True)
-    (place / "deep.png").write_bytes(b"x")
+        folder = folder.joinpath(*"d" * 100)
+        folder.mkdir(parents=True)
+    (folder / "deep.png").write_bytes(b"x")
     try:
         assert set(read_all(open_source(str(tmp_path)))) == {"d/" * 1100 + "deep.png"}
     finally:
-        # Python's own way of removing it would fail.
+        # shutil.rmtree would fail on this depth.
         subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
 
 
-def test_different_names_stay_different_on_one_line():
+def test_different_names_stay_different_when_they_are_escaped():
     names = ["a\n", "a\\x0a", "a\\\\x0a", "\x85", "\udc85", "\\x85", "\\u0085", "\u202e", "a\\b"]
-    shown = [printable(name) for name in names]
-    assert [unescaped(text) for text in shown] == names
-    assert len(set(shown)) == len(names)
-    assert all(text.isprintable() for text in shown)
-    assert printable("caf\u00e9 \U0001f600 a\\b.png") == "caf\u00e9 \U0001f600 a\\b.png"
+    escaped = [escape_name(name) for name in names]
+    assert [unescape_name(text) for text in escaped] == names
+    assert len(set(escaped)) == len(names)
+    assert all(text.isprintable() for text in escaped)
+    assert escape_name("caf\u00e9 \U0001f600 a\\b.png") == "caf\u00e9 \U0001f600 a\\b.png"
 
 
 def test_a_file_that_vanishes_does_not_stop_the_fingerprint(folder):
@@ -180,15 +180,15 @@ def test_a_file_that_vanishes_does_not_stop_the_fingerprint(folder):
 
 
 @pytest.mark.parametrize("method", ["ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
-def test_whatever_bytes_change_in_a_zip_its_members_are_read_or_set_aside(tmp_path, method):
+def test_members_of_a_zip_with_changed_bytes_are_read_or_have_a_fault(tmp_path, method):
     data = os.urandom(500)
     path = tmp_path / "images.zip"
     with zipfile.ZipFile(path, "w", getattr(zipfile, method)) as archive:
         archive.writestr("a.png", data)
     good = path.read_bytes()
     faults = 0
-    for at in range(40, 400, 9):
-        path.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
+    for offset in range(40, 400, 9):
+        path.write_bytes(good[:offset] + bytes([good[offset] ^ 255]) + good[offset + 1 :])
         (record,) = read_all(open_source(str(path))).values()
         faults += bool(record.fault)
         assert record.fault or record.data == data
@@ -214,31 +214,31 @@ def _write(path, text):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda place: place / "missing", "no such folder or archive: .*missing"),
-        (lambda place: place, r"no image in .* found no other files"),
-        (lambda place: _write(place / "a.txt", "x").parent, "found 1 other file$"),
-        (lambda place: _write(place / "a.rar", "x"), "nor an archive whose name ends in .zip"),
-        (lambda place: _write(place / "a.zip", "x"), "cannot open .* as a zip"),
-        (lambda place: _write(place / "a.tar", "x"), "cannot read .* as a tar"),
-        (lambda place: _write(place / "a.tgz", "x"), "cannot read .* as a tar"),
+        (lambda folder: folder / "missing", "no such folder or archive: .*missing"),
+        (lambda folder: folder, r"no image in .* found no other files"),
+        (lambda folder: _write(folder / "a.txt", "x").parent, "found 1 other file$"),
+        (lambda folder: _write(folder / "a.rar", "x"), "nor an archive whose name ends in .zip"),
+        (lambda folder: _write(folder / "a.zip", "x"), "cannot open .* as a zip"),
+        (lambda folder: _write(folder / "a.tar", "x"), "cannot read .* as a tar"),
+        (lambda folder: _write(folder / "a.tgz", "x"), "cannot read .* as a tar"),
     ],
 )
-def test_what_is_no_source_is_told(tmp_path, make, text):
+def test_an_invalid_source_is_reported(tmp_path, make, text):
     with pytest.raises(DataError, match=text):
         open_source(str(make(tmp_path))).shards()
 
 
-def test_a_cut_archive_is_told(source_path, tmp_path):
+def test_a_truncated_archive_is_reported(source_path, tmp_path):
     if source_path.is_dir():
         return
     data = source_path.read_bytes()
-    cut = tmp_path / f"cut{source_path.name.removeprefix('images')}"
-    cut.write_bytes(data[: len(data) // 3])
+    truncated = tmp_path / f"truncated{source_path.name.removeprefix('images')}"
+    truncated.write_bytes(data[: len(data) // 3])
     with pytest.raises(DataError, match=r"cannot (open|read)"):
-        open_source(str(cut)).shards()
+        open_source(str(truncated)).shards()
 
 
-def test_paths_in_an_archive_are_names_only(tmp_path):
+def test_paths_in_an_archive_are_only_names(tmp_path):
     path = tmp_path / "images.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../../outside.png", b"x")
@@ -247,7 +247,7 @@ def test_paths_in_an_archive_are_names_only(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_pixels_of_records_are_those_of_the_photographs(folder, photographs):
+def test_records_decode_to_the_pixels_of_the_photographs(folder, photographs):
     from keras_ae.datasets.images.normalize import decode
 
     record = read_all(open_source(str(folder)))["a.png"]

@@ -1,4 +1,4 @@
-"""Sources at URIs, against a bucket on this machine."""
+"""Sources at URIs of a fake bucket."""
 
 import pickle
 import tarfile
@@ -17,56 +17,56 @@ NAMES = ("a.png", "cats/b.jpg", "cats/deep/c d.webp")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """Three files that are called images, another one, and archives of all."""
-    place = tmp_path_factory.mktemp("remote")
+def folder(tmp_path_factory) -> Path:
+    """A folder of three files with names of images and two others, and archives of it."""
+    folder = tmp_path_factory.mktemp("remote")
     for i, name in enumerate((*NAMES, ".hidden/e.png", "readme.txt")):
-        path = place / "images" / name
+        path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes([i]) * 1000 * i)
-    files = sorted(path for path in (place / "images").rglob("*") if path.is_file())
-    with zipfile.ZipFile(place / "images.zip", "w") as archive:
+    files = sorted(path for path in (folder / "images").rglob("*") if path.is_file())
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
         for file in files:
-            archive.write(file, file.relative_to(place / "images"))
+            archive.write(file, file.relative_to(folder / "images"))
     for kind in ("", ".gz"):
-        with tarfile.open(place / f"images.tar{kind}", f"w:{kind[1:]}") as archive:
+        with tarfile.open(folder / f"images.tar{kind}", f"w:{kind[1:]}") as archive:
             for file in files:
-                archive.add(file, file.relative_to(place / "images"))
-    return place
+                archive.add(file, file.relative_to(folder / "images"))
+    return folder
 
 
 @pytest.mark.parametrize("name", ["images", "images.zip", "images.tar", "images.tar.gz"])
-def test_a_uri_gives_the_images_of_the_folder(bucket, place, name):
-    uri = f"{bucket.put(place, 'sources')}/{name}"
+def test_a_uri_gives_the_images_of_the_folder(bucket, folder, name):
+    uri = f"{bucket.put(folder, 'sources')}/{name}"
     source = pickle.loads(pickle.dumps(open_source(uri)))
     records = [record for shard in source.shards() for record in source.read(shard)]
     assert sorted(record.key for record in records) == sorted(NAMES)
     for record in records:
-        assert record.data == (place / "images" / record.key).read_bytes()
+        assert record.data == (folder / "images" / record.key).read_bytes()
         assert not record.fault
 
 
 @pytest.mark.parametrize("name", ["images", "images.zip"])
-def test_the_fingerprint_follows_what_is_there(bucket, place, name):
-    uri = f"{bucket.put(place, f'changing-{name}')}/{name}"
+def test_the_fingerprint_changes_with_the_objects(bucket, folder, name):
+    uri = f"{bucket.put(folder, f'changing-{name}')}/{name}"
     first = open_source(uri).fingerprint()
     assert open_source(uri).fingerprint() == first
     changed = f"{uri}/a.png" if name == "images" else uri
-    # TensorFlow remembers for some seconds what it knows of an object that others write.
+    # TensorFlow caches the status of an object for some seconds unless it writes the object itself.
     with tf.io.gfile.GFile(changed, "ab") as file:
         file.write(b"more")
     assert open_source(uri).fingerprint() != first
 
 
-def test_a_fingerprint_reads_no_image(bucket, place, monkeypatch):
-    uri = f"{bucket.put(place, 'unread')}/images"
+def test_a_fingerprint_reads_no_image(bucket, folder, monkeypatch):
+    uri = f"{bucket.put(folder, 'unread')}/images"
     monkeypatch.setattr(storage, "read_file", None)
     monkeypatch.setattr(storage, "open_file", None)
     assert len(open_source(uri).fingerprint()) == 64
 
 
-def test_an_object_that_vanishes_is_a_record_with_a_fault(bucket, place):
-    uri = f"{bucket.put(place, 'vanishing')}/images"
+def test_an_object_that_vanishes_is_a_record_with_a_fault(bucket, folder):
+    uri = f"{bucket.put(folder, 'vanishing')}/images"
     source = open_source(uri)
     (record,) = source.read(("missing.png",))
     assert record.fault.startswith(f"cannot read {uri}/missing.png: ")
@@ -80,13 +80,13 @@ def test_an_object_that_vanishes_is_a_record_with_a_fault(bucket, place):
         ("s3://bucket/images", "no filesystem for s3:// here, only for file://, gs://"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_a_line(bucket, uri, text):
-    with pytest.raises(DataError, match=text) as told:
+def test_an_unreadable_uri_is_reported_on_one_line(bucket, uri, text):
+    with pytest.raises(DataError, match=text) as caught:
         open_source(uri)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_an_archive_that_is_none_is_told(bucket):
+def test_an_invalid_archive_is_reported(bucket):
     for name, kind in (("bad.zip", "zip"), ("bad.tar", "tar")):
         bucket.write(f"bad/{name}", b"text")
         with pytest.raises(DataError, match=f"bad/{name} as a {kind}"):

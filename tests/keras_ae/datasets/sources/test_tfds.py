@@ -25,11 +25,11 @@ class _Shapes(tfds.core.GeneratorBasedBuilder):
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(at) for at, split in enumerate(self.SPLITS)}
+        return {split: self._generate_examples(label) for label, split in enumerate(self.SPLITS)}
 
-    def _generate_examples(self, at):
-        for i in range(3 - at):
-            yield i, {"image": np.full((8, 9, 3), 100 * at + i, np.uint8), "label": at}
+    def _generate_examples(self, label):
+        for i in range(3 - label):
+            yield i, {"image": np.full((8, 9, 3), 100 * label + i, np.uint8), "label": label}
 
 
 class LocalShapes(_Shapes):
@@ -92,12 +92,12 @@ def test_a_dataset_with_all_three_splits_keeps_them():
         ("tfds:local_sounds", "has no image in an example"),
     ],
 )
-def test_a_dataset_that_does_not_exist_or_has_no_image_is_told(name, text):
+def test_a_dataset_that_does_not_exist_or_has_no_image_is_reported(name, text):
     with pytest.raises(DataError, match=text):
         open_source(name).shards()
 
 
-def test_the_sample_photographs_are_split_by_kind_without_a_download(tmp_path):
+def test_the_sample_photographs_have_splits_and_need_no_download(tmp_path):
     records = read_all(open_source(base.SAMPLE, tmp_path))
     by_split = {s: {r.key for r in records if r.split == s} for s in SPLITS}
     assert {split: len(keys) for split, keys in by_split.items()} == {

@@ -31,29 +31,29 @@ from pipeline.runners.beam import engines
 @pytest.fixture
 def folder(tmp_path, photographs, encode):
     """Twenty different images, one of them with an EXIF orientation."""
-    place = tmp_path / "images"
-    place.mkdir()
+    path = tmp_path / "images"
+    path.mkdir()
     for i in range(19):
-        (place / f"{i:02}.png").write_bytes(encode(photographs[0][i : i + 20, :30], "PNG"))
+        (path / f"{i:02}.png").write_bytes(encode(photographs[0][i : i + 20, :30], "PNG"))
     exif = Image.Exif()
     exif[0x0112] = 6
-    (place / "19.jpg").write_bytes(encode(photographs[1][:20, :30], "JPEG", exif=exif.tobytes()))
-    return place
+    (path / "19.jpg").write_bytes(encode(photographs[1][:20, :30], "JPEG", exif=exif.tobytes()))
+    return path
 
 
 def ingest(
     data,
-    place: Path | str,
+    uri: Path | str,
     *beam_arguments: str,
     channels=3,
     max_bad_share=0.1,
     fingerprint: str | None = None,
 ):
     artifact = standard_artifacts.Examples()
-    artifact.uri = str(place)
+    artifact.uri = str(uri)
     context = Executor.Context(
         beam_pipeline_args=list(beam_arguments or engines.beam_arguments(engines.DIRECT, 1, [])),
-        tmp_dir=f"{place}-temp",
+        tmp_dir=f"{uri}-temp",
         unique_id="1",
     )
     properties = {
@@ -67,8 +67,8 @@ def ingest(
 
 
 def examples_of(artifact) -> dict[str, list[dict]]:
-    """By split, the features of each example, by source."""
-    found: dict[str, list[dict]] = {}
+    """The features of each example, by split, in the order of sources."""
+    by_split: dict[str, list[dict]] = {}
     for split in c.SPLITS:
         files = Path(artifact_utils.get_split_uri([artifact], split)).glob("*.gz")
         records = tf.data.TFRecordDataset([str(f) for f in files], compression_type="GZIP")
@@ -81,14 +81,14 @@ def examples_of(artifact) -> dict[str, list[dict]]:
                     for name, f in features.items()
                 }
             )
-        found[split] = sorted(examples, key=lambda example: example[c.IMAGE_SOURCE])
-    return found
+        by_split[split] = sorted(examples, key=lambda example: example[c.IMAGE_SOURCE])
+    return by_split
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_examples_hold_what_the_images_hold(folder, tmp_path, channels):
-    found = examples_of(ingest(folder, tmp_path / "out", channels=channels))
-    examples = [example for split in found.values() for example in split]
+def test_examples_have_the_pixels_and_sizes_of_the_images(folder, tmp_path, channels):
+    by_split = examples_of(ingest(folder, tmp_path / "out", channels=channels))
+    examples = [example for split in by_split.values() for example in split]
     assert {e[c.IMAGE_SOURCE].decode() for e in examples} == {p.name for p in folder.iterdir()}
     for example in examples:
         name = example[c.IMAGE_SOURCE].decode()
@@ -97,39 +97,39 @@ def test_examples_hold_what_the_images_hold(folder, tmp_path, channels):
         assert (example[c.IMAGE_HEIGHT], example[c.IMAGE_WIDTH]) == pixels.shape[:2]
         assert pixels.shape[:2] == ((30, 20) if name == "19.jpg" else (20, 30))
         assert example[c.IMAGE_FORMAT] in (b"png", b"jpeg")
-    assert all(found.values())
+    assert all(by_split.values())
 
 
 def slices_of(artifact) -> dict[str, dict[str, str]]:
     """The slice features of each example, by source."""
-    found = {}
+    by_source = {}
     for examples in examples_of(artifact).values():
         for example in examples:
             slices = {name: example[c.SLICE_PREFIX + name].decode() for name in c.SLICES}
-            found[example[c.IMAGE_SOURCE].decode()] = slices
-    return found
+            by_source[example[c.IMAGE_SOURCE].decode()] = slices
+    return by_source
 
 
-def test_every_example_tells_the_slices_that_it_is_in(tmp_path, encode):
-    place = tmp_path / "images"
-    (place / "b" / "deeper").mkdir(parents=True)
+def test_every_example_has_the_values_of_its_slices(tmp_path, encode):
+    path = tmp_path / "images"
+    (path / "b" / "deeper").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(8):
         # Brighter, larger and less smooth from one to the next.
         pixels = 20 * i + rng.integers(0, 4 * i + 1, (8 + i, 8, 3), np.uint8)
         name = f"{i}.png" if i < 4 else f"b/{i}.png" if i < 7 else "b/deeper/7.png"
-        (place / name).write_bytes(encode(pixels.astype(np.uint8), "PNG"))
-    (place / "bad.png").write_text("no image")
-    found = slices_of(ingest(place, tmp_path / "out", max_bad_share=0.2))
-    assert len(found) == 8
-    for source, slices in found.items():
-        quarter = int(source[-5]) // 2
+        (path / name).write_bytes(encode(pixels.astype(np.uint8), "PNG"))
+    (path / "bad.png").write_text("no image")
+    by_source = slices_of(ingest(path, tmp_path / "out", max_bad_share=0.2))
+    assert len(by_source) == 8
+    for source, slices in by_source.items():
+        quartile = int(source[-5]) // 2
         assert slices == {
             "label": "none",
             "source": "b" if "/" in source else "none",
-            "size": ("1 smallest", "2", "3", "4 largest")[quarter],
-            "brightness": ("1 darkest", "2", "3", "4 brightest")[quarter],
-            "detail": ("1 smoothest", "2", "3", "4 finest")[quarter],
+            "size": ("1 smallest", "2", "3", "4 largest")[quartile],
+            "brightness": ("1 darkest", "2", "3", "4 brightest")[quartile],
+            "detail": ("1 smoothest", "2", "3", "4 finest")[quartile],
         }
 
 
@@ -137,7 +137,7 @@ def test_every_example_tells_the_slices_that_it_is_in(tmp_path, encode):
     ("key", "label", "source"),
     [("./cats/1.png", None, "cats"), ("/a/b/1.png", "", "a"), ("train/7", "dog", "train")],
 )
-def test_a_slice_is_the_first_folder_or_the_label(photographs, encode, key, label, source):
+def test_slice_values_are_the_first_folder_and_the_label(photographs, encode, key, label, source):
     record = Record(key, encode(photographs[0][:9, :9], "PNG"), label=label)
     features = tf.train.Example.FromString(to_example(record, 3)).features.feature
     values = {name: features[c.SLICE_PREFIX + name].bytes_list.value[0] for name in c.SLICES}
@@ -152,20 +152,20 @@ WORKERS = {
 }
 
 
-def contents_of(place: Path) -> dict[str, bytes]:
-    """What lies below a folder, by name."""
-    return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+def contents_of(folder: Path) -> dict[str, bytes]:
+    """The contents of the files below a folder, by name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_any_number_of_workers_writes_the_same_files(folder, tmp_path, monkeypatch, workers):
     (folder / "bad.png").write_text("text")
-    monkeypatch.setattr(base, "SHARD_BYTES", 5 * base.IMAGE_BYTES)
+    monkeypatch.setattr(base, "SHARD_BYTES", 5 * base.IMAGE_OVERHEAD_BYTES)
     ingest(folder, tmp_path / "alone")
     ingest(folder, tmp_path / "many", *WORKERS[workers])
-    found = contents_of(tmp_path / "many")
-    assert found == contents_of(tmp_path / "alone")
-    assert len(found) > 6
+    contents = contents_of(tmp_path / "many")
+    assert contents == contents_of(tmp_path / "alone")
+    assert len(contents) > 6
 
 
 def test_images_of_a_bucket_become_examples_in_it(folder, tmp_path, bucket):
@@ -188,7 +188,7 @@ def test_files_are_of_bounded_size(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("share", "fails"), [(0.1, False), (0.0, True)])
-def test_nothing_unfinished_is_left(folder, tmp_path, share, fails):
+def test_temporary_files_are_removed(folder, tmp_path, share, fails):
     (folder / "bad.png").write_text("text")
     with pytest.raises(DataError, match="1 of 21") if fails else nullcontext():
         ingest(folder, tmp_path / "out", max_bad_share=share)
@@ -197,23 +197,23 @@ def test_nothing_unfinished_is_left(folder, tmp_path, share, fails):
     )
 
 
-def test_images_that_change_meanwhile_stop_the_run(folder, tmp_path, photographs, encode):
+def test_an_image_that_changes_after_its_check_stops_the_run(folder, tmp_path, photographs, encode):
     source = open_source(str(folder))
     (shard,) = source.shards()
-    findings = SplitAccumulator()
-    findings.add(check_shard(0, shard, source, 3, str(tmp_path)))
+    accumulator = SplitAccumulator()
+    accumulator.add(check_shard(0, shard, source, 3, str(tmp_path)))
     (folder / "07.png").write_bytes(encode(photographs[2][:9, :9], "PNG"))
-    places = {split: str(tmp_path / split) for split in c.SPLITS}
+    folders = {split: str(tmp_path / split) for split in c.SPLITS}
     with pytest.raises(DataError, match=r"07\.png changed while the images were read; run again"):
-        writing.write_shard(0, shard, source, 3, findings.plan(0.1), places, str(tmp_path))
+        writing.write_shard(0, shard, source, 3, accumulator.plan(0.1), folders, str(tmp_path))
     assert not list(tmp_path.glob("t*/*.gz"))
 
 
 CHANGES = {
-    "added": (lambda place, new: (place / "more" / "new.png").write_bytes(new), "more/new.png"),
-    "moved in": (lambda place, new: (place / ".new").rename(place / "new.png"), "new.png"),
-    "removed": (lambda place, new: (place / "more" / "20.png").unlink(), "more/"),
-    "replaced": (lambda place, new: (place / "05.png").write_bytes(new), "05.png"),
+    "added": (lambda folder, new: (folder / "more" / "new.png").write_bytes(new), "more/new.png"),
+    "moved in": (lambda folder, new: (folder / ".new").rename(folder / "new.png"), "new.png"),
+    "removed": (lambda folder, new: (folder / "more" / "20.png").unlink(), "more/"),
+    "replaced": (lambda folder, new: (folder / "05.png").write_bytes(new), "05.png"),
 }
 
 
@@ -230,84 +230,88 @@ def test_data_that_changes_before_it_is_read_stops_the_run(
     time.sleep(0.05)
     changed, name = CHANGES[change]
     changed(folder, new + b"other")
-    pattern = rf"not what it was when the run was started \(last changed: {name}\); run again$"
+    pattern = rf"the data changed after the run was started \(last changed: {name}\); run again$"
     with pytest.raises(DataError, match=pattern):
         ingest(folder, tmp_path / "out", fingerprint=fingerprint)
 
 
-def test_examples_are_those_that_their_fingerprint_tells_of(folder, tmp_path, monkeypatch):
+def test_examples_are_those_of_the_fingerprint(folder, tmp_path, monkeypatch):
     (folder / "bad.png").write_text("text")
     fingerprint = open_source(str(folder)).fingerprint()
-    listed = FolderSource.shards
+    list_shards = FolderSource.shards
 
-    def listed_before(change):
+    def change_after_listing(change):
         def shards(source):
-            found = listed(source)
+            listed = list_shards(source)
             change()
-            return found
+            return listed
 
         monkeypatch.setattr(FolderSource, "shards", shards)
 
-    listed_before(lambda: shutil.copyfile(folder / "00.png", folder / "later.png"))
+    change_after_listing(lambda: shutil.copyfile(folder / "00.png", folder / "later.png"))
     artifact = ingest(folder, tmp_path / "out", fingerprint=fingerprint)
     assert artifact.get_string_custom_property("fingerprint") == fingerprint
     assert sum(map(len, examples_of(artifact).values())) == 20
     fingerprint = open_source(str(folder)).fingerprint()
-    listed_before(lambda: (folder / "03.png").rename(folder / "33.png"))
+    change_after_listing(lambda: (folder / "03.png").rename(folder / "33.png"))
     with pytest.raises(DataError, match=r"\(added: 33\.png; removed: 03\.png\); run again$"):
         ingest(folder, tmp_path / "again", fingerprint=fingerprint)
 
 
 def test_an_archive_that_is_replaced_stops_the_run(folder, tmp_path):
-    place = Path(shutil.make_archive(str(tmp_path / "images"), "zip", folder))
-    fingerprint = open_source(str(place)).fingerprint()
-    ingest(place, tmp_path / "out", fingerprint=fingerprint)
+    archive = Path(shutil.make_archive(str(tmp_path / "images"), "zip", folder))
+    fingerprint = open_source(str(archive)).fingerprint()
+    ingest(archive, tmp_path / "out", fingerprint=fingerprint)
     (folder / "03.png").unlink()
     shutil.make_archive(str(tmp_path / "images"), "zip", folder)
-    with pytest.raises(DataError, match=r"not what it was .* \(another archive\); run again"):
-        ingest(place, tmp_path / "again", fingerprint=fingerprint)
-    ingest(place, tmp_path / "more", fingerprint="a word of the user's")
+    with pytest.raises(
+        DataError, match=r"the data changed .* \(the archive was changed or replaced\)"
+    ):
+        ingest(archive, tmp_path / "again", fingerprint=fingerprint)
+    ingest(archive, tmp_path / "more", fingerprint="chosen by the user")
 
 
 @pytest.mark.parametrize("format", ["zip", "tar", "gztar"])
-def test_images_that_leave_an_archive_meanwhile_stop_the_run(folder, tmp_path, monkeypatch, format):
-    place = Path(shutil.make_archive(str(tmp_path / "images"), format, folder))
+def test_images_removed_from_an_archive_during_the_run_stop_it(
+    folder, tmp_path, monkeypatch, format
+):
+    archive = Path(shutil.make_archive(str(tmp_path / "images"), format, folder))
 
-    def replaced(*arguments) -> None:
+    def write_after_change(*arguments) -> None:
         for name in ("03.png", "05.png"):
             (folder / name).unlink(missing_ok=True)
         shutil.make_archive(str(tmp_path / "images"), format, folder)
         writing.write_shard(*arguments)
 
-    monkeypatch.setattr(executor, "write_shard", replaced)
+    monkeypatch.setattr(executor, "write_shard", write_after_change)
     with pytest.raises(DataError, match=r"while (they|the images) were read; run again"):
-        ingest(place, tmp_path / "out", fingerprint="a word of the user's")
+        ingest(archive, tmp_path / "out", fingerprint="chosen by the user")
 
 
-def test_an_object_that_comes_to_a_bucket_meanwhile_stops_the_run(folder, tmp_path, bucket):
+def test_an_object_added_to_a_bucket_during_the_run_stops_it(folder, tmp_path, bucket):
     data = bucket.put(folder, "changing")
     fingerprint = open_source(data).fingerprint()
     bucket.write("changing/later.png", (folder / "00.png").read_bytes())
-    with pytest.raises(DataError, match=r"not what it was .* \(last changed: later\.png\)"):
+    with pytest.raises(DataError, match=r"the data changed .* \(last changed: later\.png\)"):
         ingest(data, tmp_path / "out", fingerprint=fingerprint)
 
 
-def test_bad_images_are_set_aside_with_their_reasons_and_the_rest_goes_on(folder, tmp_path):
+def test_bad_images_are_quarantined_with_reasons_and_the_others_are_used(folder, tmp_path):
     (folder / "bad.png").write_text("text")
-    cut = (folder / "00.png").read_bytes()[:100]
-    (folder / "cut.png").write_bytes(cut)
+    truncated = (folder / "00.png").read_bytes()[:100]
+    (folder / "truncated.png").write_bytes(truncated)
     artifact = ingest(folder, tmp_path / "out")
     lines = (tmp_path / "out" / QUARANTINE).read_text().splitlines()
     reasons = {entry["source"]: entry["reason"] for entry in map(json.loads, lines)}
     assert reasons["bad.png"] == "not a PNG, JPEG, BMP, GIF or WebP image"
-    assert reasons["cut.png"].startswith("cannot be decoded")
+    assert reasons["truncated.png"].startswith("cannot be decoded")
     counts = {n: artifact.get_int_custom_property(n) for n in (*c.SPLITS, "quarantined")}
     assert counts.pop("quarantined") == 2
     assert {split: len(examples) for split, examples in examples_of(artifact).items()} == counts
     assert sum(counts.values()) == 20
 
 
-def test_an_image_that_only_pillow_accepts_is_set_aside(folder, tmp_path):
+def test_an_image_that_only_pillow_decodes_is_quarantined(folder, tmp_path):
     path = folder / "00.png"
     path.write_bytes(path.read_bytes()[:-12])
     assert ingest(folder, tmp_path / "out").get_int_custom_property("quarantined") == 1
@@ -322,14 +326,14 @@ def test_too_many_bad_images_stop_the_run(folder, tmp_path):
 
 
 def test_fewer_than_three_good_images_stop_the_run(tmp_path, photographs, encode):
-    place = tmp_path / "few"
-    place.mkdir()
+    path = tmp_path / "few"
+    path.mkdir()
     for i in range(2):
-        (place / f"{i}.png").write_bytes(encode(photographs[i], "PNG"))
-    (place / "bad.png").write_text("")
-    (place / "copy.png").write_bytes((place / "0.png").read_bytes())
+        (path / f"{i}.png").write_bytes(encode(photographs[i], "PNG"))
+    (path / "bad.png").write_text("")
+    (path / "copy.png").write_bytes((path / "0.png").read_bytes())
     with pytest.raises(DataError, match=r"three different .* got 2 among 4 \(bad.png: empty\)"):
-        ingest(place, tmp_path / "out", max_bad_share=1.0)
+        ingest(path, tmp_path / "out", max_bad_share=1.0)
 
 
 def digests(count: int) -> list[str]:
@@ -351,30 +355,30 @@ def test_splits_are_tenths_and_do_not_depend_on_the_order():
     assert splits_of(digests(5000)[::-1]) == splits
 
 
-def test_an_image_keeps_its_split_when_others_come():
+def test_an_image_keeps_its_split_when_others_are_added():
     splits = splits_of(digests(500))
     before = splits_of(digests(400))
     assert all(splits[digest] == split for digest, split in before.items())
 
 
 @pytest.mark.parametrize("count", range(3, 12))
-def test_each_split_gets_an_image_where_there_are_three(count):
+def test_each_split_gets_an_image_if_there_are_three(count):
     for skip in range(200):
         splits = splits_of(digests(count + skip)[skip:])
         assert set(splits.values()) == set(c.SPLITS)
 
 
 def plan_of(*parts):
-    """The plan for checks that were found in parts."""
-    every = SplitAccumulator()
+    """The plan for checks that are added in parts and merged."""
+    merged = SplitAccumulator()
     for part in parts:
-        findings = SplitAccumulator()
-        findings.add(part)
-        every.merge(findings)
-    return every.plan(max_bad_share=0.5)
+        accumulator = SplitAccumulator()
+        accumulator.add(part)
+        merged.merge(accumulator)
+    return merged.plan(max_bad_share=0.5)
 
 
-def test_a_plan_does_not_depend_on_who_found_what():
+def test_a_plan_does_not_depend_on_the_parts_or_their_order():
     checks = [check_of(i, digest) for i, digest in enumerate(digests(40))]
     checks += [check_of(f"copy {i}", digest) for i, digest in enumerate(digests(9))]
     checks += [check_of(f"bad {i}", digest, fault="text") for i, digest in enumerate(digests(5))]
@@ -382,18 +386,18 @@ def test_a_plan_does_not_depend_on_who_found_what():
     assert plan == plan_of(checks[::-1][:20], [], checks[::-1][20:])
     assert sum(plan.counts.values()) == 49
     assert plan.bad == [(f"bad {i}", "text") for i in range(5)]
-    assert plan.counts == Counter(plan.place(check)[0] for check in checks if not check.fault)
+    assert plan.counts == Counter(plan.assign(check)[0] for check in checks if not check.fault)
 
 
-def test_the_same_bytes_under_two_names_stay_in_one_split():
+def test_copies_of_an_image_are_in_one_split():
     few = [check_of(name, digest) for digest in digests(4) for name in (digest, f"{digest} 2")]
     plan = plan_of(few)
-    assert set(plan.counts) == {plan.place(check)[0] for check in few} == set(c.SPLITS)
-    assert all(plan.place(a) == plan.place(b) for a, b in zip(few[::2], few[1::2]))
+    assert set(plan.counts) == {plan.assign(check)[0] for check in few} == set(c.SPLITS)
+    assert all(plan.assign(a) == plan.assign(b) for a, b in zip(few[::2], few[1::2]))
     fixed = [check_of(split, digests(1)[0], split) for split in c.SPLITS]
     others = [check_of(i, digest, c.TRAIN) for i, digest in enumerate(digests(9)[1:])]
     plan = plan_of(fixed, others)
-    assert len({plan.place(check)[0] for check in fixed}) == 1
+    assert len({plan.assign(check)[0] for check in fixed}) == 1
 
 
 def test_splits_of_the_source_are_kept():
@@ -401,7 +405,7 @@ def test_splits_of_the_source_are_kept():
     checks[3] = checks[3]._replace(split=c.VAL)
     checks[4] = checks[4]._replace(split=c.TEST)
     plan = plan_of(checks)
-    assert [plan.place(check)[0] for check in checks[3:6]] == [c.VAL, c.TEST, c.TRAIN]
+    assert [plan.assign(check)[0] for check in checks[3:6]] == [c.VAL, c.TEST, c.TRAIN]
     assert plan.counts == {c.TRAIN: 28, c.VAL: 1, c.TEST: 1}
 
 
