@@ -204,7 +204,7 @@ def _tuning(
         tuning["parameters"],
         *(stage[name] for name in ("channels", "stride", "latent_channels")),
     )
-    trials = search_space.trials(space, json.loads(storage.read_file(results)))
+    trials = search_space.trial_rows(space, json.loads(storage.read_file(results)))
     # TFX lists only those that trained.
     tuning["failed"] = tuning["trials"] - len(trials)
     return {"tuning": tuning, "trials": trials}

@@ -77,7 +77,9 @@ def print_summary(
     comparison = json.loads((report_folder / scores.COMPARISON).read_text())
     console.say(f"\n{format_table(comparison)}\n")
     if comparison["trials"]:
-        console.say(f"tuned: {search_space.summary(comparison['trials'], comparison['tuning'])}")
+        console.say(
+            f"tuned: {search_space.format_summary(comparison['trials'], comparison['tuning'])}"
+        )
     console.say(comparison["answer"]["sentence"])
     console.say(f"chosen: {comparison['chosen']['reason']}")
     for note in comparison["answer"]["notes"]:

@@ -127,16 +127,16 @@ def test_a_ladder_that_goes_on_equals_one_that_was_not_interrupted(store, tmp_pa
 
     ladder, rest = make_ladder(), make_ladder()
     assert ladder.placement == "streamed"
-    start = ladder.arrays()
+    start = ladder.to_arrays()
     ladder.train(1)
     ladder.save(tmp_path / "half.npz")
     ladder.assign(start)
     ladder.train(3)
     rest.restore(tmp_path / "half.npz")
     rest.train(3)
-    for name, array in ladder.arrays().items():
+    for name, array in ladder.to_arrays().items():
         if name != "seconds":
-            np.testing.assert_array_equal(array, rest.arrays()[name], err_msg=name)
+            np.testing.assert_array_equal(array, rest.to_arrays()[name], err_msg=name)
 
 
 @pytest.mark.parametrize("buffer_bytes", [0, 64 * 64 * 30, 2**30])

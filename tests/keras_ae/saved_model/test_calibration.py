@@ -8,7 +8,7 @@ from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.saved_model.calibration import QUANTILES, Calibration
 from keras_ae.saved_model.signatures import Signatures
-from keras_ae.training.validation import mse_of_each
+from keras_ae.training.validation import mse_per_image
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, QUANTILES, QUANTILES + 1, 2500, 100_000])
@@ -74,7 +74,7 @@ def test_images_of_another_kind_lie_above_the_99th_percentile(photographs):
     model = ConvAutoencoder("small")
     linear.set_linear_path(model, pca)
     val = crops(photographs, 300, seed=0)
-    functions = Signatures(model, pca, Calibration(mse_of_each(model, val)), 256).functions
+    functions = Signatures(model, pca, Calibration(mse_per_image(model, val)), 256).functions
 
     def percentile(images: np.ndarray) -> np.ndarray:
         return functions[c.RECONSTRUCT](tf.constant(images))[c.PERCENTILE].numpy()

@@ -218,15 +218,15 @@ from keras_ae.saved_model.export import export
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.datasets.tiles import Tiles
 from keras_ae.models.layers import to_float, to_uint8
-from keras_ae.training.ladder import begin
+from keras_ae.training.ladder import create_ladder
 from tests.tiny import TINY
 
 folder = Path(sys.argv[1])
 images = list(np.load(folder / "images.npy"))
 floor = linear.fit(linear.patch_moments(images, 8), 8)
-ladder = begin(TINY, Tiles(images, stride=8), floor)
+ladder = create_ladder(TINY, Tiles(images, stride=8), floor)
 ladder.train(3)
-with ladder.averaged() as model:
+with ladder.ema_model() as model:
     weights = model.get_weights()
 for precision in ("float32", "bfloat16"):
     model = ConvAutoencoder(TINY, precision=precision)
