@@ -26,7 +26,7 @@ from keras_ae import budgets, presets
 from keras_ae.datasets.tiles import Tiles
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import PRECISIONS, ConvAutoencoder
-from keras_ae.training.ladder import Ladder, begin
+from keras_ae.training.ladder import Ladder, create_ladder
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     images = data.load(arguments.data, arguments.limit)
     tiles = Tiles(images["train"], stride=presets.STRIDE, batch_size=arguments.batch_size)
     floor = fit_pca(images["train"])
-    ladder = begin(arguments.preset, tiles, floor, precision=arguments.precision)
+    ladder = create_ladder(arguments.preset, tiles, floor, precision=arguments.precision)
     print(
         f"{arguments.preset}, {arguments.precision}, {ladder.model.count_params():,} parameters, "
         f"{len(tiles):,} tiles of {tiles.size}x{tiles.size}, batches of {tiles.batch_sizes[0]}, "

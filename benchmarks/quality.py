@@ -124,7 +124,7 @@ def held_out_psnr(
     ladder: Ladder, images: dict[str, list[np.ndarray]], *, ema: bool
 ) -> dict[str, float]:
     """Mean PSNR on val and test in dB, of the EMA weights or of the raw ones."""
-    with ladder.averaged() if ema else nullcontext(ladder.model) as model:
+    with ladder.ema_model() if ema else nullcontext(ladder.model) as model:
         return {split: mean_psnr(model, images[split]) for split in ("val", "test")}
 
 

@@ -173,17 +173,17 @@ def train(preset: str, budget: int, before: str, after: Path) -> dict[str, Any]:
     from benchmarks.quality import held_out_psnr
     from keras_ae import presets
     from keras_ae.datasets.tiles import Tiles
-    from keras_ae.training.ladder import begin
+    from keras_ae.training.ladder import create_ladder
 
     images = data.load("sample")
     tiles = Tiles(images["train"], stride=presets.STRIDE)
-    ladder = begin(preset, tiles, fit_pca(images["train"]))
+    ladder = create_ladder(preset, tiles, fit_pca(images["train"]))
     if before:
         ladder.restore(Path(before))
     ladder.train(budget)
     ladder.save(after)
     digest = hashlib.sha256()
-    for name, array in sorted(ladder.arrays().items()):
+    for name, array in sorted(ladder.to_arrays().items()):
         if name != "seconds":
             digest.update(name.encode() + array.tobytes())
     psnr = held_out_psnr(ladder, images, ema=True)

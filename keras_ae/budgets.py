@@ -1,4 +1,4 @@
-"""The ladder of epoch budgets: each budget continues the one before it."""
+"""The ladder of epoch budgets: training to a budget continues from the previous budget."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ DEFAULT = (10, 100, 500, 1000, 2000)
 
 
 class Stage(NamedTuple):
-    """Epochs `start + 1` to `stop` of the ladder, both at least 0."""
+    """The epochs from `start` (exclusive) to `stop` (inclusive) of a ladder."""
 
     start: int
     stop: int
 
 
 def parse(text: str) -> tuple[int, ...]:
-    """Reads budgets as a user writes them.
+    """Parses budgets from the text of a flag.
 
     Args:
         text: increasing positive integers separated by commas, such as "10,100,500".
@@ -24,7 +24,7 @@ def parse(text: str) -> tuple[int, ...]:
         The budgets, in epochs.
 
     Raises:
-        ConfigurationError: if the text is anything else.
+        ConfigurationError: if the text has another format.
 
     >>> parse("10,100,500")
     (10, 100, 500)
@@ -41,7 +41,7 @@ def parse(text: str) -> tuple[int, ...]:
 
 
 def stages(budgets: tuple[int, ...]) -> tuple[Stage, ...]:
-    """Cuts a ladder into its stages.
+    """Splits a ladder into its stages.
 
     >>> stages((10, 100))
     (Stage(start=0, stop=10), Stage(start=10, stop=100))

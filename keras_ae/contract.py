@@ -1,4 +1,4 @@
-"""Names that both sides of the wire agree on. Standard library only."""
+"""Names and limits that exporter, server and client share. Standard library only."""
 
 from typing import Final
 
@@ -10,11 +10,11 @@ IMAGE_WIDTH: Final = "image/width"
 IMAGE_SOURCE: Final = "image/source"
 IMAGE_LABEL: Final = "image/label"
 
-# Slices of the test images: a feature each in every example
+# Slices of the test images: every example has one feature for each
 SLICES: Final = ("label", "source", "size", "brightness", "detail")
 SLICE_PREFIX: Final = "slice/"
 NO_SLICE: Final = "none"
-"""Value of an image that has no label, lies in no folder or was not measured."""
+"""Value for images without label or folder, and for images that were not measured."""
 
 # Splits
 TRAIN: Final = "train"
@@ -45,18 +45,18 @@ PERCENTILE: Final = "percentile"
 STATUS: Final = "status"
 
 MAX_PSNR: Final = 100.0
-"""dB; what an exact reconstruction counts as."""
+"""PSNR in dB of an exact reconstruction."""
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-"""Of the names of image files, in lower case."""
+"""Suffixes of the names of image files, in lower case."""
 
 MAX_PIXELS: Final = 64_000_000
-"""Height times width of the largest image that is decoded."""
+"""Maximum of height times width of an image; larger ones are not decoded."""
 
 MAX_REQUEST_PIXELS: Final = 4 * MAX_PIXELS
-"""Pixels of all the encoded images of a request together."""
+"""Maximum number of pixels of all encoded images of a request together."""
 
 TOO_MANY_PIXELS: Final = (
     f"more than {MAX_REQUEST_PIXELS:,} pixels with the images before it: send fewer at once"
 )
-"""Status of an image that would be decoded in a smaller request."""
+"""Status of an image that is not decoded because the images before it reach the limit."""

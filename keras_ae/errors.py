@@ -1,12 +1,12 @@
-"""What a caller of keras-ae may want to catch."""
+"""The exceptions of keras-ae."""
 
 
 class KerasAEError(Exception):
-    """Root of every error that keras-ae raises on purpose; its text is meant for the user."""
+    """Base class of all errors that keras-ae raises; the message is written for the user."""
 
 
 class ConfigurationError(KerasAEError, ValueError):
-    """An argument that names no preset, no valid budget, no usable option."""
+    """An invalid argument or option."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):
@@ -14,63 +14,63 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 
 class DataError(KerasAEError):
-    """A data source that does not exist, cannot be read or holds too few good images."""
+    """A data source does not exist, cannot be read, or has too few good images."""
 
 
 class StorageError(KerasAEError):
-    """A place that cannot be written, or a disk that is full."""
+    """A file or folder cannot be written or read, or the disk is full."""
 
 
 class ReadError(DataError, StorageError):
-    """A place, on this machine or in a remote store, that cannot be read."""
+    """A file or folder, local or in a remote store, cannot be read."""
 
 
 class BusyError(KerasAEError):
-    """A root that another run uses; its text says which."""
+    """Another run is using the root; the message says which."""
 
 
 class DamagedError(StorageError):
-    """A file whose content is not what was written."""
+    """A file is damaged: its content is not what was written."""
 
 
 class TrainingError(KerasAEError):
-    """A stage that cannot go on; its last good checkpoint is kept."""
+    """Training cannot continue; the last good checkpoint is kept."""
 
 
 class StoppedError(TrainingError):
-    """A stage that was asked to stop; its checkpoint is of the batch that it stopped after."""
+    """Training was stopped on request; the checkpoint contains its current state."""
 
 
 class ServingError(KerasAEError):
-    """A request to a server that was not answered; its subclasses say why."""
+    """A request to a server failed; the subclass says why."""
 
 
 class InvalidRequestError(ServingError, ValueError):
-    """What the server, or the client before it, refuses to work on: the request must change."""
+    """The server or the client rejected the request, which must be changed."""
 
 
 class NotFoundError(ServingError):
-    """A model or a version that the server does not have."""
+    """The server does not have this model or version."""
 
 
 class UnavailableError(ServingError):
-    """No server at that address, or one that takes no requests now, after all retries."""
+    """After all retries there is no server at the address, or it accepts no requests."""
 
 
 class DeadlineError(ServingError, TimeoutError):
-    """No answer within the timeout."""
+    """There was no response within the timeout."""
 
 
 class AccessError(ServingError):
-    """A token or a certificate that is missing or refused."""
+    """A token or certificate is missing or was rejected."""
 
 
 class LimitError(ServingError):
-    """A message above a size limit, or a quota that is used up."""
+    """A message exceeds a size limit, or a quota is used up."""
 
 
 class ServerError(ServingError):
-    """The server failed, or does not know the request; its own words are in the message."""
+    """The server failed or does not implement the request; the message contains its error."""
 
 
 def one_line(error: BaseException) -> str:
@@ -79,5 +79,5 @@ def one_line(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or the name of its class if it says nothing."""
+    """Returns the first line of an error's message, or the name of its class without one."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

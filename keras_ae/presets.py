@@ -1,4 +1,7 @@
-"""What can be trained, by name. Standard library only, so that a wrong name is told at once."""
+"""Presets: models and their training, by name.
+
+Standard library only, so that a wrong name is reported before TensorFlow is imported.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,29 +11,29 @@ from keras_ae.errors import ConfigurationError
 
 DEFAULT = "medium"
 BASELINE = "baseline"
-"""The plain network that the others are compared with."""
+"""The plain network with which the other presets are compared."""
 STRIDE = 8
 LATENT_CHANNELS = 8
 TRAIN_TILE = 64
-"""Side of a training tile in pixels, by default."""
+"""Default side of a training tile, in pixels."""
 ARCHITECTURES = ("plain", "linear-residual")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How a model is built and trained.
+    """The hyperparameters of a model and its training.
 
     Attributes:
-        name: what it is called in reports.
+        name: name of the preset in reports.
         architecture: "plain" or "linear-residual".
         widths: channels of each convolution ("plain"), or the one width ("linear-residual").
-        blocks: residual blocks in encoder and decoder; none in "plain".
-        learning_rate: Adam's, after the warm-up.
-        clipnorm: limit of the gradient's global norm, some times its usual size, or None.
-        jit_compile: whether XLA was measured faster on the CPU.
+        blocks: number of residual blocks in encoder and in decoder; not used in "plain".
+        learning_rate: learning rate of Adam after the warm-up.
+        clipnorm: maximum global norm of the gradient, or None for no clipping.
+        jit_compile: whether to compile with XLA, which is faster on the CPU for some presets.
 
     Raises:
-        ConfigurationError: for values that make no model.
+        ConfigurationError: if a value is invalid.
 
     >>> Preset("wide", "linear-residual", widths=(96,), blocks=(2, 2)).learning_rate
     0.001
@@ -45,7 +48,7 @@ class Preset:
     jit_compile: bool = False
 
     def __post_init__(self) -> None:
-        # As they come back from JSON.
+        # JSON returns lists.
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "blocks", tuple(self.blocks))
         if self.architecture not in ARCHITECTURES:
@@ -55,12 +58,14 @@ class Preset:
         if not self.widths or min(self.widths) < 1:
             raise ConfigurationError(f"widths must be positive; got {list(self.widths)}")
         if len(self.blocks) != 2 or min(self.blocks) < 0:
-            raise ConfigurationError(f"blocks must be two numbers from 0; got {list(self.blocks)}")
+            raise ConfigurationError(
+                f"blocks must be two integers, 0 or more; got {list(self.blocks)}"
+            )
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning rate must be above 0; got {self.learning_rate}")
 
 
-# What each costs and reaches, measured: docs/model.md.
+# docs/model.md has the measured cost and quality of each.
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -73,10 +78,10 @@ PRESETS = {
 
 
 def get(preset: str | Preset | Mapping[str, Any]) -> Preset:
-    """Looks up a preset by name, or builds the one whose fields are given.
+    """Returns a preset by name, or builds one from its fields.
 
     Raises:
-        ConfigurationError: if there is none of that name.
+        ConfigurationError: if there is no preset of that name.
 
     >>> get("medium").widths, get("medium").blocks
     ((64,), (1, 6))

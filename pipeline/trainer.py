@@ -16,8 +16,8 @@ from keras_ae.datasets.streaming import StoredImages
 from keras_ae.models import linear
 from keras_ae.presets import Preset
 from keras_ae.saved_model.export import Exporter
-from keras_ae.training.ladder import Ladder, begin
-from keras_ae.training.validation import mse_of_each
+from keras_ae.training.ladder import Ladder, create_ladder
+from keras_ae.training.validation import mse_per_image
 from keras_ae.tuning import search_space
 from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
@@ -68,8 +68,8 @@ def run_fn(fn_args: FnArgs) -> None:
                 checkpoint=checkpoint,
                 on_checkpoint=keep,
                 on_epoch=_log_epoch,
-                remarks=forecast.during,
-                stopping=signals.requested,
+                status_lines=forecast.during,
+                should_stop=signals.requested,
                 progress=console.terminal(),
                 say=_say,
             )
@@ -111,9 +111,9 @@ def _save(
 ) -> None:
     ladder.save(place / STATE)
     linear.save(exporter.floor, place / FLOOR)
-    with ladder.averaged() as model:
+    with ladder.ema_model() as model:
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
-        val_mse = mse_of_each(model, (image for _, image in val_images))
+        val_mse = mse_per_image(model, (image for _, image in val_images))
         model.save(place / MODEL)
         exporter.write(place / storage.name(fn_args.serving_model_dir), val_mse)
 
@@ -123,7 +123,7 @@ def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tupl
     preset = presets.get(config.preset)
     if not hyperparameters:
         return preset, config.batch_size
-    return search_space.tuned(preset, hyperparameters["values"])
+    return search_space.apply_values(preset, hyperparameters["values"])
 
 
 def _begin(
@@ -133,7 +133,7 @@ def _begin(
     images: TrainingImages,
     floor: linear.PatchPCA,
 ) -> Ladder:
-    return begin(
+    return create_ladder(
         preset,
         images.tiles(config.stride, batch_size, config.seed),
         floor,

@@ -1,4 +1,4 @@
-"""The convolutional autoencoder."""
+"""The convolutional autoencoder, a Keras model."""
 
 import dataclasses
 import math
@@ -17,15 +17,15 @@ from keras_ae.models.onnx import register_erfc
 from keras_ae.types import Tensor
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-"""Keras's dtype policy for the blocks of each precision."""
+"""The Keras dtype policy of the residual blocks for each precision."""
 
 
 @keras.saving.register_keras_serializable("keras_ae")
 class Part(keras.Model):
-    """An encoder or a decoder: a functional model of one input and one output."""
+    """An encoder or a decoder: a functional model with one input and one output."""
 
     def export(self, filepath: str | Path, format: str = "tf_saved_model", **kwargs: Any) -> None:
-        """Writes the part for another runtime, as `keras.Model.export` says."""
+        """Writes the part for another runtime; see `keras.Model.export`."""
         if format == "onnx":
             register_erfc()
         super().export(filepath, format, **kwargs)
@@ -39,11 +39,11 @@ class ConvAutoencoder(keras.Model):
         preset: a name in `presets.PRESETS`, a `Preset`, or the fields of one.
         channels: 1 (grey) or 3 (RGB).
         stride: pixels per latent position along each side, a power of two.
-        latent_channels: numbers per latent position.
-        precision: "float32", or "bfloat16" for the products of the residual blocks; weights, the
-            linear path and what comes out are float32 either way.
-        seed: of the initial weights, which on one backend follow from it and the other arguments
-            alone; None for what Keras draws from Python's global generator.
+        latent_channels: values per latent position.
+        precision: "float32", or "bfloat16" for the matrix products of the residual blocks. Weights,
+            linear path and outputs are float32 in both cases.
+        seed: seed of the initial weights. On one backend they depend on it and the other arguments
+            alone. If it is None, Keras draws them from Python's global generator.
 
     Raises:
         ConfigurationError: for any other value.
@@ -74,7 +74,7 @@ class ConvAutoencoder(keras.Model):
             raise ConfigurationError(f"stride must be a power of two from 2; got {stride}")
         if not 1 <= latent_channels <= stride * stride * channels:
             raise ConfigurationError(
-                f"latent channels must be 1 to {stride * stride * channels}, the numbers in a "
+                f"latent channels must be 1 to {stride * stride * channels}, the values of a "
                 f"{stride}x{stride} patch; got {latent_channels}"
             )
         if precision not in PRECISIONS:
@@ -87,7 +87,7 @@ class ConvAutoencoder(keras.Model):
         self.encoder, self.decoder = build(
             spec, channels, stride, latent_channels, PRECISIONS[precision], _initializers(seed)
         )
-        # Keras exports a model that was called, in the shapes of that call: so can every one be.
+        # Keras exports only a model that was called, with the shapes of that call.
         image = keras.Input((None, None, channels), name="image")
         self.decoder(self.encoder(image))
         self(image)
@@ -125,10 +125,10 @@ class ConvAutoencoder(keras.Model):
         return self.decode(self.encode(images))[:, :height, :width, :]
 
     def export(self, filepath: str | Path, format: str = "tf_saved_model", **kwargs: Any) -> None:
-        """Writes the model for another runtime, as `keras.Model.export` says: float32 images
-        [N, H, W, C] in 0..1 in, the same shape out.
+        """Writes the model for another runtime; see `keras.Model.export`.
 
-        `keras_ae.export` writes what a server answers encoded images with, with scores.
+        Input and output are float32 images [N, H, W, C] in 0..1. For a server that takes encoded
+        images and returns scores, use `keras_ae.export`.
 
         >>> model = ConvAutoencoder("baseline")
         >>> model.export("model", verbose=False)
@@ -155,47 +155,50 @@ class ConvAutoencoder(keras.Model):
         }
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """How many latent positions to each side the encoder looks at for a latent number, and the
-        decoder for a pixel: what lies beyond has no influence.
+    def receptive_radius(self) -> tuple[int, int]:
+        """Radii of the receptive fields of encoder and decoder, in latent positions.
 
-        >>> ConvAutoencoder("small").reach
+        A latent value depends on no pixel, and a pixel on no latent value, that is farther away.
+
+        >>> ConvAutoencoder("small").receptive_radius
         (1, 3)
         """
-        encoder = _reach_in_pixels(self.encoder, 1)
-        decoder = _reach_in_pixels(self.decoder, self.stride)
+        encoder = _receptive_radius_in_pixels(self.encoder, 1)
+        decoder = _receptive_radius_in_pixels(self.decoder, self.stride)
         return -(-encoder // self.stride), -(-decoder // self.stride)
 
     @property
     def flops_per_pixel(self) -> float:
-        """Floating-point operations of the convolutions for a pixel of the image, there and back;
-        a multiplication and an addition are two.
+        """Floating-point operations of the convolutions per pixel of the image.
+
+        Encoder and decoder together; a multiplication and an addition are two operations.
 
         >>> ConvAutoencoder("medium").flops_per_pixel
         9856.0
         """
-        area, total = 1.0, 0.0
+        # Positions of the feature map per pixel of the image.
+        density, total = 1.0, 0.0
         for part in (self.encoder, self.decoder):
             for layer in part.layers:
                 if isinstance(layer, layers.MaxPooling2D):
-                    area /= 4
+                    density /= 4
                 elif isinstance(layer, layers.UpSampling2D):
-                    area *= 4
+                    density *= 4
                 elif isinstance(layer, SpaceToDepth):
-                    area /= layer.stride**2
+                    density /= layer.stride**2
                 elif isinstance(layer, DepthToSpace):
-                    area *= layer.stride**2
+                    density *= layer.stride**2
                 elif isinstance(layer, layers.Conv2D):
-                    total += 2 * area * math.prod(layer.kernel.shape)
+                    total += 2 * density * math.prod(layer.kernel.shape)
         return total
 
 
-def _reach_in_pixels(part: keras.Model, pixels: int) -> int:
-    """Pixels to each side that the convolutions look at, one after the other.
+def _receptive_radius_in_pixels(part: keras.Model, pixels: int) -> int:
+    """Returns an upper bound of the radius of the receptive field, in pixels.
 
     Args:
-        part: encoder or decoder; convolutions side by side count as if they followed each other.
-        pixels: side of what a position of its input stands for.
+        part: encoder or decoder; parallel convolutions are counted as if they were in sequence.
+        pixels: side of the patch that a position of its input stands for.
     """
     total = 0
     for layer in part.layers:
@@ -213,11 +216,14 @@ def _reach_in_pixels(part: keras.Model, pixels: int) -> int:
 
 
 def _initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
-    """One for the kernel of each convolution."""
-    # Threads of the libraries draw from Python's global generator at any time, and so would Keras.
-    draws = random.Random(seed)
+    """Yields an initializer for the kernel of each convolution."""
+    # A generator of our own: Keras would draw seeds from Python's global generator, from which
+    # threads of other libraries draw at any time.
+    generator = random.Random(seed)
     while True:
-        yield keras.initializers.GlorotUniform(seed if seed is None else draws.randint(1, 10**9))
+        yield keras.initializers.GlorotUniform(
+            None if seed is None else generator.randint(1, 10**9)
+        )
 
 
 def _plain(
@@ -228,7 +234,7 @@ def _plain(
     policy: str,
     initializers: Iterator[keras.initializers.Initializer],
 ) -> tuple[Part, Part]:
-    """Convolution, ReLU and max-pooling per octave, and the mirror with upsampling."""
+    """Builds convolution, ReLU and max-pooling per octave, and the mirror image with upsampling."""
     octaves = stride.bit_length() - 1
     widths = [spec.widths[min(i, len(spec.widths) - 1)] for i in range(octaves - 1)]
 
@@ -262,7 +268,7 @@ def _linear_residual(
     policy: str,
     initializers: Iterator[keras.initializers.Initializer],
 ) -> tuple[Part, Part]:
-    """A linear path beside a residual path whose last layers start at zero."""
+    """Builds a linear path and, in parallel, a residual path whose last layers start at zero."""
     width, patch = spec.widths[0], stride * stride * channels
 
     def path(x: keras.KerasTensor, filters: int, blocks: int, name: str) -> keras.KerasTensor:

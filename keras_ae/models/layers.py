@@ -1,4 +1,4 @@
-"""Layers and blocks that the models share, and the only pixel scaling. Channels last throughout."""
+"""Layers and blocks of the models, and the scaling of pixels. Tensors are channels-last."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -55,7 +55,7 @@ def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
 
 
 def space_to_depth(images: Tensor, stride: int) -> Tensor:
-    """Lays each stride x stride patch along the channels, in (row, column, channel) order.
+    """Moves each stride x stride patch into the channels, in (row, column, channel) order.
 
     Args:
         images: tensor [N, H, W, C]; H and W are multiples of `stride`.
@@ -135,8 +135,10 @@ def residual_block(
     initializers: Iterator[keras.initializers.Initializer],
     dtype: str = "float32",
 ) -> keras.KerasTensor:
-    """Adds a 3x3 convolution, GELU and a 1x1 convolution to `x` [N, h, w, width]; their kernels
-    take two of the initializers."""
+    """Adds a 3x3 convolution, GELU and a 1x1 convolution to `x` [N, h, w, width].
+
+    It takes two of the initializers, for the two kernels.
+    """
     conv = keras.layers.Conv2D(
         width,
         3,

@@ -1,4 +1,7 @@
-"""The best linear autoencoders in closed form: PCA of patches, and of whole small images."""
+"""Linear baselines ("floors") in closed form: PCA of patches, and PCA of whole small images.
+
+PCA is the best linear autoencoder in the sense of the mean squared error.
+"""
 
 import itertools
 import math
@@ -22,9 +25,9 @@ from keras_ae.models.layers import (
 from keras_ae.presets import TRAIN_TILE
 from keras_ae.types import Tensor
 
-MAX_NUMBERS = 4096
-"""Numbers of the largest image whose global PCA is computed."""
-_BLOCK = 1024
+MAX_IMAGE_VALUES = 4096
+"""Maximum of values (height * width * channels) of images whose global PCA is computed."""
+_BLOCK_ROWS = 1024
 
 
 class PatchPCA(NamedTuple):
@@ -46,7 +49,7 @@ class GlobalPCA(NamedTuple):
 
     Attributes:
         shape: height, width and channels of the images.
-        pca: with an image as one patch, p = height * width * channels.
+        pca: principal components with an image as one patch, p = height * width * channels.
     """
 
     shape: tuple[int, int, int]
@@ -54,19 +57,19 @@ class GlobalPCA(NamedTuple):
 
 
 def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
-    """Sums the products of all pixels of each patch, with a leading 1, over integer grey levels.
+    """Sums the outer products of all patches, each with a leading 1, over integer grey levels.
 
-    The sums are exact in float64 up to 10^11 patches, hence the same in any order.
+    The sums are exact in float64 up to 10^11 patches, and therefore the same in any order.
 
     Args:
-        images: uint8 arrays [H, W, C]; rows and columns beyond a multiple of `stride` are left out.
+        images: uint8 arrays [H, W, C]; rows and columns beyond a multiple of `stride` are ignored.
         stride: side of a patch in pixels.
 
     Returns:
         float64 [1 + p, 1 + p]: the count at [0, 0], sums in row 0, sums of products elsewhere.
 
     Raises:
-        DataError: if no image holds a whole patch.
+        DataError: if no image contains a whole patch.
 
     >>> import numpy as np
     >>> moments = patch_moments([np.zeros((16, 24, 3), np.uint8)], stride=8)
@@ -80,13 +83,13 @@ def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
 
 
 def image_moments(images: Iterable[np.ndarray]) -> np.ndarray:
-    """Sums the products of all pixels of each image: `patch_moments` with an image as one patch.
+    """Sums the outer products of all images: `patch_moments` with an image as one patch.
 
     Args:
-        images: uint8 arrays [H, W, C] of one shape; read once, some hundreds held at a time.
+        images: uint8 arrays [H, W, C] of one shape; read once, as a stream.
 
     Returns:
-        float64 [1 + D, 1 + D] with D = H * W * C, laid out as by `patch_moments`.
+        float64 [1 + D, 1 + D] with D = H * W * C, in the layout of `patch_moments`.
 
     Raises:
         DataError: if there is no image, or if they differ in shape.
@@ -102,15 +105,15 @@ def image_moments(images: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
-    """Turns the sums of `patch_moments` or `image_moments` into principal components.
+    """Computes principal components from the sums of `patch_moments` or `image_moments`.
 
     Args:
-        moments: float64 [1 + p, 1 + p], of grey levels 0..255.
+        moments: float64 [1 + p, 1 + p], sums over grey levels 0..255.
         latent_channels: number of components, 1 to p.
 
     Raises:
-        ConfigurationError: if there are more latent channels than numbers in a patch.
-        DataError: if the moments are of no patch or not finite.
+        ConfigurationError: if there are more latent channels than values in a patch.
+        DataError: if the moments are not finite, or sums over no patch.
 
     >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
@@ -121,7 +124,7 @@ def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
     patch = moments.shape[0] - 1
     if not 1 <= latent_channels <= patch:
         raise ConfigurationError(
-            f"latent channels must be 1 to {patch}, the numbers in a patch; got {latent_channels}"
+            f"latent channels must be 1 to {patch}, the values of a patch; got {latent_channels}"
         )
     count = moments[0, 0]
     if count < 1 or not np.isfinite(moments).all():
@@ -129,45 +132,48 @@ def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
     mean = moments[0, 1:] / count
     covariance = moments[1:, 1:] / count - np.outer(mean, mean)
     variances, vectors = np.linalg.eigh(covariance)
-    top = np.argsort(-variances, kind="stable")[:latent_channels]
-    components = vectors[:, top]
+    largest = np.argsort(-variances, kind="stable")[:latent_channels]
+    components = vectors[:, largest]
+    # The sign of an eigenvector is arbitrary; fixing it makes the result reproducible.
     components *= np.where(components.sum(axis=0) < 0, -1.0, 1.0)
-    # A constant image has no variance; a scale of one grey level keeps the whitening finite.
-    scales = np.sqrt(np.maximum(variances[top], 1.0))
+    # Constant images have no variance; a scale of one grey level keeps the whitening finite.
+    scales = np.sqrt(np.maximum(variances[largest], 1.0))
     return PatchPCA(mean / 255.0, components, scales / 255.0)
 
 
 def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) -> GlobalPCA:
-    """PCA of whole images with as many components as their latent has numbers: the global floor.
+    """Computes the global floor: PCA of whole images, with one component per latent value.
 
-    It is defined where
+    It is defined if
 
-    - all images have one shape and are at most a tile high and wide: what a model sees at once;
-    - they have D = H * W * C <= 4096 numbers. The covariance, its vectors and the solver's space
-      take about 50 D^2 bytes, 0.8 GB at the limit, and D^3 + N D^2 operations for N images, half a
-      minute or so for 50,000 of 32x32 RGB;
-    - there are at least D of them. The covariance of fewer is singular: its components would fit
-      the training images by heart and be no floor of held-out ones;
-    - the latent has fewer numbers than the image.
+    - all images have one shape and are at most as high and wide as a tile, which is what a model
+      sees at once;
+    - they have D = H * W * C <= 4096 values. The covariance, its eigenvectors and the solver's
+      workspace take about 50 D^2 bytes, 0.8 GB at the limit, and D^3 + N D^2 operations for N
+      images, about half a minute for 50,000 images of 32x32 RGB;
+    - there are at least D images. The covariance of fewer is singular: the components would
+      overfit the training images and be no baseline for held-out ones;
+    - the latent has fewer values than the image.
 
     Args:
-        images: training images, uint8 arrays [H, W, C]; read once, and no further than they fit.
-        stride: of the model whose floor it is, in pixels.
-        latent_channels: of that model.
+        images: training images, uint8 arrays [H, W, C]; read once, up to the first one that
+            violates a condition.
+        stride: stride of the model that is compared with the floor, in pixels.
+        latent_channels: latent channels of that model.
 
     Returns:
         PCA with ceil(H / stride) * ceil(W / stride) * latent_channels components.
 
     Raises:
-        DataError: with the reason as a short sentence, where it is not defined.
+        DataError: if it is not defined; the message is the reason in a short sentence.
 
     >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
     >>> fit_global(images, stride=4, latent_channels=2).pca.components.shape
     (64, 8)
     """
-    waiting = iter(images)
-    first = next(waiting, None)
+    remaining = iter(images)
+    first = next(remaining, None)
     if first is None:
         raise DataError("there is no training image")
     height, width = first.shape[:2]
@@ -175,23 +181,23 @@ def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) 
         raise DataError(
             f"images of {height}x{width} pixels are larger than a tile of {TRAIN_TILE}x{TRAIN_TILE}"
         )
-    if first.size > MAX_NUMBERS:
-        raise DataError(f"an image has {first.size} numbers; the limit is {MAX_NUMBERS}")
+    if first.size > MAX_IMAGE_VALUES:
+        raise DataError(f"an image has {first.size} values; the limit is {MAX_IMAGE_VALUES}")
     components = -(-height // stride) * -(-width // stride) * latent_channels
     if components >= first.size:
         raise DataError(
-            f"a latent of {components} numbers is not smaller than an image of {first.size}"
+            f"a latent of {components} values is not smaller than an image of {first.size}"
         )
-    moments = image_moments(itertools.chain([first], waiting))
+    moments = image_moments(itertools.chain([first], remaining))
     if moments[0, 0] < first.size:
         raise DataError(
-            f"{moments[0, 0]:.0f} training images are fewer than the {first.size} numbers of each"
+            f"{moments[0, 0]:.0f} training images are fewer than the {first.size} values of each"
         )
     return GlobalPCA(first.shape, fit(moments, components))
 
 
 def save(pca: PatchPCA, path: Path) -> None:
-    """Writes principal components as an NPZ file, and its folder where there is none.
+    """Writes principal components to an NPZ file, and creates its folder if it is missing.
 
     Raises:
         StorageError: if it cannot be written.
@@ -211,16 +217,16 @@ def save(pca: PatchPCA, path: Path) -> None:
 
 
 def load(path: Path) -> PatchPCA:
-    """Reads what `save` wrote, bit for bit; see there for an example.
+    """Reads principal components that `save` wrote; see there for an example.
 
     Raises:
-        DataError: if the file is missing or not one of `save`.
+        DataError: if the file is missing or was not written by `save`.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return PatchPCA(**{name: arrays[name] for name in PatchPCA._fields})
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} holds no principal components of `save`: {error}") from error
+        raise DataError(f"{path} contains no principal components: {error}") from error
 
 
 def set_linear_path(model: keras.Model, pca: PatchPCA) -> None:
@@ -251,8 +257,9 @@ def set_linear_path(model: keras.Model, pca: PatchPCA) -> None:
 
 
 def reconstruct(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
-    """The linear floor: images through the principal components and back; `set_linear_path` has an
-    example.
+    """Projects each patch onto the principal components: the reconstruction of the linear floor.
+
+    `set_linear_path` has an example.
 
     Args:
         images: float32 tensor [N, H, W, C] in 0..1.
@@ -266,7 +273,7 @@ def reconstruct(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
 
 
 def reconstruct_rounded(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
-    """`reconstruct` of grey levels 0..255, uint8 [N, H, W, C], rounded to such.
+    """Like `reconstruct`, from and to grey levels 0..255, uint8 [N, H, W, C].
 
     >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
@@ -278,10 +285,10 @@ def reconstruct_rounded(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
 
 
 def reconstruct_global(images: Tensor, floor: GlobalPCA) -> Tensor:
-    """The global floor: whole images through the principal components and back.
+    """Projects each image onto the principal components: the reconstruction of the global floor.
 
     Args:
-        images: float32 tensor [N, H, W, C] in 0..1, of the shape that `floor` was fitted on.
+        images: float32 tensor [N, H, W, C] in 0..1, of the shape that `floor` was fitted to.
 
     Returns:
         float32 tensor [N, H, W, C], not clipped.
@@ -310,7 +317,7 @@ def _patches(image: np.ndarray, stride: int) -> np.ndarray:
 
 
 def _vectors(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """uint8 [H, W, C] -> uint8 [1, H * W * C] each, as long as they have one shape."""
+    """Yields each image, uint8 [H, W, C], as uint8 [1, H * W * C]; raises if shapes differ."""
     shape: tuple[int, ...] | None = None
     for image in images:
         shape = shape or image.shape
@@ -321,7 +328,7 @@ def _vectors(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _sum_products(arrays: Iterable[np.ndarray]) -> np.ndarray | None:
-    """Sums the outer products of the rows [n, p], with a leading 1, of all arrays."""
+    """Sums the outer products of all rows of arrays [n, p], each row with a leading 1."""
     total = None
     for block in _blocks(arrays):
         rows = np.ones((len(block), 1 + block.shape[1]))
@@ -332,15 +339,15 @@ def _sum_products(arrays: Iterable[np.ndarray]) -> np.ndarray | None:
 
 
 def _blocks(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The rows of all arrays in blocks that a matrix product is fast on and that fit in memory."""
-    waiting: list[np.ndarray] = []
+    """Yields the rows of all arrays in blocks: large for fast matrix products, and bounded."""
+    block: list[np.ndarray] = []
     rows = 0
     for array in arrays:
-        for start in range(0, len(array), _BLOCK):
-            waiting.append(array[start : start + _BLOCK])
-            rows += len(waiting[-1])
-            if rows >= _BLOCK:
-                yield np.concatenate(waiting)
-                waiting, rows = [], 0
-    if waiting:
-        yield np.concatenate(waiting)
+        for start in range(0, len(array), _BLOCK_ROWS):
+            block.append(array[start : start + _BLOCK_ROWS])
+            rows += len(block[-1])
+            if rows >= _BLOCK_ROWS:
+                yield np.concatenate(block)
+                block, rows = [], 0
+    if block:
+        yield np.concatenate(block)

@@ -1,4 +1,4 @@
-"""Models from files in Keras's own format."""
+"""Loads models from files in Keras's own format."""
 
 from pathlib import Path
 
@@ -11,12 +11,9 @@ from keras_ae.models.autoencoder import ConvAutoencoder
 def load_model(path: str | Path) -> ConvAutoencoder:
     """Loads an autoencoder from a `.keras` file, as the pipeline and `model.save` write it.
 
-    Args:
-        path: of the file.
-
     Raises:
-        DataError: if it holds another kind of model.
-        ValueError: by Keras, if it is no such file.
+        DataError: if the file contains another kind of model.
+        ValueError: from Keras, if it is not a `.keras` file.
 
     >>> ConvAutoencoder("small", channels=1).save("model.keras")
     >>> load_model("model.keras").channels
@@ -24,5 +21,7 @@ def load_model(path: str | Path) -> ConvAutoencoder:
     """
     model = keras.saving.load_model(path)
     if not isinstance(model, ConvAutoencoder):
-        raise DataError(f"{path} must hold a ConvAutoencoder; it holds a {type(model).__name__}")
+        raise DataError(
+            f"{path} must contain a ConvAutoencoder; it contains a {type(model).__name__}"
+        )
     return model

@@ -1,4 +1,4 @@
-"""What tf2onnx lacks, by which Keras on TensorFlow writes ONNX."""
+"""An operator that tf2onnx lacks. Keras on TensorFlow writes ONNX files with tf2onnx."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -10,11 +10,11 @@ import numpy as np
 
 @cache
 def register_erfc() -> None:
-    """Lets tf2onnx convert TensorFlow's Erfc, of which GELU is made; ONNX has only Erf.
+    """Lets tf2onnx convert TensorFlow's Erfc, which GELU uses; ONNX has only Erf.
 
-    Without it tf2onnx (1.17) logs an error and writes a file that ONNX Runtime refuses. On another
-    backend, which Keras exports by other packages, this does nothing; nor does it where tf2onnx is
-    missing, for Keras then says what to install.
+    Without it, tf2onnx (1.17) logs an error and writes a file that ONNX Runtime rejects. This does
+    nothing on other backends, where Keras uses other packages, and nothing if tf2onnx is missing:
+    Keras then says what to install.
     """
     if keras.backend.backend() != "tensorflow" or find_spec("tf2onnx") is None:
         return

@@ -1,4 +1,4 @@
-"""Where an image's error lies among those of the val images, from a few quantiles of them."""
+"""The percentile of an image's error among those of the val images, from stored quantiles."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,19 +6,21 @@ from typing import Any
 import numpy as np
 
 QUANTILES = 1001
-"""Most numbers that are kept; the share is exact to 0.001 with them, and exact if all fit."""
+"""Maximum number of stored errors. The percentile is exact for up to as many val images, and
+accurate to 0.001 for more."""
 
 
 class Calibration:
-    """The share of val images with a lower MSE, the asked image counted among them.
+    """Computes the share of val images with a lower MSE than a query image (conformal percentile).
 
-    Of images of the same kind at most one in a hundred so lies at 0.99 or above, however few the
-    val images are: with fewer than 99 of them none does (conformal p-value, Vovk et al. 2005).
+    The query image is counted among the val images. Of images of the same distribution, at most
+    one in a hundred therefore has a percentile of 0.99 or above, however few the val images are;
+    with fewer than 99 of them, none has (conformal p-value, Vovk et al. 2005).
 
-    Its numbers are variables, so that a graph that is traced once serves for other ones.
+    The quantiles are variables, so that a traced graph can be used for the errors of other models.
 
     Args:
-        val_mse: MSE of each val image; NaN does not count.
+        val_mse: MSE of each val image; NaN is ignored.
     """
 
     def __init__(self, val_mse: Sequence[float] = ()):
@@ -30,27 +32,27 @@ class Calibration:
 
     @property
     def variables(self) -> list[Any]:
-        """TensorFlow variables, to be saved with a graph that calls `percentile`."""
+        """The TensorFlow variables to save with a graph that calls `percentile`."""
         return [self._values, self._shares]
 
     def assign(self, val_mse: Sequence[float]) -> None:
-        """Takes the errors of other val images, or of the same ones by another model."""
-        known = np.asarray(val_mse, np.float32)
-        known = np.sort(known[~np.isnan(known)])
-        kept = min(len(known), QUANTILES)
-        ranks = np.round(np.linspace(0, max(len(known) - 1, 0), kept)).astype(int)
-        # Between two of them: half-way between the shares that it may be.
+        """Replaces the errors by those of other val images or of another model."""
+        errors = np.asarray(val_mse, np.float32)
+        errors = np.sort(errors[~np.isnan(errors)])
+        quantiles = min(len(errors), QUANTILES)
+        ranks = np.round(np.linspace(0, max(len(errors) - 1, 0), quantiles)).astype(int)
+        # Between two stored errors the share is only known to an interval: take its middle.
         between = (ranks[:-1] + 1 + ranks[1:]) / 2
-        shares = np.array([0, *between, len(known)], np.float32) / (len(known) + 1)
-        if not kept:
+        shares = np.array([0, *between, len(errors)], np.float32) / (len(errors) + 1)
+        if not quantiles:
             shares = np.array([np.nan], np.float32)
-        # No error is above what fills the rest.
-        values = np.pad(known[ranks], (0, QUANTILES - kept), constant_values=np.inf)
+        # Padded with infinity, which no error exceeds.
+        values = np.pad(errors[ranks], (0, QUANTILES - quantiles), constant_values=np.inf)
         self._values.assign(values)
         self._shares.assign(np.pad(shares, (0, QUANTILES + 1 - len(shares)), mode="edge"))
 
     def percentile(self, mse: Any) -> Any:
-        """float32 tensor [N] of MSE -> float32 [N], 0 to 1; NaN for NaN or without any."""
+        """MSE, float32 [N] -> percentile 0..1, float32 [N]; NaN for NaN or without val images."""
         import tensorflow as tf
 
         below = tf.searchsorted(self._values, mse, side="left")

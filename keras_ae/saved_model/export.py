@@ -1,4 +1,4 @@
-"""A trained model as a SavedModel that takes encoded images and answers with scores."""
+"""Exports a trained model as a SavedModel that takes encoded images and returns scores."""
 
 import json
 import os
@@ -24,24 +24,24 @@ from keras_ae.saved_model.warmup import write_warmup
 
 
 class Exporter:
-    """Writes a model as it is in training, again and again, and traces its functions only once.
+    """Exports a model repeatedly during its training, and traces its functions only once.
 
-    It computes in float32 on TensorFlow, whatever the model was trained on: a model of the JAX or
-    the PyTorch backend is written by another Python process on the TensorFlow backend. What it
-    answers is within one grey level of the model's own output, or three if the model computes in
-    bfloat16.
+    The SavedModel computes in float32 on TensorFlow, whatever the backend of the training: a model
+    of the JAX or PyTorch backend is exported by another Python process with the TensorFlow backend.
+    Its reconstructions are within one grey level of the model's own output, or three if the model
+    computes in bfloat16.
 
     Args:
         model: the model to serve.
-        floor: PCA with as many latent numbers, for `floor_psnr`.
-        tile: most pixels of a side that go through the model at once, a multiple of the model's
-            stride and of 16. Images with a longer side are computed in overlapping tiles, one after
-            the other: the memory that a request takes is bounded, and no seam is to be seen, for
-            each tile is given all that has an influence on it.
+        floor: PCA with the same latent size, for `floor_psnr`.
+        tile: maximum side of what goes through the model at once, in pixels; a multiple of the
+            model's stride and of 16. Images with a longer side are computed in overlapping tiles,
+            one after the other. This bounds the memory of a request. There are no seams, because
+            each tile is computed with everything in its receptive field.
 
     Raises:
         MissingExtraError: if TensorFlow or tensorflow-serving-api is missing.
-        ConfigurationError: for another tile.
+        ConfigurationError: if `tile` is invalid.
     """
 
     def __init__(self, model: ConvAutoencoder, *, floor: PatchPCA, tile: int = SERVING_TILE):
@@ -55,18 +55,18 @@ class Exporter:
         self.model, self.floor, self.tile = model, floor, tile
 
     def write(self, path: Path, val_mse: Sequence[float] = ()) -> None:
-        """Writes the SavedModel with the signatures named in `keras_ae.contract`, and with it
-        requests that warm up a server.
+        """Writes the SavedModel, with the signatures in `keras_ae.contract` and warm-up requests.
 
         Args:
             path: folder to write; must not exist or be empty.
-            val_mse: MSE of each val image, for `percentile`; NaN is answered where there is none.
+            val_mse: MSE of each val image, for `percentile`, which is NaN without them.
 
         Raises:
-            StorageError: if another process writes and fails; its last words are in the message.
+            StorageError: if the process with the TensorFlow backend fails; the message contains the
+                end of its output.
         """
         if keras.backend.backend() != "tensorflow":
-            _export_elsewhere(self.model, path, self.floor, val_mse, self.tile)
+            _export_in_another_process(self.model, path, self.floor, val_mse, self.tile)
             return
         import tensorflow as tf
 
@@ -101,7 +101,7 @@ def export(
     val_mse: Sequence[float] = (),
     tile: int = SERVING_TILE,
 ) -> None:
-    """Writes a model once: see `Exporter`, and its `write`, for arguments and what is raised.
+    """Exports a model once; see `Exporter` and `Exporter.write` for arguments and errors.
 
     >>> from keras_ae.models import linear
     >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
@@ -110,42 +110,44 @@ def export(
     >>> export(model, Path("model/1"), floor=floor)
     >>> import tensorflow as tf
     >>> signatures = tf.saved_model.load("model/1").signatures
-    >>> answer = signatures["reconstruct"](tf.constant(images, tf.uint8))
-    >>> tuple(answer["reconstructions"].shape), answer["psnr"].dtype.name
+    >>> outputs = signatures["reconstruct"](tf.constant(images, tf.uint8))
+    >>> tuple(outputs["reconstructions"].shape), outputs["psnr"].dtype.name
     ((1, 64, 64, 3), 'float32')
     """
     Exporter(model, floor=floor, tile=tile).write(path, val_mse)
 
 
-def _export_elsewhere(
+def _export_in_another_process(
     model: ConvAutoencoder, path: Path, floor: PatchPCA, val_mse: Sequence[float], tile: int
 ) -> None:
+    """Exports a model of another backend in a process with the TensorFlow backend."""
     arrays = {f"weight_{i}": weight for i, weight in enumerate(model.get_weights())}
     arrays |= {f"floor_{name}": array for name, array in floor._asdict().items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.npz"
         config = json.dumps({**model.get_config(), "precision": "float32"})
-        known = np.asarray(val_mse, np.float32)
-        np.savez(file, config=config, val_mse=known, tile=tile, **arrays)
-        done = subprocess.run(
+        errors = np.asarray(val_mse, np.float32)
+        np.savez(file, config=config, val_mse=errors, tile=tile, **arrays)
+        process = subprocess.run(
             [sys.executable, "-m", "keras_ae.saved_model.export", str(file), str(path)],
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
-                # The GPU is full of what trains there.
+                # The training has taken the memory of the GPU.
                 "CUDA_VISIBLE_DEVICES": "-1",
                 "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
             },
             capture_output=True,
             text=True,
         )
-    if done.returncode:
-        words = done.stderr.strip().splitlines()[-5:] or [f"exit status {done.returncode}"]
-        raise StorageError(f"cannot export {path} through TensorFlow: {' / '.join(words)}")
+    if process.returncode:
+        output = process.stderr.strip().splitlines()[-5:]
+        output = output or [f"exit status {process.returncode}"]
+        raise StorageError(f"cannot export {path} with TensorFlow: {' / '.join(output)}")
 
 
 def _export_file(file: str, path: str) -> None:
-    """Exports what `_export_elsewhere` left for the TensorFlow backend."""
+    """Exports the model that `_export_in_another_process` wrote to a file."""
     with np.load(file, allow_pickle=False) as arrays:
         model = ConvAutoencoder.from_config(json.loads(str(arrays["config"])))
         count = sum(name.startswith("weight_") for name in arrays.files)

@@ -1,7 +1,7 @@
-"""Images of any size in bounded memory inside a TensorFlow graph: one tile after the other.
+"""Computes images of any size in bounded memory inside a TensorFlow graph, tile by tile.
 
-A tile is computed with as much around it as has an influence on it, so that it comes out as it
-would from the whole image. TensorFlow is imported where it is needed.
+Each tile is computed together with its receptive field, so that the result is the same as for the
+whole image. Functions import TensorFlow themselves, because `check_tile` is used without it.
 """
 
 import math
@@ -11,55 +11,55 @@ from typing import Any, NamedTuple
 from keras_ae.errors import ConfigurationError
 
 SERVING_TILE = 1024
-"""Most pixels of a side that go through the model at once, by default."""
+"""Default of the maximum side of what goes through the model at once, in pixels."""
 ALIGNMENT = 16
-"""Pixels that a position of MS-SSIM's coarsest scale stands for, along each side."""
+"""Side in pixels of a position of MS-SSIM's coarsest scale."""
 
 
-def unit(stride: int) -> int:
-    """Pixels of which a tile's side is a multiple."""
+def tile_alignment(stride: int) -> int:
+    """Returns the number of pixels of which the side of a tile is a multiple."""
     return max(ALIGNMENT, stride)
 
 
 def check_tile(tile: int, stride: int) -> int:
-    """Gives the tile back if it is a positive multiple of the stride and of 16.
+    """Returns the side of a tile if it is a positive multiple of the stride and of 16.
 
     Raises:
         ConfigurationError: if it is not.
     """
-    if tile < 1 or tile % unit(stride):
+    if tile < 1 or tile % tile_alignment(stride):
         raise ConfigurationError(
-            f"tile must be a positive multiple of {unit(stride)} pixels; got {tile}"
+            f"tile must be a positive multiple of {tile_alignment(stride)} pixels; got {tile}"
         )
     return tile
 
 
 class Span(NamedTuple):
-    """Begin and end of a tile along one axis, int32 scalar tensors."""
+    """Beginning and end of a tile along one axis, int32 scalar tensors."""
 
     begin: Any
     end: Any
 
-    def wider(self, reach: int, size: Any) -> "Span":
-        """With `reach` more positions on each side, as far as there are any."""
+    def widen(self, radius: int, size: Any) -> "Span":
+        """Adds `radius` positions on each side, within an axis of `size` positions."""
         import tensorflow as tf
 
-        return Span(tf.maximum(self.begin - reach, 0), tf.minimum(self.end + reach, size))
+        return Span(tf.maximum(self.begin - radius, 0), tf.minimum(self.end + radius, size))
 
     def times(self, factor: int) -> slice:
-        """The same where each position is `factor` positions."""
+        """Returns the slice of an axis with `factor` elements per position."""
         return slice(self.begin * factor, self.end * factor)
 
 
 class Grid:
-    """How a batch of images is cut into tiles.
+    """Splits a batch of images into tiles.
 
-    The tiles of a batch are of one size, but for the last along each axis. Small images share a
-    tile as long as they have no more positions than it has.
+    All tiles have one size, except for the last ones along each axis. A tile contains several small
+    images, if together they have no more positions than a full tile.
 
     Args:
-        shape: number of images, rows and columns, int32 scalar tensors.
-        side: most rows and columns of a tile.
+        shape: numbers of images, rows and columns, int32 scalar tensors.
+        side: maximum number of rows and of columns of a tile.
     """
 
     def __init__(self, shape: tuple[Any, Any, Any], side: int):
@@ -67,20 +67,22 @@ class Grid:
 
         self.shape = shape
         area = tf.maximum(tf.cast(shape[1], tf.int64) * tf.cast(shape[2], tf.int64), 1)
-        together = tf.cast(tf.maximum(side * side // area, 1), tf.int32)
-        parts = [_parts(size, most) for size, most in zip(shape, (together, side, side))]
-        self.counts, self.sizes = (tuple(values) for values in zip(*parts))
+        images_per_tile = tf.cast(tf.maximum(side * side // area, 1), tf.int32)
+        max_sizes = (images_per_tile, side, side)
+        splits = [_split_evenly(size, max_size) for size, max_size in zip(shape, max_sizes)]
+        self.counts, self.sizes = (tuple(values) for values in zip(*splits))
         self.number = tf.reduce_prod(self.counts)
 
-    def map(self, tile: Callable[[Span, Span, Span], Any], dtype: Any) -> Any:
+    def map(self, compute_tile: Callable[[Span, Span, Span], Any], dtype: Any) -> Any:
         """Computes one tile after the other.
 
         Args:
-            tile: spans of images, rows and columns to a tensor; its shape may not depend on them.
-            dtype: of that tensor.
+            compute_tile: function of the spans of images, rows and columns of a tile. It returns a
+                tensor of the same shape S for every tile.
+            dtype: dtype of that tensor.
 
         Returns:
-            A tensor [images, rows, columns, *S] of the tiles along each axis and their shape S.
+            A tensor [*counts, *S], with the number of tiles along each axis.
         """
         import tensorflow as tf
 
@@ -88,15 +90,16 @@ class Grid:
 
         def body(i: Any, tiles: Any) -> tuple[Any, Any]:
             column, row = i % self.counts[2], i // self.counts[2] % self.counts[1]
-            places = (i // (self.counts[1] * self.counts[2]), row, column)
+            indices = (i // (self.counts[1] * self.counts[2]), row, column)
             spans = [
-                Span(place * size, tf.minimum((place + 1) * size, end))
-                for place, size, end in zip(places, self.sizes, self.shape)
+                Span(index * size, tf.minimum((index + 1) * size, end))
+                for index, size, end in zip(indices, self.sizes, self.shape)
             ]
-            return i + 1, tiles.write(i, tile(*spans))
+            return i + 1, tiles.write(i, compute_tile(*spans))
 
-        loop = (0, tiles)
-        _, tiles = tf.while_loop(lambda i, _: i < self.number, body, loop, parallel_iterations=1)
+        _, tiles = tf.while_loop(
+            lambda i, _: i < self.number, body, (0, tiles), parallel_iterations=1
+        )
         stacked = tiles.stack()
         return tf.reshape(stacked, tf.concat([self.counts, tf.shape(stacked)[1:]], 0))
 
@@ -106,86 +109,92 @@ def map_tiles(
     inputs: Any,
     grid: Grid,
     *,
-    reach: int,
-    inside: int,
-    outside: int,
+    radius: int,
+    input_scale: int,
+    output_scale: int,
     depth: int,
     dtype: Any,
 ) -> Any:
-    """What a function of whole images gives, computed tile by tile.
+    """Applies a function of whole images tile by tile.
 
     Args:
-        function: [n, h * inside, w * inside, C] -> [n, h * outside, w * outside, depth]; fewer
-            rows and columns at the ends of the input, if it can cope with them.
+        function: maps [n, h * input_scale, w * input_scale, C] to
+            [n, h * output_scale, w * output_scale, depth]. At the end of an axis, the input may
+            have fewer rows or columns than a whole number of positions.
         inputs: tensor [N, H, W, C].
-        grid: of N images of ceil(H / inside) x ceil(W / inside) positions.
-        reach: positions to each side that have an influence.
-        inside, outside: rows and columns of a position in the input and in the output.
-        depth, dtype: of the output.
+        grid: grid of N images of ceil(H / input_scale) x ceil(W / input_scale) positions.
+        radius: radius of the function's receptive field, in positions.
+        input_scale, output_scale: rows and columns of a position in the input and in the output.
+        depth, dtype: depth and dtype of the output.
 
     Returns:
-        Tensor [N, rows * outside, columns * outside, depth].
+        Tensor [N, rows * output_scale, columns * output_scale, depth].
     """
     import tensorflow as tf
 
-    sizes = [grid.sizes[0], grid.sizes[1] * outside, grid.sizes[2] * outside]
+    sizes = [grid.sizes[0], grid.sizes[1] * output_scale, grid.sizes[2] * output_scale]
 
-    def tile(images: Span, rows: Span, columns: Span) -> Any:
-        wide, long = rows.wider(reach, grid.shape[1]), columns.wider(reach, grid.shape[2])
-        part = inputs[images.times(1), wide.times(inside), long.times(inside)]
-        core = [
-            Span(span.begin - wider.begin, span.end - wider.begin).times(outside)
-            for span, wider in ((rows, wide), (columns, long))
+    def compute_tile(images: Span, rows: Span, columns: Span) -> Any:
+        wide_rows, wide_columns = (
+            span.widen(radius, size) for span, size in zip((rows, columns), grid.shape[1:])
+        )
+        field = inputs[
+            images.times(1), wide_rows.times(input_scale), wide_columns.times(input_scale)
         ]
-        return _padded(function(part)[:, core[0], core[1]], sizes)
+        core = [
+            Span(span.begin - wide.begin, span.end - wide.begin).times(output_scale)
+            for span, wide in ((rows, wide_rows), (columns, wide_columns))
+        ]
+        return _pad_end(function(field)[:, core[0], core[1]], sizes)
 
     def in_tiles() -> Any:
-        lines = [*grid.counts, *sizes[:2], sizes[2] * depth]
-        tiles = _side_by_side(tf.reshape(grid.map(tile, dtype), lines))
-        whole = [count * size for count, size in zip(grid.counts, sizes)]
-        count, height, width = grid.shape
-        return tf.reshape(tiles, [*whole, depth])[:count, : height * outside, : width * outside]
+        tile_shape = [*grid.counts, *sizes[:2], sizes[2] * depth]
+        tiles = _assemble_tiles(tf.reshape(grid.map(compute_tile, dtype), tile_shape))
+        padded_shape = [count * size for count, size in zip(grid.counts, sizes)]
+        count, height, width = (grid.shape[0], *(s * output_scale for s in grid.shape[1:]))
+        return tf.reshape(tiles, [*padded_shape, depth])[:count, :height, :width]
 
-    # A loop of one turn costs a small image a tenth of its time.
+    # For a single tile the loop is skipped: it would take a tenth of the time of a small image.
     return tf.cond(grid.number > 1, in_tiles, lambda: function(inputs))
 
 
-def sum_tiles(terms: Callable[[Span, Span, Span], Any], grid: Grid, depth: int) -> Any:
-    """Adds up numbers of each image over its tiles, in float64.
+def sum_tiles(tile_sums: Callable[[Span, Span, Span], Any], grid: Grid, depth: int) -> Any:
+    """Adds up values of each image over its tiles, in float64.
 
     Args:
-        terms: spans of n images, rows and columns to float64 [n, depth].
-        grid: of N images.
+        tile_sums: maps the spans of n images, rows and columns of a tile to float64 [n, depth].
+        grid: grid of N images.
 
     Returns:
         float64 [N, depth].
     """
     import tensorflow as tf
 
-    def tile(images: Span, rows: Span, columns: Span) -> Any:
-        return _padded(terms(images, rows, columns), grid.sizes[:1])
+    def compute_tile(images: Span, rows: Span, columns: Span) -> Any:
+        return _pad_end(tile_sums(images, rows, columns), grid.sizes[:1])
 
-    total = tf.reduce_sum(grid.map(tile, tf.float64), (1, 2))
+    total = tf.reduce_sum(grid.map(compute_tile, tf.float64), (1, 2))
     return tf.reshape(total, (grid.counts[0] * grid.sizes[0], depth))[: grid.shape[0]]
 
 
-def _side_by_side(lines: Any) -> Any:
-    """Tiles [I, R, C, n, h, w] -> [I, n, R, h, C, w].
+def _assemble_tiles(tiles: Any) -> Any:
+    """Transposes tiles [I, R, C, n, h, w] to [I, n, R, h, C, w].
 
-    Not by `tf.transpose`: oneDNN complains on the standard error that it does so with floats only.
+    It gathers rows instead of using `tf.transpose`, for which oneDNN prints a warning if the tensor
+    is not of floats.
     """
     import tensorflow as tf
 
-    *sizes, width = tf.unstack(tf.shape(lines))
-    place = tf.constant(0)
-    for position, axis in enumerate((0, 3, 1, 4, 2)):
-        along = tf.range(sizes[axis]) * math.prod(sizes[axis + 1 :])
-        place += tf.reshape(along, [-1 if i == position else 1 for i in range(5)])
-    return tf.gather(tf.reshape(lines, (math.prod(sizes), width)), place)
+    *sizes, width = tf.unstack(tf.shape(tiles))
+    index = tf.constant(0)
+    for new_axis, axis in enumerate((0, 3, 1, 4, 2)):
+        offsets = tf.range(sizes[axis]) * math.prod(sizes[axis + 1 :])
+        index += tf.reshape(offsets, [-1 if i == new_axis else 1 for i in range(5)])
+    return tf.gather(tf.reshape(tiles, (math.prod(sizes), width)), index)
 
 
-def _padded(tensor: Any, sizes: Any) -> Any:
-    """Zeros after the end of the first axes up to `sizes`."""
+def _pad_end(tensor: Any, sizes: Any) -> Any:
+    """Appends zeros along the first axes until they have `sizes` elements."""
     import tensorflow as tf
 
     missing = [size - tf.shape(tensor)[axis] for axis, size in enumerate(sizes)]
@@ -193,9 +202,9 @@ def _padded(tensor: Any, sizes: Any) -> Any:
     return tf.pad(tensor, [(0, count) for count in missing])
 
 
-def _parts(size: Any, most: Any) -> tuple[Any, Any]:
-    """How many parts of at most `most` make `size`, and how large they are."""
+def _split_evenly(size: Any, max_size: Any) -> tuple[Any, Any]:
+    """Returns the number and the size of the parts into which `size` is split."""
     import tensorflow as tf
 
-    count = tf.maximum(-(-size // most), 1)
+    count = tf.maximum(-(-size // max_size), 1)
     return count, -(-size // count)

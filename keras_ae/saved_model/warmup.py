@@ -1,4 +1,4 @@
-"""Requests that a server runs before a version of the model answers anybody."""
+"""Warm-up requests, which a server runs before it serves a version of the model."""
 
 from pathlib import Path
 from typing import Any
@@ -8,27 +8,27 @@ import numpy as np
 from keras_ae import contract as c
 from keras_ae.models.autoencoder import ConvAutoencoder
 
-WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
-"""Where TensorFlow Serving looks for them, under the SavedModel."""
+WARMUP_PATH = Path("assets.extra") / "tf_serving_warmup_requests"
+"""Where TensorFlow Serving looks for warm-up requests, relative to the SavedModel."""
 MODEL_NAME = "keras_ae"
-SIDE = 64
-BATCHES = (1, 32)
+IMAGE_SIDE = 64
+BATCH_SIZES = (1, 32)
 
 
 def write_warmup(model: ConvAutoencoder, path: Path) -> None:
     """Writes requests for every signature, in small and typical shapes; always the same bytes.
 
-    They are a TFRecord file of `PredictionLog` messages. What is in the images is of no account:
-    a server makes plans and takes memory by their shapes.
+    The file is a TFRecord file of `PredictionLog` messages. Only the shapes of the images matter,
+    because a server prepares its computations and allocates memory by shape.
 
     Args:
-        model: that is served.
+        model: the served model.
         path: folder of the SavedModel.
     """
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    file = path / WARMUP
+    file = path / WARMUP_PATH
     file.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for signature, name, value in _requests(model):
@@ -42,15 +42,17 @@ def write_warmup(model: ConvAutoencoder, path: Path) -> None:
 
 
 def _requests(model: ConvAutoencoder) -> list[tuple[str, str, Any]]:
-    """Signature, name of its input, and value."""
+    """Returns signature, name of the input and value of each request."""
     import tensorflow as tf
 
     requests: list[tuple[str, str, Any]] = []
-    for batch in BATCHES:
-        shape = (batch, SIDE, SIDE, model.channels)
-        images = np.broadcast_to(np.arange(SIDE, dtype=np.uint8)[:, None, None], shape)
-        cells = -(-SIDE // model.stride)
-        latents = np.zeros((batch, cells, cells, model.latent_channels), np.float32)
+    for batch_size in BATCH_SIZES:
+        shape = (batch_size, IMAGE_SIDE, IMAGE_SIDE, model.channels)
+        images = np.broadcast_to(np.arange(IMAGE_SIDE, dtype=np.uint8)[:, None, None], shape)
+        latent_side = -(-IMAGE_SIDE // model.stride)
+        latents = np.zeros(
+            (batch_size, latent_side, latent_side, model.latent_channels), np.float32
+        )
         requests += [
             (c.RECONSTRUCT, c.IMAGES, images),
             (c.ENCODE, c.IMAGES, images),

@@ -12,7 +12,7 @@ from keras_ae import metrics, storage
 from keras_ae.errors import DataError
 from keras_ae.models import linear
 from keras_ae.models.layers import to_float, to_uint8
-from keras_ae.saved_model.tiled_metrics import error
+from keras_ae.saved_model.tiled_metrics import patch_mse
 from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import FLOORS
 from keras_ae.scoring.reading import pixels, read
@@ -43,7 +43,7 @@ def psnr_of(floors: Floors, channels: int) -> Callable[[Any], np.ndarray]:
 
     @tf.function(input_signature=[spec], autograph=False)
     def of_patches(images: Any) -> Any:
-        mse = error(images, rounded, tile=SERVING_TILE, stride=floors.stride)
+        mse = patch_mse(images, rounded, tile=SERVING_TILE, stride=floors.stride)
         return metrics.psnr_from_mse(mse)
 
     def psnr(images: Any) -> np.ndarray:

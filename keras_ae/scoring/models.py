@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_ae import contract as c
 from keras_ae import metrics, scores
 from keras_ae.concurrency import map_in_threads
-from keras_ae.saved_model.tiled_metrics import measure
+from keras_ae.saved_model.tiled_metrics import measure_quality
 from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import Table
 from keras_ae.scoring.floors import Floors, psnr_of
@@ -93,7 +93,7 @@ def _measure(channels: int, scales: int) -> Any:
     """`compared` as a traced function."""
 
     def measured(images: Any, several: Any) -> Any:
-        mse, ssim, ms_ssim = measure(images, several, tile=SERVING_TILE, scales=scales)
+        mse, ssim, ms_ssim = measure_quality(images, several, tile=SERVING_TILE, scales=scales)
         found = {"mse": mse, "psnr": metrics.psnr_from_mse(mse), "ssim": ssim, "ms_ssim": ms_ssim}
         values = tf.stack([tf.transpose(found[name]) for name in scores.METRICS], 2)
         return tf.reshape(values, (tf.shape(images)[0], -1))

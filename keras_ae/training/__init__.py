@@ -1,4 +1,4 @@
-"""Training: the ladder of epoch budgets."""
+"""Training on a ladder of epoch budgets."""
 
 from keras_ae.imports import lazy_getattr
 

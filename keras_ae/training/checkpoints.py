@@ -1,4 +1,4 @@
-"""Files of training states: whole or not there, checked when they are read, the last two kept."""
+"""Files of training states: written atomically, with a checksum; the last two are kept."""
 
 import hashlib
 import io
@@ -11,35 +11,36 @@ from keras_ae import durable
 from keras_ae.errors import DamagedError, StorageError
 
 _NO_COMMENT = b"\0\0"
+"""The last field of a ZIP file without a comment: the length of the comment."""
 _DIGEST = hashlib.sha256().digest_size
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays as an NPZ file, whose comment is the SHA-256 of all before it.
+    """Writes arrays as an NPZ file whose comment is the SHA-256 of everything before it.
 
-    At any moment, also one at which the machine loses its power, the file is the old or the new
-    one.
+    NPZ is a ZIP file, so NumPy reads the result as usual. The write is atomic: even after a power
+    failure the file is either the old or the new one.
 
     Raises:
         StorageError: if it cannot be written.
     """
-    _write(path, arrays, keep=False)
+    _write(path, arrays, keep_previous=False)
 
 
 def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Like `write`, and keeps what was there as `earlier(path)`; see `read_checkpoint`.
+    """Like `write`, and keeps the previous file as `previous(path)`; see `read_checkpoint`.
 
     Raises:
         StorageError: if it cannot be written.
     """
-    _write(path, arrays, keep=True)
+    _write(path, arrays, keep_previous=True)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `write` wrote.
+    """Reads a file that `write` wrote.
 
     Raises:
-        DamagedError: if it is not what was written, to the bit.
+        DamagedError: if its checksum is wrong.
         StorageError: if it cannot be read.
     """
     try:
@@ -52,59 +53,59 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if length != _length() or hashlib.sha256(original).digest() != digest:
         raise DamagedError(
             f"the training state {path} is damaged: its checksum is not that of its "
-            f"{len(content):,} bytes; delete it, and the stage is trained anew"
+            f"{len(content):,} bytes; delete it, and the stage is trained again"
         )
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
-def earlier(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` is kept."""
+def previous(path: Path) -> Path:
+    """Returns where the checkpoint before the one at `path` is kept."""
     return path.with_name(f"{path.stem}.earlier{path.suffix}")
 
 
 def read_checkpoint(path: Path, say: Callable[[str], None]) -> dict[str, np.ndarray] | None:
-    """Reads the last checkpoint that is whole; one that is not is deleted.
+    """Reads the last intact checkpoint and deletes damaged ones.
 
     Args:
-        path: of the last one.
-        say: takes a line if that one is damaged.
+        path: the last checkpoint.
+        say: prints one line if it is damaged.
 
     Returns:
-        The arrays, or None if there is no whole one.
+        The arrays, or None if there is no intact checkpoint.
 
     Raises:
-        StorageError: if one cannot be read.
+        StorageError: if a checkpoint cannot be read.
     """
     arrays, damaged = None, []
-    for each in filter(Path.exists, (path, earlier(path))):
+    for candidate in filter(Path.exists, (path, previous(path))):
         try:
-            arrays = read(each)
+            arrays = read(candidate)
             break
         except DamagedError:
-            damaged.append(each)
-    for each in damaged:
-        each.unlink(missing_ok=True)
+            damaged.append(candidate)
+    for candidate in damaged:
+        candidate.unlink(missing_ok=True)
     if damaged and arrays:
-        at = f"goes on from the one before it, in epoch {int(arrays['epoch']) + 1}"
-        say(f"the checkpoint {path} is damaged: the stage {at}")
+        epoch = int(arrays["epoch"]) + 1
+        say(f"the checkpoint {path} is damaged: resuming from the previous one, in epoch {epoch}")
     elif damaged:
-        say(f"the checkpoint {damaged[0]} is damaged: the stage begins anew")
+        say(f"the checkpoint {damaged[0]} is damaged: the stage starts from its beginning")
     return arrays
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray], keep: bool) -> None:
+def _write(path: Path, arrays: Mapping[str, np.ndarray], keep_previous: bool) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
     digest = hashlib.sha256(buffer.getbuffer()).digest()
     buffer.seek(-len(_NO_COMMENT), io.SEEK_END)
     buffer.write(_length() + digest)
     try:
-        durable.write(path, buffer.getbuffer(), backup=earlier(path) if keep else None)
+        durable.write(path, buffer.getbuffer(), backup=previous(path) if keep_previous else None)
     except OSError as error:
         raise StorageError(f"cannot write the training state {path}: {error.strerror}") from error
 
 
 def _length() -> bytes:
-    """The length of the comment as an archive's last record gives it."""
+    """Returns the field of a ZIP file's last record that gives the length of its comment."""
     return _DIGEST.to_bytes(2, "little")

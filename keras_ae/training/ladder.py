@@ -1,4 +1,4 @@
-"""One stage of the ladder: the state after `start` epochs in, the state after `stop` epochs out."""
+"""The training ladder: trains a model from one epoch budget to the next, reproducibly."""
 
 import math
 import re
@@ -18,23 +18,23 @@ from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.presets import Preset
 from keras_ae.training import checkpoints
 from keras_ae.training.backends.position import Position
-from keras_ae.training.progress import Bar
-from keras_ae.training.state import ADVICE, TrainState, average_decay
+from keras_ae.training.progress import ProgressBar
+from keras_ae.training.state import ADVICE, TrainState, ema_decay
 
 CHECKPOINT_SECONDS = 10.0
 PAUSE_SECONDS = 1.0
-"""Between two moments at which an epoch can be left, if its calls are shorter than that."""
-_ASKED = re.compile(r"(OOM|[Oo]ut of memory|can't allocate).*")
+"""Minimum time between two points at which an epoch can be interrupted."""
+_ALLOCATION_ERROR = re.compile(r"(OOM|[Oo]ut of memory|can't allocate).*")
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What a stage did.
+    """Result of training one stage.
 
     Attributes:
-        start, stop: epochs before and after.
+        start, stop: epochs before and after the stage.
         seconds: time in training steps, including those before an interruption.
-        tiles_per_second: tiles trained on in a second.
+        tiles_per_second: training speed.
         loss: mean squared error on pixels 0..1 over the tiles of the last epoch.
     """
 
@@ -46,14 +46,15 @@ class StageSummary:
 
 
 class Ladder(TrainState):
-    """A model, its optimizer and its moving average on their way up the budgets.
+    """Trains a model from budget to budget; holds the model, its optimizer and its EMA weights.
 
-    What an epoch does follows from the state before it and (seed, epoch) alone, so that any way of
-    cutting the epochs into stages gives the same weights on one machine's CPU and one backend.
+    The result of an epoch depends only on the state before it and on (seed, epoch). However the
+    epochs are split into stages, the weights are therefore the same on one machine's CPU and one
+    backend.
 
     Args:
         model: a built autoencoder; trained in place.
-        tiles: the training tiles: `keras_ae.datasets.tiles.Tiles`, or what streams the like.
+        tiles: the training tiles: `keras_ae.datasets.tiles.Tiles`, or another `TileSource`.
 
     Attributes:
         placement: where the training images are: "on the device", "in memory" or "streamed".
@@ -72,15 +73,15 @@ class Ladder(TrainState):
     >>> ladder.restore(Path("state.npz"))
     >>> ladder.epoch
     2
-    >>> with ladder.averaged() as averaged:
-    ...     averaged.save("model.keras")
+    >>> with ladder.ema_model() as ema_model:
+    ...     ema_model.save("model.keras")
     """
 
     def __init__(self, model: ConvAutoencoder, tiles: TileSource):
         super().__init__(model, max(tiles.batch_sizes))
         self.tiles = tiles
-        self._run, self.placement = self._backend.compile_epochs(
-            model, self.optimizer, self.average, average_decay, tiles
+        self._train_epoch, self.placement = self._backend.compile_train_epoch(
+            model, self.optimizer, self.ema_weights, ema_decay, tiles
         )
 
     def train(
@@ -90,124 +91,132 @@ class Ladder(TrainState):
         checkpoint: Path | None = None,
         on_checkpoint: Callable[[], None] = lambda: None,
         on_epoch: Callable[["Ladder"], None] = lambda ladder: None,
-        remarks: Callable[["Ladder"], Iterable[str]] = lambda ladder: (),
-        stopping: Callable[[], bool] = lambda: False,
+        status_lines: Callable[["Ladder"], Iterable[str]] = lambda ladder: (),
+        should_stop: Callable[[], bool] = lambda: False,
         progress: TextIO | None = None,
         say: Callable[[str], None] = print,
     ) -> StageSummary:
-        """Trains up to `until_epoch` epochs.
+        """Trains until `until_epoch` epochs are done.
 
         Args:
-            until_epoch: epoch to end at, at least the present one.
-            checkpoint: file that keeps the state every ten seconds, also amid an epoch; if it is
-                there already, the stage goes on from it. The one before it is kept beside it, for
-                the case that the last one is damaged.
+            until_epoch: the epoch to end at, not before the current one.
+            checkpoint: file to which the state is saved every ten seconds, also within an epoch.
+                If it exists, training resumes from it. The previous checkpoint is kept next to it,
+                in case the last one is damaged.
             on_checkpoint: called after each time that the state was saved.
             on_epoch: called after each epoch.
-            remarks: called every second or so, and after each epoch; gives lines to say.
-            stopping: asked every second or so, and after each epoch, whether to save and stop.
-            progress: where to show a progress bar, or None.
-            say: takes a line if a checkpoint is damaged, or a batch too large for the memory; and
-                the remarks.
+            status_lines: called about every second and after each epoch; returns lines to print.
+            should_stop: called about every second and after each epoch; if it returns true, the
+                state is saved and training stops.
+            progress: stream for a progress bar, or None for no bar.
+            say: prints one line: the status lines, and notes about a damaged checkpoint or a
+                batch that does not fit into memory.
 
         Raises:
-            ConfigurationError: if `until_epoch` lies behind the present epoch.
-            TrainingError: if the loss is not finite, the checkpoint is of before; or if the memory
-                does not do for one tile.
-            StoppedError: if `stopping` said so; the checkpoint is of that moment.
+            ConfigurationError: if `until_epoch` is before the current epoch.
+            TrainingError: if the loss is not finite, in which case the last checkpoint is kept; or
+                if not even one tile fits into memory.
+            StoppedError: if `should_stop` returned true; the checkpoint has the current state.
         """
-        start, before = self.epoch, self.seconds
+        start, seconds_before = self.epoch, self.seconds
         if checkpoint is not None and (arrays := checkpoints.read_checkpoint(checkpoint, say)):
-            self.take(arrays, checkpoint)
+            self.load_arrays(arrays, checkpoint)
         if until_epoch < self.epoch:
             raise ConfigurationError(
                 f"cannot train to epoch {until_epoch}: already at {self.epoch}"
             )
-        self._safe, saved = self.arrays(), time.monotonic()
-        with Bar(start, self.epoch, until_epoch, progress) as shown:
-            for _ in self._epochs(until_epoch, stopping, say):
-                if not self.position.batches:
+        self._restore_point, saved_at = self.to_arrays(), time.monotonic()
+        with ProgressBar(start, self.epoch, until_epoch, progress) as bar:
+            for _ in self._train_epochs(until_epoch, should_stop, say):
+                if not self.position.batches_done:
                     on_epoch(self)
-                stopped = stopping()
-                if stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                stopped = should_stop()
+                if stopped or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                     self._checkpoint(checkpoint, on_checkpoint)
-                    saved = time.monotonic()
+                    saved_at = time.monotonic()
                 if stopped:
-                    raise StoppedError(f"stopped in epoch {self.epoch + 1}, as it was asked to")
-                batches, total = self.position
-                some = sum(self.tiles.batch_sizes[:batches])
-                shown.update(
-                    self.epoch + batches / len(self.tiles.batch_sizes),
-                    total / some if some else self.loss,
-                    (len(self.tiles) * (self.epoch - start) + some) / (self.seconds - before),
+                    raise StoppedError(f"stopped in epoch {self.epoch + 1} as requested")
+                batches_done, loss_sum = self.position
+                tiles_done = sum(self.tiles.batch_sizes[:batches_done])
+                bar.update(
+                    self.epoch + batches_done / len(self.tiles.batch_sizes),
+                    loss_sum / tiles_done if tiles_done else self.loss,
+                    (len(self.tiles) * (self.epoch - start) + tiles_done)
+                    / (self.seconds - seconds_before),
                 )
-                for line in remarks(self):
-                    shown.clear()
+                for line in status_lines(self):
+                    bar.clear()
                     say(line)
-        seconds = self.seconds - before
+        seconds = self.seconds - seconds_before
         rate = len(self.tiles) * (until_epoch - start) / seconds if seconds else 0.0
         return StageSummary(start, until_epoch, seconds, rate, self.loss)
 
-    def _epochs(
-        self, until_epoch: int, stopping: Callable[[], bool], say: Callable[[str], None]
+    def _train_epochs(
+        self, until_epoch: int, should_stop: Callable[[], bool], say: Callable[[str], None]
     ) -> Iterator[None]:
-        """Trains; yields after each epoch, and amid one that is long or is to be left."""
-        began = 0.0
+        """Trains; yields after each epoch, and within an epoch that is long or must stop."""
+        step_start = 0.0
 
-        def pause() -> bool:
-            return time.perf_counter() - began > PAUSE_SECONDS or stopping()
+        def should_yield() -> bool:
+            return time.perf_counter() - step_start > PAUSE_SECONDS or should_stop()
 
         while self.epoch < until_epoch:
             try:
-                began = time.perf_counter()
-                for position in self._run(self.epoch, self.position, self.micro_batch_size, pause):
-                    self.seconds += time.perf_counter() - began
+                step_start = time.perf_counter()
+                for position in self._train_epoch(
+                    self.epoch, self.position, self.micro_batch_size, should_yield
+                ):
+                    self.seconds += time.perf_counter() - step_start
                     self._record_progress(position)
                     yield
-                    began = time.perf_counter()
+                    step_start = time.perf_counter()
             except Exception as error:
                 if not self._backend.is_out_of_memory(error):
                     raise
                 self._halve_micro_batch(error, say)
 
     def _record_progress(self, position: Position) -> None:
-        if not math.isfinite(position.total):
+        if not math.isfinite(position.loss_sum):
             raise TrainingError(
-                f"the loss became {position.total} in epoch {self.epoch + 1}; {ADVICE}"
+                f"the loss became {position.loss_sum} in epoch {self.epoch + 1}; {ADVICE}"
             )
         self.position = position
-        if position.batches == len(self.tiles.batch_sizes):
-            self.losses.append(float(np.float32(position.total / len(self.tiles))))
+        if position.batches_done == len(self.tiles.batch_sizes):
+            self.losses.append(float(np.float32(position.loss_sum / len(self.tiles))))
             self.epoch, self.position = self.epoch + 1, Position()
 
     def _halve_micro_batch(self, error: Exception, say: Callable[[str], None]) -> None:
-        """Goes back to a state that no failed step has touched, to go on with smaller parts."""
-        tried, size = self.micro_batch_size, self.tiles.size
-        if tried == 1:
-            asked = _ASKED.search(str(error))
+        """Halves the micro-batches, so that training continues within the memory that there is.
+
+        A step that ran out of memory may have updated some variables and not others. The state
+        therefore goes back to the last restore point.
+        """
+        failed_size, tile = self.micro_batch_size, self.tiles.size
+        if failed_size == 1:
+            allocation = _ALLOCATION_ERROR.search(str(error))
             raise TrainingError(
-                f"one tile of {size}x{size} at a time is too much for the memory: "
-                f"{asked[0][:200] if asked else error}; a smaller preset needs less, or free the "
-                "device of other programs"
+                f"out of memory with a single tile of {tile}x{tile}: "
+                f"{allocation[0][:200] if allocation else error}; use a smaller preset, or stop "
+                "other programs that use the device"
             ) from error
-        self.assign(self._safe)
-        self.micro_batch_size = -(-tried // 2)
-        parts = -(-max(self.tiles.batch_sizes) // self.micro_batch_size)
+        self.assign(self._restore_point)
+        self.micro_batch_size = -(-failed_size // 2)
+        count = -(-max(self.tiles.batch_sizes) // self.micro_batch_size)
         say(
-            f"out of memory with {tried} tiles at a time; goes on with {parts} x "
-            f"{self.micro_batch_size}, same batch"
+            f"out of memory with {failed_size} tiles at a time; continuing with {count} x "
+            f"{self.micro_batch_size}, same batch size"
         )
 
     def _checkpoint(self, checkpoint: Path | None, on_checkpoint: Callable[[], None]) -> None:
-        self._safe = self.finite_arrays()
+        self._restore_point = self.to_finite_arrays()
         if checkpoint is None:
             return
         if self._backend.is_chief():
-            checkpoints.write_checkpoint(checkpoint, self._safe)
+            checkpoints.write_checkpoint(checkpoint, self._restore_point)
         on_checkpoint()
 
 
-def begin(
+def create_ladder(
     preset: str | Preset,
     tiles: TileSource,
     floor: linear.PatchPCA,
@@ -218,19 +227,19 @@ def begin(
     precision: str = "float32",
     seed: int = 0,
 ) -> Ladder:
-    """A ladder in its initial state, which follows from the arguments alone.
+    """Creates a ladder in its initial state, which depends on the arguments alone.
 
     Args:
-        preset, channels, stride, latent_channels, precision: of the model.
+        preset, channels, stride, latent_channels, precision: arguments of the model.
         tiles: the training tiles.
-        floor: principal components of the training images' patches, where a linear path starts.
-        seed: of the initial weights.
+        floor: principal components of the training images' patches, to which a linear path is set.
+        seed: seed of the initial weights.
 
     >>> import numpy as np
     >>> from keras_ae import Tiles
     >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
     >>> floor = linear.fit(linear.patch_moments(images, stride=8), latent_channels=8)
-    >>> begin("small", Tiles(images, stride=8), floor).epoch
+    >>> create_ladder("small", Tiles(images, stride=8), floor).epoch
     0
     """
     model = ConvAutoencoder(preset, channels, stride, latent_channels, precision, seed)

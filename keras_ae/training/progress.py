@@ -1,62 +1,76 @@
-"""The progress of a stage: a bar on a screen, a line now and then anywhere else."""
+"""The progress of a stage: a bar on a terminal, and a line now and then on other streams."""
 
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 
-class Bar:
-    """Shows how many of the epochs from `start` to `stop` are done, of which those up to `at` are
-    done before.
+class ProgressBar:
+    """Shows the progress of the epochs from `start` to `stop`.
 
     Args:
-        stream: where to show it, or None.
+        start, stop: epochs before and after the stage.
+        epochs_done: epochs that are done at first: more than `start` after an interruption.
+        stream: where to show the bar, or None to show nothing.
     """
 
-    def __init__(self, start: int, at: float, stop: int, stream: TextIO | None):
+    def __init__(self, start: int, epochs_done: float, stop: int, stream: TextIO | None):
         self._start = start
-        span: dict[str, Any] = {"total": stop - start, "initial": self._done(at), "unit": "epoch"}
+        span: dict[str, Any] = {
+            "total": stop - start,
+            "initial": self._since_start(epochs_done),
+            "unit": "epoch",
+        }
         if stream is None or stream.isatty():
             name = f"    epochs {start} to {stop}"
             self._bar = tqdm(
                 desc=name, **span, file=stream, disable=stream is None, dynamic_ncols=True
             )
             return
-        line = "{desc}: {percentage:.0f} %, {elapsed} gone, {remaining} left{postfix}"
+        line = "{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left{postfix}"
         name = f"epochs {start} to {stop}"
         self._bar = tqdm(
-            desc=name, **span, file=_Lines(stream), bar_format=line, mininterval=20.0, miniters=0
+            desc=name,
+            **span,
+            file=_LineStream(stream),
+            bar_format=line,
+            mininterval=20.0,
+            miniters=0,
         )
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def update(self, at: float, loss: float, rate: float) -> None:
-        """Says how far it is.
+    def update(self, epochs_done: float, loss: float, tiles_per_second: float) -> None:
+        """Updates the bar.
 
         Args:
-            at: epochs that are done, with the part of the present one.
-            loss: of the last one, or of the present one so far.
-            rate: tiles per second.
+            epochs_done: completed epochs and the fraction of the current one.
+            loss: loss of the current epoch so far, or of the last one at its end.
+            tiles_per_second: training speed.
         """
-        self._bar.set_postfix_str(f"loss {loss:.5f}, {rate:,.0f} tiles/s", refresh=False)
-        self._bar.n = self._done(at)
+        self._bar.set_postfix_str(
+            f"loss {loss:.5f}, {tiles_per_second:,.0f} tiles/s", refresh=False
+        )
+        self._bar.n = self._since_start(epochs_done)
         self._bar.update(0)
 
     def clear(self) -> None:
-        """Makes room for another line on a screen, until the next update."""
+        """Clears the bar until the next update, so that other lines can be printed."""
         self._bar.clear()
 
-    def _done(self, at: float) -> float:
-        """An integer where it is one, for it is shown as it is."""
-        return int(at) - self._start if at == int(at) else round(at - self._start, 2)
+    def _since_start(self, epochs: float) -> float:
+        """Returns whole numbers as integers, because tqdm prints the number as it is."""
+        if epochs == int(epochs):
+            return int(epochs) - self._start
+        return round(epochs - self._start, 2)
 
 
-class _Lines:
-    """Gives each state of a progress bar a line of its own, where none can be overwritten."""
+class _LineStream:
+    """Writes each state of a progress bar as a line, for streams that cannot overwrite lines."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The training state: a model, its optimizer, its EMA weights, and how far they are."""
+"""The training state: model, optimizer, EMA weights and position in the training."""
 
 import importlib
 import math
@@ -18,16 +18,20 @@ from keras_ae.training.backends.position import Position
 from keras_ae.types import Tensor
 
 WARM_UP_STEPS = 50
-MAX_DECAY = 0.999
+MAX_EMA_DECAY = 0.999
 ADVICE = (
-    "what was saved before is kept. Lower the learning rate of the preset, or look for broken "
-    "images in the data"
+    "what was saved before is kept. Lower the preset's learning rate, or look for broken images "
+    "in the data"
 )
 
 
 @keras.saving.register_keras_serializable("keras_ae")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to `rate` over `steps` steps and stays there, wherever the ladder ends."""
+    """A linear warm-up over `steps` steps, then a constant rate.
+
+    It does not depend on where the ladder ends: otherwise the model at a budget would not be that
+    of an uninterrupted training of this length.
+    """
 
     def __init__(self, rate: float, steps: int = WARM_UP_STEPS):
         self.rate, self.steps = rate, steps
@@ -39,24 +43,24 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "steps": self.steps}
 
 
-def average_decay(step: Tensor) -> Tensor:
-    """Decay of the moving average: it spans the last tenth of the steps, 1,000 at most."""
-    return ops.minimum(MAX_DECAY, (1.0 + step) / (10.0 + step))
+def ema_decay(step: Tensor) -> Tensor:
+    """EMA decay at a step: the average spans about the last tenth of the steps, 1,000 at most."""
+    return ops.minimum(MAX_EMA_DECAY, (1.0 + step) / (10.0 + step))
 
 
 class TrainState:
-    """The state of a training run: model, optimizer, EMA weights, and how far it is.
+    """The state of a training run: model, optimizer, EMA weights and position.
 
     Args:
         model: a built autoencoder; trained in place.
-        micro_batch_size: most tiles in a forward pass.
+        micro_batch_size: maximum number of tiles in a forward pass.
 
     Attributes:
-        optimizer: of the model.
-        average: the EMA weights: variables like the trainable ones of the model.
-        epoch, position: whole epochs that are done, and where in the next one it is.
-        micro_batch_size: most tiles in a forward pass; less than a batch where the memory did not
-            do for it, and its gradients are accumulated.
+        optimizer: the model's optimizer.
+        ema_weights: one variable for each trainable variable of the model.
+        epoch, position: completed epochs, and the position in the current one.
+        micro_batch_size: maximum number of tiles in a forward pass. If a batch did not fit into
+            memory this is less than the batch, and gradients are accumulated.
         seconds: time in training steps since the initial state.
         losses: mean squared error on pixels 0..1 over the tiles of each epoch since the initial
             state, float32 values.
@@ -70,11 +74,11 @@ class TrainState:
             WarmUp(model.preset.learning_rate), global_clipnorm=model.preset.clipnorm
         )
         self.optimizer.build(model.trainable_variables)
-        self.average = [
+        self.ema_weights = [
             keras.Variable(
                 ops.copy(v.value),
                 trainable=False,
-                name=f"average_{i}",
+                name=f"ema_{i}",
                 aggregation="only_first_replica",
             )
             for i, v in enumerate(model.trainable_variables)
@@ -88,12 +92,16 @@ class TrainState:
         return self.losses[-1] if self.losses else math.nan
 
     @contextmanager
-    def averaged(self) -> Iterator[ConvAutoencoder]:
-        """The model with its averaged weights, which is what is compared and served."""
+    def ema_model(self) -> Iterator[ConvAutoencoder]:
+        """Sets the model to its EMA weights within the block: this is what is compared and served.
+
+        Yields:
+            `self.model`.
+        """
         variables = self.model.trainable_variables
         raw_weights = [ops.copy(v.value) for v in variables]
-        for variable, mean in zip(variables, self.average):
-            variable.assign(mean.value)
+        for variable, ema_weight in zip(variables, self.ema_weights):
+            variable.assign(ema_weight.value)
         try:
             yield self.model
         finally:
@@ -101,79 +109,81 @@ class TrainState:
                 variable.assign(value)
 
     def _variables(self) -> dict[str, keras.Variable]:
-        """By position: Keras numbers the names of layers by what the process made before."""
+        """All variables by group and index.
+
+        Their Keras names would not do: they are numbered by the layers that the process has created
+        before.
+        """
         groups = {
             "model": self.model.variables,
             "optimizer": self.optimizer.variables,
-            "average": self.average,
+            "average": self.ema_weights,
         }
         return {f"{name}/{i}": v for name, group in groups.items() for i, v in enumerate(group)}
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The whole state: weights, optimizer, average, losses and how far it is, by name."""
-        # A copy: a mirrored variable of TensorFlow has no array of its own.
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns the whole state by name: weights, optimizer, EMA weights, losses, position."""
+        # `ops.copy`, because a mirrored variable of TensorFlow cannot be converted directly.
         arrays = {
             name: ops.convert_to_numpy(ops.copy(v.value)) for name, v in self._variables().items()
         }
         return arrays | {
             "epoch": np.asarray(self.epoch),
-            "batches": np.asarray(self.position.batches),
-            "total": np.asarray(self.position.total, np.float32),
+            "batches": np.asarray(self.position.batches_done),
+            "total": np.asarray(self.position.loss_sum, np.float32),
             "micro_batch_size": np.asarray(self.micro_batch_size),
             "seconds": np.asarray(self.seconds),
             "losses": np.asarray(self.losses, np.float32),
         }
 
     def save(self, path: Path) -> None:
-        """Writes the state; the file is the old one or the new one at any moment.
-
-        Of several processes that train together the first one writes.
+        """Writes the state atomically. If several processes train together, the first one writes.
 
         Raises:
             StorageError: if it cannot be written.
-            TrainingError: if a weight is not finite; what was written before is kept.
+            TrainingError: if a weight is not finite; an existing file is kept.
         """
-        arrays = self.finite_arrays()
+        arrays = self.to_finite_arrays()
         if self._backend.is_chief():
             checkpoints.write(path, arrays)
 
     def restore(self, path: Path) -> None:
-        """Reads what `save` wrote.
+        """Restores a state that `save` wrote.
 
         Raises:
-            DamagedError: if it is not what was written.
+            DamagedError: if the file's checksum is wrong.
             StorageError: if it cannot be read.
-            TrainingError: if the state is of another model.
+            TrainingError: if the state belongs to another model.
         """
-        self.take(checkpoints.read(path), path)
+        self.load_arrays(checkpoints.read(path), path)
 
-    def finite_arrays(self) -> dict[str, np.ndarray]:
-        """As `arrays`.
+    def to_finite_arrays(self) -> dict[str, np.ndarray]:
+        """Like `to_arrays`, with a check.
 
         Raises:
             TrainingError: if a weight is not finite.
         """
-        arrays = self.arrays()
+        arrays = self.to_arrays()
         for name, array in arrays.items():
-            # The last step may break what no loss shows yet.
+            # The last step can make weights infinite that no loss was computed with yet.
             if name.startswith("model/") and not np.isfinite(array).all():
                 raise TrainingError(f"a weight is not finite after epoch {self.epoch}; {ADVICE}")
         return arrays
 
-    def take(self, arrays: dict[str, np.ndarray], path: Path) -> None:
-        """Goes on from arrays that were read from `path`.
+    def load_arrays(self, arrays: dict[str, np.ndarray], path: Path) -> None:
+        """Sets the state to arrays that were read from `path`.
 
         Raises:
-            TrainingError: if they are of another model.
+            TrainingError: if they belong to another model.
         """
-        expected = {name: array.shape for name, array in self.arrays().items()}
+        expected = {name: array.shape for name, array in self.to_arrays().items()}
         expected["losses"] = (int(arrays.get("epoch", 0)),)
         if {name: array.shape for name, array in arrays.items()} != expected:
-            raise TrainingError(f"the training state {path} is of another model")
+            raise TrainingError(f"the training state {path} belongs to another model")
         self.assign(arrays)
 
     def assign(self, arrays: dict[str, np.ndarray]) -> None:
-        """Goes back to what `arrays` gave."""
+        """Sets the state to the result of `to_arrays`."""
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self.epoch, self.seconds = int(arrays["epoch"]), float(arrays["seconds"])

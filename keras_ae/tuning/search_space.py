@@ -1,4 +1,7 @@
-"""What tuning may change in a preset, within a parameter budget. Standard library only."""
+"""The search space of tuning: variants of a preset within a parameter budget.
+
+It uses the standard library only, so that the runner can check the flags of tuning at once.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -16,21 +19,22 @@ WIDTH_STEP = 8
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-    """Depth, width, learning rate and batch size around a preset; each point is within the budget.
+    """Depth, width, learning rate and batch size near a preset, all within a parameter budget.
 
-    Depth counts the residual blocks of encoder and decoder together, which share them as in the
-    preset. Each depth has widths of its own, from a quarter of the largest that is within the
-    budget up to that one. Learning rates reach from a quarter of the preset's to four times that,
-    batches from half the size to twice.
+    Depth is the number of residual blocks of encoder and decoder together, divided between them as
+    in the preset. Each depth has its own widths, from a quarter of the largest within the budget up
+    to the largest. Learning rates are between a quarter and four times the preset's, batch sizes
+    between half and twice `batch_size`.
 
     Args:
-        preset: the preset around which to search.
-        batch_size: largest number of tiles in a step, when not tuned.
-        parameters: the budget in trainable numbers; by default those of the preset.
-        channels, stride, latent_channels: of the model.
+        preset: the preset near which to search.
+        batch_size: maximum batch size without tuning.
+        parameters: the budget, in trainable parameters; 0 for those of the preset.
+        channels, stride, latent_channels: arguments of the model.
 
     Raises:
-        ConfigurationError: for a preset that has no depth, or a budget that nothing is within.
+        ConfigurationError: for a preset without residual blocks, or if no model is within the
+            budget.
     """
 
     preset: Preset
@@ -49,56 +53,57 @@ class SearchSpace:
         if not self.parameters:
             object.__setattr__(self, "parameters", self.parameters_of(self.preset))
         if not self.widths:
-            smallest = _reshaped(self.preset, min(self._depths), WIDTH_STEP)
-            least = self.parameters_of(smallest)
+            smallest = _with_shape(self.preset, min(self._depths), WIDTH_STEP)
             raise ConfigurationError(
-                f"the smallest model that tuning tries has {least:,} parameters; "
-                f"got a budget of {self.parameters:,}"
+                "tuning needs a budget of at least "
+                f"{self.parameters_of(smallest):,} parameters, those of its smallest model; "
+                f"got {self.parameters:,}"
             )
 
     @cached_property
     def widths(self) -> dict[int, list[int]]:
-        """The widths to try at each depth; a depth without any within the budget is left out."""
-        found = {depth: self._widths_at(depth) for depth in self._depths}
-        return {depth: widths for depth, widths in found.items() if widths}
+        """The widths to try at each depth, without depths that have none within the budget."""
+        candidates = {depth: self._widths_at(depth) for depth in self._depths}
+        return {depth: widths for depth, widths in candidates.items() if widths}
 
     def _widths_at(self, depth: int) -> list[int]:
         def fits(width: int) -> bool:
-            return self.parameters_of(_reshaped(self.preset, depth, width)) <= self.parameters
+            return self.parameters_of(_with_shape(self.preset, depth, width)) <= self.parameters
 
-        # Multiples of eight, as most processors like them.
+        # Matrix products are fastest if the sizes are multiples of eight.
         fitting = list(takewhile(fits, count(WIDTH_STEP, WIDTH_STEP)))
-        tried = {width for width in fitting if 4 * width >= fitting[-1]}
-        own = self.preset.widths[0]
-        if depth == sum(self.preset.blocks) and fits(own):
-            tried.add(own)
-        return sorted(tried)
+        widths = {width for width in fitting if 4 * width >= fitting[-1]}
+        preset_width = self.preset.widths[0]
+        if depth == sum(self.preset.blocks) and fits(preset_width):
+            widths.add(preset_width)
+        return sorted(widths)
 
     def define(self, hp: Any) -> tuple[Preset, int]:
-        """Declares the space; its defaults are the preset itself where that is within the budget.
+        """Declares the hyperparameters; the defaults are the preset, if it is within the budget.
 
         Args:
             hp: `keras_tuner.HyperParameters`.
 
         Returns:
-            The preset and the batch size of the present values.
+            The preset and the batch size of the current values.
         """
-        depths, own_depth = list(self.widths), sum(self.preset.blocks)
-        hp.Choice("depth", depths, default=own_depth if own_depth in depths else depths[0])
+        depths, preset_depth = list(self.widths), sum(self.preset.blocks)
+        preset_width = self.preset.widths[0]
+        hp.Choice("depth", depths, default=preset_depth if preset_depth in depths else depths[0])
         for depth, widths in self.widths.items():
-            own = depth == own_depth and self.preset.widths[0] in widths
-            default = self.preset.widths[0] if own else widths[-1]
+            is_preset = depth == preset_depth and preset_width in widths
+            default = preset_width if is_preset else widths[-1]
             with hp.conditional_scope("depth", [depth]):
-                # With one name for all depths keras-tuner would drop the value.
-                hp.Choice(_width_at(depth), widths, default=default)
+                # A name of its own for each depth: keras-tuner drops the value of a shared name.
+                hp.Choice(_width_name(depth), widths, default=default)
         rate = self.preset.learning_rate
         hp.Float("learning_rate", rate / 4, rate * 4, sampling="log", default=rate)
         sizes = sorted({max(1, self.batch_size // 2), self.batch_size, self.batch_size * 2})
         hp.Choice("batch_size", sizes, default=self.batch_size)
-        return tuned(self.preset, hp.values)
+        return apply_values(self.preset, hp.values)
 
     def parameters_of(self, preset: Preset) -> int:
-        """Trainable numbers of a preset's model."""
+        """Returns the number of trainable parameters of a preset's model."""
         return count_parameters(preset, self.channels, self.stride, self.latent_channels)
 
     @property
@@ -106,84 +111,92 @@ class SearchSpace:
         return sorted({*DEPTHS, sum(self.preset.blocks)})
 
 
-def tuned(preset: Preset, values: Mapping[str, Any]) -> tuple[Preset, int]:
-    """The preset and the batch size that a trial's values stand for.
+def apply_values(preset: Preset, values: Mapping[str, Any]) -> tuple[Preset, int]:
+    """Returns the tuned preset and the batch size for the values of a trial.
 
     Args:
-        preset: the preset around which was searched.
+        preset: the preset near which was searched.
         values: `depth`, `width_DEPTH`, `learning_rate` and `batch_size`.
     """
     depth = int(values["depth"])
-    made = dataclasses.replace(
-        _reshaped(preset, depth, int(values[_width_at(depth)])),
+    tuned = dataclasses.replace(
+        _with_shape(preset, depth, int(values[_width_name(depth)])),
         name=f"{preset.name} tuned",
         learning_rate=float(values["learning_rate"]),
     )
-    return made, int(values["batch_size"])
+    return tuned, int(values["batch_size"])
 
 
-def _width_at(depth: int) -> str:
+def _width_name(depth: int) -> str:
     return f"width_{depth}"
 
 
-def _reshaped(preset: Preset, depth: int, width: int) -> Preset:
+def _with_shape(preset: Preset, depth: int, width: int) -> Preset:
+    """Changes depth and width, with blocks divided between encoder and decoder as in the preset."""
     encoder, decoder = preset.blocks
-    share = depth * encoder // (encoder + decoder) if encoder + decoder else depth // 2
-    return dataclasses.replace(preset, widths=(width,), blocks=(share, depth - share))
+    new_encoder = depth * encoder // (encoder + decoder) if encoder + decoder else depth // 2
+    blocks = (new_encoder, depth - new_encoder)
+    return dataclasses.replace(preset, widths=(width,), blocks=blocks)
 
 
 def count_parameters(preset: Preset, channels: int, stride: int, latent_channels: int) -> int:
-    """Trainable numbers of a "linear-residual" model, without building it."""
+    """Counts the trainable parameters of a "linear-residual" model without building it."""
     width, patch = preset.widths[0], stride * stride * channels
     block = (9 * width + 1) * width + (width + 1) * width
 
-    def path(before: int, after: int, blocks: int) -> int:
-        residual = (before + 1) * width + blocks * block + (width + 1) * after
-        return residual + (before + 1) * after
+    def count_path(inputs: int, outputs: int, blocks: int) -> int:
+        residual = (inputs + 1) * width + blocks * block + (width + 1) * outputs
+        linear = (inputs + 1) * outputs
+        return residual + linear
 
     encoder, decoder = preset.blocks
-    return path(patch, latent_channels, encoder) + path(latent_channels, patch, decoder)
+    return count_path(patch, latent_channels, encoder) + count_path(latent_channels, patch, decoder)
 
 
-def trials(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lists trials for reports.
+def trial_rows(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a table of the trials for reports.
 
     Args:
-        space: what was searched.
-        results: the best first, of each trial `trial_id`, `score` (val PSNR, dB) and its values, as
-            TFX's Tuner writes them.
+        space: the search space.
+        results: results as TFX's Tuner writes them, the best trial first: `trial_id`, `score` (val
+            PSNR in dB) and the values of each trial.
 
     Returns:
-        As JSON, the best first: `trial` (from 1), what `facts` gives, `val_psnr` in dB and `taken`.
+        Rows that can be written as JSON, the best trial first: `trial` (from 1), the items of
+        `describe_values`, `val_psnr` in dB and `taken`.
     """
     return [
         {
             "trial": int(result["trial_id"]) + 1,
-            **facts(space, result),
+            **describe_values(space, result),
             "val_psnr": float(result["score"]),
-            "taken": place == 0,
+            "taken": rank == 0,
         }
-        for place, result in enumerate(results)
+        for rank, result in enumerate(results)
     ]
 
 
-def facts(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A point of the space: `width`, `blocks` (encoder, decoder), `learning_rate`, `batch_size`,
-    `parameters`, and `untuned`, whether these are the preset's own values."""
-    preset, batch_size = tuned(space.preset, values)
-    same = dataclasses.replace(preset, name=space.preset.name) == space.preset
+def describe_values(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes the values of a trial.
+
+    Returns:
+        `width`, `blocks` (encoder, decoder), `learning_rate`, `batch_size`, `parameters`, and
+        `untuned`: whether these are the values of the preset itself.
+    """
+    preset, batch_size = apply_values(space.preset, values)
+    is_preset = dataclasses.replace(preset, name=space.preset.name) == space.preset
     return {
         "width": preset.widths[0],
         "blocks": list(preset.blocks),
         "learning_rate": preset.learning_rate,
         "batch_size": batch_size,
         "parameters": space.parameters_of(preset),
-        "untuned": same and batch_size == space.batch_size,
+        "untuned": is_preset and batch_size == space.batch_size,
     }
 
 
-def describe(trial: Mapping[str, Any]) -> str:
-    """The facts of a trial in a few words."""
+def format_trial(trial: Mapping[str, Any]) -> str:
+    """Formats the items of `describe_values` as a short text."""
     encoder, decoder = trial["blocks"]
     return (
         f"width {trial['width']}, {encoder} + {decoder} blocks, "
@@ -191,23 +204,23 @@ def describe(trial: Mapping[str, Any]) -> str:
     )
 
 
-def summary(trials: list[dict[str, Any]], tuning: Mapping[str, Any]) -> str:
-    """What was taken and what that gained, in a sentence.
+def format_summary(rows: list[dict[str, Any]], tuning: Mapping[str, Any]) -> str:
+    """Formats the best trial, and its gain over the preset, as a sentence.
 
     Args:
-        trials: the rows of `trials`.
+        rows: the table of `trial_rows`.
         tuning: `preset`, `trials`, `epochs`, `parameters` and `failed` of the search.
     """
-    taken = trials[0]
+    best = rows[0]
     text = (
-        f"{describe(taken)} ({taken['parameters']:,} parameters), the best of {tuning['trials']} "
-        f"trials of {tuning['epochs']} epochs with {taken['val_psnr']:.2f} dB on val"
+        f"{format_trial(best)} ({best['parameters']:,} parameters), the best of {tuning['trials']} "
+        f"trials of {tuning['epochs']} epochs with {best['val_psnr']:.2f} dB on val"
     )
-    untuned = next((row for row in trials if row["untuned"]), None)
-    if untuned is taken:
-        text += f"; that is {tuning['preset']} itself"
+    untuned = next((row for row in rows if row["untuned"]), None)
+    if untuned is best:
+        text += f"; this is the preset {tuning['preset']} unchanged"
     elif untuned is not None:
-        text += f"; {tuning['preset']} itself has {untuned['val_psnr']:.2f} dB"
+        text += f"; {tuning['preset']} without tuning has {untuned['val_psnr']:.2f} dB"
     if tuning["failed"]:
-        text += f"; {tuning['failed']} did not train"
+        text += f"; {tuning['failed']} trial{'s' if tuning['failed'] > 1 else ''} failed"
     return text

@@ -1,4 +1,4 @@
-"""The search for a better preset with keras-tuner: short trials, judged on held-out images."""
+"""Hyperparameter search for a better preset with keras-tuner, in short trials."""
 
 import dataclasses
 import gc
@@ -19,7 +19,7 @@ from keras_ae.errors import ConfigurationError, TrainingError
 from keras_ae.models import linear
 from keras_ae.presets import Preset
 from keras_ae.storage import sha256_of_parts
-from keras_ae.training.ladder import begin
+from keras_ae.training.ladder import create_ladder
 from keras_ae.training.validation import mean_psnr
 from keras_ae.tuning import search_space
 from keras_ae.tuning.search_space import SearchSpace
@@ -44,23 +44,23 @@ def tuner(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> "PresetTuner":
-    """Prepares a search; call `search()` on what is returned, and `best` after that.
+    """Prepares a search: call `search()` on the returned tuner, and then `best`.
 
     Args:
-        tiles: gives the training tiles for a batch size.
-        val_images: held-out images on which a trial is judged, uint8 [H, W, C]; gone through
-            anew for each trial.
+        tiles: function of the batch size that returns the training tiles.
+        val_images: held-out images on which each trial is evaluated, uint8 [H, W, C]; iterated
+            once for each trial.
         floor: principal components of the training images' patches.
-        directory: where the state of a search is kept; an interrupted one of the same arguments
-            goes on from there. Other images want another folder.
-        preset: the preset around which to search; it is the first trial.
-        trials: how many, at least 1.
-        epochs: of each trial, at least 1.
-        parameters: most trainable numbers of a model; by default those of the preset.
-        batch_size: largest number of tiles in a step, when not tuned.
-        stride, latent_channels: of the model.
-        seed: of weights, tiles and search.
-        say: takes a line for each trial.
+        directory: folder for the state of the search. An interrupted search with the same arguments
+            resumes from there. Use another folder for other images.
+        preset: the preset near which to search; it is the first trial.
+        trials: number of trials, at least 1.
+        epochs: epochs of each trial, at least 1.
+        parameters: maximum number of trainable parameters; 0 for those of the preset.
+        batch_size: maximum batch size without tuning.
+        stride, latent_channels: arguments of the model.
+        seed: seed of weights and of the search.
+        say: prints one line for each trial.
 
     Raises:
         ConfigurationError: for a preset that cannot be tuned, or a budget that is too small.
@@ -78,64 +78,65 @@ def tuner(
     `search.search()` takes minutes; then `best(search)` gives the preset and the batch size.
     """
     if trials < 1 or epochs < 1:
-        raise ConfigurationError(f"trials and epochs must be from 1; got {trials} and {epochs}")
+        raise ConfigurationError(f"trials and epochs must be at least 1; got {trials} and {epochs}")
     channels = len(floor.mean) // stride**2
     space = SearchSpace(
         presets.get(preset), batch_size, parameters, channels, stride, latent_channels
     )
-    judge = _Judge(tiles, val_images, floor, space, epochs, seed, trials, say)
-    return PresetTuner(space, judge, trials=trials, seed=seed, directory=directory, say=say)
+    evaluator = _Evaluator(tiles, val_images, floor, space, epochs, seed, trials, say)
+    return PresetTuner(space, evaluator, trials=trials, seed=seed, directory=directory, say=say)
 
 
 def best(tuner: "PresetTuner") -> tuple[Preset, int]:
-    """The preset and the batch size of the best trial."""
-    return search_space.tuned(tuner.space.preset, tuner.get_best_hyperparameters()[0].values)
+    """Returns the preset and the batch size of the best trial."""
+    return search_space.apply_values(tuner.space.preset, tuner.get_best_hyperparameters()[0].values)
 
 
 class PresetTuner(base_tuner.BaseTuner):
     """Bayesian optimisation of a preset; the same arguments give the same trials.
 
     Args:
-        space: what to search.
-        judge: gives the mean val PSNR in dB of a preset and a batch size; what it raises as
-            TrainingError is a failed trial. Its `key` names all that its answers depend on.
-        trials: how many.
-        seed: of the search.
-        directory: where its state is kept.
-        say: takes a line for each trial.
+        space: the search space.
+        evaluator: function of a preset and a batch size that returns the mean val PSNR in dB. If it
+            raises TrainingError, the trial has failed. Its attribute `key` identifies everything
+            that its results depend on.
+        trials: number of trials.
+        seed: seed of the search.
+        directory: folder for the state of the search.
+        say: prints one line for each trial.
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        judge: Any,
+        evaluator: Any,
         *,
         trials: int,
         seed: int,
         directory: str | Path,
         say: Callable[[str], None],
     ):
-        self.space, self._judge, self._say = space, judge, say
+        self.space, self._evaluator, self._say = space, evaluator, say
         hyperparameters = keras_tuner.HyperParameters()
         space.define(hyperparameters)
         oracle = Oracle(
             objective=keras_tuner.Objective(OBJECTIVE, "max"),
             max_trials=trials,
-            # Keras-tuner takes 0 for any.
+            # Keras-tuner replaces 0 by a random seed.
             seed=seed + 1,
             hyperparameters=hyperparameters,
-            # However many do not train, the others count.
+            # The search continues whatever the number of failed trials.
             max_consecutive_failed_trials=trials + 1,
         )
         oracle.verbose = 0
-        # Keras-tuner goes on with whatever it finds there, of these images or of others.
-        super().__init__(oracle, directory=str(directory), project_name=judge.key)
+        # Keras-tuner resumes any search in its folder, so the folder's name must identify ours.
+        super().__init__(oracle, directory=str(directory), project_name=evaluator.key)
 
     def search(self, **_: Any) -> None:
-        """Runs the trials that are missing.
+        """Runs the trials that are not done yet.
 
         Raises:
-            TrainingError: if none of them trained.
+            TrainingError: if all trials failed.
         """
         try:
             super().search()
@@ -143,24 +144,24 @@ class PresetTuner(base_tuner.BaseTuner):
             raise error.__cause__ or error from None
         if all(trial.score is None for trial in self.oracle.trials.values()):
             raise TrainingError(
-                f"none of the {len(self.oracle.trials)} trials trained: their losses were not "
-                "finite. Look for broken images in the data"
+                f"all {len(self.oracle.trials)} trials failed: their losses were not finite; "
+                "look for broken images in the data"
             )
 
     def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:
-        """Trains and judges one point of the space."""
+        """Trains and evaluates one point of the search space."""
         try:
             values = trial.hyperparameters.values
             number = f"{int(trial.trial_id) + 1} of {self.oracle.max_trials}"
-            shown = search_space.describe(search_space.facts(self.space, values))
-            what = f"    trial {number}: {shown}"
-            psnr = self._judge(*search_space.tuned(self.space.preset, values))
+            text = search_space.format_trial(search_space.describe_values(self.space, values))
+            line = f"    trial {number}: {text}"
+            psnr = self._evaluator(*search_space.apply_values(self.space.preset, values))
         except TrainingError as error:
-            self._say(f"{what}: did not train")
+            self._say(f"{line}: failed")
             raise FailedTrialError(str(error)) from error
         except Exception as error:
             raise FatalError(str(error)) from error
-        self._say(f"{what}: {psnr:.2f} dB")
+        self._say(f"{line}: {psnr:.2f} dB")
         return {OBJECTIVE: psnr}
 
 
@@ -170,21 +171,21 @@ class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
     trials: dict[str, Any]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The values of the next trial."""
+        """Returns the values of the next trial."""
         if not self.trials:
             return {"status": "RUNNING", "values": dict(self.get_space().values)}
         values: dict[str, Any] = super().populate_space(trial_id)
         return values
 
     def reload(self) -> None:
-        """Reads what an earlier search left."""
+        """Reads the state of an earlier search."""
         super().reload()
-        # They come in the order of the folder.
+        # Keras-tuner reads them in the arbitrary order of the folder.
         self.trials = dict(sorted(self.trials.items(), key=lambda item: int(item[0])))
 
 
-class _Judge:
-    """Trains a preset for some epochs and measures it on held-out images."""
+class _Evaluator:
+    """Trains a preset for a few epochs and returns its mean PSNR on held-out images."""
 
     def __init__(
         self,
@@ -206,7 +207,7 @@ class _Judge:
 
     def __call__(self, preset: Preset, batch_size: int) -> float:
         space = self._space
-        ladder = begin(
+        ladder = create_ladder(
             preset,
             self._tiles(batch_size),
             self._floor,
@@ -216,9 +217,9 @@ class _Judge:
             seed=self._seed,
         )
         ladder.train(self._epochs, say=lambda line: self._say(f"    {line}"))
-        with ladder.averaged() as model:
+        with ladder.ema_model() as model:
             psnr = mean_psnr(model, self._val_images)
-        # Compiled functions hang in cycles: a hundred megabytes for each model.
+        # Compiled functions are in reference cycles: a hundred megabytes for each model.
         del ladder, model
         gc.collect()
         return psnr

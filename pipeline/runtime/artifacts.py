@@ -99,7 +99,7 @@ def kept(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
     if not storage.is_uri(place):
         yield Path(place), lambda: None
         return
-    before = storage.join(storage.parent(place), checkpoints.earlier(Path(storage.name(place))))
+    before = storage.join(storage.parent(place), checkpoints.previous(Path(storage.name(place))))
 
     def save() -> None:
         if storage.exists(place):
@@ -109,7 +109,7 @@ def kept(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
 
     with TemporaryDirectory() as folder:
         local = Path(folder) / storage.name(place)
-        for remote, copy in ((place, local), (before, checkpoints.earlier(local))):
+        for remote, copy in ((place, local), (before, checkpoints.previous(local))):
             if storage.exists(remote):
                 storage.copy(remote, copy)
                 logging.info("resumes from %s", remote)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from keras_ae import presets
-from keras_ae.training.forecast import SteadyRate, Work, lines
+from keras_ae.training.forecast import RemainingStage, SteadyRate, format_forecast
 from keras_ae.training.ladder import Ladder
 from pipeline.runtime.settings import StageSettings
 
@@ -45,7 +45,7 @@ class Plan:
         self._known: Collection[str] | None = None
         self.rates: dict[str, float] = {}
 
-    def ahead(self, stage: Stage, epochs: float) -> dict[str, list[Work]]:
+    def ahead(self, stage: Stage, epochs: float) -> dict[str, list[RemainingStage]]:
         """The training that remains, by preset.
 
         Args:
@@ -59,7 +59,7 @@ class Plan:
                 # A run must not fail because of a forecast.
                 logging.exception("cannot find out which stages are cached")
                 self._known = ()
-        found: dict[str, list[Work]] = {}
+        found: dict[str, list[RemainingStage]] = {}
         later = False
         for each in self.stages:
             left = 0.0
@@ -67,7 +67,7 @@ class Plan:
                 later, left = True, each.stop - epochs
             elif later and each.node not in self._known:
                 left = each.stop - each.start
-            found.setdefault(each.preset, []).append(Work(each.stop, left))
+            found.setdefault(each.preset, []).append(RemainingStage(each.stop, left))
         return found
 
 
@@ -85,7 +85,7 @@ class Forecast:
         """
         epochs = _epochs(ladder)
         self._rate.update(epochs, ladder.seconds, ladder.micro_batch_size)
-        if self._stage.preset in self._plan.rates or not self._rate.settled:
+        if self._stage.preset in self._plan.rates or not self._rate.is_reliable:
             return []
         return self._lines(ladder, epochs)
 
@@ -101,7 +101,7 @@ class Forecast:
             return []
         ahead = self._plan.ahead(self._stage, epochs)
         own = ahead.pop(preset, [])
-        return lines(own, rates[preset], len(ladder.tiles), _untimed(ahead))
+        return format_forecast(own, rates[preset], len(ladder.tiles), _untimed(ahead))
 
 
 def trainers(nodes: Iterable[Any]) -> list[Any]:
@@ -146,10 +146,10 @@ def forecast(preset: str, seed: int, stop: int) -> Forecast:
 
 def _epochs(ladder: Ladder) -> float:
     sizes = ladder.tiles.batch_sizes
-    return ladder.epoch + sum(sizes[: ladder.position.batches]) / sum(sizes)
+    return ladder.epoch + sum(sizes[: ladder.position.batches_done]) / sum(sizes)
 
 
-def _untimed(ahead: dict[str, list[Work]]) -> str:
+def _untimed(ahead: dict[str, list[RemainingStage]]) -> str:
     left = {preset: round(sum(work.epochs for work in works)) for preset, works in ahead.items()}
     names = {preset: f"{n} epochs of the preset {preset}" for preset, n in left.items() if n}
     if presets.BASELINE in names:

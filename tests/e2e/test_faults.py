@@ -19,7 +19,7 @@ from keras_ae.datasets.tiles import Tiles
 from keras_ae.errors import StorageError
 from keras_ae.models import linear
 from keras_ae.saved_model.export import export
-from keras_ae.training.ladder import Ladder, begin
+from keras_ae.training.ladder import Ladder, create_ladder
 from pipeline.runners.local import runner
 from pipeline.runtime.artifacts import STATE
 from tests.disks import filled, small_disk
@@ -236,7 +236,7 @@ def test_workers_and_beam_servers_are_reached_from_this_machine_only(with_worker
 @pytest.fixture(scope="module")
 def ladder() -> Ladder:
     images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
-    ladder = begin(TINY, Tiles(images, stride=8), floor(images))
+    ladder = create_ladder(TINY, Tiles(images, stride=8), floor(images))
     ladder.train(1)
     return ladder
 

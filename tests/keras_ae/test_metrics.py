@@ -20,13 +20,13 @@ def crops(photographs):
 @pytest.mark.parametrize("index", range(4))
 def test_psnr_and_ssim_agree_with_scikit_image(photographs, index):
     image = crops(photographs)[index]
-    other = noisy(image)
-    psnr = metrics.psnr_from_mse(metrics.mse(image[None], other[None]))
-    ssim, _ = metrics.structural(image[None], other[None])
-    assert float(psnr[0]) == pytest.approx(peak_signal_noise_ratio(image, other), abs=1e-4)
+    reconstruction = noisy(image)
+    psnr = metrics.psnr_from_mse(metrics.mse(image[None], reconstruction[None]))
+    ssim, _ = metrics.ssim_and_ms_ssim(image[None], reconstruction[None])
+    assert float(psnr[0]) == pytest.approx(peak_signal_noise_ratio(image, reconstruction), abs=1e-4)
     theirs = structural_similarity(
         image,
-        other,
+        reconstruction,
         gaussian_weights=True,
         sigma=1.5,
         use_sample_covariance=False,
@@ -38,21 +38,23 @@ def test_psnr_and_ssim_agree_with_scikit_image(photographs, index):
 
 def test_ms_ssim_agrees_with_tensorflow_where_all_scales_fit(photographs):
     image = photographs[0][:288, :448]
-    other = noisy(image)
-    _, ours = metrics.structural(image[None], other[None])
-    theirs = tf.image.ssim_multiscale(image[None], other[None], 255)
+    reconstruction = noisy(image)
+    _, ours = metrics.ssim_and_ms_ssim(image[None], reconstruction[None])
+    theirs = tf.image.ssim_multiscale(image[None], reconstruction[None], 255)
     assert float(ours[0]) == pytest.approx(float(theirs[0]), abs=1e-4)
 
 
-def test_ms_ssim_of_a_small_image_weighs_the_scales_that_fit(photographs):
+def test_ms_ssim_of_a_small_image_uses_the_scales_that_fit(photographs):
     image = photographs[0][:40, :52, :1]
-    other = noisy(image)
-    _, ours = metrics.structural(image[None], other[None])
-    assert float(ours[0]) == pytest.approx(_ms_ssim(image[..., 0], other[..., 0], 2), abs=1e-4)
+    reconstruction = noisy(image)
+    _, ours = metrics.ssim_and_ms_ssim(image[None], reconstruction[None])
+    assert float(ours[0]) == pytest.approx(
+        _ms_ssim(image[..., 0], reconstruction[..., 0], 2), abs=1e-4
+    )
 
 
 def _ms_ssim(a: np.ndarray, b: np.ndarray, scales: int) -> float:
-    """Wang et al. 2003 in NumPy, of one channel."""
+    """MS-SSIM of one channel as in Wang et al. 2003, in NumPy."""
     a, b = a / 255.0, b / 255.0
     kernel = np.exp(-((np.arange(11) - 5.0) ** 2) / 4.5)
     kernel /= kernel.sum()
@@ -75,10 +77,10 @@ def _ms_ssim(a: np.ndarray, b: np.ndarray, scales: int) -> float:
     return result
 
 
-def test_an_exact_reconstruction_counts_100_db(photographs):
+def test_an_exact_reconstruction_has_100_db(photographs):
     image = photographs[0][None]
     assert float(metrics.psnr_from_mse(metrics.mse(image, image))[0]) == 100.0
-    ssim, ms_ssim = metrics.structural(image, image)
+    ssim, ms_ssim = metrics.ssim_and_ms_ssim(image, image)
     assert float(ssim[0]) == pytest.approx(1.0)
     assert float(ms_ssim[0]) == pytest.approx(1.0)
 
@@ -86,20 +88,20 @@ def test_an_exact_reconstruction_counts_100_db(photographs):
 @pytest.mark.parametrize("size", [(1, 1), (1, 100), (10, 30), (11, 10)])
 def test_images_smaller_than_the_window_have_no_ssim(size):
     image = np.zeros((2, *size, 3), np.uint8)
-    for value in metrics.structural(image, image):
+    for value in metrics.ssim_and_ms_ssim(image, image):
         assert np.isnan(np.asarray(value)).all()
 
 
-def test_sizes_known_only_at_run_time_give_the_same(photographs):
+def test_dynamic_sizes_give_the_same_as_static_ones(photographs):
     spec = tf.TensorSpec((None, None, None, 3), tf.uint8)
-    in_graph = tf.function(metrics.structural, input_signature=[spec, spec])
+    in_graph = tf.function(metrics.ssim_and_ms_ssim, input_signature=[spec, spec])
     for image in (photographs[0][:200, :301], photographs[0][:33, :57], photographs[0][:1, :9]):
         pair = image[None], noisy(image)[None]
-        for ours, dynamic in zip(metrics.structural(*pair), in_graph(*pair)):
+        for ours, dynamic in zip(metrics.ssim_and_ms_ssim(*pair), in_graph(*pair)):
             np.testing.assert_allclose(np.asarray(ours), np.asarray(dynamic), atol=1e-4)
 
 
 def test_opposite_images_give_a_finite_ms_ssim():
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 1), np.uint8)
-    _, value = metrics.structural(image, 255 - image)
+    _, value = metrics.ssim_and_ms_ssim(image, 255 - image)
     assert 0 <= float(value[0]) < 0.1

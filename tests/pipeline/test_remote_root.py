@@ -21,7 +21,7 @@ from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runners.beam import engines
 from pipeline.runtime import ladder_cache
 from pipeline.runtime.artifacts import STATE
-from tests.keras_ae.tuning.test_tuner import Judge, make_tuner, values_of
+from tests.keras_ae.tuning.test_tuner import FakeEvaluator, make_tuner, values_of
 from tests.pipeline.test_trainer import CONFIG
 from tests.tiny import TINY
 
@@ -157,11 +157,11 @@ def test_a_comparison_in_the_bucket_is_the_same_to_the_byte(root, train, bucket,
 
 def test_a_search_goes_on_from_the_bucket(bucket, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        make_tuner(f"{bucket.uri}/search", Judge(stop=2), trials=3).search()
-    rest = Judge()
+        make_tuner(f"{bucket.uri}/search", FakeEvaluator(interrupt_after=2), trials=3).search()
+    rest = FakeEvaluator()
     tuner = make_tuner(f"{bucket.uri}/search", rest, trials=3)
     tuner.search()
-    assert len(rest.asked) == 1
-    local = make_tuner(tmp_path, Judge(), trials=3)
+    assert len(rest.presets) == 1
+    local = make_tuner(tmp_path, FakeEvaluator(), trials=3)
     local.search()
     assert values_of(tuner) == values_of(local)

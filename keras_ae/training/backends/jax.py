@@ -1,4 +1,4 @@
-"""The compiled inner loop on JAX."""
+"""The compiled training step on JAX, and on an accelerator the compiled epoch."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -12,183 +12,202 @@ from keras_ae.concurrency import prefetch
 from keras_ae.datasets.tiles import Tiles, TileSource
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
-from keras_ae.training.backends.position import Position, Run
+from keras_ae.training.backends.position import Position, TrainEpoch
 from keras_ae.types import Tensor
 
-DEVICE_SHARE = 0.5
-"""Share of a device's memory that the training images may take."""
-PIXELS_IN_A_CALL = 2**25
-"""That are trained on in one call: an epoch of 8,192 tiles of 64x64, a second or less on a GPU."""
+MAX_MEMORY_SHARE = 0.5
+"""Maximum share of a device's memory that the training images may take."""
+PIXELS_PER_CALL = 2**25
+"""Maximum of pixels trained on in one call: 8,192 tiles of 64x64, a second or less on a GPU."""
 
 
-def compile_epochs(
+def compile_train_epoch(
     model: ConvAutoencoder,
     optimizer: keras.Optimizer,
-    average: list[keras.Variable],
-    decay: Callable[[Tensor], Tensor],
+    ema_weights: list[keras.Variable],
+    ema_decay: Callable[[Tensor], Tensor],
     tiles: TileSource,
-) -> tuple[Run, str]:
+) -> tuple[TrainEpoch, str]:
     """Compiles the training step, or on an accelerator a whole epoch.
 
-    Takes and gives what `compile_epochs` does on TensorFlow. Where the images fit on an accelerator
-    they stay there, uint8, and each epoch is one call, or some if it is long: tiles are cut and the
-    steps are made on the device. With `keras.distribution.DataParallel` set, each device takes its
-    part of every batch whose size their number divides, and a whole one of any other.
+    Arguments and return value are those of `compile_train_epoch` on TensorFlow. If the images fit
+    into the memory of an accelerator, they stay there as uint8. Each epoch is then one call, or
+    several if it is long: tiles are cropped, and the steps run, on the device. With
+    `keras.distribution.DataParallel`, a batch is split evenly between the devices; if their number
+    does not divide its size, every device computes the whole batch.
     """
     import jax
 
-    held = [model.trainable_variables, optimizer.variables, average]
+    variable_groups = [model.trainable_variables, optimizer.variables, ema_weights]
 
     def loss_of(weights: Any, frozen: Any, batch: Any) -> Any:
         images = to_float(batch)
         outputs, _ = model.stateless_call(weights, frozen, images, training=True)
         return ops.mean(ops.square(outputs - images))
 
-    def in_parts(weights: Any, frozen: Any, batch: Any, micro_batch_size: int) -> Any:
-        """The loss and the gradients of a batch, so many tiles at a time, one after the other."""
+    def accumulated_gradients(weights: Any, frozen: Any, batch: Any, micro_batch_size: int) -> Any:
+        """Computes the loss and the gradients of a batch in micro-batches, one after the other."""
 
-        def add(sums: Any, part: Any) -> Any:
-            found = jax.value_and_grad(loss_of)(weights, frozen, part)
-            share = len(part) / len(batch)
-            return jax.tree.map(lambda s, f: s + share * f, sums, found), None
+        def add(sums: Any, micro_batch: Any) -> Any:
+            values = jax.value_and_grad(loss_of)(weights, frozen, micro_batch)
+            share = len(micro_batch) / len(batch)
+            return jax.tree.map(lambda s, v: s + share * v, sums, values), None
 
-        bound = len(batch) // micro_batch_size * micro_batch_size
+        whole_end = len(batch) // micro_batch_size * micro_batch_size
         sums = jax.tree.map(ops.zeros_like, (ops.zeros(()), weights))
-        whole = batch[:bound].reshape(-1, micro_batch_size, *batch.shape[1:])
-        sums, _ = jax.lax.scan(add, sums, whole)
-        return add(sums, batch[bound:])[0] if bound < len(batch) else sums
+        micro_batches = batch[:whole_end].reshape(-1, micro_batch_size, *batch.shape[1:])
+        sums, _ = jax.lax.scan(add, sums, micro_batches)
+        return add(sums, batch[whole_end:])[0] if whole_end < len(batch) else sums
 
     def step(state: Any, frozen: Any, batch: Any, micro_batch_size: int) -> Any:
-        weights, slots, means = state
-        batch = _spread(batch)
+        weights, optimizer_state, averages = state
+        batch = _shard(batch)
         if micro_batch_size < len(batch):
-            loss, gradients = in_parts(weights, frozen, batch, micro_batch_size)
+            loss, gradients = accumulated_gradients(weights, frozen, batch, micro_batch_size)
         else:
             loss, gradients = jax.value_and_grad(loss_of)(weights, frozen, batch)
-        weights, slots = optimizer.stateless_apply(slots, gradients, weights)
-        weight = 1.0 - decay(ops.cast(slots[0], "float32"))
-        means = [mean + weight * (value - mean) for mean, value in zip(means, weights)]
-        return _replicate([weights, slots, means]), loss * len(batch)
+        weights, optimizer_state = optimizer.stateless_apply(optimizer_state, gradients, weights)
+        # The first variable of a Keras optimizer is its number of steps.
+        weight = 1.0 - ema_decay(ops.cast(optimizer_state[0], "float32"))
+        averages = [mean + weight * (value - mean) for mean, value in zip(averages, weights)]
+        return _replicate([weights, optimizer_state, averages]), loss * len(batch)
 
     if isinstance(tiles, Tiles) and _fits(tiles):
         train, placement = _on_device(step, tiles), "on the device"
     else:
         train, placement = _in_batches(step, tiles), tiles.placement
 
-    def run(
-        epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
+    def train_epoch(
+        epoch: int, start: Position, micro_batch_size: int, should_yield: Callable[[], bool]
     ) -> Iterator[Position]:
-        # Donated to the steps: what is in the variables is gone after the first one.
-        state = [[[variable.value for variable in group] for group in held]]
+        # The arrays are donated to the steps: those in the variables are deleted by the first one.
+        # `train` replaces the only element of this list after each call.
+        state = [[[variable.value for variable in group] for group in variable_groups]]
         frozen = [variable.value for variable in model.non_trainable_variables]
 
-        def put_back() -> None:
-            for group, values in zip(held, state[0]):
+        def update_variables() -> None:
+            for group, values in zip(variable_groups, state[0]):
                 for variable, value in zip(group, values):
-                    # A call that failed has taken them with it.
+                    # A call that failed may have deleted its arguments.
                     if not value.is_deleted():
                         variable.assign(value)
 
-        count = len(tiles.batch_sizes)
         try:
-            for done, total in train(state, frozen, epoch, at, micro_batch_size):
-                if done == count or pause():
-                    put_back()
-                    yield Position(done, float(total))
+            for batches_done, loss_sum in train(state, frozen, epoch, start, micro_batch_size):
+                if batches_done == len(tiles.batch_sizes) or should_yield():
+                    update_variables()
+                    yield Position(batches_done, float(loss_sum))
         except (Exception, KeyboardInterrupt):
-            put_back()
+            update_variables()
             raise
 
-    return run, placement
+    return train_epoch, placement
 
 
 def _in_batches(step: Callable[..., Any], tiles: TileSource) -> Callable[..., Any]:
-    """An epoch as a call for each batch that the host makes.
+    """Returns a generator function that trains an epoch with one call for each batch of the host.
 
-    Puts the state back into its list, and yields the batches that are done and the sum of their
-    tiles' losses, after each call.
+    After each call it replaces the state in the list that it was passed, and yields the number of
+    batches done and the sum of their tiles' losses.
     """
     import jax
 
     compiled = jax.jit(step, donate_argnums=0, static_argnums=3)
 
     def train(
-        state: list[Any], frozen: Any, epoch: int, at: Position, micro_batch_size: int
+        state: list[Any], frozen: Any, epoch: int, start: Position, micro_batch_size: int
     ) -> Iterator[tuple[int, Any]]:
-        total = np.float32(at.total)
-        for done, batch in enumerate(prefetch(tiles.epoch(epoch, at.batches)), at.batches + 1):
-            state[0], loss = compiled(state[0], frozen, batch, micro_batch_size)
-            total += loss
-            yield done, total
+        loss_sum = np.float32(start.loss_sum)
+        batches = prefetch(tiles.epoch(epoch, start.batches_done))
+        for batches_done, batch in enumerate(batches, start.batches_done + 1):
+            state[0], batch_loss = compiled(state[0], frozen, batch, micro_batch_size)
+            loss_sum += batch_loss
+            yield batches_done, loss_sum
 
     return train
 
 
 def _on_device(step: Callable[..., Any], tiles: Tiles) -> Callable[..., Any]:
-    """An epoch as one call, or some if it is long, on images that stay on the device; takes and
-    gives what `_in_batches` does."""
+    """Returns a generator function that trains an epoch in one call, or in several if it is long.
+
+    The images stay on the device. Otherwise it is like that of `_in_batches`.
+    """
     import jax
 
-    pixels = _place(np.concatenate([image.reshape(-1, image.shape[2]) for image in tiles.images]))
+    pixels = _to_devices(
+        np.concatenate([image.reshape(-1, image.shape[2]) for image in tiles.images])
+    )
     sizes = tiles.batch_sizes
-    large = sizes.count(sizes[0])
+    # The first batches of an epoch have one tile more than the last ones, if not all are equal.
+    # `lax.scan` needs batches of one size.
+    large_count = sizes.count(sizes[0])
     ends = np.cumsum([0, *sizes])
-    together = max(1, PIXELS_IN_A_CALL // (sizes[0] * tiles.size**2))
+    batches_per_call = max(1, PIXELS_PER_CALL // (sizes[0] * tiles.size**2))
 
     @functools.partial(jax.jit, donate_argnums=0, static_argnums=5)
     def train_on(
-        state: Any, frozen: Any, pixels: Any, parts: list[Cuts], total: Any, micro_batch_size: int
+        state: Any,
+        frozen: Any,
+        pixels: Any,
+        batch_groups: list[TileIndices],
+        loss_sum: Any,
+        micro_batch_size: int,
     ) -> Any:
-        def one(carried: Any, at: Cuts) -> Any:
-            state, total = carried
-            state, loss = step(state, frozen, cut(pixels, at, tiles.size), micro_batch_size)
-            return (state, total + loss), None
+        def train_batch(carry: Any, indices: TileIndices) -> Any:
+            state, loss_sum = carry
+            batch = gather_tiles(pixels, indices, tiles.size)
+            state, batch_loss = step(state, frozen, batch, micro_batch_size)
+            return (state, loss_sum + batch_loss), None
 
-        for part in parts:
-            (state, total), _ = jax.lax.scan(one, (state, total), part)
-        return state, total
+        for batches in batch_groups:
+            (state, loss_sum), _ = jax.lax.scan(train_batch, (state, loss_sum), batches)
+        return state, loss_sum
 
     def train(
-        state: list[Any], frozen: Any, epoch: int, at: Position, micro_batch_size: int
+        state: list[Any], frozen: Any, epoch: int, start: Position, micro_batch_size: int
     ) -> Iterator[tuple[int, Any]]:
-        every = cuts(tiles, epoch)
-        total = _place(np.asarray(at.total, np.float32))
-        for first in range(at.batches, len(sizes), together):
-            last = min(first + together, len(sizes))
-            parts = [
-                Cuts(*(v[ends[a] : ends[b]].reshape(b - a, -1, *v.shape[1:]) for v in every))
-                for a, b in ((first, min(last, large)), (max(first, large), last))
+        indices = tile_indices(tiles, epoch)
+        loss_sum = _to_devices(np.asarray(start.loss_sum, np.float32))
+        for first in range(start.batches_done, len(sizes), batches_per_call):
+            last = min(first + batches_per_call, len(sizes))
+            batch_groups = [
+                TileIndices(
+                    *(v[ends[a] : ends[b]].reshape(b - a, -1, *v.shape[1:]) for v in indices)
+                )
+                for a, b in ((first, min(last, large_count)), (max(first, large_count), last))
                 if a < b
             ]
-            state[0], total = train_on(state[0], frozen, pixels, parts, total, micro_batch_size)
+            state[0], loss_sum = train_on(
+                state[0], frozen, pixels, batch_groups, loss_sum, micro_batch_size
+            )
             if last < len(sizes):
-                # Calls would queue up, and whoever asks for a pause would wait for all of them.
-                total.block_until_ready()
-            yield last, total
+                # JAX would queue all calls, and an interruption would have to wait for them.
+                loss_sum.block_until_ready()
+            yield last, loss_sum
 
     return train
 
 
-class Cuts(NamedTuple):
-    """Where each tile lies in the pixels of all images, laid end to end.
+class TileIndices(NamedTuple):
+    """The position of each tile in the concatenated pixels of all images, and its augmentation.
 
     Attributes:
-        first: int32 [n], its first pixel.
-        width: int32 [n], pixels in a row of its image.
+        first: int32 [n], index of the tile's first pixel.
+        width: int32 [n], width of its image in pixels.
         flips: bool [n, 2], as in `keras_ae.datasets.tiles.Augmentation`.
-        turns: bool [n], likewise.
-        channels: int32 [n, C], likewise.
+        transposes: bool [n], whether rows become columns, after the flips.
+        channels: int32 [n, C], as in `Augmentation`.
     """
 
     first: Any
     width: Any
     flips: Any
-    turns: Any
+    transposes: Any
     channels: Any
 
 
-def cuts(tiles: Tiles, epoch: int) -> Cuts:
-    """The tiles of an epoch in the order of training."""
+def tile_indices(tiles: Tiles, epoch: int) -> TileIndices:
+    """Returns the positions of an epoch's tiles, in the order of training."""
     sides = np.array([image.shape[:2] for image in tiles.images])
     starts = np.concatenate([[0], np.cumsum(sides.prod(axis=1))[:-1]])
     draws = tiles.draw(epoch)
@@ -196,7 +215,7 @@ def cuts(tiles: Tiles, epoch: int) -> Cuts:
     image = tiles.image_of(order)
     corner = (draws.positions[order] * (sides[image] - tiles.size + 1)).astype(np.int64)
     first = starts[image] + corner[:, 0] * sides[image, 1] + corner[:, 1]
-    return Cuts(
+    return TileIndices(
         first.astype(np.int32),
         sides[image, 1].astype(np.int32),
         draws.flips[order],
@@ -205,18 +224,20 @@ def cuts(tiles: Tiles, epoch: int) -> Cuts:
     )
 
 
-def cut(pixels: Any, at: Cuts, size: int) -> Any:
-    """Cuts tiles of `size`, uint8 [n, size, size, C], out of pixels, uint8 [pixels, C]."""
-    along = ops.arange(size, dtype="int32")
-    rows, columns = (ops.where(at.flips[:, side, None], along[::-1], along) for side in (0, 1))
-    rows, columns = rows[:, :, None], columns[:, None, :]
-    turned = at.turns[:, None, None]
+def gather_tiles(pixels: Any, indices: TileIndices, size: int) -> Any:
+    """Gathers augmented tiles, uint8 [n, size, size, C], from pixels, uint8 [pixels, C]."""
+    offsets = ops.arange(size, dtype="int32")
     rows, columns = (
-        ops.where(turned, ops.transpose(rows, (0, 2, 1)), rows),
-        ops.where(turned, ops.transpose(columns, (0, 2, 1)), columns),
+        ops.where(indices.flips[:, axis, None], offsets[::-1], offsets) for axis in (0, 1)
     )
-    place = at.first[:, None, None] + rows * at.width[:, None, None] + columns
-    return ops.take_along_axis(pixels[place], at.channels[:, None, None, :], axis=-1)
+    rows, columns = rows[:, :, None], columns[:, None, :]
+    transposed = indices.transposes[:, None, None]
+    rows, columns = (
+        ops.where(transposed, ops.transpose(rows, (0, 2, 1)), rows),
+        ops.where(transposed, ops.transpose(columns, (0, 2, 1)), columns),
+    )
+    index = indices.first[:, None, None] + rows * indices.width[:, None, None] + columns
+    return ops.take_along_axis(pixels[index], indices.channels[:, None, None, :], axis=-1)
 
 
 def is_chief() -> bool:
@@ -227,21 +248,25 @@ def is_chief() -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device has no room for a batch."""
+    """Whether an error means that a device ran out of memory."""
     import jax
 
-    # On the CPU it comes as an internal error.
-    words = ("RESOURCE_EXHAUSTED", "Out of memory")
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in words)
+    # On the CPU it is an INTERNAL error with the second text.
+    texts = ("RESOURCE_EXHAUSTED", "Out of memory")
+    return isinstance(error, jax.errors.JaxRuntimeError) and any(t in str(error) for t in texts)
 
 
 def _fits(tiles: Tiles) -> bool:
+    """Whether the images can stay in the device's memory."""
     import jax
 
     memory = jax.local_devices()[0].memory_stats() or {}
-    size = sum(image.nbytes for image in tiles.images)
-    pixels = size // tiles.images[0].shape[2]
-    return bool(pixels < 2**31 and size <= DEVICE_SHARE * memory.get("bytes_limit", 0))
+    byte_count = sum(image.nbytes for image in tiles.images)
+    pixel_count = byte_count // tiles.images[0].shape[2]
+    # Pixels are indexed with int32.
+    return bool(
+        pixel_count < 2**31 and byte_count <= MAX_MEMORY_SHARE * memory.get("bytes_limit", 0)
+    )
 
 
 def _mesh() -> Any:
@@ -249,8 +274,8 @@ def _mesh() -> Any:
     return None if distribution is None else distribution.device_mesh.backend_mesh
 
 
-def _place(array: np.ndarray) -> Any:
-    """Puts an array on the device, or the same on each of them."""
+def _to_devices(array: np.ndarray) -> Any:
+    """Copies an array to the device, or to every device."""
     import jax
 
     mesh = _mesh()
@@ -259,8 +284,8 @@ def _place(array: np.ndarray) -> Any:
     return jax.device_put(array, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
-def _spread(batch: Any) -> Any:
-    """Gives each device its part of a batch."""
+def _shard(batch: Any) -> Any:
+    """Splits a batch between the devices, if their number divides its size."""
     import jax
 
     mesh = _mesh()
@@ -271,10 +296,11 @@ def _spread(batch: Any) -> Any:
 
 
 def _replicate(state: Any) -> Any:
+    """Keeps the whole state on every device."""
     import jax
 
     mesh = _mesh()
     if mesh is None:
         return state
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.lax.with_sharding_constraint(state, everywhere)
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.lax.with_sharding_constraint(state, replicated)

@@ -1,38 +1,42 @@
-"""Where in an epoch training is, which is what a backend needs to go on from there."""
+"""The interface of the training backends: the position in an epoch, and training from there."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 
 class Position(NamedTuple):
-    """How far an epoch is trained.
+    """A position in an epoch.
 
     Attributes:
-        batches: that are done.
-        total: the sum of their tiles' mean squared errors on pixels 0..1, a float32 value, added
-            up in the order of the batches.
+        batches_done: number of batches trained on.
+        loss_sum: sum of the mean squared errors of their tiles, on pixels 0..1; a float32 value,
+            added up in the order of the batches.
     """
 
-    batches: int = 0
-    total: float = 0.0
+    batches_done: int = 0
+    loss_sum: float = 0.0
 
 
-class Run(Protocol):
-    """Trains the rest of an epoch, in place, and updates the average.
+class TrainEpoch(Protocol):
+    """Trains the rest of an epoch in place and updates the EMA weights.
 
-    Yields a position whenever `pause` says so, and at the end of the epoch; the variables are then
-    those of that position. A backend makes as many batches in one call as pays. An epoch that is
-    left at a position and gone on with from there, in this process or in another, ends with the
-    bits of one that was not, on one machine's CPU.
+    Yields a position whenever `should_yield` returns true, and at the end of the epoch; the
+    variables then have the values of that position. A backend may train on several batches in one
+    call. An epoch that is interrupted at a position and resumed from it, in this process or in
+    another one, gives the same bits as an uninterrupted one, on one machine's CPU.
 
     Args:
-        epoch: its number.
-        at: where it begins; one that was yielded, or the beginning.
-        micro_batch_size: most tiles in a forward pass. The gradients of a larger batch are summed
-            over its micro-batches, weighted by their sizes, before the one step that it gives.
-        pause: asked after each call.
+        epoch: number of the epoch.
+        start: where to start: a position that was yielded, or `Position()`.
+        micro_batch_size: maximum number of tiles in a forward pass. The gradients of a larger batch
+            are summed over its micro-batches, weighted by their sizes, before its one step.
+        should_yield: called after each call of the compiled function.
     """
 
     def __call__(
-        self, epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
+        self,
+        epoch: int,
+        start: Position,
+        micro_batch_size: int,
+        should_yield: Callable[[], bool],
     ) -> Iterator[Position]: ...

@@ -1,4 +1,4 @@
-"""The compiled inner loop on TensorFlow."""
+"""The compiled training step on TensorFlow."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -11,35 +11,36 @@ from keras_ae.concurrency import prefetch
 from keras_ae.datasets.tiles import TileSource
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
-from keras_ae.training.backends.position import Position, Run
+from keras_ae.training.backends.position import Position, TrainEpoch
 from keras_ae.types import Tensor
 
-# A call costs a millisecond of its own; more steps in one were faster still, but slow to compile.
-STEPS_IN_A_CALL = 2
+# A call has an overhead of a millisecond. More steps in a call would be faster still, but compiling
+# them takes longer.
+STEPS_PER_CALL = 2
 
 
-def compile_epochs(
+def compile_train_epoch(
     model: ConvAutoencoder,
     optimizer: keras.Optimizer,
-    average: list[keras.Variable],
-    decay: Callable[[Tensor], Tensor],
+    ema_weights: list[keras.Variable],
+    ema_decay: Callable[[Tensor], Tensor],
     tiles: TileSource,
-) -> tuple[Run, str]:
+) -> tuple[TrainEpoch, str]:
     """Compiles the training step.
 
-    TensorFlow places the work on a GPU where it sees one. In the scope of a
-    `tf.distribute.MirroredStrategy` each device takes its part of every batch whose size their
-    number divides, and a whole one of any other; XLA is then left out.
+    TensorFlow runs it on a GPU if it finds one. In the scope of a `tf.distribute.MirroredStrategy`,
+    a batch is split evenly between the devices; if their number does not divide its size, every
+    device computes the whole batch. XLA is not used with several devices.
 
     Args:
         model: a built `ConvAutoencoder`.
         optimizer: a built Keras optimizer for `model.trainable_variables`.
-        average: variables like `model.trainable_variables`, their moving average.
-        decay: maps the number of the step, float32, to the average's decay.
-        tiles: `keras_ae.datasets.tiles.Tiles` or what streams the like.
+        ema_weights: the moving average of each variable in `model.trainable_variables`.
+        ema_decay: maps the number of the step, float32, to the EMA decay.
+        tiles: `keras_ae.datasets.tiles.Tiles` or another `TileSource`.
 
     Returns:
-        What trains an epoch; and where the training images are.
+        The function that trains an epoch, and where the training images are (see `Ladder`).
     """
     import tensorflow as tf
 
@@ -53,41 +54,48 @@ def compile_epochs(
             loss = tf.reduce_mean(tf.math.squared_difference(model(images, training=True), images))
         return loss, tape.gradient(loss, variables)
 
-    def in_parts(batch: Any, most: int) -> tuple[Any, list[Any]]:
-        """The loss and the gradients of a batch, `most` tiles at a time, one after the other."""
-        count = batch.shape[0]
-        whole, rest = divmod(count, most)
+    def accumulated_gradients(batch: Any, micro_size: int) -> tuple[Any, list[Any]]:
+        """Computes the loss and the gradients of a batch in micro-batches, one after the other."""
+        batch_size = batch.shape[0]
+        whole, rest = divmod(batch_size, micro_size)
 
-        def add(first: Any, some: int, loss: Any, sums: list[Any]) -> tuple[Any, list[Any]]:
-            part = tf.slice(batch, [first, 0, 0, 0], [some, *batch.shape[1:]])
-            more, gradients = gradients_of(part)
-            share = some / count
-            return loss + share * more, [s + share * g for s, g in zip(sums, gradients)]
+        def add(first: Any, size: int, loss: Any, sums: list[Any]) -> tuple[Any, list[Any]]:
+            micro_batch = tf.slice(batch, [first, 0, 0, 0], [size, *batch.shape[1:]])
+            micro_loss, gradients = gradients_of(micro_batch)
+            share = size / batch_size
+            return loss + share * micro_loss, [s + share * g for s, g in zip(sums, gradients)]
 
         _, loss, sums = tf.while_loop(
             lambda i, *_: i < whole,
-            lambda i, loss, sums: (i + 1, *add(i * most, most, loss, sums)),
+            lambda i, loss, sums: (i + 1, *add(i * micro_size, micro_size, loss, sums)),
             (0, tf.zeros(()), [tf.zeros_like(variable.value) for variable in variables]),
             parallel_iterations=1,
         )
         if not rest:
             return loss, sums
         with tf.control_dependencies(sums):
-            return add(whole * most, rest, loss, sums)
+            return add(whole * micro_size, rest, loss, sums)
 
-    def step(batch: Any, most: int) -> Any:
-        loss, gradients = in_parts(batch, most) if most < batch.shape[0] else gradients_of(batch)
+    def step(batch: Any, micro_size: int) -> Any:
+        if micro_size < batch.shape[0]:
+            loss, gradients = accumulated_gradients(batch, micro_size)
+        else:
+            loss, gradients = gradients_of(batch)
         if devices > 1:
-            gradients = over_all_devices(gradients)
+            gradients = clipped_share(gradients)
         optimizer.apply(gradients, variables)
-        weight = 1.0 - decay(tf.cast(optimizer.iterations.value, tf.float32))
-        for mean, variable in zip(average, variables):
-            mean.assign_add(weight * (variable.value - mean.value))
+        weight = 1.0 - ema_decay(tf.cast(optimizer.iterations.value, tf.float32))
+        for ema_weight, variable in zip(ema_weights, variables):
+            ema_weight.assign_add(weight * (variable.value - ema_weight.value))
         return loss
 
-    def over_all_devices(gradients: list[Any]) -> list[Any]:
-        """The optimizer clips what it gets and then sums over the devices; this makes that sum
-        the clipped gradient of the whole batch."""
+    def clipped_share(gradients: list[Any]) -> list[Any]:
+        """Returns this device's share of the clipped gradient of the whole batch.
+
+        Keras's optimizer clips the gradients of each device and then sums them over the devices,
+        which is not the clipped gradient of the batch. Here they are averaged and clipped first;
+        the optimizer's own clipping then changes nothing.
+        """
         replica = tf.distribute.get_replica_context()
         gradients = replica.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
         if optimizer.global_clipnorm is not None:
@@ -95,18 +103,18 @@ def compile_epochs(
         return [gradient / devices for gradient in gradients]
 
     @tf.function(jit_compile=model.preset.jit_compile and devices == 1, autograph=False)
-    def steps(batches: list[Any], counts: list[Any], most: int) -> Any:
+    def steps(batches: list[Any], sizes: list[Any], micro_size: int) -> Any:
         losses = (
-            [step(batch, most) for batch in batches]
+            [step(batch, micro_size) for batch in batches]
             if devices == 1
             else [
-                strategy.reduce("MEAN", strategy.run(step, (batch, most)), axis=None)
+                strategy.reduce("MEAN", strategy.run(step, (batch, micro_size)), axis=None)
                 for batch in batches
             ]
         )
-        return tf.add_n([loss * count for loss, count in zip(losses, counts)])
+        return tf.add_n([loss * size for loss, size in zip(losses, sizes)])
 
-    def place(batch: np.ndarray) -> Any:
+    def to_devices(batch: np.ndarray) -> Any:
         if devices == 1:
             return tf.constant(batch)
         parts = [batch] * devices if len(batch) % devices else np.split(batch, devices)
@@ -114,20 +122,20 @@ def compile_epochs(
             lambda context: tf.constant(parts[context.replica_id_in_sync_group])
         )
 
-    def run(
-        epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
+    def train_epoch(
+        epoch: int, start: Position, micro_batch_size: int, should_yield: Callable[[], bool]
     ) -> Iterator[Position]:
-        done, total = at.batches, tf.constant(at.total, tf.float32)
-        count, most = len(tiles.batch_sizes), -(-micro_batch_size // devices)
-        batches = prefetch(tiles.epoch(epoch, done))
-        while some := list(itertools.islice(batches, STEPS_IN_A_CALL)):
-            counts = [tf.constant(len(batch), tf.float32) for batch in some]
-            total += steps([place(batch) for batch in some], counts, most)
-            done += len(some)
-            if done == count or pause():
-                yield Position(done, float(total))
+        batches_done, loss_sum = start.batches_done, tf.constant(start.loss_sum, tf.float32)
+        batch_count, micro_size = len(tiles.batch_sizes), -(-micro_batch_size // devices)
+        remaining = prefetch(tiles.epoch(epoch, batches_done))
+        while batches := list(itertools.islice(remaining, STEPS_PER_CALL)):
+            sizes = [tf.constant(len(batch), tf.float32) for batch in batches]
+            loss_sum += steps([to_devices(batch) for batch in batches], sizes, micro_size)
+            batches_done += len(batches)
+            if batches_done == batch_count or should_yield():
+                yield Position(batches_done, float(loss_sum))
 
-    return run, tiles.placement
+    return train_epoch, tiles.placement
 
 
 def is_chief() -> bool:
@@ -136,7 +144,7 @@ def is_chief() -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device has no room for a batch."""
+    """Whether an error means that a device ran out of memory."""
     import tensorflow as tf
 
     return isinstance(error, tf.errors.ResourceExhaustedError)

@@ -1,4 +1,4 @@
-"""The inner loop on PyTorch."""
+"""The training step on PyTorch, which runs eagerly."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,20 +10,21 @@ from keras_ae.concurrency import prefetch
 from keras_ae.datasets.tiles import TileSource
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float
-from keras_ae.training.backends.position import Position, Run
+from keras_ae.training.backends.position import Position, TrainEpoch
 from keras_ae.types import Tensor
 
 
-def compile_epochs(
+def compile_train_epoch(
     model: ConvAutoencoder,
     optimizer: keras.Optimizer,
-    average: list[keras.Variable],
-    decay: Callable[[Tensor], Tensor],
+    ema_weights: list[keras.Variable],
+    ema_decay: Callable[[Tensor], Tensor],
     tiles: TileSource,
-) -> tuple[Run, str]:
-    """Makes the training step, which runs eagerly.
+) -> tuple[TrainEpoch, str]:
+    """Creates the function that trains an epoch.
 
-    Takes and gives what `keras_ae.training.backends.tensorflow.compile_epochs` does.
+    Arguments and return value are those of
+    `keras_ae.training.backends.tensorflow.compile_train_epoch`.
     """
     import torch
 
@@ -31,34 +32,36 @@ def compile_epochs(
 
     def step(batch: np.ndarray, micro_batch_size: int) -> torch.Tensor:
         model.zero_grad()
-        total = ops.zeros(())
+        batch_loss = ops.zeros(())
         for first in range(0, len(batch), micro_batch_size):
-            part = batch[first : first + micro_batch_size]
-            images = to_float(ops.convert_to_tensor(part))
+            micro_batch = batch[first : first + micro_batch_size]
+            images = to_float(ops.convert_to_tensor(micro_batch))
             loss = ops.mean(ops.square(model(images, training=True) - images))
-            loss = loss * (len(part) / len(batch))
+            loss = loss * (len(micro_batch) / len(batch))
             loss.backward()
-            total = total + loss.detach()
+            batch_loss = batch_loss + loss.detach()
         gradients = [variable.value.grad for variable in variables]
         with torch.no_grad():
             optimizer.apply(gradients, variables)
-            weight = 1.0 - decay(ops.cast(optimizer.iterations.value, "float32"))
-            for mean, variable in zip(average, variables):
-                mean.assign(mean.value + weight * (variable.value - mean.value))
-        return total * len(batch)
+            weight = 1.0 - ema_decay(ops.cast(optimizer.iterations.value, "float32"))
+            for ema_weight, variable in zip(ema_weights, variables):
+                ema_weight.assign(ema_weight.value + weight * (variable.value - ema_weight.value))
+        return batch_loss * len(batch)
 
-    def run(
-        epoch: int, at: Position, micro_batch_size: int, pause: Callable[[], bool]
+    def train_epoch(
+        epoch: int, start: Position, micro_batch_size: int, should_yield: Callable[[], bool]
     ) -> Iterator[Position]:
-        done, total = at.batches, ops.convert_to_tensor(np.float32(at.total))
-        count = len(tiles.batch_sizes)
-        for batch in prefetch(tiles.epoch(epoch, done)):
-            total = total + step(batch, micro_batch_size)
-            done += 1
-            if done == count or pause():
-                yield Position(done, float(total))
+        batches_done, loss_sum = (
+            start.batches_done,
+            ops.convert_to_tensor(np.float32(start.loss_sum)),
+        )
+        for batch in prefetch(tiles.epoch(epoch, batches_done)):
+            loss_sum = loss_sum + step(batch, micro_batch_size)
+            batches_done += 1
+            if batches_done == len(tiles.batch_sizes) or should_yield():
+                yield Position(batches_done, float(loss_sum))
 
-    return run, tiles.placement
+    return train_epoch, tiles.placement
 
 
 def is_chief() -> bool:
@@ -67,8 +70,8 @@ def is_chief() -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device has no room for a batch."""
+    """Whether an error means that a device ran out of memory."""
     import torch
 
-    # The CPU's allocator has no class of its own.
+    # The allocator of the CPU raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

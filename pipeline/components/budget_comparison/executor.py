@@ -201,7 +201,7 @@ def _tuning(
         stage.stride,
         stage.latent_channels,
     )
-    trials = search_space.trials(space, json.loads(storage.read_file(results)))
+    trials = search_space.trial_rows(space, json.loads(storage.read_file(results)))
     # TFX lists only those that trained.
     failed = search.trials - len(trials)
     return {

@@ -81,7 +81,7 @@ def print_summary(
     console.say(f"\n{format_table(comparison)}\n")
     if comparison.tuning:
         trials = [trial.model_dump() for trial in comparison.trials]
-        console.say(f"tuned: {search_space.summary(trials, comparison.tuning.model_dump())}")
+        console.say(f"tuned: {search_space.format_summary(trials, comparison.tuning.model_dump())}")
     console.say(comparison.answer.sentence)
     console.say(f"chosen: {comparison.chosen.reason}")
     for note in comparison.answer.notes:

@@ -127,16 +127,16 @@ def test_a_resumed_ladder_equals_an_uninterrupted_one(store, tmp_path):
 
     ladder, resumed = make_ladder(), make_ladder()
     assert ladder.placement == "streamed"
-    start = ladder.arrays()
+    start = ladder.to_arrays()
     ladder.train(1)
     ladder.save(tmp_path / "half.npz")
     ladder.assign(start)
     ladder.train(3)
     resumed.restore(tmp_path / "half.npz")
     resumed.train(3)
-    for name, array in ladder.arrays().items():
+    for name, array in ladder.to_arrays().items():
         if name != "seconds":
-            np.testing.assert_array_equal(array, resumed.arrays()[name], err_msg=name)
+            np.testing.assert_array_equal(array, resumed.to_arrays()[name], err_msg=name)
 
 
 @pytest.mark.parametrize("buffer_bytes", [0, 64 * 64 * 30, 2**30])

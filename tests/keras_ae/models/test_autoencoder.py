@@ -14,7 +14,7 @@ from keras_ae.models.autoencoder import ConvAutoencoder
 @pytest.mark.parametrize("preset", presets.PRESETS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(64, 64), (1, 1), (9, 30), (17, 8)])
-def test_any_size_comes_back_at_that_size(preset, channels, size):
+def test_reconstructions_have_the_size_of_the_image(preset, channels, size):
     model = ConvAutoencoder(preset, channels)
     images = np.random.default_rng(0).random((2, *size, channels), np.float32)
     latents = model.encode(images)
@@ -24,12 +24,12 @@ def test_any_size_comes_back_at_that_size(preset, channels, size):
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
-def test_config_and_weights_survive_a_round_trip(preset, tmp_path):
+def test_config_and_weights_are_restored_from_a_file(preset, tmp_path):
     model = ConvAutoencoder(
         preset, channels=1, stride=4, latent_channels=3, precision="bfloat16", name="ae"
     )
-    again = ConvAutoencoder.from_config(model.get_config())
-    assert again.get_config() == model.get_config()
+    rebuilt = ConvAutoencoder.from_config(model.get_config())
+    assert rebuilt.get_config() == model.get_config()
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     images = np.random.default_rng(0).random((1, 12, 20, 1), np.float32)
@@ -39,10 +39,10 @@ def test_config_and_weights_survive_a_round_trip(preset, tmp_path):
 def test_the_seed_alone_determines_the_weights_whatever_other_threads_draw():
     weights = [ConvAutoencoder("small", seed=seed).get_weights() for seed in (5, 6)]
     assert any((a != b).any() for a, b in zip(*weights))
-    done = threading.Event()
+    finished = threading.Event()
 
     def draw():
-        while not done.is_set():
+        while not finished.is_set():
             random.random()
 
     thread = threading.Thread(target=draw)
@@ -50,12 +50,12 @@ def test_the_seed_alone_determines_the_weights_whatever_other_threads_draw():
     sys.setswitchinterval(1e-5)
     thread.start()
     try:
-        again = ConvAutoencoder("small", seed=5).get_weights()
+        weights_again = ConvAutoencoder("small", seed=5).get_weights()
     finally:
-        done.set()
+        finished.set()
         sys.setswitchinterval(interval)
         thread.join()
-    assert all(np.array_equal(a, b) for a, b in zip(weights[0], again, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(weights[0], weights_again, strict=True))
 
 
 def test_the_residual_path_starts_at_zero():
@@ -67,7 +67,7 @@ def test_the_residual_path_starts_at_zero():
         assert all(not weight.any() for weight in layer.get_weights())
 
 
-def test_all_presets_have_the_same_number_of_latent_numbers():
+def test_all_presets_have_the_same_latent_size():
     images = np.zeros((1, 64, 64, 3), "float32")
     sizes = {tuple(ConvAutoencoder(name).encode(images).shape) for name in presets.PRESETS}
     assert sizes == {(1, 8, 8, 8)}
@@ -83,6 +83,6 @@ def test_all_presets_have_the_same_number_of_latent_numbers():
         ({"latent_channels": 193}, "1 to 192.*got 193"),
     ],
 )
-def test_wrong_arguments_are_told_apart(arguments, text):
+def test_wrong_arguments_are_refused_with_a_reason(arguments, text):
     with pytest.raises(ConfigurationError, match=text):
         ConvAutoencoder(**arguments)

@@ -39,26 +39,25 @@ def test_before_the_first_epoch_the_model_equals_pca(photographs):
     )
 
 
-def test_components_are_read_as_they_were_written(photographs, tmp_path):
+def test_components_are_restored_from_a_file(photographs, tmp_path):
     pca = linear.fit(linear.patch_moments(photographs, 8), 8)
     linear.save(pca, tmp_path / "new" / "floor.npz")
-    for ours, theirs in zip(pca, linear.load(tmp_path / "new" / "floor.npz"), strict=True):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs)
+    for array, restored in zip(pca, linear.load(tmp_path / "new" / "floor.npz"), strict=True):
+        np.testing.assert_array_equal(array, restored, strict=True)
     (tmp_path / "text").mkdir()
     with pytest.raises(StorageError, match=r"cannot write the floor .*text"):
         linear.save(pca, tmp_path / "text")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04 and no more"])
-def test_what_holds_no_components_is_refused(content, tmp_path):
+def test_a_file_without_components_is_refused(content, tmp_path):
     path = tmp_path / "floor.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"floor\.npz holds no principal components"):
+    with pytest.raises(DataError, match=r"floor\.npz contains no principal components"):
         linear.load(path)
     np.savez(path, mean=np.zeros(3))
-    with pytest.raises(DataError, match=r"floor\.npz holds no principal components"):
+    with pytest.raises(DataError, match=r"floor\.npz contains no principal components"):
         linear.load(path)
 
 
@@ -70,7 +69,7 @@ def test_constant_patches_have_a_defined_pca():
     np.testing.assert_array_equal(pca.scales, 1 / 255)
 
 
-def test_a_constant_image_gives_finite_weights_and_itself_back():
+def test_a_constant_image_is_reconstructed_with_finite_weights():
     image = np.full((32, 32, 3), 77, np.uint8)
     pca = linear.fit(linear.patch_moments([image], 8), 8)
     model = ConvAutoencoder("medium")
@@ -79,7 +78,7 @@ def test_a_constant_image_gives_finite_weights_and_itself_back():
 
 
 @pytest.mark.parametrize("count", [0, 193])
-def test_more_components_than_numbers_in_a_patch_are_refused(photographs, count):
+def test_more_components_than_values_in_a_patch_are_refused(photographs, count):
     with pytest.raises(ConfigurationError, match=f"1 to 192.*got {count}"):
         linear.fit(linear.patch_moments(photographs[:1], 8), count)
 
@@ -89,11 +88,11 @@ def test_images_without_a_whole_patch_are_refused():
         linear.patch_moments([np.zeros((7, 30, 3), np.uint8)], 8)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("place", [(0, 0), (0, 3), (5, 5)])
-def test_moments_that_are_not_finite_are_refused(bad, place):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("index", [(0, 0), (0, 3), (5, 5)])
+def test_moments_that_are_not_finite_are_refused(value, index):
     moments = linear.image_moments(grey_images(20))
-    moments[place] = bad
+    moments[index] = value
     with pytest.raises(DataError, match="finite pixels"):
         linear.fit(moments, 4)
 
@@ -129,7 +128,7 @@ def test_global_components_are_those_of_scikit_learn():
     images = grey_images(600)
     floor = linear.fit_global(iter(images), stride=4, latent_channels=2)
     vectors = images.reshape(600, -1) / 255.0
-    # 12 x 10 pixels at stride 4 are 3 x 3 places.
+    # At stride 4, 12 x 10 pixels have 3 x 3 latent positions.
     theirs = PCA(18, svd_solver="full").fit(vectors)
     assert floor.shape == (12, 10, 1)
     assert floor.pca.components.shape == (120, 18)
@@ -137,11 +136,11 @@ def test_global_components_are_those_of_scikit_learn():
     np.testing.assert_allclose(
         np.abs(np.sum(floor.pca.components * theirs.components_.T, axis=0)), 1.0, atol=1e-6
     )
-    others = grey_images(50)[::-1]
-    expected = theirs.inverse_transform(theirs.transform(others.reshape(50, -1) / 255.0))
+    held_out = grey_images(50)[::-1]
+    expected = theirs.inverse_transform(theirs.transform(held_out.reshape(50, -1) / 255.0))
     np.testing.assert_allclose(
-        np.asarray(linear.reconstruct_global(to_float(others), floor)),
-        expected.reshape(others.shape),
+        np.asarray(linear.reconstruct_global(to_float(held_out), floor)),
+        expected.reshape(held_out.shape),
         atol=1e-5,
     )
 
@@ -150,8 +149,8 @@ def test_constant_images_have_a_defined_global_pca():
     images = np.full((150, 12, 10, 1), 77, np.uint8)
     floor = linear.fit_global(images, stride=4, latent_channels=2)
     np.testing.assert_array_equal(floor.pca.scales, 1 / 255)
-    back = np.asarray(linear.reconstruct_global(to_float(images[:3]), floor))
-    np.testing.assert_allclose(back, 77 / 255, atol=1e-6)
+    reconstructions = np.asarray(linear.reconstruct_global(to_float(images[:3]), floor))
+    np.testing.assert_allclose(reconstructions, 77 / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -159,23 +158,23 @@ def test_constant_images_have_a_defined_global_pca():
     [
         ([], 8, "there is no training image"),
         ([(65, 8, 1)], 1, "images of 65x8 pixels are larger than a tile of 64x64"),
-        ([(64, 64, 3)], 8, "an image has 12288 numbers; the limit is 4096"),
-        ([(16, 12, 1)], 48, "a latent of 192 numbers is not smaller than an image of 192"),
+        ([(64, 64, 3)], 8, "an image has 12288 values; the limit is 4096"),
+        ([(16, 12, 1)], 48, "a latent of 192 values is not smaller than an image of 192"),
         ([(16, 12, 1), (12, 16, 1)], 8, "the training images differ in size: 16x12 and 12x16"),
-        ([(8, 8, 1)] * 63, 8, "63 training images are fewer than the 64 numbers of each"),
+        ([(8, 8, 1)] * 63, 8, "63 training images are fewer than the 64 values of each"),
     ],
 )
-def test_where_there_is_no_global_floor_the_reason_is_given(shapes, channels, reason):
+def test_if_there_is_no_global_floor_the_error_gives_the_reason(shapes, channels, reason):
     images = (np.zeros(shape, np.uint8) for shape in shapes)
     with pytest.raises(DataError, match=f"^{reason}$"):
         linear.fit_global(images, stride=8, latent_channels=channels)
 
 
-def test_as_many_images_as_numbers_are_enough():
+def test_as_many_images_as_values_are_enough():
     assert linear.fit_global(grey_images(64, 8, 8), 8, 8).pca.components.shape == (64, 8)
 
 
-def test_images_are_not_read_further_than_they_fit():
+def test_reading_stops_at_the_first_unsuitable_image():
     images = iter([np.zeros((65, 65, 1), np.uint8), np.zeros((8, 8, 1), np.uint8)])
     with pytest.raises(DataError, match="larger than a tile"):
         linear.fit_global(images, 8, 8)

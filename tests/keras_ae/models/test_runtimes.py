@@ -1,4 +1,4 @@
-"""What Keras exports of a model that was loaded from a file, in the runtimes that it is for."""
+"""Models that were loaded from a file and exported by Keras, in other runtimes."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from keras_ae.models.loading import load_model
 
 SIZES = [(64, 64), (40, 96)]
 TOLERANCE = 1e-5
-"""On pixels 0..1 and on latents of unit variance."""
+"""Absolute, for pixels 0..1 and for latents of unit variance."""
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,10 @@ def model(folder) -> ConvAutoencoder:
     return load_model(folder / "model.keras")
 
 
-def check(run: Callable[[np.ndarray], np.ndarray], part: keras.Model, size: tuple[int, int]):
-    """Compares with Keras on two inputs that stand for images of one size."""
+def check_runtime(
+    run: Callable[[np.ndarray], np.ndarray], part: keras.Model, size: tuple[int, int]
+):
+    """Compares a runtime with Keras on two random inputs for images of one size."""
     shape = (size[0] // 8, size[1] // 8, 8) if part.name == "decoder" else (*size, 3)
     values = np.random.default_rng(0).random((2, *shape), np.float32)
     expected = np.asarray(part(values))
@@ -41,7 +43,7 @@ def part_of(model: ConvAutoencoder, name: str) -> keras.Model:
     return model if name == "model" else getattr(model, name)
 
 
-def test_the_saved_model_of_a_loaded_model_reconstructs_the_same(
+def test_an_exported_saved_model_computes_the_same_as_keras_and_the_served_one(
     folder, tmp_path, unoptimized_graphs
 ):
     model = keras.saving.load_model(folder / "model.keras")
@@ -57,18 +59,18 @@ def test_the_saved_model_of_a_loaded_model_reconstructs_the_same(
         assert np.abs(np.clip(pixels, 0, 1) * 255 - levels).max() <= 0.51
 
 
-def test_a_model_loaded_on_jax_is_exported_to_a_saved_model(folder, model, tmp_path):
+def test_a_saved_model_exported_on_jax_computes_the_same_as_keras(folder, model, tmp_path):
     program = """
 import sys, keras_ae
 keras_ae.load_model(sys.argv[1]).export(sys.argv[2], verbose=False)
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program, str(folder / "model.keras"), str(tmp_path / "exported")],
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     exported = tf.saved_model.load(str(tmp_path / "exported"))
     for size in SIZES:
         images = np.random.default_rng(0).random((2, *size, 3), np.float32)
@@ -79,46 +81,45 @@ keras_ae.load_model(sys.argv[1]).export(sys.argv[2], verbose=False)
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object` will be:FutureWarning")
 @pytest.mark.parametrize("name", ["encoder", "decoder", "model"])
-def test_onnx_runtime_computes_what_keras_does_at_any_size(model, tmp_path, name):
+def test_onnx_runtime_computes_the_same_as_keras_at_any_size(model, tmp_path, name):
     pytest.importorskip("tf2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     part, path = part_of(model, name), tmp_path / "part.onnx"
     part.export(path, format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path)
-    name_of_input = session.get_inputs()[0].name
+    input_name = session.get_inputs()[0].name
     for size in SIZES:
-        check(lambda values: session.run(None, {name_of_input: values})[0], part, size)
+        check_runtime(lambda values: session.run(None, {input_name: values})[0], part, size)
 
 
-def in_litert(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def litert_function(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function that runs a model in LiteRT."""
     interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path))
-    before, after = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    inputs, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def run(values: np.ndarray) -> np.ndarray:
-        interpreter.resize_tensor_input(before["index"], values.shape)
+        interpreter.resize_tensor_input(inputs["index"], values.shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(before["index"], values)
+        interpreter.set_tensor(inputs["index"], values)
         interpreter.invoke()
-        return interpreter.get_tensor(after["index"])
+        return interpreter.get_tensor(outputs["index"])
 
     return run
 
 
 @pytest.mark.parametrize("name", ["encoder", "decoder", "model"])
-def test_litert_computes_what_keras_does_at_any_size(model, tmp_path, name):
+def test_litert_computes_the_same_as_keras_at_any_size(model, tmp_path, name):
     part, path = part_of(model, name), tmp_path / "part.tflite"
     part.export(path, format="litert", verbose=False)
-    run = in_litert(path)
+    run = litert_function(path)
     for size in SIZES:
-        check(run, part, size)
+        check_runtime(run, part, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_plain_network_is_decoded_in_litert_at_the_size_that_it_was_exported_for(
-    tmp_path, size
-):
+def test_litert_runs_the_baseline_decoder_at_the_exported_size(tmp_path, size):
     decoder = ConvAutoencoder("baseline", seed=0).decoder
     signature = [keras.InputSpec(shape=(2, size[0] // 8, size[1] // 8, 8), dtype="float32")]
     path = tmp_path / "part.tflite"
     decoder.export(path, format="litert", verbose=False, input_signature=signature)
-    check(in_litert(path), decoder, size)
+    check_runtime(litert_function(path), decoder, size)

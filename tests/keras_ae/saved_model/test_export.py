@@ -17,30 +17,30 @@ from keras_ae.errors import ConfigurationError
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.saved_model.export import export
-from keras_ae.saved_model.warmup import WARMUP, write_warmup
+from keras_ae.saved_model.warmup import WARMUP_PATH, write_warmup
 from tests.tiny import TINY, VAL_MSE
 
 
 @pytest.fixture(scope="module", params=[3, 1])
 def written(request, tiny_model):
-    """The folder of a SavedModel, the model in it and its channels."""
+    """The folder of a SavedModel, the exported model and its channels."""
     folder = tiny_model(request.param)
     return folder / "Format-Serving", keras.models.load_model(folder / "model.keras"), request.param
 
 
 @pytest.fixture(scope="module")
 def exported(written):
-    """A SavedModel, the model in it and its channels."""
+    """A loaded SavedModel, the exported model and its channels."""
     path, model, channels = written
     return tf.saved_model.load(str(path)), model, channels
 
 
-def decoded(data: bytes) -> np.ndarray:
+def decode(data: bytes) -> np.ndarray:
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def example(data: bytes) -> bytes:
+def make_example(data: bytes) -> bytes:
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
     features = tf.train.Features(feature={c.IMAGE_ENCODED: feature})
     return tf.train.Example(features=features).SerializeToString()
@@ -76,60 +76,60 @@ def test_signatures_have_the_names_and_types_of_the_contract(exported):
     assert loaded.signatures[c.ENCODE].structured_input_signature[1][c.IMAGES].shape[3] == channels
 
 
-def test_images_of_odd_sizes_come_back_at_their_sizes_with_true_scores(
+def test_images_of_odd_sizes_are_reconstructed_at_their_size_with_correct_scores(
     exported, photographs, encode
 ):
     loaded, _, channels = exported
     first, second = photographs[0][:101, :77, :channels], photographs[1][:33, :250, :channels]
     request = [encode(first, "PNG"), encode(second, "JPEG", quality=95)]
-    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant(request))
-    assert answer[c.STATUS].numpy().tolist() == [b"", b""]
-    originals = [first, decoded(request[1])]
+    outputs = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant(request))
+    assert outputs[c.STATUS].numpy().tolist() == [b"", b""]
+    originals = [first, decode(request[1])]
     for i, original in enumerate(originals):
-        back = decoded(answer[c.RECONSTRUCTION_PNG_BYTES].numpy()[i])
-        assert back.shape == original.shape
+        reconstruction = decode(outputs[c.RECONSTRUCTION_PNG_BYTES].numpy()[i])
+        assert reconstruction.shape == original.shape
         # JPEG decoders may differ by a grey level.
         tolerance = {"abs": 1e-9} if i == 0 else {"rel": 0.05}
-        mse = float(metrics.mse(original[None], back[None])[0])
-        assert float(answer[c.MSE][i]) == pytest.approx(mse, **tolerance)
-        assert float(answer[c.PSNR][i]) == pytest.approx(10 * np.log10(1 / mse), abs=0.2)
-        ssim = float(metrics.structural(original[None], back[None])[0][0])
-        assert float(answer[c.SSIM][i]) == pytest.approx(ssim, abs=5e-3)
-        below = np.sum(np.array(VAL_MSE) < float(answer[c.MSE][i]))
-        assert float(answer[c.PERCENTILE][i]) == pytest.approx(below / (len(VAL_MSE) + 1))
+        mse = float(metrics.mse(original[None], reconstruction[None])[0])
+        assert float(outputs[c.MSE][i]) == pytest.approx(mse, **tolerance)
+        assert float(outputs[c.PSNR][i]) == pytest.approx(10 * np.log10(1 / mse), abs=0.2)
+        ssim = float(metrics.ssim_and_ms_ssim(original[None], reconstruction[None])[0][0])
+        assert float(outputs[c.SSIM][i]) == pytest.approx(ssim, abs=5e-3)
+        below = np.sum(np.array(VAL_MSE) < float(outputs[c.MSE][i]))
+        assert float(outputs[c.PERCENTILE][i]) == pytest.approx(below / (len(VAL_MSE) + 1))
 
 
-def test_a_bad_image_gets_a_status_and_the_others_their_answers(exported, photographs, encode):
+def test_a_bad_image_gets_a_status_and_does_not_affect_the_others(exported, photographs, encode):
     loaded, _, channels = exported
     good = encode(photographs[0][:40, :48, :channels], "PNG")
     jpeg = encode(photographs[0][:40, :48], "JPEG")
-    at = jpeg.index(b"\xff\xc0") + 5
+    size_field = jpeg.index(b"\xff\xc0") + 5
     bad = {
         b"": b"empty",
         b"some text": b"not a PNG",
         good[: len(good) // 2]: b"cannot be decoded",
         good[:20]: b"declares no pixels",
         good[:16] + bytes(8) + good[24:]: b"declares no pixels",
-        jpeg[:at] + b"\xff\0\xff\0" + jpeg[at + 4 :]: b"more than 64,000,000",
-        jpeg[: at - 8]: b"cannot be decoded",
+        jpeg[:size_field] + b"\xff\0\xff\0" + jpeg[size_field + 4 :]: b"more than 64,000,000",
+        jpeg[: size_field - 8]: b"cannot be decoded",
         good[:16] + (23170).to_bytes(4, "big") * 2 + good[24:]: b"more than 64,000,000",
         encode(photographs[0], "WEBP", save_all=True, append_images=[Image.new("RGB", (451, 300))]):
             b"animated WebP",
     }  # fmt: skip
-    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([good, *bad, good]))
-    statuses = answer[c.STATUS].numpy()
+    outputs = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([good, *bad, good]))
+    statuses = outputs[c.STATUS].numpy()
     assert statuses[0] == statuses[-1] == b""
     for status, expected in zip(statuses[1:-1], bad.values()):
         assert expected in status
-    scores = answer[c.PSNR].numpy()
+    scores = outputs[c.PSNR].numpy()
     assert np.isnan(scores[1:-1]).all()
     assert scores[0] == scores[-1]
-    pictures = answer[c.RECONSTRUCTION_PNG_BYTES].numpy()
-    assert all(picture == b"" for picture in pictures[1:-1])
-    assert pictures[0] == pictures[-1] != b""
+    reconstructions = outputs[c.RECONSTRUCTION_PNG_BYTES].numpy()
+    assert all(png == b"" for png in reconstructions[1:-1])
+    assert reconstructions[0] == reconstructions[-1] != b""
 
 
-def test_whatever_bytes_change_the_request_is_answered(exported, photographs, encode):
+def test_a_request_with_corrupt_images_never_fails(exported, photographs, encode):
     loaded, _, channels = exported
     rng = np.random.default_rng(channels)
     request = []
@@ -139,15 +139,15 @@ def test_whatever_bytes_change_the_request_is_answered(exported, photographs, en
             bad = good[: rng.choice([len(good), rng.integers(1, len(good))])].copy()
             bad[rng.integers(0, len(bad), 2)] = rng.integers(0, 256, 2)
             request.append(bad.tobytes())
-    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant(request))
-    answered = answer[c.STATUS].numpy() == b""
-    assert 0 < answered.sum() < len(request)
-    assert np.array_equal(np.isfinite(answer[c.MSE].numpy()), answered)
+    outputs = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant(request))
+    is_good = outputs[c.STATUS].numpy() == b""
+    assert 0 < is_good.sum() < len(request)
+    assert np.array_equal(np.isfinite(outputs[c.MSE].numpy()), is_good)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "I;16"])
-def test_every_format_and_mode_is_answered(exported, photographs, encode, kind, mode):
+def test_every_format_and_mode_is_reconstructed(exported, photographs, encode, kind, mode):
     allowed = {
         "PNG": ("RGB", "L", "P", "RGBA", "I;16"),
         "JPEG": ("RGB", "L", "CMYK"),
@@ -163,53 +163,53 @@ def test_every_format_and_mode_is_answered(exported, photographs, encode, kind, 
         image = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
     else:
         image = rgb.quantize(64) if mode == "P" else rgb.convert(mode)
-    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([encode(image, kind)]))
-    assert answer[c.STATUS].numpy()[0] == b""
-    back = decoded(answer[c.RECONSTRUCTION_PNG_BYTES].numpy()[0])
-    assert back.shape == (50, 70, channels)
-    shown = np.asarray(rgb.convert("L"), float)
-    seen = np.asarray(Image.fromarray(np.squeeze(back)).convert("L"), float)
-    assert np.abs(seen - shown).mean() < 12
+    outputs = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([encode(image, kind)]))
+    assert outputs[c.STATUS].numpy()[0] == b""
+    pixels = decode(outputs[c.RECONSTRUCTION_PNG_BYTES].numpy()[0])
+    assert pixels.shape == (50, 70, channels)
+    original = np.asarray(rgb.convert("L"), float)
+    reconstruction = np.asarray(Image.fromarray(np.squeeze(pixels)).convert("L"), float)
+    assert np.abs(reconstruction - original).mean() < 12
 
 
-def test_images_of_one_size_together_score_as_one_by_one(exported, photographs, encode):
+def test_images_of_one_size_have_the_same_scores_in_a_batch_as_alone(exported, photographs, encode):
     loaded, _, channels = exported
     images = [p[:64, :80, :channels] for p in photographs]
-    records = [example(encode(image, "PNG")) for image in images]
-    together = loaded.signatures[c.SCORE](examples=tf.constant(records))
+    records = [make_example(encode(image, "PNG")) for image in images]
+    batch = loaded.signatures[c.SCORE](examples=tf.constant(records))
     for i, record in enumerate(records):
         alone = loaded.signatures[c.SCORE](examples=tf.constant([record]))
         for name, values in alone.items():
             if name != c.STATUS:
-                assert float(together[name][i]) == pytest.approx(float(values[0]), rel=1e-4)
+                assert float(batch[name][i]) == pytest.approx(float(values[0]), rel=1e-4)
 
 
-def test_before_training_the_model_scores_as_its_floor(exported, photographs, encode):
+def test_before_training_the_model_has_the_psnr_of_its_floor(exported, photographs, encode):
     loaded, _, channels = exported
-    record = example(encode(photographs[1][..., :channels], "PNG"))
-    answer = loaded.signatures[c.SCORE](examples=tf.constant([record]))
-    assert float(answer[c.PSNR][0]) == pytest.approx(float(answer[c.FLOOR_PSNR][0]), abs=1e-2)
+    record = make_example(encode(photographs[1][..., :channels], "PNG"))
+    outputs = loaded.signatures[c.SCORE](examples=tf.constant([record]))
+    assert float(outputs[c.PSNR][0]) == pytest.approx(float(outputs[c.FLOOR_PSNR][0]), abs=1e-2)
 
 
-def test_encode_and_decode_give_what_the_model_gives(exported, photographs):
+def test_encode_and_decode_compute_the_same_as_the_model(exported, photographs):
     loaded, model, channels = exported
     images = photographs[0][None, :60, :90, :channels]
     latents = loaded.signatures[c.ENCODE](images=tf.constant(images))[c.LATENTS]
     assert latents.shape == (1, 8, 12, 8)
     np.testing.assert_allclose(latents, model.encode(images.astype("float32") / 255), atol=1e-5)
-    back = loaded.signatures[c.DECODE](latents=latents)[c.IMAGES]
-    assert back.shape == (1, 64, 96, channels)
-    answer = loaded.signatures[c.RECONSTRUCT](images=tf.constant(images))
-    np.testing.assert_array_equal(back[:, :60, :90], answer[c.RECONSTRUCTIONS])
+    pixels = loaded.signatures[c.DECODE](latents=latents)[c.IMAGES]
+    assert pixels.shape == (1, 64, 96, channels)
+    outputs = loaded.signatures[c.RECONSTRUCT](images=tf.constant(images))
+    np.testing.assert_array_equal(pixels[:, :60, :90], outputs[c.RECONSTRUCTIONS])
 
 
-def test_no_images_give_no_answers(exported):
+def test_a_request_without_images_has_empty_outputs(exported):
     loaded, _, _ = exported
-    answer = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([], tf.string))
-    assert all(len(values) == 0 for values in answer.values())
+    outputs = loaded.signatures[c.SERVING_DEFAULT](image_bytes=tf.constant([], tf.string))
+    assert all(len(values) == 0 for values in outputs.values())
 
 
-ELSEWHERE = """
+EXPORT_PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
@@ -218,23 +218,23 @@ from keras_ae.saved_model.export import export
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.datasets.tiles import Tiles
 from keras_ae.models.layers import to_float, to_uint8
-from keras_ae.training.ladder import begin
+from keras_ae.training.ladder import create_ladder
 from tests.tiny import TINY
 
 folder = Path(sys.argv[1])
 images = list(np.load(folder / "images.npy"))
 floor = linear.fit(linear.patch_moments(images, 8), 8)
-ladder = begin(TINY, Tiles(images, stride=8), floor)
+ladder = create_ladder(TINY, Tiles(images, stride=8), floor)
 ladder.train(3)
-with ladder.averaged() as model:
+with ladder.ema_model() as model:
     weights = model.get_weights()
 for precision in ("float32", "bfloat16"):
     model = ConvAutoencoder(TINY, precision=precision)
     model.set_weights(weights)
     export(model, folder / precision, floor=floor, val_mse=[0.0, 1.0])
-    answers = np.asarray(to_uint8(model(to_float(np.stack(images)))).tolist(), np.uint8)
-    np.save(folder / f"{precision}.npy", answers)
-# Another process does not get far.
+    pixels = np.asarray(to_uint8(model(to_float(np.stack(images)))).tolist(), np.uint8)
+    np.save(folder / f"{precision}.npy", pixels)
+# Makes the process with the TensorFlow backend fail.
 (folder / "keras.py").write_text("raise ImportError('broken installation')")
 sys.path.insert(0, str(folder))
 try:
@@ -251,13 +251,13 @@ except Exception as error:
         for name in ("jax", "torch")
     ],
 )
-def test_a_model_of_another_backend_serves_what_it_was_trained_to(
+def test_an_exported_model_of_another_backend_computes_the_same(
     backend, photographs, tmp_path, unoptimized_graphs
 ):
     images = np.stack([photograph[:96, :64] for photograph in photographs])
     np.save(tmp_path / "images.npy", images)
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(tmp_path)],
+    process = subprocess.run(
+        [sys.executable, "-c", EXPORT_PROGRAM, str(tmp_path)],
         env={
             **os.environ,
             "KERAS_BACKEND": backend,
@@ -270,29 +270,29 @@ def test_a_model_of_another_backend_serves_what_it_was_trained_to(
     )
     for precision, levels in (("float32", 1), ("bfloat16", 3)):
         loaded = tf.saved_model.load(str(tmp_path / precision))
-        answers = loaded.signatures[c.RECONSTRUCT](images=tf.constant(images))
-        ours = answers[c.RECONSTRUCTIONS].numpy().astype(int)
-        theirs = np.load(tmp_path / f"{precision}.npy").astype(int)
-        assert np.abs(ours - theirs).max() <= levels
-        assert set(answers[c.PERCENTILE].numpy()) == {np.float32(1 / 3)}
-        assert not np.array_equal(ours, images)
-    assert done.stdout.startswith(f"StorageError cannot export {tmp_path}/model through TensorFlow")
-    assert "ImportError: broken installation" in done.stdout
+        outputs = loaded.signatures[c.RECONSTRUCT](images=tf.constant(images))
+        served = outputs[c.RECONSTRUCTIONS].numpy().astype(int)
+        trained = np.load(tmp_path / f"{precision}.npy").astype(int)
+        assert np.abs(served - trained).max() <= levels
+        assert set(outputs[c.PERCENTILE].numpy()) == {np.float32(1 / 3)}
+        assert not np.array_equal(served, images)
+    assert process.stdout.startswith(f"StorageError cannot export {tmp_path}/model with TensorFlow")
+    assert "ImportError: broken installation" in process.stdout
 
 
-def warmup(path: Path) -> list:
-    """The PredictRequests of a SavedModel's warm-up file."""
+def warmup_requests(path: Path) -> list:
+    """Reads the PredictRequests of a SavedModel's warm-up file."""
     from tensorflow_serving.apis import prediction_log_pb2
 
-    records = tf.data.TFRecordDataset(str(path / WARMUP)).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(str(path / WARMUP_PATH)).as_numpy_iterator()
     logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
     return [log.predict_log.request for log in logs]
 
 
-def test_every_signature_is_warmed_up_with_requests_that_it_answers(written, exported, tmp_path):
+def test_every_signature_has_valid_warm_up_requests(written, exported, tmp_path):
     path, model, channels = written
     loaded, _, _ = exported
-    requests = warmup(path)
+    requests = warmup_requests(path)
     assert {request.model_spec.signature_name for request in requests} == set(loaded.signatures)
     shapes = set()
     for request in requests:
@@ -300,15 +300,15 @@ def test_every_signature_is_warmed_up_with_requests_that_it_answers(written, exp
         inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
         shapes |= {value.shape for value in inputs.values()}
         signature = loaded.signatures[request.model_spec.signature_name]
-        answer = signature(**{name: tf.constant(value) for name, value in inputs.items()})
-        assert set(answer.get(c.STATUS, tf.constant([b""])).numpy()) == {b""}
+        outputs = signature(**{name: tf.constant(value) for name, value in inputs.items()})
+        assert set(outputs.get(c.STATUS, tf.constant([b""])).numpy()) == {b""}
     assert {(1, 64, 64, channels), (32, 64, 64, channels), (32, 8, 8, 8), (1,)} <= shapes
     write_warmup(model, tmp_path / "other")
-    assert (tmp_path / "other" / WARMUP).read_bytes() == (path / WARMUP).read_bytes()
+    assert (tmp_path / "other" / WARMUP_PATH).read_bytes() == (path / WARMUP_PATH).read_bytes()
 
 
 @pytest.mark.parametrize("tile", [0, -16, 8, 100])
-def test_a_tile_that_fits_no_grid_is_refused(tile, tmp_path):
+def test_an_invalid_tile_size_is_refused(tile, tmp_path):
     pca = linear.fit(np.eye(193), 8)
     with pytest.raises(ConfigurationError, match=f"multiple of 16 pixels; got {tile}"):
         export(ConvAutoencoder(TINY), tmp_path / "model", floor=pca, tile=tile)

@@ -17,19 +17,19 @@ from keras_ae.presets import Preset
 from keras_ae.saved_model.calibration import Calibration
 from keras_ae.saved_model.export import export
 from keras_ae.saved_model.signatures import Signatures
-from keras_ae.saved_model.tiled_metrics import error, measure
+from keras_ae.saved_model.tiled_metrics import measure_quality, patch_mse
 from tests.tiny import TINY
 
 TILE = 64
-# As deep as "baseline" and "medium".
-NARROW = [
+# As many layers as "baseline" and "medium", but narrower.
+NARROW_PRESETS = [
     Preset("plain", "plain", (8, 8)),
     Preset("residual", "linear-residual", (8,), (1, 6)),
 ]
 
 
-def lively(preset: str | Preset, channels: int, pca: linear.PatchPCA) -> ConvAutoencoder:
-    """A model whose residual path adds some grey levels everywhere."""
+def make_model(preset: str | Preset, channels: int, pca: linear.PatchPCA) -> ConvAutoencoder:
+    """Creates a model whose residual path changes every pixel by a few grey levels."""
     model = ConvAutoencoder(preset, channels)
     rng = np.random.default_rng(0)
     if model.preset.architecture == "plain":
@@ -54,10 +54,10 @@ def pca(photographs) -> linear.PatchPCA:
     return linear.fit(linear.patch_moments(photographs, 8), 8)
 
 
-@pytest.fixture(scope="module", params=NARROW, ids=lambda preset: preset.name)
+@pytest.fixture(scope="module", params=NARROW_PRESETS, ids=lambda preset: preset.name)
 def tiled(request, pca):
-    """A model of each family, and its signatures with a tile far smaller than the images."""
-    model = lively(request.param, 3, pca)
+    """A model of each architecture, and its signatures with a tile far smaller than the images."""
+    model = make_model(request.param, 3, pca)
     return model, signatures(model, pca)
 
 
@@ -65,74 +65,76 @@ def tiled(request, pca):
     "shape",
     [(1, 64, 65), (2, 65, 129), (1, 203, 131), (1, 1, 2000), (2, 700, 1), (3, 72, 8), (40, 16, 24)],
 )
-def test_tiles_leave_no_seam(tiled, photographs, shape):
+def test_reconstructions_in_tiles_have_no_seams(tiled, photographs, shape):
     model, functions = tiled
     count, height, width = shape
     source = np.tile(photographs[1], (2, 4, 1))
     images = np.stack([source[i : i + height, i : i + width] for i in range(count)])
-    answers = functions[c.RECONSTRUCT](tf.constant(images))
+    outputs = functions[c.RECONSTRUCT](tf.constant(images))
     whole = np.asarray(to_uint8(model(to_float(images))))
-    tiles = answers[c.RECONSTRUCTIONS]
+    tiles = outputs[c.RECONSTRUCTIONS]
     assert tiles.shape == images.shape
     assert np.abs(tiles.astype(int) - whole).max() <= 1
     assert (tiles != whole).mean() < 1e-3
     latents = functions[c.ENCODE](tf.constant(images))[c.LATENTS]
     np.testing.assert_allclose(latents, model.encode(to_float(images)), atol=1e-4)
-    back = functions[c.DECODE](tf.constant(latents))[c.IMAGES]
-    assert np.array_equal(back[:, :height, :width], tiles)
+    decoded = functions[c.DECODE](tf.constant(latents))[c.IMAGES]
+    assert np.array_equal(decoded[:, :height, :width], tiles)
 
 
-def test_without_what_lies_around_a_tile_there_would_be_seams(pca, photographs, monkeypatch):
+def test_tiles_without_their_receptive_field_have_seams(pca, photographs, monkeypatch):
     images = photographs[1][None, :200, :130]
-    for preset in NARROW:
-        model = lively(preset, 3, pca)
+    for preset in NARROW_PRESETS:
+        model = make_model(preset, 3, pca)
         whole = np.asarray(to_uint8(model(to_float(images))))
         with monkeypatch.context() as patch:
-            patch.setattr(ConvAutoencoder, "reach", (0, 0))
-            answers = signatures(model, pca)[c.RECONSTRUCT](tf.constant(images))
-        difference = np.abs(answers[c.RECONSTRUCTIONS].astype(int) - whole)
+            patch.setattr(ConvAutoencoder, "receptive_radius", (0, 0))
+            outputs = signatures(model, pca)[c.RECONSTRUCT](tf.constant(images))
+        difference = np.abs(outputs[c.RECONSTRUCTIONS].astype(int) - whole)
         assert difference[:, 56:72].max() > 1
 
 
 @functools.cache
-def in_tiles(several: int):
-    """`measure` for images of any size."""
+def traced_measure_quality(count: int):
+    """`measure_quality` for `count` reconstructions of images of any size."""
     pixels = tf.TensorSpec((None, None, None, 3), tf.uint8)
-    others = tf.TensorSpec((several, None, None, None, 3), tf.uint8)
+    reconstructions = tf.TensorSpec((count, None, None, None, 3), tf.uint8)
     return tf.function(
-        functools.partial(measure, tile=TILE, scales=5),
-        input_signature=[pixels, others],
+        functools.partial(measure_quality, tile=TILE, scales=5),
+        input_signature=[pixels, reconstructions],
         autograph=False,
     )
 
 
 @pytest.mark.parametrize("size", [(64, 65), (203, 131), (350, 390), (30, 300), (9, 200), (75, 74)])
-def test_scores_of_tiles_are_those_of_the_whole(unoptimized_graphs, photographs, size):
+def test_metrics_in_tiles_equal_those_of_the_whole_image(unoptimized_graphs, photographs, size):
     images = np.stack([p[: size[0], : size[1]] for p in (photographs[1], photographs[2])])
     noise = np.random.default_rng(0).normal(0, 9, images.shape)
-    others = np.clip(images + noise, 0, 255).astype(np.uint8)
+    noisy = np.clip(images + noise, 0, 255).astype(np.uint8)
 
-    # One reconstruction alone, and two that share the original's side.
-    for several in (others[None], np.stack([images, others])):
-        found = in_tiles(len(several))(tf.constant(images), tf.constant(several))
-        assert found.mse.shape == (len(several), 2)
-        for i, other in enumerate(several):
-            ssim, ms_ssim = metrics.structural(images, other)
-            np.testing.assert_allclose(found.mse[i], metrics.mse(images, other), rtol=1e-5)
-            np.testing.assert_allclose(found.ssim[i], ssim, atol=2e-6)
-            np.testing.assert_allclose(found.ms_ssim[i], ms_ssim, atol=2e-6)
+    # One reconstruction takes another path than several, which share a `Reference`.
+    for batch in (noisy[None], np.stack([images, noisy])):
+        quality = traced_measure_quality(len(batch))(tf.constant(images), tf.constant(batch))
+        assert quality.mse.shape == (len(batch), 2)
+        for i, reconstruction in enumerate(batch):
+            ssim, ms_ssim = metrics.ssim_and_ms_ssim(images, reconstruction)
+            np.testing.assert_allclose(
+                quality.mse[i], metrics.mse(images, reconstruction), rtol=1e-5
+            )
+            np.testing.assert_allclose(quality.ssim[i], ssim, atol=2e-6)
+            np.testing.assert_allclose(quality.ms_ssim[i], ms_ssim, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [(64, 65), (203, 131), (9, 200)])
-def test_the_error_of_the_floor_in_tiles_is_that_of_the_whole(photographs, pca, size):
+def test_the_error_of_the_floor_in_tiles_equals_that_of_the_whole_image(photographs, pca, size):
     images = np.stack([p[: size[0], : size[1]] for p in (photographs[1], photographs[2])])
-    floor = functools.partial(linear.reconstruct_rounded, pca=pca, stride=8)
-    found = error(tf.constant(images), floor, tile=TILE, stride=8)
-    np.testing.assert_allclose(found, metrics.mse(images, floor(images)), rtol=1e-5)
+    reconstruct = functools.partial(linear.reconstruct_rounded, pca=pca, stride=8)
+    tiled_mse = patch_mse(tf.constant(images), reconstruct, tile=TILE, stride=8)
+    np.testing.assert_allclose(tiled_mse, metrics.mse(images, reconstruct(images)), rtol=1e-5)
 
 
-def test_a_tile_as_large_as_the_image_answers_alike(unoptimized_graphs, pca, photographs, encode):
-    model = lively(TINY, 3, pca)
+def test_scores_do_not_depend_on_the_tile_size(unoptimized_graphs, pca, photographs, encode):
+    model = make_model(TINY, 3, pca)
     example = tf.train.Example()
     data = encode(photographs[0][:201, :170], "PNG")
     example.features.feature[c.IMAGE_ENCODED].bytes_list.value.append(data)
@@ -144,24 +146,24 @@ def test_a_tile_as_large_as_the_image_answers_alike(unoptimized_graphs, pca, pho
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
-def test_what_lies_beyond_the_reach_has_no_influence(preset, pca):
-    model = lively(preset, 3, pca)
-    encoder, decoder = model.reach
+def test_nothing_beyond_the_receptive_radius_has_an_influence(preset, pca):
+    model = make_model(preset, 3, pca)
+    encoder, decoder = model.receptive_radius
     images = np.random.default_rng(1).random((1, 240, 8, 3), np.float32)
     latents = np.asarray(model.encode(images))
     changed = images.copy()
     changed[:, 120] = 1 - changed[:, 120]
-    moved = np.abs(np.asarray(model.encode(changed)) - latents).max((0, 2, 3)) > 1e-6
-    assert not moved[: 15 - encoder].any()
-    assert not moved[15 + encoder + 1 :].any()
+    affected = np.abs(np.asarray(model.encode(changed)) - latents).max((0, 2, 3)) > 1e-6
+    assert not affected[: 15 - encoder].any()
+    assert not affected[15 + encoder + 1 :].any()
     changed = latents.copy()
     changed[:, 15] += 1
     difference = np.asarray(model.decode(changed)) - np.asarray(model.decode(latents))
-    moved = np.abs(difference).max((0, 2, 3)) > 1e-7
-    assert not moved[: (15 - decoder) * 8].any()
-    assert not moved[(15 + decoder + 1) * 8 :].any()
-    # The bound is not far from what there is.
-    assert moved[(15 - decoder) * 8 : (15 - decoder + 1) * 8].any()
+    affected = np.abs(difference).max((0, 2, 3)) > 1e-7
+    assert not affected[: (15 - decoder) * 8].any()
+    assert not affected[(15 + decoder + 1) * 8 :].any()
+    # The bound is tight: pixels within it are affected.
+    assert affected[(15 - decoder) * 8 : (15 - decoder + 1) * 8].any()
 
 
 MEMORY = """
@@ -180,17 +182,17 @@ for pixels in (image[:64, :64], image):
 """
 
 
-def test_a_large_image_takes_a_bounded_memory_and_leaves_no_complaint(tmp_path, pca):
+def test_a_large_image_takes_bounded_memory_and_prints_no_warning(tmp_path, pca):
     export(ConvAutoencoder("baseline"), tmp_path / "model", floor=pca, tile=256)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tmp_path / "model")],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    small, large = map(float, done.stdout.split())
-    # At once it takes 1500 MB: 4 Mi pixels in 32 channels of float32, some times over.
+    assert process.returncode == 0, process.stderr
+    small, large = map(float, process.stdout.split())
+    # Without tiles it takes 1500 MB: several copies of 4 Mi pixels in 32 channels of float32.
     assert large - small < 300
-    assert "oneDNN supports" not in done.stderr
+    assert "oneDNN supports" not in process.stderr

@@ -7,7 +7,7 @@ from keras_ae.training import checkpoints
 ARRAYS = {"epoch": np.asarray(4), "model/0": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 
-def epochs(path) -> int:
+def epoch_of(path) -> int:
     return int(checkpoints.read(path)["epoch"])
 
 
@@ -17,7 +17,7 @@ def state(tmp_path):
     return tmp_path / "new" / "state.npz"
 
 
-def test_what_is_written_is_read_again_also_by_numpy(state):
+def test_a_written_state_can_be_read_also_by_numpy(state):
     with np.load(state) as file:
         for arrays in (checkpoints.read(state), dict(file)):
             assert arrays.keys() == ARRAYS.keys()
@@ -26,12 +26,12 @@ def test_what_is_written_is_read_again_also_by_numpy(state):
     assert [path.name for path in state.parent.iterdir()] == ["state.npz"]
 
 
-def test_a_bit_that_is_flipped_and_bytes_that_are_missing_are_noticed_wherever_they_are(state):
+def test_flipped_bits_and_missing_bytes_are_detected_at_any_position(state):
     content = state.read_bytes()
-    for place in range(0, len(content), 3):
+    for index in range(0, len(content), 3):
         flipped = bytearray(content)
-        flipped[place] ^= 1 << place % 8
-        for damaged in (flipped, content[:place]):
+        flipped[index] ^= 1 << index % 8
+        for damaged in (flipped, content[:index]):
             state.write_bytes(damaged)
             with pytest.raises(DamagedError, match=r"state\.npz is damaged: .*; delete it, and"):
                 checkpoints.read(state)
@@ -40,7 +40,7 @@ def test_a_bit_that_is_flipped_and_bytes_that_are_missing_are_noticed_wherever_t
         checkpoints.read(state)
 
 
-def test_a_state_that_is_not_there_is_no_damaged_one(tmp_path):
+def test_a_missing_state_is_not_reported_as_damaged(tmp_path):
     with pytest.raises(StorageError, match="No such file") as raised:
         checkpoints.read(tmp_path / "state.npz")
     assert not isinstance(raised.value, DamagedError)
@@ -48,45 +48,44 @@ def test_a_state_that_is_not_there_is_no_damaged_one(tmp_path):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Two checkpoints: of epoch 7, and of epoch 4 before it."""
+    """A checkpoint of epoch 7, and the previous one of epoch 4."""
     path = tmp_path / "stage.npz"
     for epoch in (1, 4, 7):
         checkpoints.write_checkpoint(path, {"epoch": np.asarray(epoch)})
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["stage.earlier.npz", "stage.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["stage.earlier.npz", "stage.npz"]
     return path
 
 
-def test_the_last_checkpoint_counts(checkpoint):
+def test_the_last_checkpoint_is_read(checkpoint):
     lines = []
     assert checkpoints.read_checkpoint(checkpoint, lines.append) == {"epoch": 7}
     assert lines == []
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(checkpoint):
+def test_the_previous_checkpoint_replaces_a_damaged_one(checkpoint):
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
     lines = []
     assert checkpoints.read_checkpoint(checkpoint, lines.append) == {"epoch": 4}
     assert lines == [
-        f"the checkpoint {checkpoint} is damaged: the stage goes on from the one before it, in "
-        "epoch 5"
+        f"the checkpoint {checkpoint} is damaged: resuming from the previous one, in epoch 5"
     ]
-    # It must not become the one before the next.
+    # The damaged file must not become the previous one at the next write.
     checkpoints.write_checkpoint(checkpoint, {"epoch": np.asarray(9)})
-    assert epochs(checkpoints.earlier(checkpoint)) == 4
+    assert epoch_of(checkpoints.previous(checkpoint)) == 4
     assert checkpoints.read_checkpoint(checkpoint, lines.append) == {"epoch": 9}
     assert len(lines) == 1
 
 
-def test_with_both_damaged_a_stage_begins_anew(checkpoint):
-    for path in (checkpoint, checkpoints.earlier(checkpoint)):
+def test_with_both_checkpoints_damaged_a_stage_starts_from_its_beginning(checkpoint):
+    for path in (checkpoint, checkpoints.previous(checkpoint)):
         path.write_bytes(b"")
     lines = []
     assert checkpoints.read_checkpoint(checkpoint, lines.append) is None
-    assert lines == [f"the checkpoint {checkpoint} is damaged: the stage begins anew"]
+    assert lines == [f"the checkpoint {checkpoint} is damaged: the stage starts from its beginning"]
     assert not list(checkpoint.parent.iterdir())
 
 
-def test_a_checkpoint_that_was_lost_while_it_was_replaced_gives_way(checkpoint):
+def test_the_previous_checkpoint_is_read_if_a_replacement_was_interrupted(checkpoint):
     checkpoint.unlink()
     lines = []
     assert checkpoints.read_checkpoint(checkpoint, lines.append) == {"epoch": 4}

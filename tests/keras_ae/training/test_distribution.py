@@ -1,4 +1,4 @@
-"""Training on several devices, each test in processes of its own: devices are set before Keras."""
+"""Training on several devices, in separate processes: devices are set up before Keras starts."""
 
 import json
 import os
@@ -21,18 +21,18 @@ from keras_ae.datasets.tiles import Tiles
 from keras_ae.training.ladder import Ladder
 from tests.tiny import TINY
 
-def train(batch_size, folder, earlier):
+def train(batch_size, folder, states_to_resume):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(3)]
     model = ConvAutoencoder(TINY, seed=3)
     ladder = Ladder(model, Tiles(images, stride=8, size=32, batch_size=batch_size, seed=3))
     losses = [ladder.train(epoch).loss for epoch in (1, 2)]
-    with ladder.averaged():
-        arrays = ladder.arrays()
+    with ladder.ema_model():
+        arrays = ladder.to_arrays()
     losses += [float(np.abs(a).sum()) for name, a in arrays.items() if "model" in name]
     name = f"{batch_size}-{ladder.placement.split()[0]}.npz"
     ladder.save(Path(folder) / name)
-    ladder.restore(Path(earlier) / name)
+    ladder.restore(Path(states_to_resume) / name)
     losses.append(ladder.train(3).loss)
     return losses, ladder
 """
@@ -75,7 +75,7 @@ from contextlib import nullcontext
 for name in ("one", "devices"):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope() if name == "devices" else nullcontext():
-        # Of three tiles one device has two.
+        # One device has two of the three tiles.
         results = {batch_size: train(batch_size, *sys.argv[1:])[0] for batch_size in (3,)}
     print(json.dumps(results))
 """
@@ -89,7 +89,7 @@ def start(program: str, backend: str, *arguments: str) -> subprocess.Popen:
             **os.environ,
             "KERAS_BACKEND": backend,
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            # JAX compiles in a third of the time.
+            # JAX then compiles in a third of the time.
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
         },
         cwd=Path(__file__).parents[3],
@@ -141,8 +141,8 @@ def test_two_jax_processes_give_the_losses_and_weights_of_one(one_device, tmp_pa
         for rank, own in enumerate(folders)
     ]
     try:
-        for found in [results(process) for process in processes]:
-            assert_close(found, expected)
+        for measured in [results(process) for process in processes]:
+            assert_close(measured, expected)
     finally:
         for process in processes:
             process.kill()

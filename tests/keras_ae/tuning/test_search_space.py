@@ -14,7 +14,7 @@ from keras_ae.tuning.search_space import SearchSpace
 TINY = Preset("tiny", "linear-residual", (20,), (1, 2), learning_rate=2e-3, clipnorm=1.0)
 
 
-def declared(space: SearchSpace) -> keras_tuner.HyperParameters:
+def hyperparameters_of(space: SearchSpace) -> keras_tuner.HyperParameters:
     hyperparameters = keras_tuner.HyperParameters()
     space.define(hyperparameters)
     return hyperparameters
@@ -22,7 +22,10 @@ def declared(space: SearchSpace) -> keras_tuner.HyperParameters:
 
 def random_points(space: SearchSpace, count: int, seed: int = 0) -> list[dict]:
     oracle = keras_tuner.oracles.RandomSearchOracle(
-        keras_tuner.Objective("val_psnr", "max"), count, seed=seed, hyperparameters=declared(space)
+        keras_tuner.Objective("val_psnr", "max"),
+        count,
+        seed=seed,
+        hyperparameters=hyperparameters_of(space),
     )
     return [oracle.populate_space(str(i))["values"] for i in range(count)]
 
@@ -47,23 +50,23 @@ def test_parameters_are_counted_as_keras_counts_them(preset, channels, stride, l
 def test_each_point_is_within_the_budget(preset, parameters):
     space = SearchSpace(preset, 32, parameters)
     points = random_points(space, 200)
-    made = [search_space.tuned(preset, values) for values in points]
-    counts = [space.parameters_of(preset) for preset, _ in made]
+    variants = [search_space.apply_values(preset, values) for values in points]
+    counts = [space.parameters_of(variant) for variant, _ in variants]
     assert max(counts) <= space.parameters == (parameters or space.parameters_of(preset))
-    # Much of the budget is used by some.
+    # Some use most of the budget.
     assert max(counts) > 0.7 * space.parameters
-    assert len({sum(preset.blocks) for preset, _ in made}) > 2
-    assert {batch_size for _, batch_size in made} == {16, 32, 64}
-    for tuned, _ in made:
+    assert len({sum(variant.blocks) for variant, _ in variants}) > 2
+    assert {batch_size for _, batch_size in variants} == {16, 32, 64}
+    for tuned, _ in variants:
         assert preset.learning_rate / 4 <= tuned.learning_rate <= preset.learning_rate * 4
         assert tuned.clipnorm == preset.clipnorm
         assert tuned.name == f"{preset.name} tuned"
 
 
-def test_the_default_is_the_preset_itself():
+def test_the_defaults_are_the_values_of_the_preset():
     space = SearchSpace(TINY, batch_size=5)
-    facts = search_space.facts(space, declared(space).values)
-    assert facts == {
+    values = hyperparameters_of(space).values
+    assert search_space.describe_values(space, values) == {
         "width": 20,
         "blocks": [1, 2],
         "learning_rate": 2e-3,
@@ -84,29 +87,33 @@ def test_the_largest_width_is_the_largest_that_fits():
 def test_a_depth_without_a_model_within_the_budget_is_left_out():
     space = SearchSpace(presets.get(presets.DEFAULT), parameters=8_000)
     assert space.widths == {2: [8]}
-    assert not search_space.facts(space, declared(space).values)["untuned"]
+    values = hyperparameters_of(space).values
+    assert not search_space.describe_values(space, values)["untuned"]
 
 
-def test_a_preset_that_cannot_be_tuned_is_told():
+def test_a_preset_that_cannot_be_tuned_is_refused():
     with pytest.raises(ConfigurationError, match=r"residual blocks, such as .*; got baseline"):
         SearchSpace(presets.get("baseline"))
-    with pytest.raises(ConfigurationError, match=r"tries has [\d,]+ .* a budget of 1,000"):
+    with pytest.raises(ConfigurationError, match=r"at least [\d,]+ parameters, .* got 1,000"):
         SearchSpace(TINY, parameters=1000)
 
 
-def test_trials_are_listed_as_the_tuner_found_them():
+def test_trials_are_listed_and_summarised():
     space = SearchSpace(TINY)
-    own = declared(space).values
-    other = {**own, "width_3": 8, "learning_rate": 1e-3}
-    results = [{"trial_id": "04", "score": 25.5, **other}, {"trial_id": "00", "score": 25, **own}]
-    rows = json.loads(json.dumps(search_space.trials(space, results)))
+    untuned = hyperparameters_of(space).values
+    better = {**untuned, "width_3": 8, "learning_rate": 1e-3}
+    results = [
+        {"trial_id": "04", "score": 25.5, **better},
+        {"trial_id": "00", "score": 25, **untuned},
+    ]
+    rows = json.loads(json.dumps(search_space.trial_rows(space, results)))
     assert [row["trial"] for row in rows] == [5, 1]
     assert [row["taken"] for row in rows] == [True, False]
     assert [row["untuned"] for row in rows] == [False, True]
     assert rows[0]["parameters"] < rows[1]["parameters"] == space.parameters
     tuning = {"preset": "tiny", "trials": 3, "epochs": 2, "parameters": 9, "failed": 1}
-    text = search_space.summary(rows, tuning)
+    text = search_space.format_summary(rows, tuning)
     assert text.startswith("width 8, 1 + 2 blocks, learning rate 0.001, batch size 32 (")
     assert "the best of 3 trials of 2 epochs with 25.50 dB on val" in text
-    assert text.endswith("; tiny itself has 25.00 dB; 1 did not train")
-    assert "; that is tiny itself" in search_space.summary(rows[1:], tuning)
+    assert text.endswith("; tiny without tuning has 25.00 dB; 1 trial failed")
+    assert "; this is the preset tiny unchanged" in search_space.format_summary(rows[1:], tuning)

@@ -166,7 +166,7 @@ def test_the_baseline_is_left_out_until_it_is_timed(run, capsys):
     with pytest.raises(StoppedError):
         run(9, baseline=(1, 7))
     (line,) = forecasts(capsys.readouterr().out)
-    assert line.endswith(" at 3 tiles/s; the baseline's 7 epochs come on top, not timed yet")
+    assert line.endswith(" at 3 tiles/s; in addition the baseline's 7 epochs, not timed yet")
 
 
 def test_without_a_plan_there_is_no_forecast():

@@ -1,4 +1,7 @@
-"""Training in two processes, as a module with `begin` or `go_on`, a folder and kinds."""
+"""Training that is interrupted in one process and resumed in another.
+
+Run as a module with `interrupt` or `resume`, a folder, and kinds of ladder ("compiled", "plain").
+"""
 
 import dataclasses
 import itertools
@@ -24,32 +27,33 @@ def make_ladder(kind: str) -> Ladder:
     return Ladder(model, Tiles(images, stride=8, batch_size=8, seed=3))
 
 
-def begin(place: Path, kind: str) -> None:
-    """Leaves `whole.npz` after four epochs, and `half.npz` amid one of them."""
+def interrupt(folder: Path, kind: str) -> None:
+    """Writes `uninterrupted.npz` after four epochs, and `interrupted.npz` within one of them."""
     ladder = make_ladder(kind)
-    start = ladder.arrays()
+    initial = ladder.to_arrays()
     ladder.train(4)
-    ladder.save(place / "whole.npz")
-    ladder.assign(start)
-    asked = itertools.count()
+    ladder.save(folder / "uninterrupted.npz")
+    ladder.assign(initial)
+    calls = itertools.count()
+    checkpoint = folder / "interrupted.npz"
     try:
-        ladder.train(4, checkpoint=place / "half.npz", stopping=lambda: next(asked) >= 7)
+        ladder.train(4, checkpoint=checkpoint, should_stop=lambda: next(calls) >= 7)
     except StoppedError:
         assert 0 < ladder.epoch < 4
-        assert 0 < ladder.position.batches < 6
+        assert 0 < ladder.position.batches_done < 6
     else:
-        raise AssertionError("it was not stopped")
+        raise AssertionError("training was not stopped")
 
 
-def go_on(place: Path, kind: str) -> None:
-    """From `half.npz` to `rest.npz`."""
+def resume(folder: Path, kind: str) -> None:
+    """Trains from `interrupted.npz` to the fourth epoch and writes `resumed.npz`."""
     ladder = make_ladder(kind)
-    ladder.restore(place / "half.npz")
+    ladder.restore(folder / "interrupted.npz")
     ladder.train(4)
-    ladder.save(place / "rest.npz")
+    ladder.save(folder / "resumed.npz")
 
 
 if __name__ == "__main__":
     step, folder, *kinds = sys.argv[1:]
     for kind in kinds:
-        {"begin": begin, "go_on": go_on}[step](Path(folder) / kind, kind)
+        {"interrupt": interrupt, "resume": resume}[step](Path(folder) / kind, kind)
