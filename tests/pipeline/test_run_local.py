@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_documentation():
         (["--tune", "1", "--tune-epochs", "0"], "expected a whole number from 1"),
         (["--tune-epochs", "3"], "--tune-epochs needs --tune"),
         (["--tune-parameters", "3"], "--tune-parameters needs --tune"),
-        (["--tune", "1", "--tune-parameters", "3"], "tries has .* got a budget of 3"),
+        (["--tune", "1", "--tune-parameters", "3"], "needs a budget of .*; got 3"),
         (["--tune", "1", "--preset", "baseline"], "needs a preset with .* got baseline"),
         (["--memory-limit", "-1"], "expected a number from 0 to 1000000; got '-1'"),
         (["--memory-limit", "8GB"], "expected a number from 0 to 1000000; got '8GB'"),
