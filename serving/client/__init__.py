@@ -1,13 +1,13 @@
-"""Clients of a server of reconstructions: `ReconstructionClient`, and its twin for asyncio.
+"""Clients of a reconstruction server: `ReconstructionClient`, and one for asyncio.
 
-In a checkout the package is called `serving.client`; an installed keras-ae calls it
-`keras_ae.client`. So that both work, its modules and those of `wire` import each other relatively.
+In a checkout the package is `serving.client`; an installed keras-ae has it as `keras_ae.client`. So
+that both work, its modules and those of `wire` import each other relatively.
 """
 
 from keras_ae.imports import lazily
 
 __all__ = ["AsyncReconstructionClient", "ReconstructionClient"]
-# When they are asked for: `__main__` sets gRPC up before it is imported.
+# Imported on first use, since `__main__` sets GRPC_VERBOSITY before gRPC is imported.
 __getattr__ = lazily(
     __name__,
     {"AsyncReconstructionClient": ".asynchronous", "ReconstructionClient": ".blocking"},
