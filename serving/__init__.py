@@ -1,1 +1,1 @@
-"""Either side of the wire; of keras_ae it knows the contract and the errors only."""
+"""A client and a server of TensorFlow Serving's protocol."""

@@ -1,7 +1,7 @@
-"""Whether a served model answers as it did: `python -m serving.check SAVED_MODEL_DIR EXPECTED.npz`
+"""Compares served predictions with those of the trained model.
 
-A server is started on the SavedModel, and images whose reconstructions are known are sent in each
-way that a client may send them.
+`python -m serving.check SAVED_MODEL_DIR EXPECTED.npz` starts a server on the SavedModel and sends
+images whose reconstructions are known, over gRPC and REST, as tensors and as PNG.
 """
 
 import argparse
@@ -28,15 +28,19 @@ from serving.client.images import encode_png
 
 BINARY: Final = "tensorflow_model_server"
 TOLERANCE: Final = 1
-"""Grey levels that an answer may differ by."""
+"""Largest difference that is allowed, in grey levels."""
 
-START_TIMEOUT, TIMEOUT, STOP_TIMEOUT = 120.0, 120.0, 10.0
-# A server that has just begun to listen is found at once.
-_OPTIONS: Final = (("grpc.max_reconnect_backoff_ms", 100),)
+START_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS = 120.0, 120.0, 10.0
+# Reconnect soon to a server that has just started to listen.
+_CHANNEL_OPTIONS: Final = (("grpc.max_reconnect_backoff_ms", 100),)
+
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Images and their reconstructions."""
 
 
 class Server(NamedTuple):
-    """A server that runs: the name of its model, and its addresses."""
+    """A running server: the name of its model, and its gRPC and REST addresses."""
 
     model: str
     grpc: str
@@ -44,21 +48,21 @@ class Server(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses, checks and tells; returns the exit status."""
+    """Parses the command line, checks the model and prints the result; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m serving.check", description=__doc__)
     parser.add_argument("saved_model", type=Path, metavar="SAVED_MODEL_DIR")
     parser.add_argument(
         "expected",
         metavar="EXPECTED.npz",
-        help="images_0, images_1, ... and reconstructions_0, ...: uint8 [N, H, W, C]; - reads "
-        "its path, as JSON, from the standard input once the server runs",
+        help="file with images_0, images_1, ... and reconstructions_0, ...: uint8 [N, H, W, C]; "
+        "- reads the path of the file, as JSON, from standard input once the server runs",
     )
     arguments = parser.parse_args(argv)
-    # Whoever stops the check stops its server, too.
+    # Leaves the context managers, so that the server is stopped as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if arguments.expected == "-":
-            return _report(check(arguments.saved_model, _read_named))
+            return _report(check(arguments.saved_model, _read_from_stdin))
         pairs = read_expected(Path(arguments.expected))
         return _report(check(arguments.saved_model, lambda: pairs))
     except KerasAEError as error:
@@ -68,17 +72,16 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def read_expected(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images and their reconstructions, uint8 [N, H, W, C] each.
+def read_expected(path: Path) -> list[Pair]:
+    """Reads images and their reconstructions, uint8 [N, H, W, C] each.
 
     Raises:
-        DataError: if the file does not hold them in pairs.
+        DataError: if the file does not have them in pairs.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             count = sum(name.startswith("images_") for name in arrays.files)
-            names = [(f"images_{i}", f"reconstructions_{i}") for i in range(count)]
-            pairs = [(arrays[a], arrays[b]) for a, b in names]
+            pairs = [(arrays[f"images_{i}"], arrays[f"reconstructions_{i}"]) for i in range(count)]
     except (OSError, ValueError, LookupError) as error:
         raise DataError(f"cannot read images and reconstructions in {path}: {error}") from error
     for images, reconstructions in pairs:
@@ -92,7 +95,7 @@ def read_expected(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return pairs
 
 
-def _read_named() -> list[tuple[np.ndarray, np.ndarray]]:
+def _read_from_stdin() -> list[Pair]:
     line = sys.stdin.readline()
     try:
         return read_expected(Path(json.loads(line)))
@@ -100,46 +103,49 @@ def _read_named() -> list[tuple[np.ndarray, np.ndarray]]:
         raise DataError(f"expected the path of a file as JSON; got {line!r}") from error
 
 
-def check(
-    model: Path, expected: Callable[[], list[tuple[np.ndarray, np.ndarray]]]
-) -> dict[str, int]:
-    """Serves a SavedModel and asks it for reconstructions in every way.
+def check(model: Path, expected: Callable[[], list[Pair]]) -> dict[str, int]:
+    """Serves a SavedModel and compares its reconstructions with the expected ones.
 
     Args:
         model: folder of the SavedModel.
-        expected: called when it is served; gives images and their reconstructions, uint8
+        expected: called when the model is served; returns images and their reconstructions, uint8
             [N, H, W, C] each.
 
     Returns:
-        The largest difference in grey levels of each way, by its name.
+        Protocol and kind of request, such as "gRPC, PNG" -> largest difference in grey levels.
 
     Raises:
         DataError: if there is no SavedModel.
-        ServerError: if the server does not start or refuses a request.
+        ServerError: if the server does not start, or a request fails.
     """
     if not (model / "saved_model.pb").is_file():
         raise DataError(f"no SavedModel in {model}")
     with serve(model) as server:
-        found, pairs = {}, expected()
+        differences, pairs = {}, expected()
         for protocol, target in (("gRPC", server.grpc), ("REST", server.rest)):
-            with ReconstructionClient(target, server.model, timeout=TIMEOUT, retries=0) as client:
-                for kind, ask in (("tensors", _by_tensors), ("PNG", _by_png)):
-                    found[f"{protocol}, {kind}"] = max(
-                        _difference(ask(client, images), reconstructions)
+            with ReconstructionClient(
+                target, server.model, timeout=REQUEST_TIMEOUT_SECONDS, retries=0
+            ) as client:
+                for kind, reconstruct in (
+                    ("tensors", _reconstruct_tensors),
+                    ("PNG", _reconstruct_png),
+                ):
+                    differences[f"{protocol}, {kind}"] = max(
+                        _max_difference(reconstruct(client, images), reconstructions)
                         for images, reconstructions in pairs
                     )
-    return found
+    return differences
 
 
 @contextmanager
 def serve(model: Path) -> Iterator[Server]:
-    """A server of one SavedModel on free ports of this machine, stopped at the end.
+    """Serves a SavedModel on free ports of this machine until the block ends.
 
-    It is `tensorflow_model_server` where that is on the PATH, else the local one. Its model has a
-    name of its own, so that no other server can be taken for it.
+    The server is `tensorflow_model_server` if that is on the PATH, otherwise the local one. The
+    model has a unique name, so that another server on one of the ports would be noticed.
 
     Raises:
-        ServerError: if it ends before it is ready; its last words are in the message.
+        ServerError: if the server ends before it is ready; the message has its last lines.
     """
     name = f"check_{uuid.uuid4().hex[:12]}"
     with tempfile.TemporaryDirectory(prefix="keras_ae_check_") as folder:
@@ -152,10 +158,10 @@ def serve(model: Path) -> Iterator[Server]:
         command = [binary] if binary else [sys.executable, "-m", "serving.server"]
         command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
         command += [f"--model_name={name}", f"--model_base_path={base}"]
-        # Once: nothing changes below; and a model that cannot be loaded will not mend.
+        # The folder does not change: search it once, and do not retry a model that fails to load.
         command += ["--file_system_poll_wait_seconds=0", "--max_num_load_retries=0"]
         log = Path(folder) / "log"
-        # Our packages are found wherever the check is run.
+        # Makes the server's package importable from any working directory.
         paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         with log.open("wb") as file:
@@ -163,38 +169,40 @@ def serve(model: Path) -> Iterator[Server]:
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment
             )
         try:
-            _wait(server, process, log)
+            _wait_until_ready(server, process, log)
             yield server
         finally:
             _stop(process)
 
 
-def _wait(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    def died() -> None:
+def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    def check_running() -> None:
         if process.poll() is not None:
-            words = log.read_text(errors="replace").strip().splitlines()[-3:]
+            last_lines = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise ServerError(
                 f"the server ended with status {process.returncode} before it was ready: "
-                f"{' / '.join(words) or 'it said nothing'}"
+                f"{' / '.join(last_lines) or 'it printed nothing'}"
             )
 
-    with ReconstructionClient(server.grpc, server.model, channel_options=_OPTIONS) as client:
-        client.wait_until_ready(START_TIMEOUT, while_waiting=died)
+    with ReconstructionClient(
+        server.grpc, server.model, channel_options=_CHANNEL_OPTIONS
+    ) as client:
+        client.wait_until_ready(START_TIMEOUT_SECONDS, while_waiting=check_running)
     with ReconstructionClient(server.rest, server.model) as client:
-        client.wait_until_ready(START_TIMEOUT, while_waiting=died)
+        client.wait_until_ready(START_TIMEOUT_SECONDS, while_waiting=check_running)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(STOP_TIMEOUT)
+        process.wait(STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
 def _free_ports(count: int) -> list[int]:
-    """Different ports that nothing listens on."""
+    """Returns different ports that nothing listens on."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
@@ -205,37 +213,40 @@ def _free_ports(count: int) -> list[int]:
             probe.close()
 
 
-def _by_tensors(client: ReconstructionClient, images: np.ndarray) -> np.ndarray:
-    """As tensors over REST too, where `reconstruct` would send PNG."""
+def _reconstruct_tensors(client: ReconstructionClient, images: np.ndarray) -> np.ndarray:
+    # predict, since ReconstructionClient.reconstruct sends arrays as PNG over REST.
     return client.predict(c.RECONSTRUCT, {c.IMAGES: images})[c.RECONSTRUCTIONS]
 
 
-def _by_png(client: ReconstructionClient, images: np.ndarray) -> np.ndarray:
+def _reconstruct_png(client: ReconstructionClient, images: np.ndarray) -> np.ndarray:
     result = client.reconstruct([encode_png(image) for image in images])
-    faults = sorted({status for status in result.status if status})
-    if faults:
-        raise ServerError(f"the server could not use an image sent as PNG: {', '.join(faults)}")
+    reasons = sorted({status for status in result.status if status})
+    if reasons:
+        raise ServerError(f"the server could not use an image sent as PNG: {', '.join(reasons)}")
     return np.stack(result.reconstructions)
 
 
-def _difference(answer: np.ndarray, expected: np.ndarray) -> int:
-    if answer.shape != expected.shape:
+def _max_difference(served: np.ndarray, expected: np.ndarray) -> int:
+    if served.shape != expected.shape:
         raise ServerError(
-            f"expected reconstructions {list(expected.shape)}; got {list(answer.shape)}"
+            f"expected reconstructions {list(expected.shape)}; got {list(served.shape)}"
         )
-    return int(np.abs(answer.astype(np.int16) - expected).max())
+    return int(np.abs(served.astype(np.int16) - expected).max())
 
 
-def _report(found: dict[str, int]) -> int:
-    for way, difference in found.items():
-        print(f"{way}: largest difference {difference} of 255 grey levels")
-    wrong = {way: difference for way, difference in found.items() if difference > TOLERANCE}
-    if not wrong:
+def _report(differences: dict[str, int]) -> int:
+    for request, difference in differences.items():
+        print(f"{request}: largest difference {difference} of 255 grey levels")
+    excessive = [
+        f"{request}: {difference} grey levels"
+        for request, difference in differences.items()
+        if difference > TOLERANCE
+    ]
+    if not excessive:
         return 0
-    ways = "; ".join(f"{way}: {difference} grey levels" for way, difference in wrong.items())
     print(
-        f"error: the server does not answer as the model did, at most {TOLERANCE} grey level is "
-        f"allowed ({ways})",
+        f"error: served predictions differ from the trained model; at most {TOLERANCE} grey level "
+        f"is allowed ({'; '.join(excessive)})",
         file=sys.stderr,
     )
     return 1

@@ -1,19 +1,21 @@
 """Writes the descriptors that `serving.wire.protos` reads: `python -m serving.descriptors`
 
-They are those of the installed tensorflow and tensorflow-serving-api, which clients need not have.
+They are copied from the installed tensorflow and tensorflow-serving-api, so that clients need
+neither of these packages.
 """
 
 import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import Default
 
 FILE: Final = Path(__file__).parent / "wire" / "descriptors.binpb"
-_ROOTS: Final = (
+_PROTO_PATHS: Final = (
     "tensorflow/core/example/example",
     "tensorflow/core/protobuf/saved_model",
     "tensorflow_serving/apis/model_service",
@@ -30,24 +32,25 @@ def main() -> int:
 
 
 def read() -> bytes:
-    """A FileDescriptorSet of the services, the messages and all that they refer to."""
-    found: dict[str, Any] = {}
+    """Returns a serialized FileDescriptorSet of the services, their messages and dependencies."""
+    files: dict[str, FileDescriptor] = {}
 
-    def add(file: Any) -> None:
-        # A pool takes a file after those that it refers to.
+    def add(file: FileDescriptor) -> None:
+        # A descriptor pool accepts a file only after the files that it imports.
         for dependency in file.dependencies:
             add(dependency)
-        found[file.name] = file
+        files[file.name] = file
 
-    for root in _ROOTS:
-        # The modules of the services are of an old protoc: they describe their file, then fail.
+    for path in _PROTO_PATHS:
+        # An old protoc generated the modules of the services: they register their file in the
+        # default pool and then raise AttributeError.
         with suppress(AttributeError):
-            import_module(root.replace("/", ".") + "_pb2")
-        add(Default().FindFileByName(f"{root}.proto"))
-    described = FileDescriptorSet()
-    for file in found.values():
-        file.CopyToProto(described.file.add())
-    return described.SerializeToString(deterministic=True)
+            import_module(path.replace("/", ".") + "_pb2")
+        add(Default().FindFileByName(f"{path}.proto"))
+    descriptor_set = FileDescriptorSet()
+    for file in files.values():
+        file.CopyToProto(descriptor_set.file.add())
+    return bytes(descriptor_set.SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Clients of a server of reconstructions: `ReconstructionClient`, and its twin for asyncio.
+"""Clients of a reconstruction server: `ReconstructionClient`, and one for asyncio.
 
-In a checkout the package is called `serving.client`; an installed keras-ae calls it
-`keras_ae.client`. So that both work, its modules and those of `wire` import each other relatively.
+In a checkout the package is `serving.client`; an installed keras-ae has it as `keras_ae.client`. So
+that both work, its modules and those of `wire` import each other relatively.
 """
 
 from keras_ae.imports import lazy_getattr

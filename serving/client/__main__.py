@@ -8,9 +8,9 @@ def main(prog: str | None = None) -> int:
     """Runs a command; returns the exit status.
 
     Args:
-        prog: how it was started, for its usage; the name of the program by default.
+        prog: name of the program in the usage message; by default that of `sys.argv[0]`.
     """
-    # gRPC reads this when it is imported; its own lines would come between ours.
+    # gRPC reads this when it is imported. Otherwise its log lines would mix with our messages.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from .cli import commands
 

@@ -1,4 +1,4 @@
-"""The client on asyncio."""
+"""The client for asyncio."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,19 +11,20 @@ from keras_ae.imports import from_extra
 
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
-from .images import Images
+from .images import Arrays, Images
 from .plans import Exchange, Plan
 from .readiness import Readiness
 from .results import Metadata, Reconstructions, Scores, VersionStatus
+from .transports.base import AsyncTransport
 from .transports.grpc import AsyncGrpcTransport
 
 T = TypeVar("T")
 
 
 class AsyncReconstructionClient(BaseClient):
-    """`ReconstructionClient` on asyncio: same arguments, methods, answers, errors.
+    """`ReconstructionClient` for asyncio, with the same arguments, methods, results and errors.
 
-    It is used inside one running event loop.
+    Use it inside one running event loop.
 
     Example:
 
@@ -34,18 +35,18 @@ class AsyncReconstructionClient(BaseClient):
     ('',)
     """
 
-    _opened: Any = None
+    _opened_transport: AsyncTransport | None = None
 
     async def reconstruct(self, images: Images, as_png: bool = False) -> Reconstructions:
         """See `ReconstructionClient.reconstruct`."""
         plan = await asyncio.to_thread(self._plans.reconstruct, images, as_png)
         return await self._run(plan)
 
-    async def encode(self, images: np.ndarray | Sequence[np.ndarray]) -> Any:
+    async def encode(self, images: Arrays) -> Arrays:
         """See `ReconstructionClient.encode`."""
         return await self._run(self._plans.encode(images))
 
-    async def decode(self, latents: np.ndarray | Sequence[np.ndarray]) -> Any:
+    async def decode(self, latents: Arrays) -> Arrays:
         """See `ReconstructionClient.decode`."""
         return await self._run(self._plans.decode(latents))
 
@@ -72,18 +73,18 @@ class AsyncReconstructionClient(BaseClient):
         readiness = Readiness(self.target, self._model, timeout)
         while True:
             try:
-                seen = await self._transport.send(readiness.call, readiness.probe_timeout())
+                response = await self._transport.send(readiness.call, readiness.probe_timeout())
             except TransportError as failure:
-                seen = failure
-            pause = readiness.pause_after(seen)
-            if pause is None:
+                response = failure
+            pause_seconds = readiness.pause_after(response)
+            if pause_seconds is None:
                 return
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause_seconds)
 
     async def close(self) -> None:
         """Closes the connection."""
-        if self._opened is not None:
-            await self._opened.close()
+        if self._opened_transport is not None:
+            await self._opened_transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,39 +98,39 @@ class AsyncReconstructionClient(BaseClient):
         await self.close()
 
     @property
-    def _transport(self) -> Any:
-        """Opened at the first request: gRPC ties a channel to the loop that runs then."""
-        if self._opened is None:
+    def _transport(self) -> AsyncTransport:
+        """The transport, opened on first use: gRPC binds a channel to the running event loop."""
+        if self._opened_transport is None:
             if self._connection.rest:
                 with from_extra("client", "REST"):
                     from .transports.rest import AsyncRestTransport
 
-                self._opened = AsyncRestTransport(self._connection, self._model)
+                self._opened_transport = AsyncRestTransport(self._connection, self._model)
             else:
-                self._opened = AsyncGrpcTransport(self._connection, self._model)
-        return self._opened
+                self._opened_transport = AsyncGrpcTransport(self._connection, self._model)
+        return self._opened_transport
 
     async def _run(self, plan: Plan[T]) -> T:
-        turns = asyncio.Semaphore(self._in_flight)
+        semaphore = asyncio.Semaphore(self._in_flight)
 
-        async def in_turn(exchange: Exchange) -> Any:
-            async with turns:
+        async def run_limited(exchange: Exchange) -> Any:
+            async with semaphore:
                 return await self._exchange(exchange)
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(in_turn(exchange)) for exchange in plan.exchanges]
-        except ExceptionGroup as errors:
-            # A caller catches the same as from the other client.
-            raise errors.exceptions[0] from None
+                tasks = [group.create_task(run_limited(exchange)) for exchange in plan.exchanges]
+        except ExceptionGroup as group_error:
+            # Callers catch the same exceptions as with the blocking client.
+            raise group_error.exceptions[0] from None
         return plan.join([task.result() for task in tasks])
 
     async def _exchange(self, exchange: Exchange) -> Any:
         attempts, call = self._attempts(), await asyncio.to_thread(exchange.build)
         while True:
             try:
-                answer = await self._transport.send(call, attempts.remaining())
-                return await asyncio.to_thread(exchange.parse, answer)
+                response = await self._transport.send(call, attempts.remaining_seconds())
+                return await asyncio.to_thread(exchange.parse, response)
             except TransportError as failure:
-                pause = attempts.pause_after(failure)
-            await asyncio.sleep(pause)
+                pause_seconds = attempts.pause_after(failure)
+            await asyncio.sleep(pause_seconds)

@@ -1,16 +1,15 @@
-"""What the blocking and the asyncio client have in common."""
+"""The base class of the blocking and the asyncio client."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from keras_ae.errors import ConfigurationError
 
 from .failures import Attempts
 from .plans import Plans
 from .transports.base import Model
-from .transports.connection import Connection
+from .transports.connection import ChannelOption, Connection
 
 TARGET = "127.0.0.1:8500"
 TIMEOUT = 60.0
@@ -19,7 +18,7 @@ MAX_REQUEST_IMAGES = 32
 
 
 class BaseClient:
-    """Options and plans; `ReconstructionClient` says what they mean."""
+    """Checks and stores the options, which `ReconstructionClient` documents."""
 
     def __init__(
         self,
@@ -38,7 +37,7 @@ class BaseClient:
         max_request_images: int = MAX_REQUEST_IMAGES,
         in_flight: int = 4,
         retries: int = 4,
-        channel_options: Sequence[tuple[str, Any]] = (),
+        channel_options: Sequence[ChannelOption] = (),
     ):
         self._connection = Connection(
             target,
@@ -50,22 +49,27 @@ class BaseClient:
             options=tuple(channel_options),
         )
         if not model:
-            raise ConfigurationError("expected the name of a model; got an empty one")
+            raise ConfigurationError("expected the name of a model; got an empty string")
         if version is not None and label is not None:
-            raise ConfigurationError(f"give a version or a label; got {version} and {label!r}")
-        numbers = (timeout, max_request_bytes, max_request_images, in_flight)
-        if not all(0 < number < math.inf for number in numbers) or retries < 0:
-            raise ConfigurationError(
-                f"timeout, limits and in_flight are positive, retries 0 or more; got {numbers}, "
-                f"{retries}"
-            )
+            raise ConfigurationError(f"expected a version or a label; got {version} and {label!r}")
+        limits = {
+            "timeout": timeout,
+            "max_request_bytes": max_request_bytes,
+            "max_request_images": max_request_images,
+            "in_flight": in_flight,
+        }
+        for name, limit in limits.items():
+            if not 0 < limit < math.inf:
+                raise ConfigurationError(f"expected {name} to be finite and above 0; got {limit}")
+        if retries < 0:
+            raise ConfigurationError(f"expected retries to be 0 or more; got {retries}")
         self._model = Model(model, version, label)
         self._timeout, self._retries, self._in_flight = timeout, retries, in_flight
         self._plans = Plans(self._connection.rest, max_request_bytes, max_request_images)
         self._open()
 
     def _open(self) -> None:
-        """Opens what the client needs at once."""
+        """Opens what a subclass needs before the first request."""
 
     @property
     def target(self) -> str:

@@ -1,4 +1,4 @@
-"""Reconstructions from a server, by gRPC or REST."""
+"""The blocking client of a reconstruction server, over gRPC or REST."""
 
 import time
 from collections import deque
@@ -13,40 +13,41 @@ from keras_ae.imports import from_extra
 
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
-from .images import Images
+from .images import Arrays, Images
 from .plans import Exchange, Plan
 from .readiness import Readiness
 from .results import Metadata, Reconstructions, Scores, VersionStatus
+from .transports.base import Transport
 from .transports.grpc import GrpcTransport
 
 T = TypeVar("T")
 
 
 class ReconstructionClient(BaseClient):
-    """Asks a server for reconstructions, latents and scores; may be used from several threads.
+    """A client that gets reconstructions, latents and scores from a server. It is thread-safe.
 
     Args:
         target: "host:port" or "unix:/path" for gRPC; "http://host:port" or "https://..." for REST.
-        model: its name on the server.
-        timeout: seconds for each request with its retries; there is always a deadline.
-        version: a version's number; the newest if neither it nor `label` is given.
-        label: a version's label.
-        tls: encrypt gRPC; an address of https:// always is.
-        ca_certificate: PEM file of the authorities to trust instead of the system's.
-        client_certificate, client_key: PEM files, where the server wants to know the client.
-        token: sent as a bearer token; never in plain text to another machine.
-        max_request_bytes: larger batches are split into several requests, by about this size of a
-            request or its answer, and by the pixels that a server takes; an image that is larger
-            travels alone.
-        max_request_images: likewise, by count.
-        in_flight: most requests at a time of a batch that is split.
-        retries: attempts after the first one, when the server is unavailable.
-        channel_options: gRPC channel arguments beside the client's own.
+        model: name of the model on the server.
+        timeout: seconds for each request including its retries.
+        version: number of a version; the newest one if neither it nor `label` is given.
+        label: label of a version.
+        tls: whether to encrypt gRPC; REST is encrypted if its target starts with https://.
+        ca_certificate: PEM file of the certificate authorities to trust instead of the system's.
+        client_certificate, client_key: PEM files, for a server that verifies its clients.
+        token: bearer token; it is never sent in plain text to another machine.
+        max_request_bytes: approximate size of the largest request or response. A larger batch is
+            split into several requests, as is one with more pixels than a server accepts; an image
+            that is larger by itself is sent in a request of its own.
+        max_request_images: number of images of the largest request.
+        in_flight: number of concurrent requests of a batch that is split.
+        retries: number of retries of a request while the server is unavailable.
+        channel_options: further gRPC channel arguments, as (name, value) pairs.
 
     Raises:
-        ConfigurationError: for options that do not fit together.
+        ConfigurationError: if options contradict each other.
 
-    Its methods raise a ServingError: `keras_ae.errors` has its kinds.
+    The methods raise subclasses of `keras_ae.errors.ServingError`.
 
     Example:
 
@@ -62,42 +63,42 @@ class ReconstructionClient(BaseClient):
             with from_extra("client", "REST"):
                 from .transports.rest import RestTransport
 
-            self._transport: Any = RestTransport(self._connection, self._model)
+            self._transport: Transport = RestTransport(self._connection, self._model)
         else:
             self._transport = GrpcTransport(self._connection, self._model)
 
     def reconstruct(self, images: Images, as_png: bool = False) -> Reconstructions:
-        """Reconstructs images; one that cannot be used gets a status and fails no other.
+        """Reconstructs images. An image that cannot be used gets a status and fails no other image.
 
         Args:
-            images: a uint8 array [N, H, W, C] with C as the model has it; a path or the bytes of
-                an image file; or a list of paths, bytes and arrays [H, W, C], in any sizes. Files
-                may be PNG, JPEG, BMP, GIF and WebP. Over REST arrays travel as PNG, which is much
-                smaller than JSON and has the same pixels.
-            as_png: whether reconstructions are given as the server's PNG files instead of arrays.
+            images: a uint8 array [N, H, W, C] with as many channels as the model has; a path or
+                the bytes of an image file; or a list of paths, bytes and arrays [H, W, C] of any
+                sizes. Files may be PNG, JPEG, BMP, GIF and WebP. Over REST, arrays are sent as PNG,
+                which is much smaller than JSON and has the same pixels.
+            as_png: whether to return reconstructions as the server's PNG files instead of arrays.
 
         Raises:
-            InvalidRequestError: for another dtype, rank or number of channels.
+            InvalidRequestError: if an array has another dtype, rank or number of channels.
             DataError: if a file cannot be read.
         """
         return self._run(self._plans.reconstruct(images, as_png))
 
-    def encode(self, images: np.ndarray | Sequence[np.ndarray]) -> Any:
-        """Latents of images.
+    def encode(self, images: Arrays) -> Arrays:
+        """Encodes images into latents.
 
         Args:
-            images: a uint8 array [N, H, W, C], or a list of [H, W, C] in any sizes.
+            images: a uint8 array [N, H, W, C], or a list of [H, W, C] of any sizes.
 
         Returns:
             float32 [N, h, w, c], or a list of [h, w, c].
         """
         return self._run(self._plans.encode(images))
 
-    def decode(self, latents: np.ndarray | Sequence[np.ndarray]) -> Any:
-        """Images of latents.
+    def decode(self, latents: Arrays) -> Arrays:
+        """Decodes latents into images.
 
         Args:
-            latents: a float32 array [N, h, w, c], or a list of [h, w, c] in any sizes.
+            latents: a float32 array [N, h, w, c], or a list of [h, w, c] of any sizes.
 
         Returns:
             uint8 [N, H, W, C], or a list of [H, W, C]; H and W are multiples of the stride.
@@ -105,55 +106,55 @@ class ReconstructionClient(BaseClient):
         return self._run(self._plans.decode(latents))
 
     def score(self, images: Images) -> Scores:
-        """Scores of the reconstructions, without these; `images` as `reconstruct` takes them."""
+        """Returns the scores of the reconstructions; `images` are those of `reconstruct`."""
         return self._run(self._plans.score(images))
 
     def metadata(self) -> Metadata:
-        """The version that answers, and its signatures with dtypes and shapes."""
+        """Returns the version that is served, and its signatures with dtypes and shapes."""
         return self._run(self._plans.metadata())
 
     def status(self) -> list[VersionStatus]:
-        """The versions that the server knows and their states, the newest first."""
+        """Returns the versions that the server knows and their states, the newest first."""
         return self._run(self._plans.status())
 
     def predict(
         self, signature: str, inputs: dict[str, np.ndarray | Sequence[bytes]]
     ) -> dict[str, np.ndarray]:
-        """Calls a signature with tensors as they are, in one request.
+        """Calls a signature with the given tensors, in one request.
 
         Args:
-            signature: its name.
-            inputs: by name, an array or a list of byte strings.
+            signature: name of the signature.
+            inputs: input name -> array or list of byte strings.
 
         Returns:
-            Arrays by name; strings as arrays of bytes objects.
+            Output name -> array; strings are object arrays of bytes.
         """
         return self._run(self._plans.predict(signature, inputs))
 
     def wait_until_ready(
         self, timeout: float = TIMEOUT, while_waiting: Callable[[], object] = lambda: None
     ) -> None:
-        """Waits until the server has the model, or the version or label, ready.
+        """Waits until the server has loaded the model, or its requested version or label.
 
         Args:
-            timeout: seconds.
-            while_waiting: called now and then; what it raises ends the waiting.
+            timeout: seconds to wait at most.
+            while_waiting: called after each unsuccessful probe; its exceptions end the waiting.
 
         Raises:
             ServerError: if the server could not load the model.
-            DeadlineError: if it takes longer; says what was seen last.
+            DeadlineError: if it takes longer; the message has the last response of the server.
         """
         readiness = Readiness(self.target, self._model, timeout)
         while True:
             try:
-                seen = self._transport.send(readiness.call, readiness.probe_timeout())
+                response = self._transport.send(readiness.call, readiness.probe_timeout())
             except TransportError as failure:
-                seen = failure
-            pause = readiness.pause_after(seen)
-            if pause is None:
+                response = failure
+            pause_seconds = readiness.pause_after(response)
+            if pause_seconds is None:
                 return
             while_waiting()
-            time.sleep(pause)
+            time.sleep(pause_seconds)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -173,24 +174,25 @@ class ReconstructionClient(BaseClient):
     def _run(self, plan: Plan[T]) -> T:
         if len(plan.exchanges) < 2:
             return plan.join([self._exchange(exchange) for exchange in plan.exchanges])
-        parts: list[Any] = []
-        waiting: deque[Future[Any]] = deque()
+        results: list[Any] = []
+        pending: deque[Future[Any]] = deque()
         pool = ThreadPoolExecutor(self._in_flight)
         try:
             for exchange in plan.exchanges:
-                waiting.append(pool.submit(self._exchange, exchange))
-                if len(waiting) > self._in_flight:
-                    parts.append(waiting.popleft().result())
-            parts += [future.result() for future in waiting]
+                pending.append(pool.submit(self._exchange, exchange))
+                if len(pending) > self._in_flight:
+                    results.append(pending.popleft().result())
+            results += [future.result() for future in pending]
         finally:
             pool.shutdown(cancel_futures=True)
-        return plan.join(parts)
+        return plan.join(results)
 
     def _exchange(self, exchange: Exchange) -> Any:
         attempts, call = self._attempts(), exchange.build()
         while True:
             try:
-                return exchange.parse(self._transport.send(call, attempts.remaining()))
+                response = self._transport.send(call, attempts.remaining_seconds())
+                return exchange.parse(response)
             except TransportError as failure:
-                pause = attempts.pause_after(failure)
-            time.sleep(pause)
+                pause_seconds = attempts.pause_after(failure)
+            time.sleep(pause_seconds)

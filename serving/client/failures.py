@@ -1,4 +1,4 @@
-"""What goes wrong on the wire: one table of errors, and when a request is tried again."""
+"""Failed requests: the exception of each gRPC status, and when a request is retried."""
 
 import random
 import time
@@ -28,28 +28,29 @@ ERRORS: Final[dict[StatusCode, type[e.ServingError]]] = {
     StatusCode.DATA_LOSS: e.ServerError,
     StatusCode.UNAUTHENTICATED: e.AccessError,
 }
-"""The exception of each gRPC status; OK stands for an answer that cannot be read."""
+"""The exception of each gRPC status; OK stands for a response that cannot be read."""
 
-_TEXTS: Final = {
-    e.UnavailableError: "{target} is not available ({message}): start a server there, let "
-    "wait_until_ready wait for it, or send less at a time",
-    e.DeadlineError: "no answer from {target} within {timeout:g} s ({message}): give a larger "
+_MESSAGES: Final = {
+    e.UnavailableError: "{target} is not available ({message}): start a server there, wait for it "
+    "with wait_until_ready, or send fewer requests at a time",
+    e.DeadlineError: "no response from {target} within {timeout:g} s ({message}): raise the "
     "timeout or send smaller images",
-    e.NotFoundError: "{target} does not have what was asked for ({message}): check the name of "
-    "the model and the version",
-    e.AccessError: "{target} refused the caller ({message}): check token and certificates",
-    e.LimitError: "{target} met a limit ({message}): send less at once or raise the limit",
+    e.NotFoundError: "{target} has no such model or version ({message}): check the name of the "
+    "model and the version",
+    e.AccessError: "{target} denied access ({message}): check the token and the certificates",
+    e.LimitError: "the request exceeds a limit of {target} ({message}): send fewer or smaller "
+    "images per request, or raise the limit",
     e.InvalidRequestError: "{target} refused the request: {message}",
     e.ServerError: "{target} failed: {message}",
 }
 
 
 class TransportError(Exception):
-    """A request that failed, as a transport saw it.
+    """A failed request, before it becomes an exception of `keras_ae.errors`.
 
     Attributes:
-        code: gRPC status; REST's is mapped to it.
-        message: the server's or the library's words.
+        code: gRPC status; HTTP statuses are mapped to one.
+        message: message of the server or of the HTTP or gRPC library.
     """
 
     def __init__(self, code: StatusCode, message: str):
@@ -57,36 +58,38 @@ class TransportError(Exception):
         self.code, self.message = code, message
 
 
-def unreadable(what: object) -> TransportError:
-    """The failure of an answer that came but cannot be read."""
-    return TransportError(StatusCode.OK, f"an answer that cannot be read: {what}")
+def unreadable(reason: object) -> TransportError:
+    """Returns the error for a response that arrived but cannot be read."""
+    return TransportError(StatusCode.OK, f"its response cannot be read: {reason}")
 
 
 def to_error(failure: TransportError, target: str, timeout: float) -> e.ServingError:
-    """The exception for a caller: where, what came, and what to do.
+    """Converts a failure to the exception that callers get, which says what to do.
 
     Args:
-        failure: what the transport saw.
-        target: the server's address.
-        timeout: seconds that the request had.
+        failure: the error of the transport.
+        target: address of the server.
+        timeout: the request's timeout in seconds.
     """
-    kind = ERRORS[failure.code]
+    error_class = ERRORS[failure.code]
     message = " ".join(failure.message.split()) or failure.code.name
-    return kind(_TEXTS[kind].format(target=target, message=message, timeout=timeout))
+    return error_class(
+        _MESSAGES[error_class].format(target=target, message=message, timeout=timeout)
+    )
 
 
 class Attempts:
-    """One request's deadline, and the pauses between its attempts.
+    """The attempts of one request: its deadline, and the pauses between attempts.
 
-    Only UNAVAILABLE is tried again, after pauses that double and vary by half, so that many clients
-    do not return together.
+    Only UNAVAILABLE is retried. The pauses double and have a random factor of 0.5 to 1.5, so that
+    many clients do not retry at the same time.
 
     Args:
-        target: the server's address, for messages.
+        target: address of the server, for messages.
         timeout: seconds for all attempts together.
-        retries: most attempts after the first.
-        clock: seconds, from any origin.
-        first: seconds of the first pause, before it is varied.
+        retries: largest number of retries.
+        clock: returns seconds, from any origin.
+        first_pause: seconds of the first pause, before its random factor.
     """
 
     def __init__(
@@ -95,26 +98,26 @@ class Attempts:
         timeout: float,
         retries: int,
         clock: Callable[[], float] = time.monotonic,
-        first: float = 0.1,
+        first_pause: float = 0.1,
     ):
         self._target, self._timeout, self._retries = target, timeout, retries
-        self._clock, self._pause = clock, first
-        self._end = clock() + timeout
+        self._clock, self._pause_seconds = clock, first_pause
+        self._deadline = clock() + timeout
 
-    def remaining(self) -> float:
-        """Seconds until the deadline; never zero, which some libraries take for no deadline."""
-        return max(self._end - self._clock(), 0.001)
+    def remaining_seconds(self) -> float:
+        """Returns the time until the deadline; never 0, which HTTP libraries take as no timeout."""
+        return max(self._deadline - self._clock(), 0.001)
 
     def pause_after(self, failure: TransportError) -> float:
-        """Seconds to wait before the next attempt.
+        """Returns the seconds to wait before the next attempt.
 
         Raises:
-            ServingError: of the failure, if another attempt is no use or comes too late.
+            ServingError: if the failure is not retried, or the deadline would be exceeded.
         """
-        pause = self._pause * random.uniform(0.5, 1.5)
-        late = self._clock() + pause >= self._end
-        if failure.code is not StatusCode.UNAVAILABLE or not self._retries or late:
+        pause_seconds = self._pause_seconds * random.uniform(0.5, 1.5)
+        is_too_late = self._clock() + pause_seconds >= self._deadline
+        if failure.code is not StatusCode.UNAVAILABLE or not self._retries or is_too_late:
             raise to_error(failure, self._target, self._timeout) from failure
         self._retries -= 1
-        self._pause *= 2
-        return pause
+        self._pause_seconds *= 2
+        return pause_seconds

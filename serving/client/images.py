@@ -1,11 +1,12 @@
-"""Images as a caller has them, and PNG as the wire has them."""
+"""Conversion of the images that callers pass to what requests carry, and of PNG to pixels."""
 
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import numpy as np
 
@@ -14,44 +15,47 @@ from keras_ae.errors import DataError, InvalidRequestError
 Image = np.ndarray | bytes | str | os.PathLike[str]
 Images = Image | Sequence[Image]
 Item = np.ndarray | bytes | Path
-"""One image: uint8 [H, W, C], or encoded, in memory or in a file."""
+"""One image: uint8 [H, W, C], or an encoded image in memory or in a file."""
+Arrays = TypeVar("Arrays", np.ndarray, Sequence[np.ndarray])
+"""One array for images of one size, or a sequence of an array for each image."""
 
-PNG: Final = b"\x89PNG\r\n\x1a\n"
-_PNG_GROWTH, _GROWTH = 2, 16
-_EXPECTED = (
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_GROWTH, _OTHER_GROWTH = 2, 16
+"""Estimated size of the returned PNG, relative to that of a PNG or another file that is sent."""
+_EXPECTED_IMAGES = (
     "expected a uint8 array [N, H, W, C] with C 1 or 3, a path, the bytes of an image file, or a "
     "list of paths, bytes or uint8 arrays [H, W, C]"
 )
 
 
-def collect(images: Images) -> tuple[list[Item], bool]:
-    """The images one by one, and whether they came as one array; nothing is read yet.
+def to_items(images: Images) -> tuple[list[Item], bool]:
+    """Returns the images as a list, and whether they were one array. Files are not read yet.
 
     Raises:
-        InvalidRequestError: for another type, dtype or rank, or sizes of 0; says which.
+        InvalidRequestError: if a type, dtype or rank is not supported, or a size is 0.
     """
     if isinstance(images, np.ndarray):
         return list(check_array(images, 4)), True
     if isinstance(images, bytes | bytearray | memoryview | str | os.PathLike):
-        return [_item(images)], False
+        return [_to_item(images)], False
     if not isinstance(images, Sequence):
-        raise InvalidRequestError(f"{_EXPECTED}; got {type(images).__name__}")
-    return [_item(image) for image in images], False
+        raise InvalidRequestError(f"{_EXPECTED_IMAGES}; got {type(images).__name__}")
+    return [_to_item(image) for image in images], False
 
 
-def collect_arrays(arrays: np.ndarray | Sequence[np.ndarray]) -> tuple[list[np.ndarray], bool]:
-    """As `collect`, of arrays only."""
-    items, together = collect(arrays)
+def to_arrays(images: np.ndarray | Sequence[np.ndarray]) -> tuple[list[np.ndarray], bool]:
+    """Does the same as `to_items`, but accepts arrays only."""
+    items, is_one_array = to_items(images)
     if not all(isinstance(item, np.ndarray) for item in items):
         raise InvalidRequestError(
             "expected a uint8 array [N, H, W, C] with C 1 or 3, or a list of [H, W, C]; got paths "
             "or bytes: decode them first"
         )
-    return [item for item in items if isinstance(item, np.ndarray)], together
+    return [item for item in items if isinstance(item, np.ndarray)], is_one_array
 
 
 def check_array(array: np.ndarray, rank: int) -> np.ndarray:
-    """The array, if it holds pixels.
+    """Returns the array unchanged if it holds pixels.
 
     Raises:
         InvalidRequestError: unless it is uint8 of that rank, with 1 or 3 channels.
@@ -70,20 +74,20 @@ def check_array(array: np.ndarray, rank: int) -> np.ndarray:
     return array
 
 
-def _item(image: object) -> Item:
+def _to_item(image: object) -> Item:
     if isinstance(image, np.ndarray):
         return check_array(image, 3)
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | os.PathLike):
         return Path(image)
-    raise InvalidRequestError(f"{_EXPECTED}; got {type(image).__name__} in it")
+    raise InvalidRequestError(f"{_EXPECTED_IMAGES}; got {type(image).__name__} in it")
 
 
-def weight(item: Item) -> int:
-    """About how many bytes a request and its answer take, the larger of them.
+def estimate_bytes(item: Item) -> int:
+    """Estimates the size of the request for an image or of its response, whichever is larger.
 
-    An answer is a PNG: what came as JPEG or WebP grows.
+    The response has a PNG, which is larger than the JPEG or WebP file that was sent.
 
     Raises:
         DataError: if a file cannot be read.
@@ -91,43 +95,44 @@ def weight(item: Item) -> int:
     if isinstance(item, np.ndarray):
         return item.nbytes
     if isinstance(item, bytes):
-        return len(item) * (_PNG_GROWTH if item.startswith(PNG) else _GROWTH)
+        return len(item) * (_PNG_GROWTH if item.startswith(PNG_SIGNATURE) else _OTHER_GROWTH)
     try:
-        return item.stat().st_size * (_PNG_GROWTH if item.suffix.lower() == ".png" else _GROWTH)
+        growth = _PNG_GROWTH if item.suffix.lower() == ".png" else _OTHER_GROWTH
+        return item.stat().st_size * growth
     except OSError as error:
         raise DataError(f"cannot read {item}: {error.strerror}") from error
 
 
-def area(item: Item) -> int:
-    """Height times width, of a file by its header; 0 if that cannot be read."""
+def count_pixels(item: Item) -> int:
+    """Returns height times width, of a file from its header; 0 if that cannot be read."""
     if isinstance(item, np.ndarray):
-        return item.shape[0] * item.shape[1]
+        return math.prod(item.shape[:2])
     try:
         with io.BytesIO(item) if isinstance(item, bytes) else item.open("rb") as file:
-            return _header_area(file)
+            return _count_header_pixels(file)
     except Exception:
-        # Whatever is wrong with a file, the server finds the words for it.
+        # The server reports what is wrong with a file, in the image's status.
         return 0
 
 
-def _header_area(file: BinaryIO) -> int:
+def _count_header_pixels(file: BinaryIO) -> int:
     from PIL.BmpImagePlugin import BmpImageFile
     from PIL.GifImagePlugin import GifImageFile
     from PIL.JpegImagePlugin import JpegImageFile
     from PIL.PngImagePlugin import PngImageFile
     from PIL.WebPImagePlugin import WebPImageFile
 
-    # Pillow's own open warns of large images, to which the server gives a status.
-    for kind in (PngImageFile, JpegImageFile, BmpImageFile, GifImageFile, WebPImageFile):
+    # PIL.Image.open would warn about large images, for which the server returns a status.
+    for image_file in (PngImageFile, JpegImageFile, BmpImageFile, GifImageFile, WebPImageFile):
         file.seek(0)
         with suppress(SyntaxError):
-            width, height = kind(file).size
-            return width * height
+            width, height = image_file(file).size
+            return int(width * height)
     return 0
 
 
-def encoded(item: Item) -> bytes:
-    """The image as a file's bytes.
+def to_encoded(item: Item) -> bytes:
+    """Returns an image as the bytes of an image file.
 
     Raises:
         DataError: if a file cannot be read.
@@ -143,7 +148,7 @@ def encoded(item: Item) -> bytes:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """uint8 [H, W, C] with C 1 or 3 as PNG, packed for speed."""
+    """Encodes a uint8 array [H, W, C] with C 1 or 3 as PNG, with the fastest compression."""
     from PIL import Image as Pillow
 
     buffer = io.BytesIO()
@@ -153,10 +158,10 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_png(data: bytes) -> np.ndarray:
-    """The pixels of a grey or RGB PNG: uint8 [H, W, 1 or 3].
+    """Decodes a grey or RGB PNG to a uint8 array [H, W, C] with C 1 or 3.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not a PNG.
     """
     from PIL import Image as Pillow
 
@@ -168,24 +173,26 @@ def decode_png(data: bytes) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def chunks(
-    sizes: Iterable[tuple[int, int]], max_weight: int, max_pixels: int, max_count: int
+def split_into_batches(
+    sizes: Iterable[tuple[int, int]], max_bytes: int, max_pixels: int, max_images: int
 ) -> Iterator[list[int]]:
-    """Cuts a row of images into requests: their indices, in order.
+    """Splits a sequence of images into batches for one request each; yields their indices in order.
 
-    A request holds one image at least, however large it is.
+    A batch has at least one image, even if that alone exceeds the limits.
 
     Args:
-        sizes: `weight` and `area` of each image; read as the requests are taken.
-        max_weight, max_pixels, max_count: of a request.
+        sizes: estimated bytes and pixels of each image; consumed as the batches are.
+        max_bytes, max_pixels, max_images: limits of a batch.
     """
-    made: list[int] = []
-    total = pixels = 0
-    for index, (one, its_pixels) in enumerate(sizes):
-        total, pixels = total + one, pixels + its_pixels
-        if made and (total > max_weight or pixels > max_pixels or len(made) >= max_count):
-            yield made
-            made, total, pixels = [], one, its_pixels
-        made.append(index)
-    if made:
-        yield made
+    batch: list[int] = []
+    batch_bytes = batch_pixels = 0
+    for index, (image_bytes, image_pixels) in enumerate(sizes):
+        batch_bytes, batch_pixels = batch_bytes + image_bytes, batch_pixels + image_pixels
+        if batch and (
+            batch_bytes > max_bytes or batch_pixels > max_pixels or len(batch) >= max_images
+        ):
+            yield batch
+            batch, batch_bytes, batch_pixels = [], image_bytes, image_pixels
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,8 +1,12 @@
-"""What a client asks, and how answers are joined; without a channel, so both clients share it."""
+"""Plans of requests: how inputs are split into requests and their results are joined.
+
+They are independent of a channel, so that the blocking and the asyncio client share them.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from itertools import compress
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from grpc import StatusCode
@@ -13,27 +17,37 @@ from keras_ae.errors import InvalidRequestError
 from ..wire.protos import Example
 from .failures import TransportError, unreadable
 from .images import (
+    Arrays,
     Images,
     Item,
-    area,
-    chunks,
-    collect,
-    collect_arrays,
+    count_pixels,
     decode_png,
-    encoded,
-    weight,
+    estimate_bytes,
+    split_into_batches,
+    to_arrays,
+    to_encoded,
+    to_items,
 )
 from .results import Metadata, Reconstructions, Scores, VersionStatus
 from .transports.base import METADATA, PREDICT, STATUS, Call
 
 T = TypeVar("T")
+Outputs = dict[str, Any]
+"""Output name -> a row for each image of a request."""
+Part = tuple[list[int], Outputs]
+"""The indices of the images of a request, and its outputs."""
+
 _JSON_GROWTH = 4
-_PIXEL_GROWTH = 8
+"""Estimated size of a tensor as JSON, relative to its bytes: a uint8 is 2 to 4 characters."""
+_DECODE_GROWTH = 8
+"""Estimated bytes of a decoded image, relative to those of its latents; 6 for the default model."""
+_PIXEL_SCORES = (c.MSE, c.PSNR, c.SSIM, c.PERCENTILE)
+_SCORES = (*_PIXEL_SCORES, c.MS_SSIM, c.FLOOR_PSNR)
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request: `build` makes its call, `parse` reads the answer, or raises TransportError."""
+    """A request: `build` makes its call; `parse` reads the result or raises TransportError."""
 
     build: Callable[[], Call]
     parse: Callable[[Any], Any]
@@ -41,7 +55,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Plan(Generic[T]):
-    """Requests that do not depend on each other, and what their parsed answers make together."""
+    """Independent requests, and the function that joins their parsed responses to one result."""
 
     exchanges: list[Exchange]
     join: Callable[[list[Any]], T]
@@ -49,13 +63,14 @@ class Plan(Generic[T]):
 
 @dataclass(frozen=True)
 class Plans:
-    """Makes a plan of each thing that a caller may ask.
+    """Makes a plan for each method of a client.
+
+    A request never has more pixels than a server accepts, unless it has only one image.
 
     Attributes:
-        rest: whether tensors travel as JSON.
-        max_bytes: of a request, about; an image alone may be larger. Neither has a request more
-            pixels than a server takes.
-        max_images: of a request.
+        rest: whether tensors are sent as JSON.
+        max_bytes: approximate size of the largest request, unless it has only one image.
+        max_images: number of images of the largest request.
     """
 
     rest: bool
@@ -63,220 +78,232 @@ class Plans:
     max_images: int
 
     def reconstruct(self, images: Images, as_png: bool = False) -> Plan[Reconstructions]:
-        """Arrays of one shape share requests, and so do encoded images of any sizes."""
-        items, together = collect(images)
-
-        def kind(item: Item) -> tuple[int, ...] | None:
-            """What images of one request have in common: a shape, or that they are encoded."""
-            tensor = isinstance(item, np.ndarray) and not (self.rest or as_png)
-            return np.shape(item) if tensor else None  # type: ignore[arg-type]
-
-        def most(group: list[int]) -> int:
-            return c.MAX_REQUEST_PIXELS if kind(items[group[0]]) is None else c.MAX_PIXELS
-
-        def exchange(rows: list[int]) -> Exchange:
-            chosen = [items[row] for row in rows]
-            if kind(chosen[0]) is None:
-                return _png_exchange(rows, chosen, as_png)
-            return _tensor_exchange(rows, chosen)
-
-        groups = _groups(kind(item) for item in items)
-        exchanges = [
-            exchange(rows) for group in groups for rows in self._chunks(items, group, most(group))
-        ]
-        together = together and not as_png
-        return Plan(exchanges, lambda parts: _reconstructions(len(items), parts, together))
+        """Plans requests of arrays of one shape, and of encoded images of any sizes."""
+        items, is_one_array = to_items(images)
+        send_tensors = not (self.rest or as_png)
+        exchanges: list[Exchange] = []
+        # A request has arrays of one shape, or encoded images.
+        for shape, group in _group_by(
+            item.shape if send_tensors and isinstance(item, np.ndarray) else None for item in items
+        ).items():
+            max_pixels = c.MAX_REQUEST_PIXELS if shape is None else c.MAX_PIXELS
+            for rows in self._split(items, group, max_pixels):
+                batch = [items[row] for row in rows]
+                if shape is None:
+                    exchanges.append(_png_exchange(rows, batch, as_png))
+                else:
+                    exchanges.append(_tensor_exchange(rows, cast(list[np.ndarray], batch)))
+        as_array = is_one_array and not as_png
+        return Plan(exchanges, lambda parts: _join_reconstructions(len(items), parts, as_array))
 
     def score(self, images: Images) -> Plan[Scores]:
-        """Images as tf.Examples; arrays are encoded as PNG."""
-        items, _ = collect(images)
+        """Plans requests of tf.Examples; arrays are encoded as PNG."""
+        items, _ = to_items(images)
 
         def exchange(rows: list[int]) -> Exchange:
             def build() -> Call:
-                examples = [_example(encoded(items[row])) for row in rows]
+                examples = [_to_example(to_encoded(items[row])) for row in rows]
                 return Call(PREDICT, c.SCORE, {c.EXAMPLES: examples})
 
-            return Exchange(build, lambda answer: (rows, _checked(answer, _SCORES, len(rows))))
+            names = (*_SCORES, c.STATUS)
+            return Exchange(build, lambda outputs: (rows, _select(outputs, names, len(rows))))
 
-        cut = self._chunks(items, range(len(items)), c.MAX_REQUEST_PIXELS)
-        return Plan([exchange(rows) for rows in cut], lambda parts: _scores(len(items), parts))
+        batches = self._split(items, range(len(items)), c.MAX_REQUEST_PIXELS)
+        return Plan(
+            [exchange(rows) for rows in batches], lambda parts: _join_scores(len(items), parts)
+        )
 
-    def encode(self, images: np.ndarray | Sequence[np.ndarray]) -> Plan[Any]:
-        """Arrays to latents."""
-        items, together = collect_arrays(images)
-        return self._map(items, together, c.ENCODE, c.IMAGES, c.LATENTS)
+    def encode(self, images: Arrays) -> Plan[Arrays]:
+        """Plans requests that encode images of one shape each."""
+        items, is_one_array = to_arrays(images)
+        return self._map(items, is_one_array, c.ENCODE, c.IMAGES, c.LATENTS)
 
-    def decode(self, latents: np.ndarray | Sequence[np.ndarray]) -> Plan[Any]:
-        """Latents to arrays."""
-        together = isinstance(latents, np.ndarray)
-        whole = [latents] if isinstance(latents, np.ndarray) else [one[None] for one in latents]
-        for array in whole:
-            if array.dtype != np.float32 or array.ndim != 4 or 0 in array.shape[1:]:
+    def decode(self, latents: Arrays) -> Plan[Arrays]:
+        """Plans requests that decode latents of one shape each."""
+        is_one_array = isinstance(latents, np.ndarray)
+        arrays = [latents] if isinstance(latents, np.ndarray) else list(latents)
+        for array in arrays:
+            if (
+                array.dtype != np.float32
+                or array.ndim != (4 if is_one_array else 3)
+                or 0 in array.shape[-3:]
+            ):
                 raise InvalidRequestError(
                     "expected latents of float32 [N, h, w, c], or a list of [h, w, c]; got "
-                    f"{array.dtype} {list(array.shape if together else array.shape[1:])}"
+                    f"{array.dtype} {list(array.shape)}"
                 )
-        items = [item for array in whole for item in array]
-        return self._map(items, together, c.DECODE, c.LATENTS, c.IMAGES, _PIXEL_GROWTH)
+        items = list(latents) if is_one_array else arrays
+        return self._map(items, is_one_array, c.DECODE, c.LATENTS, c.IMAGES, _DECODE_GROWTH)
 
     def metadata(self) -> Plan[Metadata]:
-        """The signatures of the model."""
-        return _single(Call(METADATA))
+        """Plans the request for the model's signatures."""
+        return _plan_one(Call(METADATA))
 
     def status(self) -> Plan[list[VersionStatus]]:
-        """The versions of the model."""
-        return _single(Call(STATUS))
+        """Plans the request for the states of the model's versions."""
+        return _plan_one(Call(STATUS))
 
     def predict(
         self, signature: str, inputs: dict[str, np.ndarray | Sequence[bytes]]
     ) -> Plan[dict[str, np.ndarray]]:
-        """Any signature, as it is, in one request."""
-        return _single(Call(PREDICT, signature, inputs))
+        """Plans one request that calls a signature."""
+        return _plan_one(Call(PREDICT, signature, inputs))
 
-    def _chunks(
+    def _split(
         self, items: Sequence[Item], rows: Sequence[int], max_pixels: int, growth: int = 1
     ) -> list[list[int]]:
-        sizes = ((weight(items[row]) * growth, area(items[row])) for row in rows)
-        cut = chunks(sizes, self.max_bytes, max_pixels, self.max_images)
-        return [[rows[index] for index in one] for one in cut]
+        sizes = ((estimate_bytes(items[row]) * growth, count_pixels(items[row])) for row in rows)
+        batches = split_into_batches(sizes, self.max_bytes, max_pixels, self.max_images)
+        return [[rows[index] for index in batch] for batch in batches]
 
     def _map(
         self,
         items: list[np.ndarray],
-        together: bool,
+        as_array: bool,
         signature: str,
-        source: str,
-        result: str,
+        input_name: str,
+        output_name: str,
         growth: int = 1,
     ) -> Plan[Any]:
+        """Plans requests that map arrays to arrays.
+
+        Args:
+            items: an array for each image.
+            as_array: whether the result is one array instead of a list.
+            signature: name of the signature.
+            input_name, output_name: names of its input and of the output that is returned.
+            growth: estimate of the bytes that are sent or received for each byte of an array.
+        """
+
         def exchange(rows: list[int]) -> Exchange:
             return Exchange(
-                lambda: Call(PREDICT, signature, {source: np.stack([items[r] for r in rows])}),
-                lambda answer: (rows, _checked(answer, (result,), len(rows))[result]),
+                lambda: Call(PREDICT, signature, {input_name: np.stack([items[r] for r in rows])}),
+                lambda outputs: (rows, _select(outputs, (output_name,), len(rows))),
             )
 
         growth *= _JSON_GROWTH if self.rest else 1
         exchanges = [
             exchange(rows)
-            for group in _groups(item.shape for item in items)
-            for rows in self._chunks(items, group, c.MAX_PIXELS, growth)
+            for group in _group_by(item.shape for item in items).values()
+            for rows in self._split(items, group, c.MAX_PIXELS, growth)
         ]
-        return Plan(exchanges, lambda parts: _ordered(len(items), parts, together))
+
+        def join(parts: list[Part]) -> Any:
+            arrays = _join_rows(len(items), parts, output_name)
+            return np.stack(arrays) if as_array and arrays else arrays
+
+        return Plan(exchanges, join)
 
 
-_PIXEL_SCORES = (c.MSE, c.PSNR, c.SSIM, c.PERCENTILE)
-_SCORES = (*_PIXEL_SCORES, c.MS_SSIM, c.FLOOR_PSNR, c.STATUS)
+def _plan_one(call: Call) -> Plan[Any]:
+    return Plan([Exchange(lambda: call, lambda response: response)], lambda parts: parts[0])
 
 
-def _single(call: Call) -> Plan[Any]:
-    return Plan([Exchange(lambda: call, lambda answer: answer)], lambda parts: parts[0])
+def _group_by(keys: Iterable[T]) -> dict[T, list[int]]:
+    """Returns key -> indices, in the order of the first index of each key."""
+    groups: dict[T, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return groups
 
 
-def _groups(kinds: Iterable[Any]) -> list[list[int]]:
-    """The indices of each kind, in the order of their first."""
-    groups: dict[Any, list[int]] = {}
-    for index, kind in enumerate(kinds):
-        groups.setdefault(kind, []).append(index)
-    return list(groups.values())
-
-
-def _tensor_exchange(rows: list[int], images: list[Any]) -> Exchange:
-    def parse(answer: dict[str, np.ndarray]) -> tuple[list[int], dict[str, Any]]:
-        found = _checked(answer, (c.RECONSTRUCTIONS, *_PIXEL_SCORES), len(rows))
-        pixels = [np.array(image) for image in found[c.RECONSTRUCTIONS]]
-        _same_shapes(images, pixels)
-        return rows, {**found, c.RECONSTRUCTIONS: pixels, c.STATUS: [b""] * len(rows)}
+def _tensor_exchange(rows: list[int], images: list[np.ndarray]) -> Exchange:
+    def parse(outputs: Outputs) -> Part:
+        outputs = _select(outputs, (c.RECONSTRUCTIONS, *_PIXEL_SCORES), len(rows))
+        # Copies: arrays that are read from a response are read-only.
+        reconstructions = [np.array(image) for image in outputs[c.RECONSTRUCTIONS]]
+        _check_shapes(images, reconstructions)
+        return rows, {**outputs, c.RECONSTRUCTIONS: reconstructions, c.STATUS: [b""] * len(rows)}
 
     return Exchange(lambda: Call(PREDICT, c.RECONSTRUCT, {c.IMAGES: np.stack(images)}), parse)
 
 
-def _png_exchange(rows: list[int], images: list[Any], as_png: bool) -> Exchange:
-    def parse(answer: dict[str, np.ndarray]) -> tuple[list[int], dict[str, Any]]:
+def _png_exchange(rows: list[int], images: list[Item], as_png: bool) -> Exchange:
+    def parse(outputs: Outputs) -> Part:
         names = (c.RECONSTRUCTION_PNG_BYTES, *_PIXEL_SCORES, c.STATUS)
-        found = _checked(answer, names, len(rows))
+        outputs = _select(outputs, names, len(rows))
+        files = outputs[c.RECONSTRUCTION_PNG_BYTES]
         if as_png:
-            return rows, {**found, c.RECONSTRUCTIONS: found[c.RECONSTRUCTION_PNG_BYTES]}
-        pixels = [_pixels(data) for data in found[c.RECONSTRUCTION_PNG_BYTES]]
-        good = [not status for status in found[c.STATUS]]
-        _same_shapes(
-            [image for image, is_good in zip(images, good) if is_good],
-            [image for image, is_good in zip(pixels, good) if is_good],
-        )
-        return rows, {**found, c.RECONSTRUCTIONS: pixels}
+            return rows, {**outputs, c.RECONSTRUCTIONS: files}
+        reconstructions = [_decode_reconstruction(data) for data in files]
+        is_usable = [not status for status in outputs[c.STATUS]]
+        _check_shapes(compress(images, is_usable), compress(reconstructions, is_usable))
+        return rows, {**outputs, c.RECONSTRUCTIONS: reconstructions}
 
     def build() -> Call:
-        return Call(PREDICT, c.SERVING_DEFAULT, {c.IMAGE_BYTES: [encoded(i) for i in images]})
+        return Call(PREDICT, c.SERVING_DEFAULT, {c.IMAGE_BYTES: [to_encoded(i) for i in images]})
 
     return Exchange(build, parse)
 
 
-def _pixels(png: bytes) -> np.ndarray:
+def _decode_reconstruction(png: bytes) -> np.ndarray:
     try:
         return decode_png(png) if png else np.zeros((0, 0, 3), np.uint8)
     except ValueError as error:
         raise unreadable(error) from error
 
 
-def _same_shapes(sent: list[Any], received: list[np.ndarray]) -> None:
-    """A grey model makes grey of an RGB PNG; whoever sent an array meant its channels."""
-    for one, other in zip(sent, received):
-        if isinstance(one, np.ndarray) and one.shape != other.shape:
+def _check_shapes(images: Iterable[Item], reconstructions: Iterable[np.ndarray]) -> None:
+    """Raises TransportError if the reconstruction of an array has another shape.
+
+    A grey model reconstructs an RGB PNG as grey, so the number of channels can differ. For an image
+    file that is accepted; for an array it is a mistake.
+    """
+    for image, reconstruction in zip(images, reconstructions):
+        if isinstance(image, np.ndarray) and image.shape != reconstruction.shape:
             raise TransportError(
                 StatusCode.INVALID_ARGUMENT,
-                f"the model gives {list(other.shape)} for {list(one.shape)}: send arrays with as "
-                "many channels as the model has",
+                f"the model returns {list(reconstruction.shape)} for {list(image.shape)}: send "
+                "arrays with as many channels as the model has",
             )
 
 
-def _example(data: bytes) -> bytes:
+def _to_example(data: bytes) -> bytes:
     example = Example()
     example.features.feature[c.IMAGE_ENCODED].bytes_list.value.append(data)
-    return bytes(example.SerializeToString())
+    return example.SerializeToString()
 
 
-def _checked(
-    answer: dict[str, np.ndarray], names: Sequence[str], count: int
-) -> dict[str, np.ndarray]:
-    """The outputs by name, if each is there for each image."""
+def _select(outputs: Outputs, names: Sequence[str], count: int) -> Outputs:
+    """Returns the outputs of these names if each one has `count` rows; else raises."""
     for name in names:
-        shape = np.shape(answer[name]) if name in answer else None
+        shape = np.shape(outputs[name]) if name in outputs else None
         if shape is None or shape[:1] != (count,):
-            came = f"only {sorted(answer)}" if shape is None else f"the shape {list(shape)}"
-            raise unreadable(f"expected {count} rows of {name!r}; got {came}")
-    return {name: answer[name] for name in names}
+            received = f"only {sorted(outputs)}" if shape is None else f"the shape {list(shape)}"
+            raise unreadable(f"expected {count} rows of {name!r}; got {received}")
+    return {name: outputs[name] for name in names}
 
 
-def _ordered(count: int, parts: list[tuple[list[int], Any]], together: bool) -> Any:
-    """One row per image: an array if they came as one, else a list."""
+def _join_rows(count: int, parts: list[Part], name: str) -> list[Any]:
+    """Returns an output's rows of all requests, in the order of the images."""
     rows: list[Any] = [None] * count
-    for indices, values in parts:
-        for index, value in zip(indices, values):
-            rows[index] = value
-    return np.stack(rows) if together and rows else rows
+    for indices, outputs in parts:
+        for index, row in zip(indices, outputs[name]):
+            rows[index] = row
+    return rows
 
 
-def _joined(count: int, parts: list[tuple[list[int], dict[str, Any]]], name: str) -> np.ndarray:
-    rows = _ordered(count, [(indices, found[name]) for indices, found in parts], False)
-    return np.asarray(rows, np.float32)
+def _join_scalars(count: int, parts: list[Part], name: str) -> np.ndarray:
+    return np.asarray(_join_rows(count, parts, name), np.float32)
 
 
-def _statuses(count: int, parts: list[tuple[list[int], dict[str, Any]]]) -> tuple[str, ...]:
-    rows = _ordered(count, [(indices, found[c.STATUS]) for indices, found in parts], False)
-    return tuple(status.decode(errors="replace") for status in rows)
+def _join_statuses(count: int, parts: list[Part]) -> tuple[str, ...]:
+    statuses = _join_rows(count, parts, c.STATUS)
+    return tuple(status.decode(errors="replace") for status in statuses)
 
 
-def _reconstructions(count: int, parts: list[Any], together: bool) -> Reconstructions:
-    images = [(rows, found[c.RECONSTRUCTIONS]) for rows, found in parts]
-    scores = {name: _joined(count, parts, name) for name in _PIXEL_SCORES}
-    alike = {np.shape(image) for _, group in images for image in group}
+def _join_reconstructions(count: int, parts: list[Part], as_array: bool) -> Reconstructions:
+    images = _join_rows(count, parts, c.RECONSTRUCTIONS)
+    have_one_shape = len({np.shape(image) for image in images}) == 1
     return Reconstructions(
-        reconstructions=_ordered(count, images, together and len(alike) == 1),
-        status=_statuses(count, parts),
-        **scores,
+        reconstructions=np.stack(images) if as_array and have_one_shape else images,
+        status=_join_statuses(count, parts),
+        **{name: _join_scalars(count, parts, name) for name in _PIXEL_SCORES},
     )
 
 
-def _scores(count: int, parts: list[Any]) -> Scores:
-    names = [name for name in _SCORES if name != c.STATUS]
-    scores = {name: _joined(count, parts, name) for name in names}
-    return Scores(status=_statuses(count, parts), **scores)
+def _join_scores(count: int, parts: list[Part]) -> Scores:
+    return Scores(
+        status=_join_statuses(count, parts),
+        **{name: _join_scalars(count, parts, name) for name in _SCORES},
+    )

@@ -1,30 +1,33 @@
-"""Whether a server has a model ready, told from what it answers while it starts."""
+"""Waiting for a model: whether a server has loaded it, judged by the server's responses."""
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from grpc import StatusCode
 
 from keras_ae.errors import DeadlineError, ServerError
 
 from .failures import TransportError, to_error
-from .results import VersionStatus
+from .results import Metadata, VersionStatus
 from .transports.base import METADATA, STATUS, Call, Model
 
 AVAILABLE = "AVAILABLE"
-FIRST_PAUSE, LONGEST_PAUSE, PROBE_TIMEOUT = 0.02, 0.25, 5.0
-_NOT_YET = (StatusCode.UNAVAILABLE, StatusCode.NOT_FOUND, StatusCode.DEADLINE_EXCEEDED)
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, PROBE_TIMEOUT_SECONDS = 0.02, 0.25, 5.0
+Response = Metadata | list[VersionStatus] | TransportError
+_TEMPORARY_CODES = (StatusCode.UNAVAILABLE, StatusCode.NOT_FOUND, StatusCode.DEADLINE_EXCEEDED)
 
 
 class Readiness:
-    """One wait: what to ask, and what to make of the answer.
+    """The state of one wait for a model.
 
     Args:
-        target: the server's address, for messages.
-        model: what is waited for.
+        target: address of the server, for messages.
+        model: the model, version or label to wait for.
         timeout: seconds to wait at most.
-        clock: seconds, from any origin.
+        clock: returns seconds, from any origin.
+
+    Attributes:
+        call: the request to probe the server with.
     """
 
     def __init__(
@@ -35,54 +38,59 @@ class Readiness:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._target, self._model, self._timeout, self._clock = target, model, timeout, clock
-        self._end, self._pause, self._seen = clock() + timeout, FIRST_PAUSE, ""
-        # A status knows no labels; metadata of one are answered when its version is ready.
+        self._deadline, self._pause_seconds = clock() + timeout, FIRST_PAUSE_SECONDS
+        self._last_reason = ""
+        # The status of versions has no labels; metadata of a label exist once its version is ready.
         self.call = Call(METADATA if model.label is not None else STATUS)
 
     def probe_timeout(self) -> float:
-        """Seconds that the next question may take."""
-        return min(max(self._end - self._clock(), 0.001), PROBE_TIMEOUT)
+        """Returns the timeout of the next probe in seconds."""
+        return min(max(self._deadline - self._clock(), 0.001), PROBE_TIMEOUT_SECONDS)
 
-    def pause_after(self, seen: Any) -> float | None:
-        """Seconds until the next question; None if the model is ready.
+    def pause_after(self, response: Response) -> float | None:
+        """Returns the seconds until the next probe; None if the model is ready.
 
         Args:
-            seen: the answer to `call`, or its TransportError.
+            response: the response to `call`, or its TransportError.
 
         Raises:
             ServerError: if every version failed to load.
-            DeadlineError: if the time is over.
-            ServingError: of a failure that waiting does not mend.
+            DeadlineError: if the timeout has passed.
+            ServingError: if a request failed and waiting does not help.
         """
-        words = self._not_ready(seen)
-        if words is None:
+        reason = self._reason_not_ready(response)
+        if reason is None:
             return None
-        if not self._seen or getattr(seen, "code", None) is not StatusCode.DEADLINE_EXCEEDED:
-            # The last question may have had no time left, and says nothing.
-            self._seen = words
-        left = self._end - self._clock()
-        if left <= 0:
+        timed_out = (
+            isinstance(response, TransportError) and response.code is StatusCode.DEADLINE_EXCEEDED
+        )
+        if not self._last_reason or not timed_out:
+            # The last probe may time out for lack of remaining time, which explains nothing.
+            self._last_reason = reason
+        remaining_seconds = self._deadline - self._clock()
+        if remaining_seconds <= 0:
             raise DeadlineError(
                 f"{self._model.name} at {self._target} is not ready after "
-                f"{self._timeout:g} s: {self._seen}"
+                f"{self._timeout:g} s: {self._last_reason}"
             )
-        pause, self._pause = self._pause, min(self._pause * 1.5, LONGEST_PAUSE)
-        return min(pause, left)
+        pause_seconds = min(self._pause_seconds, remaining_seconds)
+        self._pause_seconds = min(self._pause_seconds * 1.5, MAX_PAUSE_SECONDS)
+        return pause_seconds
 
-    def _not_ready(self, seen: Any) -> str | None:
-        if isinstance(seen, TransportError):
+    def _reason_not_ready(self, response: Response) -> str | None:
+        if isinstance(response, TransportError):
             unknown_label = self._model.label is not None and (
-                seen.code in (StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION)
+                response.code in (StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION)
             )
-            if seen.code not in _NOT_YET and not unknown_label:
-                raise to_error(seen, self._target, self._timeout) from seen
-            return seen.message or seen.code.name
-        if self.call.kind == METADATA or any(one.state == AVAILABLE for one in seen):
+            if response.code not in _TEMPORARY_CODES and not unknown_label:
+                raise to_error(response, self._target, self._timeout) from response
+            return response.message or response.code.name
+        if isinstance(response, Metadata) or any(v.state == AVAILABLE for v in response):
             return None
-        if seen and all(one.state == "END" and one.error for one in seen):
-            newest: VersionStatus = seen[0]
+        if response and all(v.state == "END" and v.error for v in response):
+            newest = response[0]
             raise ServerError(
                 f"{self._target} could not load version {newest.version} of {self._model.name}: "
                 f"{newest.error}"
             )
-        return ", ".join(f"version {one.version} is {one.state}" for one in seen) or "no version"
+        return ", ".join(f"version {v.version} is {v.state}" for v in response) or "no version"

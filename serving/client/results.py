@@ -1,4 +1,4 @@
-"""What a client answers: plain Python and NumPy, the same over gRPC and REST."""
+"""The results that clients return: plain Python and NumPy, the same over gRPC and REST."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,23 +6,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-UNUSUAL = 0.99
-"""Percentile from which an image counts as unlike those that the model was trained for."""
+UNUSUAL_PERCENTILE = 0.99
+"""Images from this percentile on count as unlike those that the model was trained on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """One image's answer.
+    """The result for one image.
 
     Attributes:
-        image: uint8 [H, W, C], the reconstruction in the size of the image that was sent; 0 x 0
-            for an image that cannot be used. If PNG was asked for, its bytes; none likewise.
+        image: the reconstruction, uint8 [H, W, C], of the same size as the image that was sent;
+            [0, 0, 3] for an image that cannot be used. With `as_png` the bytes of a PNG file, empty
+            for an image that cannot be used.
         mse: mean squared error on pixels scaled to 0..1; NaN for an image that cannot be used.
-        psnr: in dB, up to 100; NaN likewise.
-        ssim: up to 1; NaN likewise, and for images smaller than 11 pixels.
-        percentile: share of val images that the model reconstructs better, 0..1, this one counted
-            among them; NaN where the model carries none.
-        status: empty for a good image; else why it cannot be used.
+        psnr: in dB, at most 100; NaN for an image that cannot be used.
+        ssim: at most 1; NaN for an image that cannot be used or has a side below 11 pixels.
+        percentile: share of val images, 0..1, that the model reconstructs better, this image
+            counted among them; NaN if the model was exported without the errors of val images.
+        status: empty for a good image; otherwise why it cannot be used.
     """
 
     image: Any
@@ -35,16 +36,16 @@ class Reconstruction:
     @property
     def unusual(self) -> bool:
         """Whether the image is reconstructed worse than 99 % of the val images."""
-        return self.percentile >= UNUSUAL
+        return self.percentile >= UNUSUAL_PERCENTILE
 
 
 @dataclass(frozen=True, eq=False)
-class _Answers:
-    """The answers for N images, in their order.
+class _ImageResults:
+    """The results for N images, in their order.
 
     Attributes:
-        mse, psnr, ssim, percentile: float32 [N], see `Reconstruction`.
-        status: N texts, empty for a good image.
+        mse, psnr, ssim, percentile: float32 [N]; see `Reconstruction`.
+        status: N strings, empty for a good image.
     """
 
     mse: np.ndarray
@@ -56,19 +57,19 @@ class _Answers:
     @property
     def unusual(self) -> np.ndarray:
         """Boolean [N]: which images are reconstructed worse than 99 % of the val images."""
-        return self.percentile >= UNUSUAL
+        return self.percentile >= UNUSUAL_PERCENTILE
 
     def __len__(self) -> int:
         return len(self.status)
 
 
 @dataclass(frozen=True, eq=False)
-class Reconstructions(_Answers):
+class Reconstructions(_ImageResults):
     """The reconstructions of N images; indexing gives one `Reconstruction`.
 
     Attributes:
-        reconstructions: uint8 [N, H, W, C] if one array was sent, else a list of [H, W, C];
-            0 x 0 for an image that cannot be used. If PNG was asked for, a list of bytes.
+        reconstructions: uint8 [N, H, W, C] if one array was sent, otherwise a list of [H, W, C],
+            [0, 0, 3] for an image that cannot be used. With `as_png` a list of bytes.
     """
 
     reconstructions: Any
@@ -88,8 +89,8 @@ class Reconstructions(_Answers):
 
 
 @dataclass(frozen=True, eq=False)
-class Scores(_Answers):
-    """The quality of N images' reconstructions.
+class Scores(_ImageResults):
+    """The scores of the reconstructions of N images.
 
     Attributes:
         ms_ssim: float32 [N], SSIM over up to five scales.
@@ -101,14 +102,14 @@ class Scores(_Answers):
 
 
 class TensorInfo(NamedTuple):
-    """An input or output: `dtype` as "uint8"; a size of None varies, as does a `shape` of None."""
+    """An input or output; `dtype` is like "uint8", and None is an unknown size or shape."""
 
     dtype: str
     shape: tuple[int | None, ...] | None
 
 
 class Signature(NamedTuple):
-    """What a signature takes and gives, by the names of the tensors."""
+    """The inputs and outputs of a signature, by name."""
 
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
@@ -116,7 +117,7 @@ class Signature(NamedTuple):
 
 @dataclass(frozen=True)
 class Metadata:
-    """A model in service: its name, the version that answered, and its signatures."""
+    """A served model: its name, its version that answered, and the signatures of that version."""
 
     model: str
     version: int
@@ -124,7 +125,10 @@ class Metadata:
 
 
 class VersionStatus(NamedTuple):
-    """A version: START, LOADING, AVAILABLE, UNLOADING or END; `error` says why it failed."""
+    """The state of a version: START, LOADING, AVAILABLE, UNLOADING or END.
+
+    `error` says why the version could not be loaded.
+    """
 
     version: int
     state: str

@@ -2,7 +2,7 @@
 # Serves what a run has pushed: with tensorflow_model_server if it is on the PATH, otherwise with the
 # project's own server. `make serve` calls it.
 #
-#   serve.sh ROOT PORT REST_PORT PYTHON [FLAG...]    flags go to the server as they are
+#   serve.sh ROOT PORT REST_PORT PYTHON [FLAG...]    FLAGs are passed to the server
 set -eu
 
 root=$1

@@ -1,1 +1,1 @@
-"""A stand-in for `tensorflow_model_server` on machines that have neither it nor Docker."""
+"""A replacement of `tensorflow_model_server` for machines without it and without Docker."""

@@ -6,8 +6,8 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Reads the flags, serves until SIGTERM or SIGINT, and ends the process."""
-    # Before anything loads TensorFlow.
+    """Parses the flags, serves until SIGTERM or SIGINT, and ends the process."""
+    # TensorFlow reads this when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.server import flags
 
@@ -16,7 +16,7 @@ def main() -> NoReturn:
 
     status = app.run(parsed)
     logging.shutdown()
-    # Python would wait for threads whose requests had all the time that they get.
+    # Python would wait for threads that still compute requests whose grace period is over.
     os._exit(status)
 
 

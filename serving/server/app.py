@@ -1,4 +1,4 @@
-"""Puts the server together and runs it until it is told to stop."""
+"""Assembles the server and runs it until SIGTERM or SIGINT."""
 
 import asyncio
 import contextlib
@@ -8,11 +8,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import uvicorn
 
 from keras_ae import imports
@@ -24,11 +25,12 @@ from serving.server.frontends.metrics import Metrics
 from serving.server.frontends.rest import create_app
 from serving.server.models import config
 from serving.server.models.manager import Manager
+from serving.wire.protos import ModelServerConfig
 
 logger = logging.getLogger("serving.server")
 
 GRACE_SECONDS = 25.0
-"""For requests in flight after SIGTERM; Kubernetes kills after 30."""
+"""Time for requests in flight after SIGTERM; Kubernetes sends SIGKILL after 30 s."""
 
 
 def run(flags: Flags) -> int:
@@ -37,7 +39,7 @@ def run(flags: Flags) -> int:
     logger.setLevel(logging.INFO)
     logger.info("TensorFlow computes on: %s", _start_tensorflow(flags))
     try:
-        asyncio.run(_until_signalled(flags))
+        asyncio.run(_serve_until_signalled(flags))
     except ConfigurationError as error:
         logger.error("%s", error)
         return 1
@@ -45,60 +47,60 @@ def run(flags: Flags) -> int:
 
 
 def _start_tensorflow(flags: Flags) -> str:
-    """Imports it and finds its devices; returns their types.
+    """Imports and configures TensorFlow; returns the types of its devices.
 
-    What it writes before it reads its own log level, and about devices that are not there, is
-    left out.
+    Standard error is discarded meanwhile: TensorFlow's C++ code logs before it knows its log level,
+    and about devices that do not exist.
     """
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    stderr_copy = os.dup(2)
+    with Path(os.devnull).open("wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
     try:
-        # Keras is for models in Python; one that was saved needs none.
+        # A SavedModel needs neither Keras nor the packages that TensorFlow tries to import.
         with imports.hide_packages("keras", *imports.OPTIONAL_PACKAGES):
             import tensorflow as tf
         tf.config.threading.set_intra_op_parallelism_threads(flags.intra_op_threads)
         tf.config.threading.set_inter_op_parallelism_threads(flags.inter_op_threads)
-        # On processors its passes over a graph take a model most of the time until it is ready, and
-        # give an image nothing back; only `score` would be a quarter faster with them.
+        # On CPUs, graph optimization takes most of the time of loading a model, and does not make
+        # reconstructions faster; only `score` would be a quarter faster with it.
         if not tf.config.list_physical_devices("GPU"):
             tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         devices = tf.config.list_logical_devices()
         return ", ".join(sorted({device.device_type for device in devices}))
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr_copy, 2)
+        os.close(stderr_copy)
 
 
-async def _until_signalled(flags: Flags) -> None:
-    stop = asyncio.Event()
+async def _serve_until_signalled(flags: Flags) -> None:
+    stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop_requested.set)
     server = Server(flags)
     await server.start()
-    await stop.wait()
+    await stop_requested.wait()
     logger.info("stopping: requests in flight have %.0f s", GRACE_SECONDS)
     await server.stop()
-    # asyncio.run waits for the threads of the one that it finds.
+    # asyncio.run waits for the threads of the default executor, which may still compute.
     loop.set_default_executor(ThreadPoolExecutor(1))
     logger.info("stopped")
 
 
-class _Rest(uvicorn.Server):
+class _HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves the signals to us."""
+        """Installs no signal handlers, since `_serve_until_signalled` has its own."""
         yield
 
 
 class Server:
-    """Everything that the flags ask for, on one event loop.
+    """The gRPC and REST servers and the models, on one event loop.
 
     Attributes:
         core: the models.
-        grpc_port: that gRPC is bound to; 0 for none.
-        rest_port: that REST is bound to; 0 for none.
+        grpc_port: port that gRPC is bound to; 0 for none.
+        rest_port: port that REST is bound to; 0 for none.
     """
 
     def __init__(self, flags: Flags):
@@ -106,17 +108,17 @@ class Server:
         self._health = rpc.Health()
         self.core = Manager(flags.manager, flags.batching, self._update_health)
         self._metrics = Metrics(self.core.models)
-        self._grpc: Any = None
-        self._rest: _Rest | None = None
-        self._serving_rest: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._grpc: grpc.aio.Server | None = None
+        self._rest: _HttpServer | None = None
+        self._rest_task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self.grpc_port = self.rest_port = 0
 
     async def start(self) -> None:
-        """Listens, and begins to load.
+        """Listens, and starts to load the models.
 
         Raises:
-            ConfigurationError: if a port or a socket cannot be had.
+            ConfigurationError: if a port or a socket cannot be bound.
         """
         try:
             await self._start_grpc()
@@ -127,18 +129,20 @@ class Server:
             raise
         await self.core.start(self._flags.models)
         if self._flags.config_file and self._flags.config_poll_seconds:
-            self._start_task(self._reread_config(self._flags.config_file))
-        # What is there now stays; freeing a model need not look through it.
+            self._start_task(self._watch_config(self._flags.config_file))
+        # What exists now lives as long as the process; the collections after a model is unloaded
+        # need not traverse it.
         gc.freeze()
 
     async def stop(self) -> None:
-        """Says NOT_SERVING, takes no new requests, finishes those in flight, and lets go."""
+        """Reports NOT_SERVING, refuses new requests and finishes those in flight."""
         await self._health.drain()
         if self._rest:
             self._rest.should_exit = True
-        await self._grpc.stop(GRACE_SECONDS)
-        if self._serving_rest:
-            await asyncio.wait([self._serving_rest])
+        if self._grpc:
+            await self._grpc.stop(GRACE_SECONDS)
+        if self._rest_task:
+            await asyncio.wait([self._rest_task])
         for task in self._tasks:
             task.cancel()
         await self.core.close()
@@ -146,7 +150,7 @@ class Server:
     async def _start_grpc(self) -> None:
         flags = self._flags
         await self._health.set(False)
-        self._grpc = rpc.build(
+        server = self._grpc = rpc.build(
             self.core,
             self._metrics,
             self._health,
@@ -155,22 +159,22 @@ class Server:
         )
         if flags.port is not None:
             address = f"{flags.host}:{flags.port}"
-            self.grpc_port = rpc.listen(self._grpc, address, flags.ssl)
+            self.grpc_port = rpc.listen(server, address, flags.ssl)
             security = "TLS" if flags.ssl else "no TLS"
             logger.info("gRPC at %s:%d, %s", flags.host, self.grpc_port, security)
         if flags.socket_path:
             address = rpc.socket_address(flags.socket_path)
-            rpc.listen(self._grpc, address, flags.ssl)
+            rpc.listen(server, address, flags.ssl)
             logger.info("gRPC at %s", address)
-        await self._grpc.start()
+        await server.start()
 
     def _start_rest(self, port: int) -> None:
         flags = self._flags
         try:
-            listening = socket.create_server((flags.host, port))
+            listener = socket.create_server((flags.host, port))
         except OSError as error:
             raise ConfigurationError(f"cannot listen on {flags.host}:{port}: {error}") from error
-        self.rest_port = listening.getsockname()[1]
+        self.rest_port = listener.getsockname()[1]
         app = create_app(
             self.core,
             self._metrics,
@@ -178,7 +182,7 @@ class Server:
             timeout_seconds=flags.rest_timeout,
             max_body_bytes=flags.max_message_bytes,
         )
-        self._rest = _Rest(
+        self._rest = _HttpServer(
             uvicorn.Config(
                 app,
                 log_config=None,
@@ -187,32 +191,33 @@ class Server:
                 timeout_graceful_shutdown=int(GRACE_SECONDS),
             )
         )
-        self._serving_rest = asyncio.ensure_future(self._rest.serve([listening]))
+        self._rest_task = asyncio.ensure_future(self._rest.serve([listener]))
         logger.info("REST at http://%s:%d", flags.host, self.rest_port)
 
-    async def _reread_config(self, file: Path) -> None:
-        current: Any = self._flags.models
-        said = ""
+    async def _watch_config(self, file: Path) -> None:
+        """Applies the file of --model_config_file whenever it has changed."""
+        applied: ModelServerConfig | None = self._flags.models
+        last_error = ""
         while True:
             await asyncio.sleep(self._flags.config_poll_seconds)
             try:
-                found = await asyncio.to_thread(config.read, file, config.ModelServerConfig)
-                if found == current:
+                server_config = await asyncio.to_thread(config.read, file, ModelServerConfig)
+                if server_config == applied:
                     continue
-                # One that fails may be in force in part, and is tried again.
-                current = None
-                await self.core.reconfigure(found)
-                current, said = found, ""
-                logger.info("%s: in force", file)
+                # A configuration that fails may be applied in part, and is tried again.
+                applied = None
+                await self.core.reconfigure(server_config)
+                applied, last_error = server_config, ""
+                logger.info("%s: applied", file)
             except (ConfigurationError, RequestError) as error:
-                if str(error) != said:
+                if str(error) != last_error:
                     logger.error("%s: %s", file, error)
-                said = str(error)
+                last_error = str(error)
 
     def _update_health(self) -> None:
         self._start_task(self._health.set(self.core.ready()))
 
-    def _start_task(self, work: Any) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,16 +1,29 @@
-"""What gRPC and REST ask of the models, and how a request is refused."""
+"""The interface between the frontends and the models, and the error of a refused request."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 
+from serving.wire.protos import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelSpec,
+    PredictRequest,
+    PredictResponse,
+    ReloadConfigRequest,
+    ReloadConfigResponse,
+    SignatureDef,
+)
+
 
 class RequestError(Exception):
-    """A request that gets a status instead of an answer.
+    """An error that a request is answered with.
 
     Attributes:
-        code: the gRPC status; REST answers with the HTTP status that belongs to it.
-        message: what was expected, what came, and what to do.
+        code: the gRPC status, which REST maps to an HTTP status.
+        message: what was expected, what was received, and what to do.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
@@ -19,27 +32,27 @@ class RequestError(Exception):
 
 
 class Core(Protocol):
-    """The models that are served; every method raises RequestError."""
+    """The served models. Every method raises RequestError."""
 
-    async def predict(self, request: Any) -> Any:
-        """PredictRequest -> PredictResponse."""
+    async def predict(self, request: PredictRequest) -> PredictResponse:
+        """Calls a signature of a model."""
 
-    def signature(self, spec: Any, name: str) -> Any:
-        """The SignatureDef that a ModelSpec and a signature name (empty: the default one) reach."""
+    def signature(self, spec: ModelSpec, name: str) -> SignatureDef:
+        """Returns a signature of a model; the default one if the name is empty."""
 
-    def metadata(self, request: Any) -> Any:
-        """GetModelMetadataRequest -> GetModelMetadataResponse."""
+    def metadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
+        """Returns the signatures of a model."""
 
-    def status(self, request: Any) -> Any:
-        """GetModelStatusRequest -> GetModelStatusResponse."""
+    def status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
+        """Returns the states of a model's versions."""
 
-    async def reload(self, request: Any) -> Any:
-        """ReloadConfigRequest -> ReloadConfigResponse."""
+    async def reload(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
+        """Replaces the configuration of the models."""
 
     def models(self) -> list[str]:
-        """The names of the models that are configured."""
+        """Returns the names of the configured models."""
 
 
 def invalid(message: str) -> RequestError:
-    """The error of a request that cannot be right in any state of the server."""
+    """Returns the error of a request that is invalid in any state of the server."""
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -1,17 +1,19 @@
 """TensorFlow Serving's messages, without TensorFlow.
 
-`descriptors.binpb` describes them; `python -m serving.descriptors` renews it from the installed
-packages. They lie in a descriptor pool of their own, so that a program may import TensorFlow as
-well, before or after. A message of another pool is of another class: serialized bytes go from one
-pool to the other, messages do not.
+The classes are built from `descriptors.binpb`, which `python -m serving.descriptors` regenerates
+from the installed packages. They use a descriptor pool of their own, so that a program can import
+TensorFlow as well, before or after this module. A message of another pool has another class: pass
+serialized bytes between the pools, not messages.
+
+`protos.pyi` declares the classes for type checkers.
 """
 
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 POOL = DescriptorPool()
@@ -21,12 +23,12 @@ for _file in FileDescriptorSet.FromString(
     POOL.Add(_file)
 
 
-def message_class(name: str) -> Any:
-    """The class of a message by its full name, such as "tensorflow.Example"."""
+def message_class(name: str) -> type[Message]:
+    """Returns the class of a message by its full name, such as "tensorflow.Example"."""
     return GetMessageClass(POOL.FindMessageTypeByName(name))
 
 
-def _enum(name: str) -> Any:
+def _enum(name: str) -> type[IntEnum]:
     values = POOL.FindEnumTypeByName(name).values_by_name
     return IntEnum(name.rpartition(".")[2], {key: value.number for key, value in values.items()})
 
@@ -51,4 +53,5 @@ PredictRequest = message_class("tensorflow.serving.PredictRequest")
 PredictResponse = message_class("tensorflow.serving.PredictResponse")
 ReloadConfigRequest = message_class("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = message_class("tensorflow.serving.ReloadConfigResponse")
+SignatureDef = message_class("tensorflow.SignatureDef")
 SignatureDefMap = message_class("tensorflow.serving.SignatureDefMap")

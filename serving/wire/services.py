@@ -1,10 +1,11 @@
-"""TensorFlow Serving's gRPC services, for clients and servers; all their methods are unary."""
+"""TensorFlow Serving's gRPC services, for clients and servers. All their methods are unary."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 import grpc
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from .protos import POOL
@@ -13,14 +14,14 @@ PREDICTION: Final = "tensorflow.serving.PredictionService"
 MODEL: Final = "tensorflow.serving.ModelService"
 
 
-def _methods(service: str) -> Iterator[tuple[str, Any, Any]]:
-    """Name, request class and response class of each method."""
+def _methods(service: str) -> Iterator[tuple[str, type[Message], type[Message]]]:
+    """Yields name, request class and response class of each method."""
     for method in POOL.FindServiceByName(service).methods:
         yield method.name, GetMessageClass(method.input_type), GetMessageClass(method.output_type)
 
 
-def stub(service: str, channel: Any) -> Any:
-    """The methods of a service as attributes, called over a channel (blocking or asyncio)."""
+def stub(service: str, channel: grpc.Channel | grpc.aio.Channel) -> SimpleNamespace:
+    """Returns an object whose attributes are the methods of a service, called over a channel."""
     return SimpleNamespace(
         **{
             name: channel.unary_unary(
@@ -33,14 +34,15 @@ def stub(service: str, channel: Any) -> Any:
     )
 
 
-def add_servicer(service: str, servicer: Any, server: Any) -> None:
-    """Lets a server answer a service by the servicer's methods; others are UNIMPLEMENTED.
+def add_servicer(service: str, servicer: object, server: grpc.Server | grpc.aio.Server) -> None:
+    """Registers a servicer for a service on a server.
 
     Args:
-        service: its full name.
-        servicer: has a method `(request, context) -> response` of the name of each one served,
-            which is a coroutine for a server of asyncio.
-        server: of grpc or grpc.aio.
+        service: full name of the service.
+        servicer: has a method `(request, context) -> response` for each method of the service that
+            it implements, a coroutine function if the server is a grpc.aio one. The server answers
+            the other methods with UNIMPLEMENTED.
+        server: the server, not started yet.
     """
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(

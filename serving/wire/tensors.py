@@ -1,4 +1,7 @@
-"""NumPy arrays to TensorProtos and back, without TensorFlow; nothing from outside is trusted."""
+"""Conversion between NumPy arrays and TensorProtos, without TensorFlow.
+
+A TensorProto may come from an untrusted client, so its shape is checked before memory is allocated.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +12,7 @@ import numpy as np
 from .protos import DataType, TensorProto
 
 STRING = DataType.DT_STRING
-_VALUES = {
+_VALUE_FIELDS = {
     DataType.DT_FLOAT: "float_val",
     DataType.DT_DOUBLE: "double_val",
     DataType.DT_INT32: "int_val",
@@ -21,7 +24,7 @@ _VALUES = {
     DataType.DT_UINT64: "uint64_val",
     DataType.DT_BOOL: "bool_val",
 }
-_TYPES: dict[int, np.dtype[Any]] = {
+_DTYPES: dict[int, np.dtype[Any]] = {
     DataType.DT_FLOAT: np.dtype("<f4"),
     DataType.DT_DOUBLE: np.dtype("<f8"),
     DataType.DT_INT32: np.dtype("<i4"),
@@ -33,22 +36,22 @@ _TYPES: dict[int, np.dtype[Any]] = {
     DataType.DT_UINT64: np.dtype("<u8"),
     DataType.DT_BOOL: np.dtype("?"),
 }
-_CODES = {dtype: code for code, dtype in _TYPES.items()}
+_DATA_TYPES = {dtype: data_type for data_type, dtype in _DTYPES.items()}
 
 
-def dtype_name(code: int) -> str:
-    """The name of a DataType as TensorFlow writes it: 9 -> "uint8"."""
+def dtype_name(data_type: int) -> str:
+    """Returns TensorFlow's name of a DataType, such as "float"; "type 99" if there is none."""
     try:
-        return str(DataType(code).name).removeprefix("DT_").lower()
+        return str(DataType(data_type).name).removeprefix("DT_").lower()
     except ValueError:
-        return f"type {code}"
+        return f"type {data_type}"
 
 
-def to_proto(array: np.ndarray | Sequence[bytes]) -> Any:
-    """A TensorProto of a numeric or boolean array, or of a list of byte strings.
+def to_proto(array: np.ndarray | Sequence[bytes]) -> TensorProto:
+    """Converts a numeric or boolean array, or a list of byte strings, to a TensorProto.
 
     Raises:
-        TypeError: for an array of another dtype.
+        TypeError: if the dtype has no counterpart in TensorProto.
     """
     if not isinstance(array, np.ndarray):
         array = np.array(list(array), object)
@@ -58,15 +61,15 @@ def to_proto(array: np.ndarray | Sequence[bytes]) -> Any:
     if array.dtype == object:
         values = [bytes(value) for value in array.ravel()]
         return TensorProto(dtype=STRING, tensor_shape=shape, string_val=values)
-    code = _CODES.get(array.dtype.newbyteorder("<"))
-    if code is None:
+    data_type = _DATA_TYPES.get(array.dtype.newbyteorder("<"))
+    if data_type is None:
         raise TypeError(f"expected a number, a boolean or bytes; got an array of {array.dtype}")
-    content = np.ascontiguousarray(array, _TYPES[code]).tobytes()
-    return TensorProto(dtype=code, tensor_shape=shape, tensor_content=content)
+    content = np.ascontiguousarray(array, _DTYPES[data_type]).tobytes()
+    return TensorProto(dtype=data_type, tensor_shape=shape, tensor_content=content)
 
 
-def shape_of(proto: Any) -> tuple[int, ...]:
-    """The sizes of a TensorProto.
+def shape_of(proto: TensorProto) -> tuple[int, ...]:
+    """Returns the shape of a TensorProto.
 
     Raises:
         ValueError: if its rank is unknown or a size is negative.
@@ -79,21 +82,22 @@ def shape_of(proto: Any) -> tuple[int, ...]:
     return sizes
 
 
-def to_array(proto: Any, max_bytes: int = 2**31) -> np.ndarray:
-    """The array of a TensorProto: of its dtype, or of objects of type bytes.
+def to_array(proto: TensorProto, max_bytes: int = 2**31) -> np.ndarray:
+    """Converts a TensorProto to an array; strings become an object array of bytes.
 
-    As in TensorFlow, the last of fewer values than the shape asks for is repeated.
+    As in TensorFlow, if there are fewer values than the shape needs, the last one is repeated.
 
     Args:
-        proto: TensorProto, from anybody.
-        max_bytes: largest array that is made, so that a few bytes never ask for all memory.
+        proto: the tensor, which need not be trusted.
+        max_bytes: size of the largest array to allocate, since a message of a few bytes can declare
+            a shape of terabytes.
 
     Raises:
         ValueError: if dtype, shape and values do not fit together, or the array is too large.
     """
     sizes = shape_of(proto)
     count = math.prod(sizes)
-    dtype: Any = np.dtype(object) if proto.dtype == STRING else _TYPES.get(proto.dtype)
+    dtype = np.dtype(object) if proto.dtype == STRING else _DTYPES.get(proto.dtype)
     if dtype is None:
         raise ValueError(f"a tensor of {dtype_name(proto.dtype)} is not supported")
     if count * dtype.itemsize > max_bytes:
@@ -107,13 +111,18 @@ def to_array(proto: Any, max_bytes: int = 2**31) -> np.ndarray:
                 f"{count * dtype.itemsize:,} bytes; got {len(proto.tensor_content):,}"
             )
         return np.frombuffer(proto.tensor_content, dtype).reshape(sizes)
-    values = proto.string_val if proto.dtype == STRING else getattr(proto, _VALUES[proto.dtype])
+    values: Sequence[Any] | np.ndarray
+    if proto.dtype == STRING:
+        values = list(proto.string_val)
+    else:
+        values = getattr(proto, _VALUE_FIELDS[proto.dtype])
     if len(values) > count or (count and not len(values)):
         raise ValueError(f"the shape {list(sizes)} needs {count:,} values; got {len(values):,}")
     array = np.empty(count, dtype)
     if count:
-        # The values of a small type travel as wider ones; what does not fit wraps, as in C.
-        given = list(values) if proto.dtype == STRING else np.asarray(values).astype(dtype)
-        array[: len(values)] = given
-        array[len(values) :] = values[-1] if proto.dtype == STRING else given[-1]
+        if proto.dtype != STRING:
+            # Small integer types are sent in fields of wider ones; values out of range wrap.
+            values = np.asarray(values).astype(dtype)
+        array[: len(values)] = values
+        array[len(values) :] = values[-1]
     return array.reshape(sizes)

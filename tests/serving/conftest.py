@@ -15,7 +15,7 @@ VAL_MSE = np.geomspace(1e-4, 1e-1, 200).tolist()
 
 @pytest.fixture(scope="session")
 def exported(once) -> Path:
-    """A SavedModel of RGB images that starts from PCA; not to be changed."""
+    """A SavedModel for RGB images, initialized from PCA. Tests must not change it."""
     from PIL import Image
 
     from keras_ae.datasets.sources.sample_photos import path_of
@@ -35,14 +35,14 @@ def exported(once) -> Path:
 
 @pytest.fixture(scope="session")
 def cold(exported, once) -> Path:
-    """`exported` without warm-up requests: they take longer than the few that a test sends."""
+    """`exported` without warm-up requests, which take longer than the requests of most tests."""
     ignore = shutil.ignore_patterns("assets.extra")
     return once("cold", lambda folder: shutil.copytree(exported, folder, ignore=ignore))
 
 
 @pytest.fixture(scope="session")
 def in_process(cold) -> Any:
-    """`exported` without a server, as TensorFlow loads it."""
+    """`exported`, loaded by TensorFlow in this process."""
     import tensorflow as tf
 
     return tf.saved_model.load(str(cold))
@@ -67,7 +67,7 @@ model_config_list {{ config {{ name: "keras_ae" base_path: "{real}" model_platfo
 def real_server(exported, tiny, tmp_path_factory) -> Iterator[servers.Client]:
     """A client of a server in a thread, with version 1 of `keras_ae`, and tiny ones 1 and 2 of `m`.
 
-    Nothing of it may be changed.
+    Tests must not change it.
     """
     folder = tmp_path_factory.mktemp("real")
     (folder / "keras_ae").mkdir()
@@ -81,7 +81,7 @@ def real_server(exported, tiny, tmp_path_factory) -> Iterator[servers.Client]:
 
 @pytest.fixture
 def free_port():
-    """Ports that nothing listened on a moment ago: free_port() -> int."""
+    """free_port() -> a port that no process listens on."""
 
     def port() -> int:
         with socket.socket() as probe:
@@ -132,7 +132,7 @@ def tiny(once) -> Path:
 
 @pytest.fixture
 def publish(tiny, tmp_path):
-    """Puts a tiny model in place at once, as the pipeline does: publish(number, version)."""
+    """publish(number, version): adds a tiny model atomically, as the pipeline does."""
     base = tmp_path / "base"
     base.mkdir()
 

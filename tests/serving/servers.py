@@ -1,4 +1,4 @@
-"""Servers in a thread and in a process, a client for them, and SavedModels that load at once."""
+"""Servers in a thread and in a process, a client for them, and SavedModels that load quickly."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ STATES = ModelVersionStatus.State
 
 
 class Client:
-    """What the tests ask of a server, over a real channel."""
+    """The requests that tests send, over a real channel."""
 
     def __init__(self, channel: grpc.Channel):
         self.channel = channel
@@ -45,15 +45,15 @@ class Client:
 
     def request(self, inputs=(), name="m", signature="", outputs=(), **spec) -> Any:
         """A PredictRequest; inputs are arrays, lists of bytes or TensorProtos."""
-        made = PredictRequest(output_filter=outputs)
-        made.model_spec.CopyFrom(model_spec(name, signature, **spec))
+        request = PredictRequest(output_filter=outputs)
+        request.model_spec.CopyFrom(model_spec(name, signature, **spec))
         for alias, value in dict(inputs).items():
             is_proto = hasattr(value, "tensor_shape")
-            made.inputs[alias].CopyFrom(value if is_proto else to_proto(value))
-        return made
+            request.inputs[alias].CopyFrom(value if is_proto else to_proto(value))
+        return request
 
     def predict(self, inputs, signature="reconstruct", **rest) -> SimpleNamespace:
-        """Arrays by name, and `version`, the one that answered."""
+        """Returns the outputs by name, and the `version` that answered."""
         request = self.request(inputs, signature=signature, **rest)
         answer = self.prediction.Predict(request, timeout=SECONDS)
         arrays = {name: to_array(proto) for name, proto in answer.outputs.items()}
@@ -94,32 +94,32 @@ class Client:
 
 
 def model_spec(name="m", signature="", version=None, label=""):
-    made = ModelSpec(name=name, signature_name=signature)
+    spec = ModelSpec(name=name, signature_name=signature)
     if version is not None:
-        made.version.value = version
+        spec.version.value = version
     if label:
-        made.version_label = label
-    return made
+        spec.version_label = label
+    return spec
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     pause = 0.01
     while not reached():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert time.monotonic() < deadline, f"not reached within {SECONDS} s"
         time.sleep(pause)
-        # A server in this process has not the time to load while it is asked all the time.
+        # Frequent polling would slow the loading of a server in this process.
         pause = min(1.2 * pause, 0.25)
 
 
 class Running:
     """A server on an event loop of its own, in a thread."""
 
-    def __init__(self, asked: flags.Flags):
+    def __init__(self, server_flags: flags.Flags):
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
-        self.server = self.call(self._made(asked))
+        self.server = self.call(self._create(server_flags))
         try:
             self.call(self.server.start())
         except ConfigurationError:
@@ -128,8 +128,8 @@ class Running:
         self.grpc = f"127.0.0.1:{self.server.grpc_port}"
         self.rest = f"http://127.0.0.1:{self.server.rest_port}"
 
-    async def _made(self, asked: flags.Flags) -> Server:
-        return Server(asked)
+    async def _create(self, server_flags: flags.Flags) -> Server:
+        return Server(server_flags)
 
     def call(self, work: Any) -> Any:
         """Runs a coroutine on the server's loop."""
@@ -168,19 +168,19 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """The log so far."""
         return self._log.read_text()
 
-    def wait_for(self, words: str, seconds: float = 120) -> None:
-        """Waits until it says so; fails if it ends before."""
+    def wait_for(self, text: str, seconds: float = 120) -> None:
+        """Waits until the log has a text; fails if the process ends before."""
         deadline = time.monotonic() + seconds
-        while words not in self.log:
+        while text not in self.log:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the server did not say {words!r}:\n{self.log}")
+                pytest.fail(f"the server did not log {text!r}:\n{self.log}")
             time.sleep(0.05)
 
     def stop(self) -> int:
-        """Asks it to end as Docker and Kubernetes do, and returns its exit status."""
+        """Sends SIGTERM, as Docker and Kubernetes do; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
@@ -190,10 +190,10 @@ def started(
     argv: Sequence[str], poll: float = 0.05, retry: float = 0.05, **changes: Any
 ) -> Iterator[Client]:
     """A server with these flags on free ports in a thread, and a client of it with `running`."""
-    asked = flags.parse(["--port=1", "--rest_api_port=2", *argv])
-    manager = dataclasses.replace(asked.manager, poll_seconds=poll, retry_seconds=retry)
+    server_flags = flags.parse(["--port=1", "--rest_api_port=2", *argv])
+    manager = dataclasses.replace(server_flags.manager, poll_seconds=poll, retry_seconds=retry)
     changes = {"port": 0, "rest_port": 0, "manager": manager, **changes}
-    running = Running(dataclasses.replace(asked, **changes))
+    running = Running(dataclasses.replace(server_flags, **changes))
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     client = Client(grpc.insecure_channel(running.grpc, options))
     client.running = running
@@ -205,7 +205,7 @@ def started(
 
 
 def save_tiny(folder: Path, numbers: Sequence[int]) -> None:
-    """Saves models that add their number to every pixel, and can take their time."""
+    """Saves models that add their number to every pixel; `count` takes as long as wanted."""
     import tensorflow as tf
 
     class Tiny(tf.Module):
@@ -233,13 +233,13 @@ def save_tiny(folder: Path, numbers: Sequence[int]) -> None:
                 return {"same": tf.identity(values)}
 
     for number in numbers:
-        made = Tiny(number)
+        model = Tiny(number)
         signatures = {
-            "reconstruct": made.reconstruct,
-            "count": made.count,
-            "positive": made.positive,
+            "reconstruct": model.reconstruct,
+            "count": model.count,
+            "positive": model.positive,
         }
-        tf.saved_model.save(made, str(folder / str(number)), signatures=signatures)
+        tf.saved_model.save(model, str(folder / str(number)), signatures=signatures)
 
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def expected(in_process, photographs):
-    """What the model answers in this process: the arrays of an .npz file."""
+    """Images and the reconstructions of the model in this process: arrays of an .npz file."""
     reconstruct = in_process.signatures["reconstruct"]
     arrays = {}
     for i, size in enumerate([(40, 56), (1, 1), (33, 9)]):
@@ -33,28 +33,28 @@ def expected(in_process, photographs):
 
 @pytest.fixture
 def run(tmp_path, capsys, monkeypatch):
-    """run(model, arrays) -> exit status, what it printed, what it complained; leaves no process."""
+    """run(model, arrays) -> exit status, stdout, stderr; asserts that no process is left."""
     monkeypatch.chdir(tmp_path)
 
-    def ran(model, arrays, *, named=True):
+    def check_model(model, arrays, *, path_from_stdin=False):
         path = str(tmp_path / "expected.npz")
         np.savez(path, **arrays)
         before = children()
-        monkeypatch.setattr(sys, "stdin", io.StringIO("" if named else json.dumps(path)))
-        status = check.main([str(model), path if named else "-"])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(path) if path_from_stdin else ""))
+        status = check.main([str(model), "-" if path_from_stdin else path])
         assert children() == before
         return status, *capsys.readouterr()
 
-    return ran
+    return check_model
 
 
 def children(pid: int | None = None) -> set[str]:
-    """Processes that a process, this one without a number, started and that are not gone."""
+    """The ids of the running children of a process, by default of this one."""
     return {str(child.pid) for child in psutil.Process(pid).children()}
 
 
-def test_a_model_that_answers_as_it_did_passes(run, cold, expected):
-    status, out, err = run(cold, expected, named=False)
+def test_equal_predictions_pass(run, cold, expected):
+    status, out, err = run(cold, expected, path_from_stdin=True)
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
@@ -63,8 +63,10 @@ def test_a_model_that_answers_as_it_did_passes(run, cold, expected):
     assert all(int(line.split()[4]) <= 1 for line in lines)
 
 
-def test_a_pixel_that_differs_fails_and_says_where(run, cold, expected, tmp_path, monkeypatch):
-    """And a `tensorflow_model_server` on the PATH is what is started."""
+def test_a_different_pixel_fails_with_the_protocol_and_difference(
+    run, cold, expected, tmp_path, monkeypatch
+):
+    """Also, `tensorflow_model_server` is started if it is on the PATH."""
     binary = tmp_path / "bin" / "tensorflow_model_server"
     binary.parent.mkdir()
     started = tmp_path / "started"
@@ -79,7 +81,7 @@ def test_a_pixel_that_differs_fails_and_says_where(run, cold, expected, tmp_path
     assert "--model_base_path=" in started.read_text()
     assert status == 1
     assert err.count("\n") == 1
-    assert "does not answer as the model did" in err
+    assert "served predictions differ from the trained model" in err
     for way in ("gRPC, tensors", "gRPC, PNG", "REST, tensors", "REST, PNG"):
         assert f"{way}: 6" in err, "63 to 65 grey levels"
 
@@ -108,13 +110,13 @@ def test_a_model_that_cannot_be_served_fails(run, cold, expected, tmp_path):
         ),
     ],
 )
-def test_what_is_expected_has_to_be_there(run, cold, arrays, message):
+def test_incomplete_expected_arrays_are_an_error(run, cold, arrays, message):
     status, out, err = run(cold, arrays)
     assert (status, out) == (1, "")
     assert message in err
 
 
-def test_a_check_that_is_stopped_leaves_no_server(cold, expected, tmp_path):
+def test_a_check_that_is_terminated_stops_its_server(cold, expected, tmp_path):
     np.savez(tmp_path / "expected.npz", **expected)
     command = [sys.executable, "-m", "serving.check", cold, tmp_path / "expected.npz"]
     stopped = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
@@ -129,7 +131,7 @@ def test_a_check_that_is_stopped_leaves_no_server(cold, expected, tmp_path):
     assert not list(tmp_path.glob("keras_ae_check_*"))
 
 
-def test_files_that_are_not_there(capsys, tmp_path, expected):
+def test_missing_and_unreadable_files_are_errors(capsys, tmp_path, expected):
     assert check.main([str(tmp_path), str(tmp_path / "nowhere.npz")]) == 1
     assert "nowhere.npz" in capsys.readouterr().err
     np.savez(tmp_path / "expected.npz", **expected)

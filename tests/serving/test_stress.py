@@ -24,7 +24,7 @@ def test_broken_images_get_a_status(storm):
     assert storms.broken_images(storm)["status"] == 11
 
 
-def test_each_of_many_mutated_images_gets_a_status_or_a_right_result(storm):
+def test_each_mutated_image_gets_a_status_or_a_correct_result(storm):
     counts = storms.mutated_images(storm, 80)
     assert counts.total() == 80
     assert min(counts["status"], counts["answered"]) > 10
@@ -44,15 +44,15 @@ def test_bad_rest_requests_are_refused(storm):
     assert storms.bad_rest(storm).total() >= 10
 
 
-def test_a_request_that_is_given_up_holds_up_no_other(storm, server):
+def test_cancelled_requests_do_not_block_others(storm, server):
     assert storms.cancelled_requests(storm, server.target, 20)["CANCELLED"] == 10
 
 
-def test_connections_that_begin_a_request_and_never_end_it_hold_up_no_other(storm, server):
+def test_incomplete_requests_do_not_block_others(storm, server):
     assert storms.slow_streams(storm, server.target, 20)["open"] == 40
 
 
-def test_after_a_storm_the_memory_is_what_it_was(storm):
+def test_memory_does_not_grow_with_invalid_requests(storm):
     def some_of_each() -> None:
         storms.broken_images(storm)
         storms.bad_rest(storm)
@@ -72,7 +72,7 @@ def test_versions_come_and_go_under_load_without_a_failed_request(storm, server)
     assert counts["requests"] > 10
 
 
-def test_a_wrong_answer_is_noticed(storm):
+def test_a_different_response_is_an_error(storm):
     storm.expected = {name: values[:0] for name, values in storm.expected.items()}
     with pytest.raises(storms.StressError, match="the good request has another"):
         storm.check_good("nothing")

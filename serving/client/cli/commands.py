@@ -1,4 +1,4 @@
-"""The commands: what each one asks the server, and what it prints and writes."""
+"""The commands of the client's command line."""
 
 import argparse
 import csv
@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     """Runs a command; returns the exit status.
 
     Args:
-        argv: the arguments; the program's own by default.
-        prog: how it was started, for its usage; the name of the program by default.
+        argv: the arguments; `sys.argv[1:]` by default.
+        prog: name of the program in the usage message; by default that of `sys.argv[0]`.
     """
     parser = _parser(prog)
     arguments = parser.parse_args(argv)
@@ -42,14 +42,14 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         with client:
             return int(arguments.run(client, arguments))
     except KerasAEError as error:
-        _complain(str(error))
+        _print_error(str(error))
         return 1
     except BrokenPipeError:
-        # Whoever read our lines has enough; Python would complain again when it flushes.
+        # The reader of a pipe has closed it. Python would report that again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        _complain("interrupted: what is written is whole")
+        _print_error("interrupted; the files written so far are complete")
         return 130
 
 
@@ -60,9 +60,9 @@ def reconstruct(client: ReconstructionClient, arguments: argparse.Namespace) -> 
         return _reconstruct_folder(client, source, target)
     _check_png(target)
     files.check_not_overwritten([source], [target])
-    result = _one(client, source, as_png=True)
+    result = _reconstruct_one(client, source, as_png=True)
     files.write(target, result.image)
-    print(f"{target}: {_scores_in_words(result)}")
+    print(f"{target}: {_format_scores(result)}")
     return 0
 
 
@@ -76,14 +76,15 @@ def score(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         files.check_not_overwritten(paths, [arguments.output])
     rows = _score_rows(client, paths)
-    bad: list[tuple[Path, str]] = []
-    write = _csv if arguments.format == "csv" else _json_lines
+    failures: list[tuple[Path, str]] = []
+    to_lines = _csv_lines if arguments.format == "csv" else _json_lines
+    lines = to_lines(_collect_failures(rows, failures))
     if arguments.output is None:
-        for text in write(_noted(rows, bad)):
-            print(text, end="", flush=True)
+        for line in lines:
+            print(line, end="", flush=True)
     else:
-        files.write(arguments.output, "".join(write(_noted(rows, bad))).encode())
-    return _tell_bad(bad, len(paths))
+        files.write(arguments.output, "".join(lines).encode())
+    return _report_failures(failures, len(paths))
 
 
 def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
@@ -92,35 +93,35 @@ def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
 
     _check_png(arguments.output)
     files.check_not_overwritten([arguments.input], [arguments.output])
-    result = _one(client, arguments.input, as_png=False)
+    result = _reconstruct_one(client, arguments.input, as_png=False)
     try:
         original = picture.read_pixels(arguments.input.read_bytes(), result.image.shape[-1])
     except OSError as error:
         raise DataError(f"cannot read {arguments.input}: {error.strerror}") from error
-    title = f"{arguments.input.name}\n{_scores_in_words(result)}"
+    title = f"{arguments.input.name}\n{_format_scores(result)}"
     buffer = io.BytesIO()
     picture.compare(original, result.image, title).save(buffer, "PNG")
     files.write(arguments.output, buffer.getvalue())
-    print(f"{arguments.output}: {_scores_in_words(result)}")
+    print(f"{arguments.output}: {_format_scores(result)}")
     return 0
 
 
 def status(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
-    """Prints the versions and their states."""
+    """Prints the versions of the model and their states."""
     for version in client.status():
         print(f"version {version.version}  {version.state}  {version.error}".rstrip())
     return 0
 
 
 def metadata(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
-    """Prints the signatures."""
-    found = client.metadata()
-    print(f"{found.model}, version {found.version}")
-    for name, signature in found.signatures.items():
+    """Prints the signatures of the model."""
+    model = client.metadata()
+    print(f"{model.model}, version {model.version}")
+    for name, signature in model.signatures.items():
         print(name)
         for verb, tensors in (("takes", signature.inputs), ("gives", signature.outputs)):
             for tensor, info in tensors.items():
-                print(f"  {verb} {tensor}: {_tensor_in_words(info)}")
+                print(f"  {verb} {tensor}: {_format_tensor(info)}")
     return 0
 
 
@@ -129,25 +130,28 @@ def _reconstruct_folder(client: ReconstructionClient, source: Path, target: Path
         from tqdm import tqdm
 
     if target.exists() and not target.is_dir():
-        raise DataError(f"{target} is a file: a folder's reconstructions need a folder")
+        raise DataError(f"{target} is a file: expected a folder for a folder's reconstructions")
     if target.exists() and target.samefile(source):
-        raise DataError(f"{target} is the input itself: write to another folder")
-    paths = files.find(source, leave_out=target)
-    places = dict(zip(paths, files.outputs(paths, source, target)))
-    bad: list[tuple[Path, str]] = []
+        raise DataError(f"{target} is the input folder: write to another folder")
+    paths = files.find(source, exclude=target)
+    outputs = files.output_paths(paths, source, target)
+    failures: list[tuple[Path, str]] = []
     with tqdm(total=len(paths), unit="image", file=sys.stderr, disable=None) as bar:
-        for path, answer in files.answers(paths, lambda data: list(client.reconstruct(data, True))):
-            fault = answer if isinstance(answer, str) else answer.status
-            if fault:
-                bad.append((path, fault))
-            elif isinstance(answer, Reconstruction):
-                files.write(places[path], answer.image)
+        for path, result in files.request_in_batches(
+            paths, lambda data: list(client.reconstruct(data, as_png=True))
+        ):
+            if isinstance(result, str):
+                failures.append((path, result))
+            elif result.status:
+                failures.append((path, result.status))
+            else:
+                files.write(outputs[path], result.image)
             bar.update()
-    print(f"{len(paths) - len(bad):,} of {len(paths):,} images reconstructed in {target}")
-    return _tell_bad(bad, len(paths))
+    print(f"{len(paths) - len(failures):,} of {len(paths):,} images reconstructed in {target}")
+    return _report_failures(failures, len(paths))
 
 
-def _one(client: ReconstructionClient, path: Path, *, as_png: bool) -> Reconstruction:
+def _reconstruct_one(client: ReconstructionClient, path: Path, *, as_png: bool) -> Reconstruction:
     result = client.reconstruct(path, as_png)[0]
     if result.status:
         raise DataError(f"{path}: {result.status}")
@@ -155,14 +159,14 @@ def _one(client: ReconstructionClient, path: Path, *, as_png: bool) -> Reconstru
 
 
 def _score_rows(client: ReconstructionClient, paths: list[Path]) -> Iterator[dict[str, Any]]:
-    def ask(data: list[bytes]) -> list[dict[str, Any]]:
-        found = client.score(data)
-        columns = {name: getattr(found, name) for name in (*SCORES, "unusual", c.STATUS)}
-        return [{name: column[i] for name, column in columns.items()} for i in range(len(found))]
+    def request(data: list[bytes]) -> list[dict[str, Any]]:
+        scores = client.score(data)
+        columns = {name: getattr(scores, name) for name in (*SCORES, "unusual", c.STATUS)}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(scores))]
 
     blank: dict[str, Any] = {**dict.fromkeys(SCORES, math.nan), "unusual": False}
-    for path, answer in files.answers(paths, ask):
-        row: dict[str, Any] = answer if isinstance(answer, dict) else {**blank, c.STATUS: answer}
+    for path, result in files.request_in_batches(paths, request):
+        row = {**blank, c.STATUS: result} if isinstance(result, str) else result
         scores = {name: float(row[name]) for name in SCORES}
         yield {
             "path": str(path),
@@ -172,20 +176,22 @@ def _score_rows(client: ReconstructionClient, paths: list[Path]) -> Iterator[dic
         }
 
 
-def _noted(rows: Iterator[dict[str, Any]], bad: list[tuple[Path, str]]) -> Iterator[dict[str, Any]]:
-    """Passes rows on, and notes those of bad images."""
+def _collect_failures(
+    rows: Iterator[dict[str, Any]], failures: list[tuple[Path, str]]
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows, and appends those of images that could not be used to `failures`."""
     for row in rows:
         if row[c.STATUS]:
-            bad.append((Path(row["path"]), row[c.STATUS]))
+            failures.append((Path(row["path"]), row[c.STATUS]))
         yield row
 
 
-def _csv(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+def _csv_lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _number(value, "") for name, value in row.items()})
+        writer.writerow({name: _format_value(value, "") for name, value in row.items()})
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
@@ -193,41 +199,42 @@ def _csv(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 def _json_lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
-        yield json.dumps({name: _number(value, None) for name, value in row.items()}) + "\n"
+        yield json.dumps({name: _format_value(value, None) for name, value in row.items()}) + "\n"
 
 
-def _number(value: Any, missing: Any) -> Any:
-    """A score in as many digits as a float32 holds; what is not a number has a file's own way."""
+def _format_value(value: Any, missing: str | None) -> Any:
+    """Rounds a float to the 7 digits of a float32; NaN becomes `missing`, "" for CSV."""
     if not isinstance(value, float):
         return str(value).lower() if missing == "" and isinstance(value, bool) else value
     return missing if math.isnan(value) else float(f"{value:.7g}")
 
 
-def _tell_bad(bad: list[tuple[Path, str]], count: int) -> int:
-    if not bad:
+def _report_failures(failures: list[tuple[Path, str]], image_count: int) -> int:
+    """Prints the images that could not be used; returns the exit status."""
+    if not failures:
         return 0
-    for path, fault in bad:
-        print(f"{path}: {fault}", file=sys.stderr)
-    _complain(f"{len(bad):,} of {count:,} images could not be used")
+    for path, reason in failures:
+        print(f"{path}: {reason}", file=sys.stderr)
+    _print_error(f"{len(failures):,} of {image_count:,} images could not be used")
     return 1
 
 
-def _scores_in_words(result: Reconstruction) -> str:
-    words = f"PSNR {result.psnr:.2f} dB"
+def _format_scores(result: Reconstruction) -> str:
+    text = f"PSNR {result.psnr:.2f} dB"
     if not math.isnan(result.ssim):
-        words += f", SSIM {result.ssim:.4f}"
+        text += f", SSIM {result.ssim:.4f}"
     if not math.isnan(result.percentile):
-        words += f", worse than {result.percentile:.0%} of val images"
-    return words + (": unusual" if result.unusual else "")
+        text += f", worse than {result.percentile:.0%} of val images"
+    return text + (": unusual" if result.unusual else "")
 
 
-def _tensor_in_words(info: TensorInfo) -> str:
+def _format_tensor(info: TensorInfo) -> str:
     if info.shape is None:
         return f"{info.dtype} of any shape"
     return f"{info.dtype} [{', '.join('?' if n is None else str(n) for n in info.shape)}]"
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
 
 
@@ -263,36 +270,38 @@ def _token(path: Path | None) -> str | None:
 def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Asks TensorFlow Serving, or the local server, for reconstructions of images "
-        "and their scores.",
-        epilog="Every command takes the options of the server: COMMAND --help lists them. Exit "
-        "status: 0 if all went well, 1 if a request failed or an image could not be used, 2 for a "
-        "command line that makes no sense.",
+        description="Get reconstructions of images and their scores from TensorFlow Serving or the "
+        "local server.",
+        epilog="COMMAND --help lists the options of a command, and those of the connection, which "
+        "all commands have. Exit status: 0 for success, 1 if a request failed or an image could "
+        "not be used, 2 for an invalid command line.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(run: Callable[..., int], text: str) -> Callable[..., argparse.Action]:
-        made = commands.add_parser(run.__name__, help=text, description=text)
-        made.set_defaults(run=run)
-        _add_connection(made.add_argument_group("server"))
-        return made.add_argument
+    def add_command(run: Callable[..., int], text: str) -> Callable[..., argparse.Action]:
+        subparser = commands.add_parser(run.__name__, help=text, description=text)
+        subparser.set_defaults(run=run)
+        _add_connection_options(subparser.add_argument_group("server"))
+        return subparser.add_argument
 
-    add = command(reconstruct, "write the reconstruction of an image, or of a folder's images")
+    add = add_command(reconstruct, "write the reconstruction of an image, or of a folder's images")
     add("input", type=Path, help="an image, or a folder that is searched recursively")
     add("output", type=Path, help="a .png file, or a folder that gets the same names in .png")
-    add = command(score, "write the scores of images as CSV or JSON lines")
+    add = add_command(score, "write the scores of images as CSV or JSON lines")
     add("paths", type=Path, nargs="+", metavar="PATH", help="an image or a folder")
     add("--format", choices=("csv", "jsonl"), default="csv", help="default: csv")
     add("--output", type=Path, metavar="FILE", help="default: standard output")
-    add = command(compare, "write an image, its reconstruction and their difference as one picture")
+    add = add_command(
+        compare, "write a picture of an image, its reconstruction and their difference"
+    )
     add("input", type=Path, help="an image")
     add("output", type=Path, help="a .png file")
-    command(status, "print the versions of the model and their states")
-    command(metadata, "print the signatures of the model")
+    add_command(status, "print the versions of the model and their states")
+    add_command(metadata, "print the signatures of the model")
     return parser
 
 
-def _add_connection(group: Any) -> None:
+def _add_connection_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
         "--target",
@@ -300,24 +309,29 @@ def _add_connection(group: Any) -> None:
         help="host:port or unix:/path for gRPC, http://host:port or https://... for REST; default: "
         "%(default)s",
     )
-    add("--model", default="keras_ae", help="its name on the server; default: %(default)s")
-    add("--version", type=int, metavar="N", help="default: the newest")
-    add("--label", help="of a version, instead of its number")
+    add("--model", default="keras_ae", help="name of the model on the server; default: %(default)s")
+    add("--version", type=int, metavar="N", help="number of a version; default: the newest")
+    add("--label", help="label of a version, instead of its number")
     add(
         "--timeout",
         type=float,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="of each request with its retries; default: %(default)g",
+        help="timeout of each request including its retries; default: %(default)g",
     )
-    add("--tls", action="store_true", help="encrypt gRPC; REST is by an address of https://")
-    add("--ca-certificate", type=Path, metavar="FILE", help="PEM, instead of the system's")
+    add("--tls", action="store_true", help="encrypt gRPC; for REST, give an https:// target")
+    add(
+        "--ca-certificate",
+        type=Path,
+        metavar="FILE",
+        help="PEM of trusted authorities; default: the system's",
+    )
     add("--client-certificate", type=Path, metavar="FILE", help="PEM, with --client-key")
     add("--client-key", type=Path, metavar="FILE", help="PEM, with --client-certificate")
     add(
         "--token-file",
         type=Path,
         metavar="FILE",
-        help=f"holds a bearer token; default: the environment's {TOKEN_VARIABLE}. It is never sent "
-        "in plain text to another machine",
+        help=f"file with a bearer token; default: the environment variable {TOKEN_VARIABLE}. The "
+        "token is never sent in plain text to another machine",
     )

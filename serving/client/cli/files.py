@@ -1,4 +1,4 @@
-"""Image files of the command line: which there are, where answers go, how they are asked for."""
+"""Image files of the command line: finding them, naming the output files, sending them."""
 
 import os
 import uuid
@@ -12,67 +12,70 @@ from typing import TypeVar
 from keras_ae import contract
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
 
-from ..images import area, chunks, weight
+from ..images import count_pixels, estimate_bytes, split_into_batches
 
-BATCH_BYTES, BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
+MAX_BATCH_BYTES, MAX_BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
 
 T = TypeVar("T")
 
 
-def find(folder: Path, leave_out: Path | None = None) -> list[Path]:
-    """The image files below a folder, sorted; hidden ones and those below `leave_out` are not.
+def find(folder: Path, exclude: Path | None = None) -> list[Path]:
+    """Returns the image files below a folder, sorted, without hidden files and folders.
+
+    Args:
+        folder: folder that is searched recursively.
+        exclude: folder below it that is not searched.
 
     Raises:
-        DataError: if there is none.
+        DataError: if there is no image file.
     """
-    found = []
-    for place, folders, names in os.walk(folder):
+    paths = []
+    for parent, folders, names in os.walk(folder):
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and not _same(Path(place, name), leave_out)
+            if not name.startswith(".") and not _is_same_file(Path(parent, name), exclude)
         ]
-        found += [
-            Path(place, name)
+        paths += [
+            Path(parent, name)
             for name in names
             if not name.startswith(".") and name.lower().endswith(contract.IMAGE_SUFFIXES)
         ]
-    if not found:
+    if not paths:
         raise DataError(f"no image in {folder}: looked for {', '.join(contract.IMAGE_SUFFIXES)}")
-    return sorted(found)
+    return sorted(paths)
 
 
-def outputs(sources: Sequence[Path], folder: Path, into: Path) -> list[Path]:
-    """Where each source's PNG goes: the same name below `into`, with the suffix .png.
+def output_paths(sources: Sequence[Path], folder: Path, target: Path) -> dict[Path, Path]:
+    """Returns source -> output file: the same relative path below `target`, with suffix .png.
 
-    Sources that would share a name, a.jpg and a.png, keep their suffix before it, and so does one
-    that is called like what they then give, a.jpg.png.
+    Sources that would share an output file, such as a.jpg and a.png, get .png appended instead:
+    a.jpg.png and a.png.png. A source that is itself called a.jpg.png then gets a.jpg.png.png.
 
     Raises:
         DataError: if a source would be overwritten.
     """
-    made = {s: into / s.relative_to(folder).with_suffix(".png") for s in sources}
-    while shared := {path for path, count in Counter(made.values()).items() if count > 1}:
-        made |= {s: p.with_name(f"{s.name}.png") for s, p in made.items() if p in shared}
-    targets = [made[source] for source in sources]
-    check_not_overwritten(sources, targets)
-    return targets
+    outputs = {s: target / s.relative_to(folder).with_suffix(".png") for s in sources}
+    while shared := {path for path, count in Counter(outputs.values()).items() if count > 1}:
+        outputs |= {s: p.with_name(f"{s.name}.png") for s, p in outputs.items() if p in shared}
+    check_not_overwritten(sources, list(outputs.values()))
+    return outputs
 
 
 def check_not_overwritten(sources: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Whatever links lead there, no target is a source.
+    """Checks that no target is a source, also through symbolic or hard links.
 
     Raises:
-        DataError: if one is.
+        DataError: if a target is a source.
     """
-    taken = {_identity(source) for source in sources if source.exists()}
+    source_ids = {_file_id(source) for source in sources if source.exists()}
     for target in targets:
-        if target.exists() and _identity(target) in taken:
-            raise DataError(f"{target} is one of the inputs and must stay: write elsewhere")
+        if target.exists() and _file_id(target) in source_ids:
+            raise DataError(f"{target} is one of the inputs: write to another file")
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file, which appears whole or not at all; makes its folder.
+    """Writes a file atomically; creates its folder.
 
     Raises:
         StorageError: if it cannot be written.
@@ -88,69 +91,72 @@ def write(path: Path, data: bytes) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def answers(
+def request_in_batches(
     paths: Sequence[Path],
-    ask: Callable[[list[bytes]], Sequence[T]],
+    request: Callable[[list[bytes]], Sequence[T]],
     in_flight: int = IN_FLIGHT,
 ) -> Iterator[tuple[Path, T | str]]:
-    """Asks for each file, some at a time, several requests in flight; in the order of the files.
+    """Sends files in batches, with several requests in flight.
 
     Args:
         paths: image files.
-        ask: gives one answer for each encoded image; used from several threads.
-        in_flight: most requests at a time.
+        request: returns a result for each encoded image; called in several threads.
+        in_flight: number of concurrent requests.
 
     Yields:
-        A file and its answer; or why it could not be read, or not be answered by itself.
+        A file and its result, in the order of `paths`. The result is an error message if the file
+        could not be read, or if the request failed although it had this file only.
     """
-    sizes = ((_weight(path), area(path)) for path in paths)
-    cut = chunks(sizes, BATCH_BYTES, contract.MAX_REQUEST_PIXELS, BATCH_IMAGES)
+    sizes = ((_estimate_bytes(path), count_pixels(path)) for path in paths)
+    batches = split_into_batches(
+        sizes, MAX_BATCH_BYTES, contract.MAX_REQUEST_PIXELS, MAX_BATCH_IMAGES
+    )
     pool = ThreadPoolExecutor(in_flight)
-    waiting: deque[Future[list[tuple[Path, T | str]]]] = deque()
+    pending: deque[Future[list[tuple[Path, T | str]]]] = deque()
     try:
-        for rows in cut:
-            waiting.append(pool.submit(_answer_some, [paths[row] for row in rows], ask))
-            if len(waiting) > in_flight:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+        for batch in batches:
+            pending.append(pool.submit(_request_batch, [paths[index] for index in batch], request))
+            if len(pending) > in_flight:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _answer_some(
-    paths: Sequence[Path], ask: Callable[[list[bytes]], Sequence[T]]
+def _request_batch(
+    paths: Sequence[Path], request: Callable[[list[bytes]], Sequence[T]]
 ) -> list[tuple[Path, T | str]]:
-    found: dict[Path, T | str] = {}
+    results: dict[Path, T | str] = {}
     data: dict[Path, bytes] = {}
     for path in paths:
         try:
             data[path] = path.read_bytes()
         except OSError as error:
-            found[path] = f"cannot be read: {error.strerror}"
+            results[path] = f"cannot be read: {error.strerror}"
     try:
         if data:
-            found |= zip(data, ask(list(data.values())))
+            results |= zip(data, request(list(data.values())))
     except (LimitError, DeadlineError) as error:
         if len(data) == 1:
-            found |= dict.fromkeys(data, str(error))
+            results |= dict.fromkeys(data, str(error))
         else:
-            # Too much together need not be too much one by one.
-            return [one for path in paths for one in _answer_some([path], ask)]
-    return [(path, found[path]) for path in paths]
+            # The files one by one may be within the limit that the batch exceeded.
+            return [result for path in paths for result in _request_batch([path], request)]
+    return [(path, results[path]) for path in paths]
 
 
-def _weight(path: Path) -> int:
+def _estimate_bytes(path: Path) -> int:
     try:
-        return weight(path)
+        return estimate_bytes(path)
     except DataError:
         return 0
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _file_id(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
-def _same(path: Path, other: Path | None) -> bool:
+def _is_same_file(path: Path, other: Path | None) -> bool:
     return other is not None and other.exists() and path.exists() and path.samefile(other)

@@ -1,4 +1,4 @@
-"""An original, its reconstruction and the error between them, in one labelled picture."""
+"""A labelled picture of an original, its reconstruction and a map of the error between them."""
 
 import io
 import math
@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_ae.errors import DataError
 
-SHORTEST, LONGEST, THINNEST = 256, 1024, 8
-"""Pixels of a panel's long side at least and at most, and of its short side at least."""
-GAP, LINE, BAR = 24, 24, 14
-INK, PAPER, FRAME = (30, 30, 34), (255, 255, 255), (190, 190, 196)
-_STEPS = (4, 8, 16, 32, 64, 128, 255)
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+MIN_LONG_SIDE, MAX_LONG_SIDE, MIN_SHORT_SIDE = 256, 1024, 8
+"""Limits of the sides of a panel, in pixels."""
+GAP, LINE_HEIGHT, BAR_HEIGHT = 24, 24, 14
+TEXT_COLOUR, BACKGROUND, FRAME_COLOUR = (30, 30, 34), (255, 255, 255), (190, 190, 196)
+_SCALE_MAXIMA = (4, 8, 16, 32, 64, 128, 255)
+_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class _Panel:
 
 
 def read_pixels(data: bytes, channels: int) -> np.ndarray:
-    """An encoded image as the model sees it: alpha dropped, of 16 bits the higher 8, not turned.
+    """Decodes an image as the model does.
+
+    Alpha is dropped, 16-bit levels are reduced to their higher 8 bits, and the EXIF orientation is
+    not applied.
 
     Args:
         data: PNG, JPEG, BMP, WebP or GIF (first frame).
@@ -34,15 +37,15 @@ def read_pixels(data: bytes, channels: int) -> np.ndarray:
         uint8 [H, W, channels].
 
     Raises:
-        DataError: if it cannot be decoded.
+        DataError: if the image cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.load()
-            image: Image.Image = opened
-            if image.mode in _SIXTEEN_BIT:
-                high = np.asarray(image).astype(np.int64) >> 8
-                image = Image.fromarray(high.clip(0, 255).astype(np.uint8))
+        with Image.open(io.BytesIO(data)) as image_file:
+            image_file.load()
+            image: Image.Image = image_file
+            if image.mode in _SIXTEEN_BIT_MODES:
+                high_bits = np.asarray(image).astype(np.int64) >> 8
+                image = Image.fromarray(high_bits.clip(0, 255).astype(np.uint8))
             if image.mode in ("P", "PA", "LA"):
                 image = image.convert("RGBA")
             pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
@@ -52,122 +55,141 @@ def read_pixels(data: bytes, channels: int) -> np.ndarray:
 
 
 def compare(original: np.ndarray, reconstruction: np.ndarray, title: str) -> Image.Image:
-    """The three side by side, or below each other where they are wide.
+    """Draws original, reconstruction and error map side by side, or stacked if they are wide.
 
-    Small images are enlarged by a whole number, large ones are reduced; very thin ones are
-    widened to be seen.
+    Small images are enlarged by a whole factor, and large ones are reduced. Very thin images are
+    widened, so that they are visible.
 
     Args:
         original, reconstruction: uint8 [H, W, C].
-        title: text on top; a line break starts a second line.
+        title: text above the panels; it may have several lines.
 
     Raises:
-        DataError: if they differ in shape.
+        DataError: if the shapes differ.
     """
     if original.shape != reconstruction.shape:
         raise DataError(
-            f"the reconstruction is {list(reconstruction.shape)}, the image {list(original.shape)}"
+            f"expected a reconstruction of the image's shape {list(original.shape)}; got "
+            f"{list(reconstruction.shape)}"
         )
     height, width = original.shape[:2]
     error = np.abs(original.astype(np.float32) - reconstruction).mean(axis=-1)
-    # A few pixels far off would leave the rest dark.
-    top = next(step for step in _STEPS if step >= float(np.quantile(error, 0.995)))
-    beyond = bool(error.max() > top)
+    # A quantile instead of the maximum: a few pixels of large error would darken all others.
+    quantile = float(np.quantile(error, 0.995))
+    scale_max = next(maximum for maximum in _SCALE_MAXIMA if maximum >= quantile)
+    exceeds_scale = bool(error.max() > scale_max)
     panels = [
-        _Panel(f"original, {width} x {height}", _resized(_image(original))),
-        _Panel("reconstruction", _resized(_image(reconstruction))),
-        _Panel(f"error, mean {error.mean():.2f} grey levels", _coloured(error, top)),
+        _Panel(f"original, {width} x {height}", _resize(_to_rgb(original))),
+        _Panel("reconstruction", _resize(_to_rgb(reconstruction))),
+        _Panel(f"error, mean {error.mean():.2f} grey levels", _to_colours(error, scale_max)),
     ]
-    return _compose(panels, title, top, beyond)
+    return _compose(panels, title, scale_max, exceeds_scale)
 
 
-def colours() -> np.ndarray:
-    """A colour map, uint8 [256, 3]: lightness rises evenly from dark violet over red to yellow.
+def colour_map() -> np.ndarray:
+    """Returns a colour map, uint8 [256, 3], from dark violet over red to light yellow.
 
-    The path is straight in lightness and hue of CIELAB, so that equal steps look equal, also in
-    grey.
+    CIELAB lightness and hue are linear in the index, so that equal steps look equal, also when the
+    picture is converted to grey.
     """
     t = np.linspace(0, 1, 256)
-    # Chroma stays inside of sRGB all the way.
+    # The chroma is low enough for all colours to be inside the sRGB gamut.
     lightness, chroma = 6 + 90 * t, 20 + 45 * np.sin(np.pi * t)
     hue = np.radians(300 + 158 * t)
     y = (lightness + 16) / 116
     lab = np.stack([y + chroma * np.cos(hue) / 500, y, y - chroma * np.sin(hue) / 200], -1)
-    # CIELAB to XYZ under D65, and on to linear and to gamma-coded sRGB (IEC 61966-2-1).
+    # CIELAB to XYZ (white point D65), to linear sRGB, to gamma-encoded sRGB (IEC 61966-2-1).
     xyz = np.where(lab > 6 / 29, lab**3, 3 * (6 / 29) ** 2 * (lab - 4 / 29))
     xyz *= (0.95047, 1.0, 1.08883)
-    to_rgb = np.array(
+    xyz_to_rgb = np.array(
         [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
     )
-    linear = (xyz @ to_rgb.T).clip(0, 1)
-    coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.round(255 * coded).astype(np.uint8)
+    linear = (xyz @ xyz_to_rgb.T).clip(0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    levels: np.ndarray = np.round(255 * encoded).astype(np.uint8)
+    return levels
 
 
-def _image(pixels: np.ndarray) -> Image.Image:
+def _to_rgb(pixels: np.ndarray) -> Image.Image:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     return image.convert("RGB")
 
 
 def _panel_size(width: int, height: int) -> tuple[int, int]:
-    long = max(width, height)
-    scale: float = -(-SHORTEST // long) if long < SHORTEST else min(1.0, LONGEST / long)
-    return max(round(width * scale), THINNEST), max(round(height * scale), THINNEST)
+    long_side = max(width, height)
+    if long_side < MIN_LONG_SIDE:
+        scale: float = math.ceil(MIN_LONG_SIDE / long_side)
+    else:
+        scale = min(1.0, MAX_LONG_SIDE / long_side)
+    return max(round(width * scale), MIN_SHORT_SIDE), max(round(height * scale), MIN_SHORT_SIDE)
 
 
-def _resized(image: Image.Image) -> Image.Image:
+def _resize(image: Image.Image) -> Image.Image:
     size = _panel_size(*image.size)
-    enlarged = size[0] >= image.width and size[1] >= image.height
-    return image.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
+    is_enlarged = size[0] >= image.width and size[1] >= image.height
+    return image.resize(size, Image.Resampling.NEAREST if is_enlarged else Image.Resampling.BOX)
 
 
-def _coloured(error: np.ndarray, top: float) -> Image.Image:
-    scaled = np.asarray(_resized(Image.fromarray(error)))
-    return Image.fromarray(colours()[np.round(255 * (scaled / top).clip(0, 1)).astype(np.intp)])
+def _to_colours(error: np.ndarray, scale_max: float) -> Image.Image:
+    resized = np.asarray(_resize(Image.fromarray(error)))
+    indices = np.round(255 * (resized / scale_max).clip(0, 1)).astype(np.intp)
+    return Image.fromarray(colour_map()[indices])
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _compose(panels: list[_Panel], title: str, top: int, beyond: bool) -> Image.Image:
-    font, width_of = _font(15), lambda text: math.ceil(_font(15).getlength(text))
-    wide, high = panels[0].image.size
-    cell = max(wide, *(width_of(panel.caption) for panel in panels))
-    below = wide > 2 * high
-    columns, rows = (1, 3) if below else (3, 1)
+def _compose(panels: list[_Panel], title: str, scale_max: int, exceeds_scale: bool) -> Image.Image:
+    font = _font(15)
+
+    def text_width(text: str) -> int:
+        return math.ceil(font.getlength(text))
+
+    panel_width, panel_height = panels[0].image.size
+    column_width = max(panel_width, *(text_width(panel.caption) for panel in panels))
+    is_stacked = panel_width > 2 * panel_height
+    columns, rows = (1, 3) if is_stacked else (3, 1)
     lines = title.splitlines()
-    width = max(columns * (cell + GAP), max(map(width_of, lines)) + GAP) + GAP
-    head = GAP + len(lines) * LINE
-    row = LINE + high + GAP
-    canvas = Image.new("RGB", (width, head + rows * row + BAR + LINE + GAP // 2), PAPER)
+    width = max(columns * (column_width + GAP), max(map(text_width, lines)) + GAP) + GAP
+    title_height = GAP + len(lines) * LINE_HEIGHT
+    row_height = LINE_HEIGHT + panel_height + GAP
+    panels_bottom = title_height + rows * row_height
+    height = panels_bottom + BAR_HEIGHT + LINE_HEIGHT + GAP // 2
+    canvas = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for i, line in enumerate(lines):
-        draw.text((GAP, GAP // 2 + i * LINE), line, INK, font)
+        draw.text((GAP, GAP // 2 + i * LINE_HEIGHT), line, TEXT_COLOUR, font)
     for i, panel in enumerate(panels):
-        x = GAP if below else GAP + i * (cell + GAP)
-        y = head + (i * row if below else 0)
-        draw.text((x, y), panel.caption, INK, font)
-        draw.rectangle((x - 1, y + LINE - 1, x + wide, y + LINE + high), outline=FRAME)
-        canvas.paste(panel.image, (x, y + LINE))
-    _legend(canvas, draw, x, head + rows * row - GAP // 2, cell, top, beyond)
+        left = GAP if is_stacked else GAP + i * (column_width + GAP)
+        caption_top = title_height + (i * row_height if is_stacked else 0)
+        top = caption_top + LINE_HEIGHT
+        draw.text((left, caption_top), panel.caption, TEXT_COLOUR, font)
+        frame = (left - 1, top - 1, left + panel_width, top + panel_height)
+        draw.rectangle(frame, outline=FRAME_COLOUR)
+        canvas.paste(panel.image, (left, top))
+    _draw_legend(
+        canvas, draw, left, panels_bottom - GAP // 2, column_width, scale_max, exceeds_scale
+    )
     return canvas
 
 
-def _legend(
+def _draw_legend(
     canvas: Image.Image,
     draw: ImageDraw.ImageDraw,
-    x: int,
-    y: int,
-    width: int,
+    left: int,
     top: int,
-    beyond: bool,
+    width: int,
+    scale_max: int,
+    exceeds_scale: bool,
 ) -> None:
-    """The scale of the error map below it."""
-    width = min(width, LONGEST // 2)
-    bar = np.broadcast_to(colours()[None], (BAR, 256, 3))
-    canvas.paste(Image.fromarray(np.ascontiguousarray(bar)).resize((width, BAR)), (x, y))
-    draw.rectangle((x - 1, y - 1, x + width, y + BAR), outline=FRAME)
+    """Draws the scale of the error map below it."""
+    width = min(width, MAX_LONG_SIDE // 2)
+    bar = np.broadcast_to(colour_map()[None], (BAR_HEIGHT, 256, 3))
+    image = Image.fromarray(np.ascontiguousarray(bar)).resize((width, BAR_HEIGHT))
+    canvas.paste(image, (left, top))
+    draw.rectangle((left - 1, top - 1, left + width, top + BAR_HEIGHT), outline=FRAME_COLOUR)
     for share, anchor in ((0.0, "la"), (0.5, "ma"), (1.0, "ra")):
-        text = f"{top * share:g}" + (" and more" if beyond and share == 1 else "")
-        draw.text((x + share * width, y + BAR + 4), text, INK, _font(13), anchor)
+        text = f"{scale_max * share:g}" + (" and more" if exceeds_scale and share == 1 else "")
+        position = (left + share * width, top + BAR_HEIGHT + 4)
+        draw.text(position, text, TEXT_COLOUR, _font(13), anchor)

@@ -1,4 +1,4 @@
-"""Where a server is, how the way to it is secured, and what a channel to it is opened with."""
+"""The address of a server, and the options and credentials of connections to it."""
 
 import ipaddress
 import re
@@ -12,33 +12,35 @@ import grpc
 
 from keras_ae.errors import ConfigurationError
 
-OPTIONS: Final = (
-    # Python's default is 4 MB; the server's own limit decides.
+ChannelOption = tuple[str, int | str | bytes]
+
+OPTIONS: Final[tuple[ChannelOption, ...]] = (
+    # Not gRPC's default limit of 4 MB for responses: the server limits the size of messages.
     ("grpc.max_send_message_length", 2**31 - 1),
     ("grpc.max_receive_message_length", 2**31 - 1),
-    # A server that comes back is found soon; the defaults are 1 and 120 s.
+    # Reconnect soon after a server restarts; the defaults are 1 and 120 s.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-_PLACE = re.compile(
+_HOST_PATTERN = re.compile(
     r"(?:dns:(?:///)?|ipv[46]:)?(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]+)?"
 )
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A server's address and what is needed to talk to it.
+    """The address of a server, and how to connect to it.
 
     Attributes:
         target: "host:port" or "unix:/path" for gRPC, "http://host:port" or "https://..." for REST.
-        tls: whether gRPC is encrypted; REST is if its address says https.
-        ca_certificate: PEM file of the authorities to trust instead of the system's.
-        client_certificate, client_key: PEM files, where the server wants to know the client.
+        tls: whether to encrypt gRPC; REST is encrypted if its target starts with https://.
+        ca_certificate: PEM file of the certificate authorities to trust instead of the system's.
+        client_certificate, client_key: PEM files, for a server that verifies its clients.
         token: sent as "authorization: Bearer TOKEN".
-        options: gRPC channel arguments that replace or join `OPTIONS`.
+        options: gRPC channel arguments that override or extend `OPTIONS`.
 
     Raises:
-        ConfigurationError: if these do not fit together, or a token would travel unencrypted to
+        ConfigurationError: if these contradict each other, or a token would be sent unencrypted to
             another machine.
     """
 
@@ -48,39 +50,39 @@ class Connection:
     client_certificate: str | Path | None = None
     client_key: str | Path | None = None
     token: str | None = None
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[ChannelOption, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.target or self.target != self.target.strip():
-            raise ConfigurationError(f"expected a target as 127.0.0.1:8500; got {self.target!r}")
+            raise ConfigurationError(f"expected a target like 127.0.0.1:8500; got {self.target!r}")
         if self.rest:
             _check_url(self.target)
         if self.rest and self.tls and not self.encrypted:
-            raise ConfigurationError(f"REST over TLS is at https://...; got {self.target}")
+            raise ConfigurationError(f"REST over TLS needs an https:// target; got {self.target}")
         if bool(self.client_certificate) != bool(self.client_key):
-            raise ConfigurationError("a client certificate and its key come together; got one")
+            raise ConfigurationError("expected a client certificate and its key; got only one")
         if (self.ca_certificate or self.client_certificate) and not self.encrypted:
             raise ConfigurationError(f"certificates are for TLS, which is off for {self.target}")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
             raise ConfigurationError("expected a token of printable ASCII characters on one line")
         if self.token and not self.encrypted and not self.local:
             raise ConfigurationError(
-                f"a token would travel in plain text to {self.target}: use TLS, or no token"
+                f"the token would be sent in plain text to {self.target}: use TLS, or no token"
             )
 
     @property
     def rest(self) -> bool:
-        """Whether the target is reached over HTTP instead of gRPC."""
+        """Whether the protocol is REST over HTTP instead of gRPC."""
         return self.target.startswith(("http://", "https://"))
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether TLS is used."""
         return self.target.startswith("https://") or (self.tls and not self.rest)
 
     @property
     def local(self) -> bool:
-        """Whether nothing leaves this machine."""
+        """Whether the server is on this machine, so that nothing leaves it."""
         if self.target.startswith(("unix:", "unix-abstract:")):
             return True
         host = urlsplit(self.target).hostname or "" if self.rest else _host(self.target)
@@ -90,19 +92,19 @@ class Connection:
             return False
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """What each request carries."""
+        """Returns the headers, or gRPC metadata, of each request."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
-    def channel_options(self) -> list[tuple[str, Any]]:
-        """Arguments of a gRPC channel."""
+    def channel_options(self) -> list[ChannelOption]:
+        """Returns the arguments of a gRPC channel."""
         options = dict(OPTIONS)
         if self.local:
-            # A proxy that the environment names does not know this machine's ports.
+            # A proxy from the environment variables cannot reach ports of this machine.
             options["grpc.enable_http_proxy"] = 0
         return list({**options, **dict(self.options)}.items())
 
     def channel_credentials(self) -> grpc.ChannelCredentials | None:
-        """Credentials of a gRPC channel; None without TLS."""
+        """Returns the credentials of a gRPC channel; None without TLS."""
         if not self.encrypted:
             return None
         return grpc.ssl_channel_credentials(
@@ -110,7 +112,7 @@ class Connection:
         )
 
     def http_options(self) -> dict[str, Any]:
-        """Arguments of an httpx client."""
+        """Returns the arguments of an httpx client."""
         options: dict[str, Any] = {"headers": dict(self.headers()), "trust_env": not self.local}
         if self.encrypted:
             options["verify"] = self._ssl_context()
@@ -122,26 +124,30 @@ class Connection:
             if self.client_certificate and self.client_key:
                 context.load_cert_chain(self.client_certificate, self.client_key)
         except OSError as error:
-            raise ConfigurationError(f"cannot use the certificates given: {error}") from error
+            raise ConfigurationError(f"cannot use the certificates: {error}") from error
         return context
 
 
 def _host(target: str) -> str:
-    """The host of host:port or [v6]:port, with a scheme of gRPC (dns:///) as well."""
-    place = _PLACE.fullmatch(target)
-    return place["v6"] or place["name"] if place else target
+    """Returns the host of host:port or [v6]:port, also with a gRPC scheme such as dns:///."""
+    match = _HOST_PATTERN.fullmatch(target)
+    return match["v6"] or match["name"] if match else target
 
 
 def _check_url(url: str) -> None:
-    """Nothing stands beside the host that another reader could take for the host."""
+    """Raises ConfigurationError unless the URL names a host and has no user, query or fragment.
+
+    URL parsers disagree about the host of a URL such as http://a#@b, and a token must not be sent
+    to another host than the one that was checked.
+    """
     try:
         parts = urlsplit(url)
-        fine = bool(parts.hostname) and parts.port != 0
+        has_host = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        fine = False
-    if not fine or "@" in parts.netloc or "?" in url or "#" in url:
+        has_host = False
+    if not has_host or "@" in parts.netloc or "?" in url or "#" in url:
         raise ConfigurationError(
-            "expected a REST target as http://127.0.0.1:8501, without user, query or fragment"
+            "expected a REST target such as http://127.0.0.1:8501, without user, query or fragment"
         )
 
 

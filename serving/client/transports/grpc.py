@@ -1,9 +1,10 @@
-"""Calls over gRPC, blocking and asyncio."""
+"""The blocking and asyncio transports over gRPC."""
 
 from collections.abc import Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from ...wire import services
 from ...wire.protos import (
@@ -23,13 +24,13 @@ from .base import (
     Call,
     Model,
     read_signatures,
-    statuses,
+    read_versions,
 )
 from .connection import Connection
 
 
-def to_message(call: Call, model: Model) -> Any:
-    """The request message of a call."""
+def to_message(call: Call, model: Model) -> Message:
+    """Returns the request message of a call."""
     spec = ModelSpec(name=model.name, signature_name=call.signature)
     if model.version is not None:
         spec.version.value = model.version
@@ -43,29 +44,31 @@ def to_message(call: Call, model: Model) -> Any:
     return PredictRequest(model_spec=spec, inputs=inputs)
 
 
-def from_message(call: Call, message: Any) -> Any:
-    """The answer in a response message.
+def from_message(call: Call, message: Message) -> Any:
+    """Reads the result of a call from its response message.
 
     Raises:
-        TransportError: if it cannot be read.
+        TransportError: if the message cannot be read.
     """
     if call.kind == STATUS:
-        return statuses(message)
+        return read_versions(message)
     if call.kind == METADATA:
-        found = SignatureDefMap()
-        message.metadata["signature_def"].Unpack(found)
+        signatures = SignatureDefMap()
+        message.metadata["signature_def"].Unpack(signatures)
         spec = message.model_spec
-        return Metadata(spec.name, spec.version.value, read_signatures(found))
+        return Metadata(spec.name, spec.version.value, read_signatures(signatures))
     try:
         return {name: to_array(tensor) for name, tensor in message.outputs.items()}
     except ValueError as error:
         raise unreadable(error) from error
 
 
-class _Grpc:
-    """What both transports share: the stubs of a channel."""
+class _BaseGrpcTransport:
+    """The methods of the services, called over a channel."""
 
-    def __init__(self, connection: Connection, model: Model, channel: Any):
+    def __init__(
+        self, connection: Connection, model: Model, channel: grpc.Channel | grpc.aio.Channel
+    ):
         self._model, self._metadata, self._channel = model, connection.headers(), channel
         prediction = services.stub(services.PREDICTION, channel)
         model_service = services.stub(services.MODEL, channel)
@@ -80,8 +83,8 @@ class _Grpc:
         return self._methods[call.kind](request, timeout=timeout, metadata=self._metadata)
 
 
-class GrpcTransport(_Grpc):
-    """Blocking calls; may be used from several threads."""
+class GrpcTransport(_BaseGrpcTransport):
+    """A blocking `Transport` over gRPC."""
 
     def __init__(self, connection: Connection, model: Model):
         credentials, options = connection.channel_credentials(), connection.channel_options()
@@ -94,11 +97,7 @@ class GrpcTransport(_Grpc):
         )
 
     def send(self, call: Call, timeout: float) -> Any:
-        """Sends one call and waits for its answer, `timeout` seconds at most.
-
-        Raises:
-            TransportError: if there is none.
-        """
+        """See `Transport.send`."""
         try:
             message = self._start(call, timeout)
         except grpc.RpcError as error:
@@ -110,8 +109,8 @@ class GrpcTransport(_Grpc):
         self._channel.close()
 
 
-class AsyncGrpcTransport(_Grpc):
-    """The same on asyncio; made and used inside one running loop."""
+class AsyncGrpcTransport(_BaseGrpcTransport):
+    """An `AsyncTransport` over gRPC, also created inside the running event loop."""
 
     def __init__(self, connection: Connection, model: Model):
         credentials, options = connection.channel_credentials(), connection.channel_options()
@@ -124,7 +123,7 @@ class AsyncGrpcTransport(_Grpc):
         )
 
     async def send(self, call: Call, timeout: float) -> Any:
-        """As `GrpcTransport.send`."""
+        """See `Transport.send`."""
         try:
             message = await self._start(call, timeout)
         except grpc.RpcError as error:

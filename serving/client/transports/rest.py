@@ -1,10 +1,10 @@
-"""Calls over HTTP and JSON, as TensorFlow Serving's REST takes them, blocking and asyncio."""
+"""The blocking and asyncio transports over TensorFlow Serving's REST interface."""
 
 import asyncio
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from keras_ae import contract as c
 
 from ...wire.protos import GetModelStatusResponse, SignatureDefMap
 from ..failures import TransportError, unreadable
-from ..results import Metadata
+from ..results import Metadata, VersionStatus
 from .base import (
     METADATA,
     PREDICT,
@@ -26,7 +26,7 @@ from .base import (
     Call,
     Model,
     read_signatures,
-    statuses,
+    read_versions,
 )
 from .connection import Connection
 
@@ -44,15 +44,15 @@ CODES: Final = {
     503: StatusCode.UNAVAILABLE,
     504: StatusCode.DEADLINE_EXCEEDED,
 }
-"""The gRPC status that stands for an HTTP status; of any other it is UNKNOWN."""
+"""The gRPC status of an HTTP status; UNKNOWN if it is not listed."""
 
-_ONLY_OUTPUT: Final = {c.ENCODE: c.LATENTS, c.DECODE: c.IMAGES}
-_UINT8: Final = (c.IMAGES, c.RECONSTRUCTIONS)
-_STRINGS: Final = (c.RECONSTRUCTION_PNG_BYTES, c.STATUS)
+_SINGLE_OUTPUTS: Final = {c.ENCODE: c.LATENTS, c.DECODE: c.IMAGES}
+_UINT8_OUTPUTS: Final = (c.IMAGES, c.RECONSTRUCTIONS)
+_STRING_OUTPUTS: Final = (c.RECONSTRUCTION_PNG_BYTES, c.STATUS)
 
 
 def to_http(call: Call, model: Model) -> tuple[str, str, bytes | None]:
-    """Method, path and body of a call."""
+    """Returns the HTTP method, the path and the body of a call."""
     path = f"/v1/models/{quote(model.name, safe='')}"
     if model.version is not None:
         path += f"/versions/{model.version}"
@@ -66,62 +66,62 @@ def to_http(call: Call, model: Model) -> tuple[str, str, bytes | None]:
 
 
 def from_http(call: Call, status: int, body: bytes) -> Any:
-    """The answer in a response.
+    """Reads the result of a call from its HTTP response.
 
     Raises:
-        TransportError: of the status, or if the answer cannot be read.
+        TransportError: if the status is not 200, or the body cannot be read.
     """
     if status != 200:
         code = CODES.get(status, StatusCode.UNKNOWN)
-        raise TransportError(code, f"HTTP {status}, {_reason(body)}")
+        raise TransportError(code, f"HTTP {status}, {_read_error(body)}")
     try:
-        answer = json.loads(body)
+        document = json.loads(body)
         if call.kind == PREDICT:
-            return _outputs(call.signature, answer["outputs"])
-        return _metadata(answer) if call.kind == METADATA else _status(answer)
+            return _read_outputs(call.signature, document["outputs"])
+        return _read_metadata(document) if call.kind == METADATA else _read_status(document)
     except (LookupError, OverflowError, TypeError, ValueError, json_format.ParseError) as error:
         raise unreadable(f"{type(error).__name__}: {error}") from error
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: np.ndarray | Sequence[bytes]) -> list[Any]:
     if isinstance(value, np.ndarray):
-        return value.tolist()
-    return [{"b64": base64.b64encode(one).decode()} for one in value]
+        return list(value.tolist())
+    return [{"b64": base64.b64encode(item).decode()} for item in value]
 
 
-def _outputs(signature: str, outputs: Any) -> dict[str, np.ndarray]:
+def _read_outputs(signature: str, outputs: Any) -> dict[str, np.ndarray]:
     if not isinstance(outputs, dict):
-        # The server leaves out the name of a lone output.
-        outputs = {_ONLY_OUTPUT.get(signature, "outputs"): outputs}
+        # TensorFlow Serving omits the name if a signature has a single output.
+        outputs = {_SINGLE_OUTPUTS.get(signature, "outputs"): outputs}
     return {name: _to_array(name, value) for name, value in outputs.items()}
 
 
 def _to_array(name: str, value: Any) -> np.ndarray:
-    if name in _STRINGS:
+    if name in _STRING_OUTPUTS:
         strings = np.empty(len(value), object)
-        strings[:] = [_to_bytes(one) for one in value]
+        strings[:] = [_to_bytes(item) for item in value]
         return strings
-    return np.asarray(value, np.uint8 if name in _UINT8 else np.float32)
+    return np.asarray(value, np.uint8 if name in _UINT8_OUTPUTS else np.float32)
 
 
 def _to_bytes(value: Any) -> bytes:
     return base64.b64decode(value["b64"]) if isinstance(value, dict) else str(value).encode()
 
 
-def _metadata(answer: Any) -> Metadata:
-    found = dict(answer["metadata"]["signature_def"])
-    found.pop("@type", None)
-    message = json_format.ParseDict(found, SignatureDefMap(), ignore_unknown_fields=True)
-    spec = answer["model_spec"]
+def _read_metadata(document: Any) -> Metadata:
+    fields = dict(document["metadata"]["signature_def"])
+    fields.pop("@type", None)
+    message = json_format.ParseDict(fields, SignatureDefMap(), ignore_unknown_fields=True)
+    spec = document["model_spec"]
     return Metadata(spec["name"], int(spec["version"]), read_signatures(message))
 
 
-def _status(answer: Any) -> Any:
+def _read_status(document: Any) -> list[VersionStatus]:
     message = GetModelStatusResponse()
-    return statuses(json_format.ParseDict(answer, message, ignore_unknown_fields=True))
+    return read_versions(json_format.ParseDict(document, message, ignore_unknown_fields=True))
 
 
-def _reason(body: bytes) -> str:
+def _read_error(body: bytes) -> str:
     try:
         return str(json.loads(body)["error"])
     except (LookupError, TypeError, ValueError):
@@ -129,11 +129,12 @@ def _reason(body: bytes) -> str:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def _map_errors() -> Iterator[None]:
+    """Raises the errors of httpx as TransportError."""
     try:
         yield
     except (httpx.TimeoutException, TimeoutError) as error:
-        raise TransportError(StatusCode.DEADLINE_EXCEEDED, str(error) or "too slow") from error
+        raise TransportError(StatusCode.DEADLINE_EXCEEDED, str(error) or "timeout") from error
     except httpx.TransportError as error:
         raise TransportError(StatusCode.UNAVAILABLE, str(error) or type(error).__name__) from error
     except httpx.RequestError as error:
@@ -141,29 +142,25 @@ def _failures() -> Iterator[None]:
 
 
 class RestTransport:
-    """Blocking calls; may be used from several threads."""
+    """A blocking `Transport` over REST."""
 
     def __init__(self, connection: Connection, model: Model):
-        self._base, self._model = connection.target.rstrip("/"), model
+        self._url, self._model = connection.target.rstrip("/"), model
         self._http = httpx.Client(**connection.http_options())
 
     def send(self, call: Call, timeout: float) -> Any:
-        """Sends one call and waits for its answer, `timeout` seconds at most.
-
-        Raises:
-            TransportError: if there is none.
-        """
-        end = time.monotonic() + timeout
+        """See `Transport.send`."""
+        deadline = time.monotonic() + timeout
         method, path, body = to_http(call, self._model)
         with (
-            _failures(),
-            self._http.stream(method, self._base + path, content=body, timeout=timeout) as response,
+            _map_errors(),
+            self._http.stream(method, self._url + path, content=body, timeout=timeout) as response,
         ):
             parts = []
             for part in response.iter_bytes():
-                # httpx counts anew with each part.
-                if time.monotonic() > end:
-                    raise TimeoutError("the answer came too slowly")
+                # The timeout of httpx is for each read, not for the whole response.
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the response arrived too slowly")
                 parts.append(part)
         return from_http(call, response.status_code, b"".join(parts))
 
@@ -173,19 +170,19 @@ class RestTransport:
 
 
 class AsyncRestTransport:
-    """The same on asyncio; made and used inside one running loop."""
+    """An `AsyncTransport` over REST."""
 
     def __init__(self, connection: Connection, model: Model):
-        self._base, self._model = connection.target.rstrip("/"), model
+        self._url, self._model = connection.target.rstrip("/"), model
         self._http = httpx.AsyncClient(**connection.http_options())
 
     async def send(self, call: Call, timeout: float) -> Any:
-        """As `RestTransport.send`."""
+        """See `Transport.send`."""
         method, path, body = to_http(call, self._model)
-        with _failures():
+        with _map_errors():
             async with asyncio.timeout(timeout):
                 response = await self._http.request(
-                    method, self._base + path, content=body, timeout=None
+                    method, self._url + path, content=body, timeout=None
                 )
         return from_http(call, response.status_code, response.content)
 

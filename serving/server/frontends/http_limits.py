@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests, never larger than they may be."""
+"""Limits of HTTP requests: the size of their bodies, and the web pages that may send them."""
 
 import ipaddress
 import zlib
@@ -8,83 +8,83 @@ from urllib.parse import urlsplit
 import grpc
 from starlette.requests import Request
 
-from serving.server.core import RequestError
+from serving.server.core import RequestError, invalid
 
 
-def _invalid(message: str) -> RequestError:
-    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+def _too_large(max_bytes: int) -> RequestError:
+    return invalid(f"the body has more than {max_bytes:,} bytes; send fewer or smaller images")
 
 
-def _too_large(limit: int) -> RequestError:
-    return _invalid(f"the body has more than {limit:,} bytes; send less")
+async def read(request: Request, max_bytes: int) -> bytes:
+    """Reads the body of a request.
 
-
-async def read(request: Request, limit: int) -> bytes:
-    """The body as it came.
-
-    What is over the limit is read and thrown away: who sends it gets the answer, and not a
-    connection that breaks.
+    A body above the limit is read to its end and discarded, so that the client gets the error
+    instead of a broken connection.
 
     Raises:
-        RequestError: INVALID_ARGUMENT, if it has more bytes than the limit.
+        RequestError: INVALID_ARGUMENT, if the body has more than `max_bytes`.
     """
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size <= limit:
+        if size <= max_bytes:
             chunks.append(chunk)
         else:
             chunks.clear()
-    if size > limit:
-        raise _too_large(limit)
+    if size > max_bytes:
+        raise _too_large(max_bytes)
     return b"".join(chunks)
 
 
-def decoded(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body without its Content-Encoding.
+def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """Decodes the Content-Encoding of a body.
 
     Raises:
-        RequestError: INVALID_ARGUMENT, for an encoding other than gzip, for what is not gzip, and
-            for more bytes than the limit once decompressed.
+        RequestError: INVALID_ARGUMENT, if the encoding is not gzip, the body is not valid gzip, or
+            it has more than `max_bytes` once decompressed.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip"):
-        raise _invalid(f"Content-Encoding: expected gzip or none, got {encoding[:40]}")
+        raise invalid(f"Content-Encoding: expected gzip or none, got {encoding[:40]}")
     stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        plain = stream.decompress(body, limit + 1)
+        plain = stream.decompress(body, max_bytes + 1)
     except zlib.error as error:
-        raise _invalid(f"the body is not gzip: {error}") from error
-    if len(plain) > limit:
-        raise _too_large(limit)
+        raise invalid(f"the body is not gzip: {error}") from error
+    if len(plain) > max_bytes:
+        raise _too_large(max_bytes)
     if not stream.eof or stream.unused_data:
-        raise _invalid("the body is not gzip: truncated, or more after its end")
+        raise invalid("the body is not gzip: truncated, or with data after its end")
     return plain
 
 
 def refuse_foreign_pages(request: Request) -> None:
-    """Lets programs and the server's own page pass.
+    """Refuses requests that a web page of another origin makes in a browser.
+
+    Programs and the server's own page pass. Without this check, any page that a user opens could
+    send images to a server on the user's machine (CSRF), or read its responses under a host name
+    that resolves to 127.0.0.1 (DNS rebinding).
 
     Raises:
-        RequestError: PERMISSION_DENIED, for a request that a page of another origin made.
+        RequestError: PERMISSION_DENIED.
     """
     if not _is_browser(request.headers):
         return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     host = request.headers.get("host", "")
-    foreign = origin is not None and _netloc(origin) != host.lower()
-    if request.method != "GET" and (foreign or site in ("cross-site", "same-site")):
+    is_foreign = origin is not None and _netloc(origin) != host.lower()
+    if request.method != "GET" and (is_foreign or site in ("cross-site", "same-site")):
         raise RequestError(
             grpc.StatusCode.PERMISSION_DENIED,
-            "requests of other web pages are not answered; open this server's own page",
+            "requests from web pages of other origins are refused; open this server's own page",
         )
-    if _is_loopback((request.scope.get("server") or ("",))[0]) and not _is_local(host):
+    if _is_loopback((request.scope.get("server") or ("",))[0]) and not _names_this_machine(host):
         raise RequestError(
             grpc.StatusCode.PERMISSION_DENIED,
-            "this server is for this machine; open it as localhost or 127.0.0.1",
+            "this server only serves this machine; open it as localhost or 127.0.0.1",
         )
 
 
@@ -95,7 +95,7 @@ def _is_browser(headers: Mapping[str, str]) -> bool:
 
 
 def _netloc(origin: str) -> str:
-    """Host and port of an origin, "" if there are none ("null")."""
+    """Returns the host and port of an origin; "" if it has none, such as "null"."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -109,7 +109,8 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def _is_local(host: str) -> bool:
+def _names_this_machine(host: str) -> bool:
+    """Whether a Host header has localhost or an address, which DNS rebinding cannot give."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

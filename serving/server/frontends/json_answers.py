@@ -1,85 +1,78 @@
-"""TensorProtos to the bodies of TensorFlow Serving's REST answers."""
+"""Conversion of TensorProtos to the bodies of TensorFlow Serving's REST responses."""
 
 import base64
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import grpc
 import numpy as np
 import orjson
 
-from serving.server.core import RequestError
+from serving.server.core import invalid
 from serving.server.frontends.json_tensors import ROW
+from serving.wire.protos import TensorProto
 from serving.wire.tensors import to_array
 
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
-
-def to_json(tensors: Mapping[str, Any], format: str) -> bytes:
-    """The body that answers a request of that format.
+def to_json(tensors: Mapping[str, TensorProto], format: str) -> bytes:
+    """Returns the body of the response to a request of a format.
 
     Args:
-        tensors: TensorProtos by the names of the outputs.
-        format: ROW gives {"predictions": [..]}, with an object for each row if there are several
-            outputs; COLUMNAR gives {"outputs": ..}, an object if there are several.
+        tensors: output name -> tensor.
+        format: ROW gives {"predictions": [...]}, with an object for each row if there are several
+            outputs; COLUMNAR gives {"outputs": ...}, an object if there are several outputs.
 
     Raises:
-        RequestError: INVALID_ARGUMENT, if the outputs of a row format have no common first size.
+        RequestError: INVALID_ARGUMENT, if the format is ROW and the outputs have no common number
+            of rows.
     """
     arrays = {name: to_array(tensor) for name, tensor in sorted(tensors.items())}
     if format == ROW:
-        count = _rows(arrays)
-        texts = {name: list(_each(name, array)) for name, array in arrays.items()}
-        answer: Any = [
-            {name: orjson.Fragment(text[row]) for name, text in texts.items()}
-            for row in range(count)
-        ]
-        if len(arrays) == 1:
-            answer = [next(iter(row.values())) for row in answer]
-        return orjson.dumps({"predictions": answer})
-    answer = {name: orjson.Fragment(_text(name, array)) for name, array in arrays.items()}
-    return orjson.dumps({"outputs": answer if len(arrays) > 1 else next(iter(answer.values()))})
+        _check_row_counts(arrays)
+        columns = {
+            name: [orjson.Fragment(_encode(name, np.asarray(row, array.dtype))) for row in array]
+            for name, array in arrays.items()
+        }
+        if len(columns) == 1:
+            return orjson.dumps({"predictions": next(iter(columns.values()))})
+        rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+        return orjson.dumps({"predictions": rows})
+    outputs = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
+    return orjson.dumps({"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))})
 
 
-def _rows(arrays: Mapping[str, np.ndarray]) -> int:
+def _check_row_counts(arrays: Mapping[str, np.ndarray]) -> None:
     counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
     if len(counts) != 1 or None in counts:
-        raise RequestError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "the outputs have no common first size; ask with 'inputs' in place of 'instances'",
+        raise invalid(
+            "the outputs have no common number of rows; send the request with 'inputs' instead of "
+            "'instances'"
         )
-    return int(counts.pop() or 0)
 
 
-def _each(name: str, array: np.ndarray) -> Iterator[bytes]:
-    for row in array:
-        yield _text(name, np.asarray(row, array.dtype))
-
-
-def _text(name: str, array: np.ndarray) -> bytes:
+def _encode(name: str, array: np.ndarray) -> bytes:
     if array.dtype == object:
-        return _text_of_strings(array.tolist(), name.endswith("_bytes"))
-    # orjson writes no array of rank 0.
-    text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
-    finite = np.isfinite(array)
-    if not finite.all():
-        # orjson writes null where JSON has no number: these, in order.
-        names = iter(np.atleast_1d(array)[~np.atleast_1d(finite)])
-        text = re.sub(b"null", lambda _: _token(next(names)), text)
+        return _encode_strings(array.tolist(), name.endswith("_bytes"))
+    # orjson refuses arrays of rank 0; ascontiguousarray makes them rank 1.
+    text = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        # orjson writes null for each value that is not finite. Replace them in their order.
+        values = iter(np.atleast_1d(array)[~np.atleast_1d(is_finite)])
+        text = re.sub(b"null", lambda _: _encode_non_finite(next(values)), text)
     return text if array.ndim else text[1:-1]
 
 
-def _token(value: float) -> bytes:
+def _encode_non_finite(value: float) -> bytes:
     if math.isnan(value):
         return b"NaN"
     return b"Infinity" if value > 0 else b"-Infinity"
 
 
-def _text_of_strings(values: Any, as_bytes: bool) -> bytes:
+def _encode_strings(values: Any, as_bytes: bool) -> bytes:
     if isinstance(values, list):
-        return b"[" + b",".join(_text_of_strings(value, as_bytes) for value in values) + b"]"
+        return b"[" + b",".join(_encode_strings(value, as_bytes) for value in values) + b"]"
     if as_bytes:
         return b'{"b64":"' + base64.b64encode(values) + b'"}'
     return orjson.dumps(values.decode(errors="replace"))

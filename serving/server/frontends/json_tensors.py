@@ -1,4 +1,4 @@
-"""Bodies of TensorFlow Serving's REST requests to TensorProtos."""
+"""Conversion of the bodies of TensorFlow Serving's REST requests to TensorProtos."""
 
 import base64
 import binascii
@@ -15,14 +15,17 @@ import grpc
 import numpy as np
 import orjson
 
-from serving.server.core import RequestError
-from serving.wire.protos import DataType
+from serving.server.core import RequestError, invalid
+from serving.wire.protos import DataType, TensorInfo, TensorProto
 from serving.wire.tensors import STRING, dtype_name, to_proto
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
 MAX_VALUES: Final = 16_000_000
-"""Values of a body, arrays and objects among them: no other thread runs while they are read."""
+"""Limit of the values in a body, including arrays and objects.
+
+A body is parsed while holding the GIL, so a larger one would stop all other requests.
+"""
 
 _DTYPES: dict[int, type] = {
     DataType.DT_FLOAT: np.float32,
@@ -37,8 +40,8 @@ _DTYPES: dict[int, type] = {
     DataType.DT_BOOL: np.bool_,
 }
 _MAX_RANK = 32
-_ALLOWED: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
-_KINDS: dict[type, str] = {
+_ALLOWED_TYPES: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
+_TYPE_NAMES: dict[type, str] = {
     dict: "an object",
     list: "an array",
     str: "string",
@@ -47,136 +50,140 @@ _KINDS: dict[type, str] = {
     float: "number with a fraction",
     type(None): "null",
 }
-_TOKENS = re.compile(rb"NaN|Infinity")
+_NON_FINITE = re.compile(rb"NaN|Infinity")
 
 
 def _refuse(message: str) -> NoReturn:
-    raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+    raise invalid(message)
 
 
-def _shown(value: Any) -> str:
-    """A value, or what kind of value it is, for a message; short whatever came."""
+def _describe(value: Any) -> str:
+    """Returns a short description of a JSON value for a message."""
     if value is None or isinstance(value, dict | list):
-        return _KINDS[type(value)]
-    return f"the {_KINDS[type(value)]} {_cut(json.dumps(value))}"
+        return _TYPE_NAMES[type(value)]
+    return f"the {_TYPE_NAMES[type(value)]} {_shorten(json.dumps(value))}"
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:60] + "..."
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The object that a request's body holds.
+    """Parses the body of a request.
 
-    NaN, Infinity and -Infinity are numbers, as for the real server.
+    NaN, Infinity and -Infinity are numbers, as in TensorFlow Serving.
 
     Raises:
-        RequestError: INVALID_ARGUMENT, if it is no JSON object, or one of too many values.
+        RequestError: INVALID_ARGUMENT, if the body is not a JSON object or has too many values.
     """
     if not body:
         _refuse("JSON parse error: the body is empty; expected an object with 'instances'")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         _refuse(
-            f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors by "
-            "gRPC, or less at a time"
+            f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors "
+            "over gRPC, or fewer images per request"
         )
     try:
-        with _no_collection():
+        with _without_garbage_collection():
             document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        document = _with_tokens(body, error)
+        document = _parse_non_finite(body, error)
     if not isinstance(document, dict):
-        _refuse(f"JSON value: expected an object, got {_shown(document)}")
+        _refuse(f"JSON value: expected an object, got {_describe(document)}")
     return document
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Two thirds of the time of a large body went into the search for cycles; JSON has none."""
-    enabled = gc.isenabled()
+def _without_garbage_collection() -> Iterator[None]:
+    """Disables the garbage collector, which took 2/3 of the time of large bodies."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
+        if was_enabled:
             gc.enable()
 
 
-def _with_tokens(body: bytes, error: ValueError) -> Any:
-    if _TOKENS.search(body):
+def _parse_non_finite(body: bytes, error: ValueError) -> Any:
+    """Parses a body that orjson refused because of NaN or Infinity."""
+    if _NON_FINITE.search(body):
         try:
             document = json.loads(body)
-            # Unlike orjson, it lets through what is no Unicode: half a surrogate pair.
+            # Unlike orjson, json accepts strings that are not Unicode: half a surrogate pair.
             json.dumps(document, ensure_ascii=False).encode()
             return document
-        except (ValueError, RecursionError) as second:
-            error = ValueError(second)
+        except (ValueError, RecursionError) as json_error:
+            error = ValueError(json_error)
     _refuse(f"JSON parse error: {error}")
 
 
-def to_tensors(document: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The TensorProtos of a request.
+def to_tensors(
+    document: Mapping[str, Any], inputs: Mapping[str, TensorInfo]
+) -> dict[str, TensorProto]:
+    """Converts the values of a request to tensors, by the name of the input.
 
     Args:
-        document: what `parse` gave.
-        inputs: the TensorInfo of each input of the signature.
+        document: the result of `parse`.
+        inputs: name -> TensorInfo of each input of the signature.
 
     Raises:
-        RequestError: INVALID_ARGUMENT, if the values do not fit the inputs; UNIMPLEMENTED, if JSON
-            has nothing for an input's dtype.
+        RequestError: INVALID_ARGUMENT, if the values do not match the inputs; UNIMPLEMENTED, if an
+            input's dtype has no JSON representation.
     """
     columns = _columns(document, inputs)
     return {name: _to_proto(name, value, inputs[name].dtype) for name, value in columns.items()}
 
 
 def format_of(document: Mapping[str, Any]) -> str:
-    """ROW or COLUMNAR.
+    """Returns the format of a request, ROW or COLUMNAR.
 
     Raises:
         RequestError: INVALID_ARGUMENT, if the request has both keys or neither.
     """
-    found = [key for key in (ROW, COLUMNAR) if key in document]
-    if len(found) != 1:
+    keys = [key for key in (ROW, COLUMNAR) if key in document]
+    if len(keys) != 1:
         _refuse(
             f"expected one of the keys '{ROW}' and '{COLUMNAR}', got "
-            f"{'both' if found else 'neither'}; send one of them"
+            f"{'both' if keys else 'neither'}; send one of them"
         )
-    return found[0]
+    return keys[0]
 
 
-def _columns(document: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(document: Mapping[str, Any], inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """Returns input name -> value; for ROW the list of that input's values in all rows."""
     key = format_of(document)
     value = document[key]
     if key == ROW:
-        return _of_rows(value, inputs)
+        return _join_rows(value, inputs)
     if isinstance(value, dict) and not _is_base64(value):
         missing = [name for name in inputs if name not in value]
         if missing:
-            _refuse(f"'{COLUMNAR}' misses {', '.join(missing)}; got {_cut(', '.join(value))}")
+            _refuse(f"'{COLUMNAR}' misses {', '.join(missing)}; got {_shorten(', '.join(value))}")
         return {name: value[name] for name in inputs}
-    return {_only(inputs, COLUMNAR): value}
+    return {_single_name(inputs, COLUMNAR): value}
 
 
-def _of_rows(rows: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _join_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
     if not isinstance(rows, list):
-        _refuse(f"'{ROW}': expected an array, got {_shown(rows)}")
+        _refuse(f"'{ROW}': expected an array, got {_describe(rows)}")
     if not rows:
         _refuse(f"'{ROW}': expected at least one value, got an empty array")
-    named = _is_named(rows[0])
+    are_named = _is_named(rows[0])
     for index, row in enumerate(rows):
-        if _is_named(row) != named:
+        if _is_named(row) != are_named:
             _refuse(f"'{ROW}': objects and plain values are mixed at item {index}; send one kind")
-        if named and row.keys() != inputs.keys():
+        if are_named and row.keys() != inputs.keys():
             _refuse(
-                f"'{ROW}': item {index} has the keys {_cut(', '.join(row))}; "
+                f"'{ROW}': item {index} has the keys {_shorten(', '.join(row))}; "
                 f"expected {', '.join(inputs)}"
             )
-    if named:
+    if are_named:
         return {name: [row[name] for row in rows] for name in inputs}
-    return {_only(inputs, ROW): rows}
+    return {_single_name(inputs, ROW): rows}
 
 
-def _only(inputs: Mapping[str, Any], key: str) -> str:
+def _single_name(inputs: Mapping[str, TensorInfo], key: str) -> str:
     if len(inputs) != 1:
         _refuse(f"'{key}' has plain values; name the {len(inputs)} inputs: {', '.join(inputs)}")
     return next(iter(inputs))
@@ -190,59 +197,59 @@ def _is_named(value: Any) -> bool:
     return isinstance(value, dict) and not _is_base64(value)
 
 
-def _to_proto(name: str, value: Any, dtype: int) -> Any:
-    sizes, flat = _flatten(name, value)
+def _to_proto(name: str, value: Any, dtype: int) -> TensorProto:
+    shape, values = _flatten(name, value)
     if dtype == STRING:
-        array = np.empty(len(flat), object)
-        array[:] = [_to_bytes(name, item) for item in flat]
+        array = np.empty(len(values), object)
+        array[:] = [_to_bytes(name, item) for item in values]
     elif dtype in _DTYPES:
-        array = _to_numbers(name, flat, dtype)
+        array = _to_numbers(name, values, dtype)
     else:
         raise RequestError(
-            grpc.StatusCode.UNIMPLEMENTED, f"{name}: no JSON for {dtype_name(dtype)}; use gRPC"
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"{name}: JSON cannot represent {dtype_name(dtype)}; use gRPC",
         )
-    return to_proto(array.reshape(sizes))
+    return to_proto(array.reshape(shape))
 
 
 def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
-    """The sizes of nested arrays, and their values one after the other."""
-    sizes: list[int] = []
-    flat = [value]
-    while flat and isinstance(flat[0], list):
-        if set(map(type, flat)) != {list}:
-            _refuse(f"{name}: arrays and values are mixed at level {len(sizes)}")
-        if len(sizes) == _MAX_RANK:
+    """Returns the shape of nested arrays, and their values in one list."""
+    shape: list[int] = []
+    values = [value]
+    while values and isinstance(values[0], list):
+        if set(map(type, values)) != {list}:
+            _refuse(f"{name}: arrays and values are mixed at level {len(shape)}")
+        if len(shape) == _MAX_RANK:
             _refuse(f"{name}: arrays are nested more than {_MAX_RANK} deep")
-        lengths = set(map(len, flat))
+        lengths = set(map(len, values))
         if len(lengths) != 1:
             _refuse(
-                f"{name}: arrays at level {len(sizes)} have different sizes, "
+                f"{name}: arrays at level {len(shape)} have different sizes, "
                 f"{min(lengths)} to {max(lengths)}; expected one"
             )
-        sizes.append(lengths.pop())
-        flat = list(itertools.chain.from_iterable(flat))
-    return sizes, flat
+        shape.append(lengths.pop())
+        values = list(itertools.chain.from_iterable(values))
+    return shape, values
 
 
-def _to_numbers(name: str, flat: list[Any], dtype: int) -> np.ndarray:
-    target = np.dtype(_DTYPES[dtype])
-    allowed = _ALLOWED.get(target.kind, {int})
-    kinds = set(map(type, flat))
-    if not kinds <= allowed:
-        value = next(item for item in flat if type(item) not in allowed)
-        _refuse(f"{name}: expected {dtype_name(dtype)}, got {_shown(value)}")
+def _to_numbers(name: str, values: list[Any], dtype: int) -> np.ndarray:
+    numpy_dtype = np.dtype(_DTYPES[dtype])
+    allowed = _ALLOWED_TYPES.get(numpy_dtype.kind, {int})
+    if not set(map(type, values)) <= allowed:
+        value = next(item for item in values if type(item) not in allowed)
+        _refuse(f"{name}: expected {dtype_name(dtype)}, got {_describe(value)}")
     try:
         with np.errstate(over="ignore"):
-            array = np.array(flat, target)
+            array = np.array(values, numpy_dtype)
     except OverflowError as error:
         _refuse(f"{name}: expected {dtype_name(dtype)}: {error}")
-    if target.kind == "f" and not np.isfinite(array).all():
-        _refuse_overflow(name, flat, array, dtype)
+    if numpy_dtype.kind == "f" and not np.isfinite(array).all():
+        _check_overflow(name, values, array, dtype)
     return array
 
 
-def _refuse_overflow(name: str, flat: list[Any], array: np.ndarray, dtype: int) -> None:
-    for value in itertools.compress(flat, np.isinf(array)):
+def _check_overflow(name: str, values: list[Any], array: np.ndarray, dtype: int) -> None:
+    for value in itertools.compress(values, np.isinf(array)):
         if math.isfinite(value):
             _refuse(f"{name}: {value} is out of bounds for {dtype_name(dtype)}")
 
@@ -251,9 +258,9 @@ def _to_bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
     if not _is_base64(value):
-        _refuse(f'{name}: expected a string or {{"b64": ".."}}, got {_shown(value)}')
+        _refuse(f'{name}: expected a string or {{"b64": ".."}}, got {_describe(value)}')
     try:
         text = b"".join(value["b64"].encode("ascii").split())
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (UnicodeEncodeError, binascii.Error) as error:
-        _refuse(f"{name}: {_cut(value['b64'])} is not base64: {error}")
+        _refuse(f"{name}: {_shorten(value['b64'])} is not base64: {error}")

@@ -5,18 +5,19 @@ import contextlib
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import grpc
 import orjson
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.server.core import Core, RequestError
+from serving.server.core import Core, RequestError, invalid
 from serving.server.frontends import http_limits, json_answers, json_tensors
 from serving.server.frontends.http_limits import refuse_foreign_pages
 from serving.server.frontends.metrics import CONTENT_TYPE, Metrics
@@ -29,9 +30,12 @@ from serving.wire.protos import (
     SignatureDefMap,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _CALL = re.compile(rf"(?i){_MODEL}:(?P<method>classify|regress|predict)")
-_ABOUT = re.compile(rf"(?i){_MODEL}(?P<metadata>/metadata)?")
+_STATUS_OR_METADATA = re.compile(rf"(?i){_MODEL}(?P<metadata>/metadata)?")
 _NO_MODEL = re.compile(r"(?i)/v1/models/?(?:metadata)?")
 _HTTP: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -43,10 +47,10 @@ _HTTP: Final = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-_LARGE = 32_768
-"""Bytes from which on JSON is read and written in a thread."""
-_HUGE, _HUGE_AT_ONCE = 1_000_000, 2
-"""Bytes above which JSON waits for its turn to be read, and how many are read at a time."""
+_THREAD_BYTES = 32_768
+"""JSON of more bytes is read and written in a thread, so that it does not block the event loop."""
+_LARGE_BYTES, _MAX_LARGE_PARSES = 1_000_000, 2
+"""Bodies of more bytes are large, and only so many of them are parsed at a time."""
 
 
 def create_app(
@@ -61,14 +65,15 @@ def create_app(
 
     Args:
         core: the models.
-        metrics: what counts the requests, and is shown at `metrics_path`.
+        metrics: the metrics that requests are counted in.
         metrics_path: path of the page for Prometheus; None for no such page.
-        timeout_seconds: from the request to the answer; 504 after that. 0 for any time.
-        max_body_bytes: of a request, also once decompressed; 400 above that.
+        timeout_seconds: time for a response, after which the status is 504; 0 for no limit.
+        max_body_bytes: size of the largest body, also once decompressed; above it the status is
+            400.
     """
-    app = Starlette(exception_handlers={Exception: _internal})
-    # Starlette's routes decode paths, and a model's name may hold an encoded slash.
-    app.router.default = _Rest(core, metrics, metrics_path, timeout_seconds, max_body_bytes)
+    app = Starlette(exception_handlers={Exception: _internal_error})
+    # Starlette's routes match decoded paths, but the name of a model may have an encoded slash.
+    app.router.default = _RestApp(core, metrics, metrics_path, timeout_seconds, max_body_bytes)
     return app
 
 
@@ -81,16 +86,16 @@ def _json(status: int, body: Any) -> Response:
     )
 
 
-def _failure(error: RequestError) -> Response:
+def _error_response(error: RequestError) -> Response:
     text = error.message.encode(errors="replace").decode()
     return _json(_HTTP.get(error.code, 500), {"error": text})
 
 
-async def _internal(request: Request, error: Exception) -> Response:
-    return _json(500, {"error": f"the server failed: {type(error).__name__}; its log says more"})
+async def _internal_error(request: Request, error: Exception) -> Response:
+    return _json(500, {"error": f"the server failed: {type(error).__name__}; see its log"})
 
 
-class _Rest:
+class _RestApp:
     def __init__(
         self,
         core: Core,
@@ -100,9 +105,9 @@ class _Rest:
         max_body_bytes: int,
     ):
         self._core, self._metrics, self._metrics_path = core, metrics, metrics_path
-        self._timeout, self._limit = timeout_seconds, max_body_bytes
+        self._timeout_seconds, self._max_body_bytes = timeout_seconds, max_body_bytes
         self._playground = Playground()
-        self._turns = asyncio.Semaphore(_HUGE_AT_ONCE)
+        self._large_parses = asyncio.Semaphore(_MAX_LARGE_PARSES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -112,7 +117,7 @@ class _Rest:
         try:
             response = await self._respond(request)
         except RequestError as error:
-            response = _failure(error)
+            response = _error_response(error)
         except ClientDisconnect:
             return
         await response(scope, receive, send)
@@ -127,40 +132,39 @@ class _Rest:
                 return self._playground.page()
             if path == MODELS_PATH:
                 return _json(200, {"models": self._core.models()})
-            if match := _ABOUT.fullmatch(path):
-                return _json(200, self._about(match))
+            if match := _STATUS_OR_METADATA.fullmatch(path):
+                return _json(200, self._status_or_metadata(match))
             if _NO_MODEL.fullmatch(path):
-                raise _invalid("Missing model name in request; expected /v1/models/NAME")
+                raise invalid("Missing model name in request; expected /v1/models/NAME")
         elif request.method == "POST" and (match := _CALL.fullmatch(path)):
             return _json(200, await self._call(match, request))
-        shown = path if len(path) <= 200 else path[:200] + "..."
-        raise _invalid(f"Malformed request: {request.method} {shown}")
+        short_path = path if len(path) <= 200 else path[:200] + "..."
+        raise invalid(f"Malformed request: {request.method} {short_path}")
 
-    def _about(self, match: re.Match[str]) -> dict[str, Any]:
+    def _status_or_metadata(self, match: re.Match[str]) -> dict[str, Any]:
         if match["metadata"] is None:
-            status = GetModelStatusRequest(model_spec=_spec(match))
-            found = self._core.status(status)
-            for version in found.model_version_status:
-                # An OK is written out.
+            status = self._core.status(GetModelStatusRequest(model_spec=_to_spec(match)))
+            for version in status.model_version_status:
+                # Includes the status in the JSON even if it is OK.
                 version.status.SetInParent()
-            return _fields(found)
-        answer = self._core.metadata(
-            GetModelMetadataRequest(model_spec=_spec(match), metadata_field=["signature_def"])
+            return _to_dict(status)
+        response = self._core.metadata(
+            GetModelMetadataRequest(model_spec=_to_spec(match), metadata_field=["signature_def"])
         )
         signatures = SignatureDefMap()
-        answer.metadata["signature_def"].Unpack(signatures)
+        response.metadata["signature_def"].Unpack(signatures)
         return {
-            "model_spec": _fields(answer.model_spec),
-            "metadata": {"signature_def": _fields(signatures)},
+            "model_spec": _to_dict(response.model_spec),
+            "metadata": {"signature_def": _to_dict(signatures)},
         }
 
     async def _call(self, match: re.Match[str], request: Request) -> bytes:
-        spec = _spec(match)
+        spec = _to_spec(match)
         started, status = time.perf_counter(), "UNKNOWN"
         try:
-            answer = await self._predict(spec, match["method"].lower(), request)
+            body = await self._predict(spec, match["method"].lower(), request)
             status = "OK"
-            return answer
+            return body
         except RequestError as error:
             status = error.code.name
             raise
@@ -168,70 +172,72 @@ class _Rest:
             seconds = time.perf_counter() - started
             self._metrics.observe(spec.name, status, "predict", "REST", seconds)
 
-    async def _predict(self, spec: Any, method: str, request: Request) -> bytes:
+    async def _predict(self, spec: ModelSpec, method: str, request: Request) -> bytes:
         try:
-            async with asyncio.timeout(self._timeout or None):
-                body = await http_limits.read(request, self._limit)
+            async with asyncio.timeout(self._timeout_seconds or None):
+                body = await http_limits.read(request, self._max_body_bytes)
                 if method != "predict":
                     raise RequestError(
                         grpc.StatusCode.UNIMPLEMENTED, f"{method} is not supported; use predict"
                     )
-                return await self._answer(spec, body, request.headers.get("content-encoding", ""))
+                encoding = request.headers.get("content-encoding", "")
+                return await self._predict_body(spec, body, encoding)
         except TimeoutError:
             raise RequestError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"no answer within {self._timeout:g} s; send less at a time or raise the timeout",
+                f"no response within {self._timeout_seconds:g} s; send fewer or smaller images, or "
+                "raise --rest_api_timeout_in_ms",
             ) from None
 
-    async def _answer(self, spec: Any, body: bytes, encoding: str) -> bytes:
-        plain = await _work(len(body), http_limits.decoded, body, encoding, self._limit)
-        async with self._turns if len(plain) > _HUGE else contextlib.nullcontext():
-            call, format = await self._read(spec, plain)
-        answer = await self._core.predict(call)
-        return await _work(answer.ByteSize(), json_answers.to_json, answer.outputs, format)
+    async def _predict_body(self, spec: ModelSpec, body: bytes, encoding: str) -> bytes:
+        body = await _call(len(body), http_limits.decode, body, encoding, self._max_body_bytes)
+        is_large = len(body) > _LARGE_BYTES
+        async with self._large_parses if is_large else contextlib.nullcontext():
+            request, format = await self._parse(spec, body)
+        response = await self._core.predict(request)
+        return await _call(response.ByteSize(), json_answers.to_json, response.outputs, format)
 
-    async def _read(self, spec: Any, plain: bytes) -> tuple[Any, str]:
-        """The request in a body, and the format of its answer."""
-        document = await _work(len(plain), json_tensors.parse, plain)
+    async def _parse(self, spec: ModelSpec, body: bytes) -> tuple[PredictRequest, str]:
+        """Returns the request in a body, and the format of its response."""
+        document = await _call(len(body), json_tensors.parse, body)
         format = json_tensors.format_of(document)
         name = document.get("signature_name", "")
         if not isinstance(name, str):
-            raise _invalid("'signature_name': expected a string")
+            raise invalid("'signature_name': expected a string")
         inputs = self._core.signature(spec, name).inputs
-        tensors = await _work(len(plain), json_tensors.to_tensors, document, inputs)
-        call = PredictRequest(model_spec=spec, inputs=tensors)
-        call.model_spec.signature_name = name
-        return call, format
+        tensors = await _call(len(body), json_tensors.to_tensors, document, inputs)
+        request = PredictRequest(model_spec=spec, inputs=tensors)
+        request.model_spec.signature_name = name
+        return request, format
 
 
-async def _work(size: int, function: Callable[..., Any], *args: Any) -> Any:
-    """Calls the function, in a thread if its data is large, so that the loop goes on."""
-    return await asyncio.to_thread(function, *args) if size > _LARGE else function(*args)
+async def _call(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function, in a thread if its data has so many bytes that it would block the loop."""
+    if size > _THREAD_BYTES:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
 
 
-def _invalid(message: str) -> RequestError:
-    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def _spec(match: re.Match[str]) -> Any:
-    spec = ModelSpec(name=_unquoted(match["model"]))
+def _to_spec(match: re.Match[str]) -> ModelSpec:
+    spec = ModelSpec(name=_unquote(match["model"]))
     if match["version"] is not None:
         if len(match["version"]) > 19 or int(match["version"]) >= 2**63:
-            raise _invalid(f"Failed to convert version: {match['version'][:40]} to numeric")
+            raise invalid(f"Failed to convert version: {match['version'][:40]} to numeric")
         spec.version.value = int(match["version"])
     elif match["label"] is not None:
-        spec.version_label = _unquoted(match["label"])
+        spec.version_label = _unquote(match["label"])
     return spec
 
 
-def _unquoted(part: str) -> str:
+def _unquote(part: str) -> str:
     try:
         return unquote_to_bytes(part).decode()
     except UnicodeDecodeError:
-        raise _invalid("the path is not UTF-8 once its percent signs are decoded") from None
+        raise invalid("the percent-decoded path is not UTF-8") from None
 
 
-def _fields(message: Any) -> dict[str, Any]:
-    return json_format.MessageToDict(
+def _to_dict(message: Message) -> dict[str, Any]:
+    fields: dict[str, Any] = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    return fields

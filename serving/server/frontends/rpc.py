@@ -1,4 +1,4 @@
-"""The gRPC side: services of TensorFlow Serving, health and reflection."""
+"""The gRPC server: TensorFlow Serving's services, health and reflection."""
 
 import itertools
 import logging
@@ -10,101 +10,115 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import grpc
+from google.protobuf.message import Message
+from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from keras_ae.errors import ConfigurationError
 from serving.server.core import Core, RequestError
 from serving.wire import services
-from serving.wire.protos import POOL
+from serving.wire.protos import (
+    POOL,
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    PredictRequest,
+    ReloadConfigRequest,
+)
 
 logger = logging.getLogger("serving.server")
 
-MAX_MESSAGE_BYTES = 4000
-"""Of an error as it is sent; it travels in a trailer, and clients allow trailers 8 KB."""
-_SENT_AS_IT_IS = " " + string.punctuation.replace("%", "")
+MAX_ERROR_BYTES = 4000
+"""Size of the longest error message, which is sent in a trailer; clients allow trailers of 8 KB."""
+_UNQUOTED = " " + string.punctuation.replace("%", "")
 
 
 class Observer(Protocol):
-    """What counts requests."""
+    """Counts requests."""
 
     def observe(
         self, model_name: str, status: str, api: str, entrypoint: str, seconds: float
     ) -> None:
-        """Counts a request that was answered."""
+        """Counts a request, see `Metrics.observe`."""
 
 
 class _Services:
-    """PredictionService and ModelService over a Core."""
+    """PredictionService and ModelService, whose requests a Core answers."""
 
     def __init__(self, core: Core, observer: Observer):
         self._core, self._observer = core, observer
 
-    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Predict(self, request: PredictRequest, context: ServicerContext) -> Any:  # noqa: N802
         return await self._answer("Predict", self._core.predict, request, context)
 
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetModelMetadata(  # noqa: N802
+        self, request: GetModelMetadataRequest, context: ServicerContext
+    ) -> Any:
         return await self._answer("GetModelMetadata", self._core.metadata, request, context)
 
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetModelStatus(  # noqa: N802
+        self, request: GetModelStatusRequest, context: ServicerContext
+    ) -> Any:
         return await self._answer("GetModelStatus", self._core.status, request, context)
 
-    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def HandleReloadConfigRequest(  # noqa: N802
+        self, request: ReloadConfigRequest, context: ServicerContext
+    ) -> Any:
         return await self._answer("HandleReloadConfigRequest", self._core.reload, request, context)
 
-    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Classify(self, request: Message, context: ServicerContext) -> None:  # noqa: N802
         await _refuse(context, "Classify")
 
-    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Regress(self, request: Message, context: ServicerContext) -> None:  # noqa: N802
         await _refuse(context, "Regress")
 
-    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def MultiInference(self, request: Message, context: ServicerContext) -> None:  # noqa: N802
         await _refuse(context, "MultiInference")
 
     async def _answer(
-        self, api: str, method: Callable[[Any], Any], request: Any, context: Any
+        self, api: str, method: Callable[[Any], Any], request: Message, context: ServicerContext
     ) -> Any:
-        begun, code = time.perf_counter(), grpc.StatusCode.CANCELLED
+        started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
         try:
-            answer = method(request)
-            if isinstance(answer, Awaitable):
-                answer = await answer
+            response = method(request)
+            if isinstance(response, Awaitable):
+                response = await response
             code = grpc.StatusCode.OK
-            return answer
+            return response
         except RequestError as error:
             code = error.code
-            await context.abort(code, _fitting(error.message))
-        # A bug must neither end the server nor send its traceback.
+            await context.abort(code, _truncate(error.message))
+        # A bug must neither stop the server nor send its traceback to the client.
         except Exception:
             code = grpc.StatusCode.INTERNAL
             logger.exception("%s failed", api)
-            await context.abort(code, f"{api} failed; the server's log says why")
+            await context.abort(code, f"{api} failed; see the server's log")
         finally:
-            self._observe(api, request, code, time.perf_counter() - begun)
+            self._observe(api, request, code, time.perf_counter() - started)
 
-    def _observe(self, api: str, request: Any, code: grpc.StatusCode, seconds: float) -> None:
+    def _observe(self, api: str, request: Message, code: grpc.StatusCode, seconds: float) -> None:
         name = request.model_spec.name if hasattr(request, "model_spec") else ""
         self._observer.observe(name, code.name, api, "GRPC", seconds)
 
 
-def _fitting(message: str) -> str:
-    """What fits of an error's message; gRPC sends what is not printable ASCII as "%XX"."""
-    sent = (quote(character, safe=_SENT_AS_IT_IS, errors="replace") for character in message)
-    sizes = itertools.accumulate(map(len, sent))
-    return message[: sum(1 for _ in itertools.takewhile(MAX_MESSAGE_BYTES.__ge__, sizes))]
+def _truncate(message: str) -> str:
+    """Truncates an error message to the bytes that it may have once gRPC has percent-encoded it."""
+    encoded = (quote(character, safe=_UNQUOTED, errors="replace") for character in message)
+    sizes = itertools.accumulate(map(len, encoded))
+    return message[: sum(1 for _ in itertools.takewhile(MAX_ERROR_BYTES.__ge__, sizes))]
 
 
-async def _refuse(context: Any, name: str) -> None:
+async def _refuse(context: ServicerContext, name: str) -> None:
     await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, f"{name} is not served: call Predict instead"
+        grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported: call Predict instead"
     )
 
 
 class Health:
     """The health service: SERVING while every configured model has an available version.
 
-    That is what a readiness probe wants: a server without its model gets no requests. A liveness
-    probe should look at the port only, since a restart does not make a model appear.
+    A readiness probe can use it, so that a server without its model gets no requests. A liveness
+    probe should only check the port, since a restart does not bring a missing model.
     """
 
     def __init__(self) -> None:
@@ -112,14 +126,14 @@ class Health:
         self._draining = False
 
     async def set(self, ready: bool) -> None:
-        """Says whether requests can be answered, unless the server is going away."""
-        state = health_pb2.HealthCheckResponse
-        status = state.SERVING if ready and not self._draining else state.NOT_SERVING
+        """Reports whether the server can answer requests; a draining server never can."""
+        statuses = health_pb2.HealthCheckResponse
+        status = statuses.SERVING if ready and not self._draining else statuses.NOT_SERVING
         for name in ("", services.PREDICTION, services.MODEL):
             await self.servicer.set(name, status)
 
     async def drain(self) -> None:
-        """Says NOT_SERVING from now on."""
+        """Reports NOT_SERVING from now on."""
         self._draining = True
         await self.set(False)
 
@@ -131,20 +145,20 @@ def build(
     *,
     max_message_bytes: int,
     arguments: Sequence[tuple[str, int | str]] = (),
-) -> Any:
-    """A grpc.aio server with every service, not started and bound to nothing.
+) -> grpc.aio.Server:
+    """Creates a gRPC server with all services, neither started nor bound to an address.
 
     Args:
-        core: what answers.
+        core: the models that answer requests.
         observer: counts requests.
-        health_state: what the health service says.
-        max_message_bytes: largest request; answers are not limited.
-        arguments: of the channel, which override everything else.
+        health_state: the state that the health service reports.
+        max_message_bytes: size of the largest request; responses are not limited.
+        arguments: channel arguments, which override all others.
     """
     options = {
         "grpc.max_receive_message_length": max_message_bytes,
         "grpc.max_send_message_length": -1,
-        # A port that another server has is an error, not a share of its requests.
+        # Fails if another server uses the port, instead of sharing its requests.
         "grpc.so_reuseport": 0,
         **dict(arguments),
     }
@@ -153,7 +167,7 @@ def build(
     for service in (services.PREDICTION, services.MODEL):
         services.add_servicer(service, servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
-    # Reflection describes services out of one pool.
+    # Reflection looks all services up in one descriptor pool.
     for module in (health_pb2, reflection_pb2):
         POOL.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     names = (services.PREDICTION, services.MODEL, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -161,18 +175,18 @@ def build(
     return server
 
 
-def credentials(ssl: Any) -> grpc.ServerCredentials:
-    """What an SSLConfig asks for: a certificate, and perhaps one of each client too."""
+def credentials(ssl: Message) -> grpc.ServerCredentials:
+    """Returns the credentials of an SSLConfig, which may require certificates of clients."""
     pair = (ssl.server_key.encode(), ssl.server_cert.encode())
     authority = ssl.custom_ca.encode() or None
     return grpc.ssl_server_credentials([pair], authority, ssl.client_verify)
 
 
-def listen(server: Any, address: str, ssl: Any) -> int:
+def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:
     """Binds a server to "host:port" or "unix:path"; returns the port.
 
     Raises:
-        ConfigurationError: if the address cannot be bound or the certificate is none.
+        ConfigurationError: if the address cannot be bound, or the certificate is not valid.
     """
     try:
         if ssl is None:
@@ -185,7 +199,7 @@ def listen(server: Any, address: str, ssl: Any) -> int:
 
 
 def socket_address(path: str) -> str:
-    """The address of a Unix socket; what an earlier server left there is removed."""
+    """Returns the address of a Unix socket; removes the socket file of an earlier server."""
     socket = Path(path.removeprefix("unix:")).absolute()
     if socket.is_socket():
         socket.unlink()

@@ -1,4 +1,4 @@
-"""Requests that arrive together share a call of the model."""
+"""Batching: concurrent requests share one call of the model."""
 
 import asyncio
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import Message
 
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
@@ -19,19 +20,20 @@ Outputs = dict[str, np.ndarray]
 Run = Callable[[Inputs], Outputs]
 
 MAX_BATCH_PIXELS = 4_000_000
-"""Beyond this many pixels in a batch more of them only take memory; a larger request runs alone."""
+"""Limit of the pixels in a batch: larger ones take more memory and are not faster."""
 
 
 @dataclass(frozen=True)
 class BatchingOptions:
-    """Defaults are those of the real server.
+    """Options of batching, with the defaults of TensorFlow Serving.
 
     Attributes:
-        max_batch_size: rows, of all requests in a batch together.
-        timeout: seconds that a request waits for others while a thread is free.
-        max_enqueued_batches: of one model version and signature, waiting for a thread.
-        threads: batches that run at once.
-        allowed_sizes: increasing; a batch is padded to the next of them. Empty: no padding.
+        max_batch_size: largest number of rows of a batch.
+        timeout: seconds that a batch waits for more requests while a thread is free.
+        max_enqueued_batches: largest number of batches of a model version and signature that wait
+            for a thread.
+        threads: number of concurrent batches.
+        allowed_sizes: increasing sizes; a batch is padded to the next one. Empty for no padding.
     """
 
     max_batch_size: int = 1000
@@ -41,40 +43,40 @@ class BatchingOptions:
     allowed_sizes: tuple[int, ...] = ()
 
     @classmethod
-    def from_proto(cls, parameters: Any) -> "BatchingOptions":
-        """Reads BatchingParameters.
+    def from_proto(cls, parameters: Message) -> "BatchingOptions":
+        """Converts a BatchingParameters message.
 
         Raises:
-            ConfigurationError: if a value is out of range, or something is asked that is not done.
+            ConfigurationError: if a value is out of range or not supported.
         """
-        given: dict[str, Any] = {}
-        for name, key, smallest in (
+        values: dict[str, Any] = {}
+        for name, key, minimum in (
             ("max_batch_size", "max_batch_size", 1),
             ("batch_timeout_micros", "timeout", 0),
             ("max_enqueued_batches", "max_enqueued_batches", 1),
             ("num_batch_threads", "threads", 1),
         ):
             if parameters.HasField(name):
-                given[key] = getattr(parameters, name).value
-                if given[key] < smallest:
-                    raise ConfigurationError(f"{name} must be {smallest} or more; got {given[key]}")
-        if "timeout" in given:
-            given["timeout"] /= 1e6
+                value = values[key] = getattr(parameters, name).value
+                if value < minimum:
+                    raise ConfigurationError(f"{name} must be {minimum} or more; got {value}")
+        if "timeout" in values:
+            values["timeout"] /= 1e6
         if parameters.pad_variable_length_inputs:
             raise ConfigurationError(
-                "pad_variable_length_inputs would add pixels to images: leave it out; requests of "
-                "other shapes are never in one batch"
+                "pad_variable_length_inputs would add pixels to images: leave it out; a batch "
+                "only has requests with the same shapes"
             )
-        options = cls(**given, allowed_sizes=tuple(parameters.allowed_batch_sizes))
-        _check_allowed(options)
+        options = cls(**values, allowed_sizes=tuple(parameters.allowed_batch_sizes))
+        _check_allowed_sizes(options)
         return options
 
-    def padded(self, rows: int) -> int:
-        """Rows of the batch that `rows` are run in."""
+    def padded_size(self, rows: int) -> int:
+        """Returns the number of rows that a batch of `rows` is padded to."""
         return next((size for size in self.allowed_sizes if size >= rows), rows)
 
 
-def _check_allowed(options: BatchingOptions) -> None:
+def _check_allowed_sizes(options: BatchingOptions) -> None:
     sizes = options.allowed_sizes
     if not sizes:
         return
@@ -92,7 +94,7 @@ class _Batch:
     queue: Hashable
     shapes: Hashable
     run: Run
-    opened: float
+    created_at: float
     tasks: list[tuple[Inputs, "asyncio.Future[Outputs]"]] = field(default_factory=list)
 
     @property
@@ -105,31 +107,31 @@ class _Batch:
 
 
 class Batcher:
-    """Gathers requests into batches; lives on one event loop, runs batches in threads."""
+    """Collects requests into batches on one event loop, and runs the batches in threads."""
 
     def __init__(self, options: BatchingOptions):
         self.options = options
         self._executor = ThreadPoolExecutor(options.threads, "batch")
-        self._idle = options.threads
+        self._idle_threads = options.threads
         self._waiting: list[_Batch] = []
         self._timer: asyncio.Handle | None = None
 
     async def submit(self, servable: Hashable, inputs: Inputs, run: Run) -> Outputs:
-        """Runs a request as a part of a batch.
+        """Runs a request as part of a batch.
 
         Args:
-            servable: requests of other ones are never in the same batch.
-            inputs: the request; its `rows` are not None.
+            servable: key of the model version; requests of different ones never share a batch.
+            inputs: the request; its `rows` must not be None.
             run: calls the model with the inputs of a batch.
 
         Raises:
-            RequestError: INVALID_ARGUMENT for more rows than a batch may have, UNAVAILABLE if the
-                queue is full, or what `run` raises for this request alone.
+            RequestError: INVALID_ARGUMENT if the request has more rows than a batch may have,
+                UNAVAILABLE if the queue is full, or the error of `run` for this request alone.
         """
         rows, limit = inputs.rows or 0, self.options.max_batch_size
         if rows > limit:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
-        batch = self._batch_for(servable, inputs, run)
+        batch = self._find_or_create_batch(servable, inputs, run)
         future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         task = (inputs, future)
         batch.tasks.append(task)
@@ -138,16 +140,16 @@ class Batcher:
             return await future
         finally:
             if future.cancelled() and batch in self._waiting:
-                # A cancelled request gives its place back.
+                # A cancelled request must not take space in the batch.
                 batch.tasks.remove(task)
                 if not batch.tasks:
                     self._waiting.remove(batch)
 
     def close(self) -> None:
-        """Lets the threads go once they are done."""
+        """Ends the threads once they are idle; does not wait for them."""
         self._executor.shutdown(wait=False)
 
-    def _batch_for(self, servable: Hashable, inputs: Inputs, run: Run) -> _Batch:
+    def _find_or_create_batch(self, servable: Hashable, inputs: Inputs, run: Run) -> _Batch:
         queue = (servable, inputs.signature, inputs.outputs)
         waiting = [batch for batch in self._waiting if batch.queue == queue]
         for batch in waiting:
@@ -159,9 +161,9 @@ class Batcher:
                 "The batch scheduling queue to which this task was submitted is full; "
                 f"max_enqueued_batches is {self.options.max_enqueued_batches}: try again later",
             )
-        opened = asyncio.get_running_loop().time()
-        self._waiting.append(_Batch(queue, inputs.shapes, run, opened))
-        return self._waiting[-1]
+        batch = _Batch(queue, inputs.shapes, run, asyncio.get_running_loop().time())
+        self._waiting.append(batch)
+        return batch
 
     def _fits(self, batch: _Batch, inputs: Inputs) -> bool:
         rows = batch.rows + (inputs.rows or 0)
@@ -172,34 +174,34 @@ class Batcher:
     def _schedule(self) -> None:
         if self._timer:
             self._timer.cancel()
-        # What else has arrived by now is seen first.
+        # call_soon: requests that have already arrived join their batches first.
         self._timer = asyncio.get_running_loop().call_soon(self._start_ready)
 
     def _start_ready(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
         now = loop.time()
-        for batch in [b for b in self._waiting if self._due(b) <= now][: self._idle]:
+        for batch in [b for b in self._waiting if self._due_time(b) <= now][: self._idle_threads]:
             self._waiting.remove(batch)
             self._start(batch)
-        if self._idle and self._waiting:
-            self._timer = loop.call_at(min(map(self._due, self._waiting)), self._start_ready)
+        if self._idle_threads and self._waiting:
+            self._timer = loop.call_at(min(map(self._due_time, self._waiting)), self._start_ready)
 
-    def _due(self, batch: _Batch) -> float:
-        full = batch.rows >= self.options.max_batch_size or batch.pixels >= MAX_BATCH_PIXELS
-        return 0.0 if full else batch.opened + self.options.timeout
+    def _due_time(self, batch: _Batch) -> float:
+        is_full = batch.rows >= self.options.max_batch_size or batch.pixels >= MAX_BATCH_PIXELS
+        return 0.0 if is_full else batch.created_at + self.options.timeout
 
     def _start(self, batch: _Batch) -> None:
-        self._idle -= 1
+        self._idle_threads -= 1
         inputs = [inputs for inputs, _ in batch.tasks]
-        work = asyncio.get_running_loop().run_in_executor(
-            self._executor, run_together, batch.run, inputs, self.options.padded(batch.rows)
+        future = asyncio.get_running_loop().run_in_executor(
+            self._executor, run_together, batch.run, inputs, self.options.padded_size(batch.rows)
         )
-        work.add_done_callback(lambda done: self._finish(batch, done))
+        future.add_done_callback(lambda results: self._finish(batch, results))
 
-    def _finish(self, batch: _Batch, done: "asyncio.Future[list[Outputs | Exception]]") -> None:
-        self._idle += 1
-        for (_, future), result in zip(batch.tasks, done.result()):
+    def _finish(self, batch: _Batch, results: "asyncio.Future[list[Outputs | Exception]]") -> None:
+        self._idle_threads += 1
+        for (_, future), result in zip(batch.tasks, results.result()):
             if future.done():
                 continue
             if isinstance(result, Exception):
@@ -210,41 +212,46 @@ class Batcher:
 
 
 def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs | Exception]:
-    """Runs requests as one, or one by one where that fails or one takes the pixels of others.
+    """Runs the requests of a batch in one call of the model.
+
+    They are run one by one if that call fails, so that a request does not fail because of another
+    one. The same is done if a status says that the images of the batch exceed the limit of pixels,
+    which is a limit of a call.
 
     Args:
         run: calls the model.
-        members: of one signature, one set of outputs and one shape beyond the first dimension.
-        rows: to pad to, with copies of the last row.
+        members: the requests, all with the same signature, outputs and shapes except for the first
+            dimension.
+        rows: number of rows that the batch is padded to, with copies of the last row.
 
     Returns:
-        For each member its outputs, or the error that it gets alone.
+        The outputs of each member, or its error.
     """
     try:
-        answers = _split(run(_joined(members, rows)), members, rows)
-    # One at a time each gets its own answer or its own error.
+        outputs = _split(run(_join(members, rows)), members, rows)
+    # The error may be of any kind and due to any of the members.
     except Exception as error:
         if len(members) == 1:
             return [error]
-        return _run_each(run, members)
-    if len(members) > 1 and any(map(_is_short_of_pixels, answers)):
-        return _run_each(run, members)
+        return _run_separately(run, members)
+    if len(members) > 1 and any(map(_exceeds_pixel_limit, outputs)):
+        return _run_separately(run, members)
     return [
-        {name: array for name, array in answer.items() if name in member.outputs}
-        for member, answer in zip(members, answers)
+        {name: array for name, array in arrays.items() if name in member.outputs}
+        for member, arrays in zip(members, outputs)
     ]
 
 
-def _run_each(run: Run, members: Sequence[Inputs]) -> list[Outputs | Exception]:
+def _run_separately(run: Run, members: Sequence[Inputs]) -> list[Outputs | Exception]:
     return [run_together(run, [member], member.rows or 0)[0] for member in members]
 
 
-def _is_short_of_pixels(answer: Outputs) -> bool:
-    status = answer.get(contract.STATUS)
+def _exceeds_pixel_limit(outputs: Outputs) -> bool:
+    status = outputs.get(contract.STATUS)
     return status is not None and contract.TOO_MANY_PIXELS.encode() in status.ravel().tolist()
 
 
-def _joined(members: Sequence[Inputs], rows: int) -> Inputs:
+def _join(members: Sequence[Inputs], rows: int) -> Inputs:
     first = members[0]
     padding = rows - sum(member.rows or 0 for member in members)
     if len(members) == 1 and not padding:
@@ -266,8 +273,8 @@ def _split(outputs: Outputs, members: Sequence[Inputs], rows: int) -> list[Outpu
         if array.shape[:1] != (rows,):
             raise RequestError(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"output {name} of shape {list(array.shape)} does not have the {rows} rows of its "
-                "batch: serve this model without batching",
+                f"expected {rows} rows of output {name}, as in its batch; got the shape "
+                f"{list(array.shape)}: serve this model without batching",
             )
     ends = np.cumsum([member.rows or 0 for member in members])
     return [

@@ -1,13 +1,14 @@
-"""The configuration files of the real server, as text protos.
+"""The configuration files of TensorFlow Serving, which are text protos.
 
-Messages that the tensorflow-serving-api wheel leaves out are described here, with the names and
-numbers of tensorflow/serving, so that a file serves both servers.
+The tensorflow-serving-api wheel lacks some of their messages. These are declared here with the
+names and numbers of the .proto files in tensorflow/serving, so that both servers read a file.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from google.protobuf import descriptor_pb2, text_format
+from google.protobuf.message import Message
 
 from keras_ae.errors import ConfigurationError
 from serving.server.core import RequestError, invalid
@@ -18,7 +19,7 @@ _INT64 = ".google.protobuf.Int64Value"
 _STRING = ".google.protobuf.StringValue"
 _Type = descriptor_pb2.FieldDescriptorProto
 
-# Message, then (field, number, type); a type with a dot is a message, [..] means repeated.
+# Message -> fields (name, number, type); a type with a dot is a message, [...] is repeated.
 _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     "BatchingParameters": (
         ("max_batch_size", 1, _INT64),
@@ -38,10 +39,10 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("client_verify", 4, "bool"),
     ),
 }
-_SCALARS = {"bool": _Type.TYPE_BOOL, "int64": _Type.TYPE_INT64, "string": _Type.TYPE_STRING}
+_SCALAR_TYPES = {"bool": _Type.TYPE_BOOL, "int64": _Type.TYPE_INT64, "string": _Type.TYPE_STRING}
 
 
-def _described() -> dict[str, Any]:
+def _build_classes() -> dict[str, type[Message]]:
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_ae/serving/config.proto",
         package="tensorflow.serving",
@@ -50,58 +51,63 @@ def _described() -> dict[str, Any]:
     )
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
-        for field, number, kind in fields:
+        for field_name, number, kind in fields:
             repeated = kind.startswith("[")
             label = _Type.LABEL_REPEATED if repeated else _Type.LABEL_OPTIONAL
-            made = message.field.add(name=field, number=number, label=label)
+            field = message.field.add(name=field_name, number=number, label=label)
             if kind.startswith("."):
-                made.type, made.type_name = _Type.TYPE_MESSAGE, kind
+                field.type, field.type_name = _Type.TYPE_MESSAGE, kind
             else:
-                made.type = _SCALARS[kind.strip("[]")]
+                field.type = _SCALAR_TYPES[kind.strip("[]")]
     POOL.Add(file)
     return {name: message_class(f"{file.package}.{name}") for name in _MESSAGES}
 
 
-_CLASSES = _described()
+_CLASSES = _build_classes()
 BatchingParameters = _CLASSES["BatchingParameters"]
 MonitoringConfig = _CLASSES["MonitoringConfig"]
 SSLConfig = _CLASSES["SSLConfig"]
 PLATFORM = "tensorflow"
 
+M = TypeVar("M", bound=Message)
 
-def read(path: Path, message: Any) -> Any:
+
+def read(path: Path, message_type: type[M]) -> M:
     """Reads a text proto.
 
     Args:
         path: the file.
-        message: class of the message, such as `BatchingParameters`.
+        message_type: class of the message, such as `BatchingParameters`.
 
     Raises:
-        ConfigurationError: if the file cannot be read or is no such message; says where.
+        ConfigurationError: if the file cannot be read or has no such message.
     """
-    name = message.DESCRIPTOR.name
+    name = message_type.DESCRIPTOR.name
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
     try:
-        return text_format.Parse(text, message(), descriptor_pool=POOL)
+        message: M = text_format.Parse(text, message_type(), descriptor_pool=POOL)
     except text_format.ParseError as error:
         raise ConfigurationError(f"{path} is not a {name} text proto: {error}") from error
+    return message
 
 
-def single_model(name: str, base_path: str) -> Any:
-    """The ModelServerConfig of one model, its newest version served."""
-    made = ModelServerConfig()
-    made.model_config_list.config.add(name=name, base_path=base_path, model_platform=PLATFORM)
-    return made
+def single_model(name: str, base_path: str) -> ModelServerConfig:
+    """Returns the configuration of one model, of which the newest version is served."""
+    server_config = ModelServerConfig()
+    server_config.model_config_list.config.add(
+        name=name, base_path=base_path, model_platform=PLATFORM
+    )
+    return server_config
 
 
-def validate(server_config: Any) -> None:
+def validate(server_config: ModelServerConfig) -> None:
     """Checks a ModelServerConfig.
 
     Raises:
-        ConfigurationError: if it is no list of models, or one of them cannot be served.
+        ConfigurationError: if it has no list of models, or one of them cannot be served.
     """
     try:
         check(server_config)
@@ -109,8 +115,8 @@ def validate(server_config: Any) -> None:
         raise ConfigurationError(error.message) from error
 
 
-def check(server_config: Any) -> None:
-    """Checks a ModelServerConfig, as `validate` does.
+def check(server_config: ModelServerConfig) -> None:
+    """Does the same as `validate`, but raises RequestError.
 
     Raises:
         RequestError: INVALID_ARGUMENT.

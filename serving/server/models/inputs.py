@@ -1,39 +1,38 @@
-"""What a PredictRequest asks for, checked against the signature before TensorFlow sees any of it.
+"""The checks of a PredictRequest against its signature, before its tensors reach TensorFlow.
 
-TensorFlow's kernels end the whole process on some shapes, and a tensor of a few bytes may declare
+TensorFlow's kernels abort the whole process on some shapes, and a tensor of a few bytes can declare
 a shape of terabytes.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from keras_ae import contract
 from serving.server.core import invalid
-from serving.wire.protos import DataType
+from serving.wire.protos import DataType, PredictRequest, SignatureDef, TensorInfo, TensorProto
 from serving.wire.tensors import dtype_name, shape_of, to_array
 
 MAX_TENSOR_BYTES = 2**30
-"""Largest input as an array."""
+"""Size of the largest input as an array."""
 MAX_STRINGS = 1024
-"""In an input; each becomes an object, and a value of a few bytes may stand for all of them."""
+"""Limit of the strings in an input: a message of a few bytes can declare any number of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """A request that may be run.
+    """The decoded inputs of a checked request.
 
     Attributes:
         signature: name of the signature.
         arrays: input name -> array of the signature's dtype and rank.
-        outputs: names of the outputs that are asked for.
-        rows: size of the first dimension; None if the inputs share none, so that they cannot be
-            part of a batch.
-        pixels: in all images of the request; 0 if it holds none.
-        has_status: whether the signature gives the status of each row, asked for or not.
+        outputs: names of the requested outputs.
+        rows: size of the first dimension; None if the inputs have no common one, so that the
+            request cannot be part of a batch.
+        pixels: number of pixels of all images in the request; 0 if it has no image tensors.
+        has_status: whether the signature has the output `status`, requested or not.
     """
 
     signature: str
@@ -45,39 +44,42 @@ class Inputs:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes beyond the first dimension, which the members of a batch share."""
+        """The shapes without the first dimension, which are the same in all requests of a batch."""
         return tuple(self.arrays[name].shape[1:] for name in sorted(self.arrays))
 
 
-def check(name: str, signature: Any, request: Any, pixels_per_position: int) -> Inputs:
+def check(
+    name: str, signature: SignatureDef, request: PredictRequest, pixels_per_position: int
+) -> Inputs:
     """Checks and decodes a request.
 
     Args:
-        name: of the signature.
-        signature: SignatureDef.
-        request: PredictRequest.
-        pixels_per_position: pixels that one position of the latents becomes.
+        name: name of the signature.
+        signature: the signature.
+        request: the request.
+        pixels_per_position: number of pixels that one position of the latents is decoded to.
 
     Raises:
-        RequestError: INVALID_ARGUMENT; says what was expected and what came.
+        RequestError: INVALID_ARGUMENT.
     """
     _check_names(signature.inputs, request.inputs)
-    outputs = _outputs(signature.outputs, request.output_filter)
+    outputs = _check_outputs(signature.outputs, request.output_filter)
     arrays: dict[str, np.ndarray] = {}
     pixels = 0
     for alias, info in signature.inputs.items():
         proto = request.inputs[alias]
-        sizes = _check_tensor(alias, info, proto)
-        pixels += _pixels(alias, sizes, pixels_per_position)
+        shape = _check_tensor(alias, info, proto)
+        pixels += _count_pixels(alias, shape, pixels_per_position)
         try:
             arrays[alias] = to_array(proto, MAX_TENSOR_BYTES)
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}: {error}") from error
     has_status = contract.STATUS in signature.outputs
-    return Inputs(name, arrays, outputs, _rows(signature, arrays), pixels, has_status)
+    rows = _count_rows(signature, arrays)
+    return Inputs(name, arrays, outputs, rows, pixels, has_status)
 
 
-def _check_names(expected: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
+def _check_names(expected: Mapping[str, TensorInfo], sent: Mapping[str, TensorProto]) -> None:
     extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent))
     if len(sent) != len(expected):
         raise invalid(
@@ -96,21 +98,23 @@ def _set(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(name[:100] for name in names)) + "}"
 
 
-def _outputs(known: Mapping[str, Any], asked: Iterable[str]) -> tuple[str, ...]:
-    seen: list[str] = []
-    for alias in asked:
-        if alias not in known:
+def _check_outputs(
+    available: Mapping[str, TensorInfo], requested: Iterable[str]
+) -> tuple[str, ...]:
+    outputs: list[str] = []
+    for alias in requested:
+        if alias not in available:
             raise invalid(
                 f"output tensor alias not found in signature: {alias[:200]} "
-                f"Outputs expected to be in the set {_set(known)}."
+                f"Outputs expected to be in the set {_set(available)}."
             )
-        if alias in seen:
+        if alias in outputs:
             raise invalid(f"duplicate output tensor alias: {alias}")
-        seen.append(alias)
-    return tuple(seen or sorted(known))
+        outputs.append(alias)
+    return tuple(outputs or sorted(available))
 
 
-def _check_tensor(alias: str, info: Any, proto: Any) -> tuple[int, ...]:
+def _check_tensor(alias: str, info: TensorInfo, proto: TensorProto) -> tuple[int, ...]:
     if proto.dtype == DataType.DT_INVALID:
         raise invalid(f"tensor parsing error: {alias}: it has no dtype")
     if proto.dtype != info.dtype:
@@ -118,59 +122,60 @@ def _check_tensor(alias: str, info: Any, proto: Any) -> tuple[int, ...]:
             f"input {alias} must be {dtype_name(info.dtype)}; got {dtype_name(proto.dtype)}"
         )
     try:
-        sizes = shape_of(proto)
+        shape = shape_of(proto)
     except ValueError as error:
         raise invalid(f"tensor parsing error: {alias}: {error}") from error
     if not info.tensor_shape.unknown_rank:
-        _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], sizes)
+        _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], shape)
     if proto.dtype == DataType.DT_STRING:
-        _check_strings(alias, sizes, len(proto.string_val))
-    return sizes
+        _check_strings(alias, shape, len(proto.string_val))
+    return shape
 
 
-def _check_shape(alias: str, known: list[int], sizes: tuple[int, ...]) -> None:
-    expected = ", ".join("?" if size < 0 else str(size) for size in known)
-    if len(sizes) != len(known) or any(k >= 0 and k != s for k, s in zip(known, sizes)):
-        raise invalid(f"input {alias} must have the shape [{expected}]; got {list(sizes)[:16]}")
-    if 0 in sizes:
-        raise invalid(f"input {alias} of shape {list(sizes)} is empty; sizes must be 1 or more")
+def _check_shape(alias: str, expected: list[int], shape: tuple[int, ...]) -> None:
+    if len(shape) != len(expected) or any(e >= 0 and e != s for e, s in zip(expected, shape)):
+        text = ", ".join("?" if size < 0 else str(size) for size in expected)
+        raise invalid(f"input {alias} must have the shape [{text}]; got {list(shape)[:16]}")
+    if 0 in shape:
+        raise invalid(f"input {alias} of shape {list(shape)} is empty; sizes must be 1 or more")
 
 
-def _check_strings(alias: str, sizes: tuple[int, ...], sent: int) -> None:
-    count = math.prod(sizes)
+def _check_strings(alias: str, shape: tuple[int, ...], sent_count: int) -> None:
+    count = math.prod(shape)
     if count > MAX_STRINGS:
         raise invalid(
-            f"input {alias} of shape {list(sizes)[:16]} has {count:,} strings; at most "
+            f"input {alias} of shape {list(shape)[:16]} has {count:,} strings; at most "
             f"{MAX_STRINGS:,} are allowed: send fewer at once"
         )
-    if sent != count:
+    if sent_count != count:
         raise invalid(
-            f"tensor parsing error: {alias}: the shape {list(sizes)[:16]} needs {count:,} strings "
-            f"in string_val; got {sent:,}"
+            f"tensor parsing error: {alias}: the shape {list(shape)[:16]} needs {count:,} strings "
+            f"in string_val; got {sent_count:,}"
         )
 
 
-def _pixels(alias: str, sizes: tuple[int, ...], pixels_per_position: int) -> int:
-    if alias not in (contract.IMAGES, contract.LATENTS) or len(sizes) != 4:
+def _count_pixels(alias: str, shape: tuple[int, ...], pixels_per_position: int) -> int:
+    if alias not in (contract.IMAGES, contract.LATENTS) or len(shape) != 4:
         return 0
-    each = sizes[1] * sizes[2] * (pixels_per_position if alias == contract.LATENTS else 1)
-    if each > contract.MAX_PIXELS:
+    count, height, width, _ = shape
+    image_pixels = height * width * (pixels_per_position if alias == contract.LATENTS else 1)
+    if image_pixels > contract.MAX_PIXELS:
         raise invalid(
-            f"an image of input {alias} has {each:,} pixels; at most {contract.MAX_PIXELS:,} are "
-            "allowed"
+            f"an image of input {alias} has {image_pixels:,} pixels; at most "
+            f"{contract.MAX_PIXELS:,} are allowed"
         )
-    if sizes[0] * each > contract.MAX_PIXELS:
+    if count * image_pixels > contract.MAX_PIXELS:
         raise invalid(
-            f"the {sizes[0]:,} images of input {alias} have {sizes[0] * each:,} pixels together; "
+            f"the {count:,} images of input {alias} have {count * image_pixels:,} pixels together; "
             f"at most {contract.MAX_PIXELS:,} are allowed: send fewer at once"
         )
-    return sizes[0] * each
+    return count * image_pixels
 
 
-def _rows(signature: Any, arrays: Mapping[str, np.ndarray]) -> int | None:
+def _count_rows(signature: SignatureDef, arrays: Mapping[str, np.ndarray]) -> int | None:
     infos = (*signature.inputs.values(), *signature.outputs.values())
     shapes = [info.tensor_shape for info in infos]
     if not all(s.unknown_rank or (s.dim and s.dim[0].size < 0) for s in shapes):
         return None
-    sizes = {array.shape[:1] for array in arrays.values()}
-    return sizes.pop()[0] if len(sizes) == 1 and () not in sizes else None
+    counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
+    return counts.pop() if len(counts) == 1 else None

@@ -1,12 +1,11 @@
-"""All models that are served: `serving.server.core.Core` over TensorFlow."""
+"""All served models: the implementation of `serving.server.core.Core`."""
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 
@@ -15,12 +14,21 @@ from serving.server.core import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.model import AVAILABLE, Model, Version
-from serving.server.models.servable import find_signature, response
+from serving.server.models.servable import find_signature, to_response
 from serving.server.models.versions import Loaders
 from serving.wire.protos import (
+    GetModelMetadataRequest,
     GetModelMetadataResponse,
+    GetModelStatusRequest,
     GetModelStatusResponse,
+    ModelConfig,
+    ModelServerConfig,
+    ModelSpec,
+    PredictRequest,
+    PredictResponse,
+    ReloadConfigRequest,
     ReloadConfigResponse,
+    SignatureDef,
     SignatureDefMap,
 )
 
@@ -28,20 +36,19 @@ logger = logging.getLogger("serving.server")
 
 SIGNATURE_DEF = "signature_def"
 SMALL_BYTES = 2**20
-"""Requests and answers up to this size are taken apart and put together on the event loop."""
+"""Requests and responses up to this size are converted on the event loop, not in a thread."""
 
 
 @dataclass(frozen=True)
 class ManagerOptions:
-    """How versions are looked for and loaded.
+    """How versions are found and loaded.
 
     Attributes:
-        poll_seconds: between looks under the base paths; 0 for once.
-        load_retries: how often a version that cannot be loaded is tried again.
-        retry_seconds: between these tries.
-        threads: calls of models at once, where requests are not batched.
-        labels_ahead: whether a label that is not in use yet may be given to a version that is not
-            available yet.
+        poll_seconds: seconds between searches for versions below the base paths; 0 to search once.
+        load_retries: number of retries to load a version.
+        retry_seconds: seconds between these retries.
+        threads: number of concurrent calls of models when requests are not batched.
+        labels_ahead: whether a new label may be assigned to a version that is not available yet.
     """
 
     poll_seconds: float = 1.0
@@ -52,7 +59,7 @@ class ManagerOptions:
 
 
 class Manager:
-    """Loads, watches and calls models. Every method is for the event loop that `start` ran on."""
+    """Loads, watches and calls models. All methods run on the event loop that `start` ran on."""
 
     def __init__(
         self,
@@ -62,9 +69,9 @@ class Manager:
     ):
         """
         Args:
-            options: how versions are looked for and loaded.
-            batching: None for a call of the model per request.
-            on_change: called when a version has become available or has stopped to be.
+            options: how versions are found and loaded.
+            batching: options of batching; None for no batching.
+            on_change: called when a version has become available or unavailable.
         """
         self._options, self._on_change = options, on_change
         self._models: dict[str, Model] = {}
@@ -75,16 +82,16 @@ class Manager:
         self._poller: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
 
-    async def start(self, server_config: Any) -> None:
-        """Begins to load and to watch the models of a checked ModelServerConfig."""
+    async def start(self, server_config: ModelServerConfig) -> None:
+        """Starts to load and to watch the models of a checked configuration."""
         await self._apply(server_config)
         for model in server_config.model_config_list.config:
             self._models[model.name].labels = dict(model.version_labels)
         if self._options.poll_seconds:
-            self._poller = asyncio.ensure_future(self._poll_for_ever())
+            self._poller = asyncio.ensure_future(self._poll_forever())
 
     async def close(self) -> None:
-        """Stops watching and loading, once what is being loaded is."""
+        """Stops watching and loading; waits for versions that are being loaded."""
         if self._poller:
             self._poller.cancel()
         await asyncio.gather(*(model.close() for model in self._models.values()))
@@ -94,17 +101,17 @@ class Manager:
         self._loaders.close()
 
     def models(self) -> list[str]:
-        """The names of the models that are configured."""
+        """See `Core.models`."""
         return sorted(self._configured)
 
     def ready(self) -> bool:
-        """Whether every model that is configured has an available version."""
+        """Returns whether every configured model has an available version."""
         return bool(self._configured) and all(
             self._models[name].available for name in self._configured
         )
 
-    async def predict(self, request: Any) -> Any:
-        """PredictRequest -> PredictResponse."""
+    async def predict(self, request: PredictRequest) -> PredictResponse:
+        """See `Core.predict`."""
         model, version = self._resolve(request)
         version.requests += 1
         if self._batcher:
@@ -114,13 +121,13 @@ class Manager:
                 model.release(version)
         return await self._predict_alone(model, version, request)
 
-    def signature(self, spec: Any, name: str) -> Any:
-        """The SignatureDef that a ModelSpec and a signature name (empty: the default) reach."""
+    def signature(self, spec: ModelSpec, name: str) -> SignatureDef:
+        """See `Core.signature`."""
         servable = self._model(spec).resolve(spec).servable
         return find_signature(servable.signatures, name or contract.SERVING_DEFAULT)
 
-    def metadata(self, request: Any) -> Any:
-        """GetModelMetadataRequest -> GetModelMetadataResponse."""
+    def metadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
+        """See `Core.metadata`."""
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         if not request.metadata_field:
@@ -129,17 +136,17 @@ class Manager:
             if field != SIGNATURE_DEF:
                 raise invalid(f"Metadata field {field[:200]} is not supported")
         _, version = self._resolve(request)
-        found = SignatureDefMap()
+        signatures = SignatureDefMap()
         for name, signature in version.servable.signatures.items():
-            found.signature_def[name].CopyFrom(signature)
-        made = GetModelMetadataResponse()
-        made.model_spec.name = request.model_spec.name
-        made.model_spec.version.value = version.number
-        made.metadata[SIGNATURE_DEF].Pack(found)
-        return made
+            signatures.signature_def[name].CopyFrom(signature)
+        response = GetModelMetadataResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = version.number
+        response.metadata[SIGNATURE_DEF].Pack(signatures)
+        return response
 
-    def status(self, request: Any) -> Any:
-        """GetModelStatusRequest -> GetModelStatusResponse."""
+    def status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
+        """See `Core.status`."""
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         spec = request.model_spec
@@ -151,33 +158,34 @@ class Manager:
         if number is not None:
             by_number = {number: by_number[number]} if number in by_number else {}
         if not by_number:
-            which = "any versions" if number is None else f"version {number}"
+            requested = "any versions" if number is None else f"version {number}"
             raise RequestError(
-                grpc.StatusCode.NOT_FOUND, f"Could not find {which} of model {spec.name[:200]}"
+                grpc.StatusCode.NOT_FOUND, f"Could not find {requested} of model {spec.name[:200]}"
             )
-        made = GetModelStatusResponse()
+        response = GetModelStatusResponse()
         for key in sorted(by_number, reverse=True):
-            _add_status(made, by_number[key])
-        return made
+            _add_status(response, by_number[key])
+        return response
 
-    async def reload(self, request: Any) -> Any:
-        """ReloadConfigRequest -> ReloadConfigResponse, once new models are loaded or failed."""
+    async def reload(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
+        """See `Core.reload`; returns once new models are loaded or have failed."""
         await self.reconfigure(request.config)
         return ReloadConfigResponse()
 
-    async def reconfigure(self, server_config: Any) -> None:
-        """Serves the models of a ModelServerConfig from now on, and waits for their versions.
+    async def reconfigure(self, server_config: ModelServerConfig) -> None:
+        """Serves the models of a new configuration, and waits for their versions.
 
         Raises:
-            RequestError: INVALID_ARGUMENT and nothing is changed; UNKNOWN if a model has no
-                version that can be loaded; FAILED_PRECONDITION if a label is given to a version
-                that is not available (see `labels_ahead`), and labels stay as they were.
+            RequestError: INVALID_ARGUMENT if the configuration is invalid; nothing changes then.
+                UNKNOWN if a model has no version that can be loaded. FAILED_PRECONDITION if a label
+                is assigned to a version that is not available (see `ManagerOptions.labels_ahead`);
+                the labels do not change then.
         """
         config.check(server_config)
         async with self._reloading:
             await self._apply(server_config)
-            listed = server_config.model_config_list.config
-            models = [self._models[model.name] for model in listed]
+            configs = server_config.model_config_list.config
+            models = [self._models[model_config.name] for model_config in configs]
             await asyncio.gather(*(model.settle() for model in models))
             missing = [model.name for model in models if not model.available]
             if missing:
@@ -185,14 +193,14 @@ class Manager:
                     grpc.StatusCode.UNKNOWN,
                     f"Some models did not become available: {{{', '.join(missing)}}}",
                 )
-            self._set_labels(listed)
+            self._set_labels(configs)
 
-    def _model(self, spec: Any) -> Model:
+    def _model(self, spec: ModelSpec) -> Model:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
         if spec.name in self._models:
             return self._models[spec.name]
-        # A model without versions answers as one that is not there.
+        # The errors of an unknown model are those of a model without versions.
         return self._new_model(spec.name)
 
     def _new_model(self, name: str) -> Model:
@@ -204,25 +212,31 @@ class Manager:
             on_change=self._on_change,
         )
 
-    def _resolve(self, request: Any) -> tuple[Model, Version]:
+    def _resolve(self, request: PredictRequest | GetModelMetadataRequest) -> tuple[Model, Version]:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         model = self._model(request.model_spec)
         return model, model.resolve(request.model_spec)
 
-    async def _predict_alone(self, model: Model, version: Version, request: Any) -> Any:
+    async def _predict_alone(
+        self, model: Model, version: Version, request: PredictRequest
+    ) -> PredictResponse:
         loop, servable = asyncio.get_running_loop(), version.servable
-        work = self._executor.submit(servable.predict, request, version.number)
+        future = self._executor.submit(servable.predict, request, version.number)
         try:
-            return await asyncio.wrap_future(work)
+            return await asyncio.wrap_future(future)
         finally:
-            if work.done():
+            if future.done():
                 model.release(version)
             else:
-                # Nobody waits any more, but the thread still uses the model.
-                work.add_done_callback(lambda _: loop.call_soon_threadsafe(model.release, version))
+                # The request was cancelled, but the thread still uses the model.
+                future.add_done_callback(
+                    lambda _: loop.call_soon_threadsafe(model.release, version)
+                )
 
-    async def _predict_in_batch(self, batcher: Batcher, version: Version, request: Any) -> Any:
+    async def _predict_in_batch(
+        self, batcher: Batcher, version: Version, request: PredictRequest
+    ) -> PredictResponse:
         servable = version.servable
         if request.ByteSize() <= SMALL_BYTES:
             inputs = servable.check(request)
@@ -233,12 +247,12 @@ class Manager:
             outputs = await loop.run_in_executor(self._executor, servable.run, inputs)
         else:
             outputs = await batcher.submit(version, inputs, servable.run)
-        make = (request, version.number, inputs.signature, outputs)
+        arguments = (request, version.number, inputs.signature, outputs)
         if sum(array.nbytes for array in outputs.values()) <= SMALL_BYTES:
-            return response(*make)
-        return await asyncio.to_thread(response, *make)
+            return to_response(*arguments)
+        return await asyncio.to_thread(to_response, *arguments)
 
-    async def _poll_for_ever(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(self._options.poll_seconds)
             await self._poll()
@@ -246,35 +260,35 @@ class Manager:
     async def _poll(self) -> None:
         await asyncio.gather(*(self._models[name].poll() for name in self.models()))
 
-    async def _apply(self, server_config: Any) -> None:
-        listed = {model.name: model for model in server_config.model_config_list.config}
-        for name, model_config in listed.items():
+    async def _apply(self, server_config: ModelServerConfig) -> None:
+        configs = {config.name: config for config in server_config.model_config_list.config}
+        for name, model_config in configs.items():
             self._models.setdefault(name, self._new_model(name)).config = model_config
-        removed = self._configured - set(listed)
-        self._configured = set(listed)
+        removed = self._configured - set(configs)
+        self._configured = set(configs)
         for name in removed:
             self._models[name].unconfigure()
         await self._poll()
         self._on_change()
 
-    def _set_labels(self, listed: Any) -> None:
-        for model in listed:
-            known = self._models[model.name]
-            available = {version.number for version in known.available}
-            for label, number in model.version_labels.items():
-                ahead = self._options.labels_ahead and label not in known.labels
-                if number not in available and not ahead:
+    def _set_labels(self, configs: Sequence[ModelConfig]) -> None:
+        for model_config in configs:
+            model = self._models[model_config.name]
+            available = {version.number for version in model.available}
+            for label, number in model_config.version_labels.items():
+                is_allowed_ahead = self._options.labels_ahead and label not in model.labels
+                if number not in available and not is_allowed_ahead:
                     raise RequestError(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"Request to assign label to version {number} of model {model.name}, "
                         "which is not currently available for inference",
                     )
-        for model in listed:
-            self._models[model.name].labels = dict(model.version_labels)
+        for model_config in configs:
+            self._models[model_config.name].labels = dict(model_config.version_labels)
 
 
-def _add_status(made: Any, version: Version) -> None:
-    entry = made.model_version_status.add(version=version.number, state=version.state)
+def _add_status(response: GetModelStatusResponse, version: Version) -> None:
+    entry = response.model_version_status.add(version=version.number, state=version.state)
     error = version.error
     if error and version.state != AVAILABLE:
         entry.status.error_code = error.code.value[0]

@@ -1,10 +1,10 @@
-"""One served model: which versions should be there, which are, and how one follows another."""
+"""One served model: its wanted and its loaded versions, and the transitions between them."""
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from serving.server.core import RequestError, invalid
 from serving.server.models import versions
 from serving.server.models.servable import Servable, as_request_error, release_memory
 from serving.server.models.versions import Loaders
-from serving.wire.protos import ModelConfig, ModelVersionStatus
+from serving.wire.protos import ModelConfig, ModelSpec, ModelVersionStatus
 
 logger = logging.getLogger("serving.server")
 
@@ -26,17 +26,17 @@ _PRESENT = (START, LOADING, AVAILABLE)
 
 
 class Version:
-    """A version of a model, from the moment that it is wanted until long after it is gone.
+    """A version of a model. It is kept after it has ended, so that its status can be reported.
 
     Attributes:
-        number: of the version.
+        number: number of the version.
         path: folder that it is loaded from.
         state: START, LOADING, AVAILABLE, UNLOADING or END.
-        loader: the thread that loads it and, in the end, frees its memory; while it is loaded.
-        loaded: the model, while there is one.
-        error: why it could not be loaded, so far.
-        requests: that are being answered by it.
-        dropped: set once it is not wanted any more.
+        loader: the thread that has loaded it and will free its memory; None if it is not loaded.
+        loaded: the loaded SavedModel; None if it is not loaded.
+        error: why the last attempt to load it failed; None if it did not fail.
+        requests: number of requests in flight.
+        dropped: set once the version is not wanted any more.
     """
 
     def __init__(self, number: int, path: Path):
@@ -50,17 +50,17 @@ class Version:
 
     @property
     def servable(self) -> Servable:
-        """What answers the requests of an available version."""
+        """The SavedModel of an available version."""
         if self.loaded is None:
             raise RuntimeError(f"version {self.number} is not loaded")
         return self.loaded
 
 
 class Model:
-    """The versions of one model. Lives on one event loop; loads and frees in a thread.
+    """The versions of one model. All methods run on one event loop; models are loaded in threads.
 
-    A version is loaded before the ones that it replaces go, and requests in flight finish on the
-    version that they began on.
+    A version is loaded before the versions that it replaces are unloaded, and requests in flight
+    finish on the version that they started on.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Model:
     ):
         """
         Args:
-            name: that requests call it by.
-            loaders: the threads that models are loaded and freed in.
-            load_retries: how often a version that cannot be loaded is tried again.
-            retry_seconds: between these tries.
-            load: reads a version's folder.
-            on_change: called when a version has become available or has stopped to be.
+            name: name of the model in requests.
+            loaders: the threads in which models are loaded and freed.
+            load_retries: number of retries to load a version.
+            retry_seconds: seconds between these retries.
+            load: loads the SavedModel in the folder of a version.
+            on_change: called when a version has become available or unavailable.
         """
         self.name = name
         self.config = ModelConfig()
@@ -88,7 +88,7 @@ class Model:
         self.versions: list[Version] = []
         self._loaders, self._load_folder, self._on_change = loaders, load, on_change
         self._retries, self._retry_seconds = load_retries, retry_seconds
-        self._aspired: dict[int, Path] = {}
+        self._wanted: dict[int, Path] = {}
         self._failed: set[tuple[int, Path]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -99,34 +99,34 @@ class Model:
         return [version for version in self.versions if version.state == AVAILABLE]
 
     async def poll(self) -> None:
-        """Looks under the base path, and starts what has to be loaded and stops what has to go."""
+        """Searches the base path for versions, and starts to load and to unload versions."""
         config = self.config
         if not config.base_path:
             return
         base_path = versions.local_path(self.name, config.base_path)
         try:
-            found = await asyncio.to_thread(versions.find, base_path)
+            folders = await asyncio.to_thread(versions.find, base_path)
         except OSError as error:
             logger.debug("%s: cannot list %s: %s", self.name, base_path, error)
             return
-        # What was found says nothing about a configuration that came meanwhile.
+        # The folders do not belong to the configuration if that was replaced meanwhile.
         if self.config is config:
-            self.aspire(versions.aspired(found, config.model_version_policy))
+            self.set_wanted(versions.select(folders, config.model_version_policy))
 
     def unconfigure(self) -> None:
-        """Lets go of every version and of the labels; returns at once."""
+        """Removes the labels and starts to unload all versions."""
         self.config = ModelConfig()
         self.labels = {}
-        self.aspire({})
+        self.set_wanted({})
 
-    def aspire(self, wanted: dict[int, Path]) -> None:
-        """Makes `wanted`, version -> folder, what is served; returns at once."""
-        self._aspired = wanted
-        # One that failed is not tried again while its folder stays.
+    def set_wanted(self, wanted: dict[int, Path]) -> None:
+        """Starts to load and unload versions until those of `wanted`, number -> folder, remain."""
+        self._wanted = wanted
+        # A version that failed is not loaded again until its folder has been removed.
         self._failed &= set(wanted.items())
         present = {(v.number, v.path) for v in self.versions if v.state in _PRESENT} | self._failed
         for version in self.versions:
-            if not self._wanted(version):
+            if not self._is_wanted(version):
                 version.dropped.set()
         for number, path in sorted(wanted.items(), reverse=True):
             if (number, path) not in present:
@@ -137,30 +137,30 @@ class Model:
         self._retire()
 
     async def settle(self) -> None:
-        """Waits until every version that is wanted is available or could not be loaded."""
+        """Waits until every wanted version is available or has failed to load once."""
         while any(not v.error and v.state in (START, LOADING) for v in self.versions):
             self._changed.clear()
             await self._changed.wait()
 
-    def resolve(self, spec: Any) -> Version:
-        """The available version that a ModelSpec means.
+    def resolve(self, spec: ModelSpec) -> Version:
+        """Returns the available version that a ModelSpec requests.
 
         Raises:
-            RequestError: NOT_FOUND, or INVALID_ARGUMENT for a label that nobody has given.
+            RequestError: NOT_FOUND; INVALID_ARGUMENT for a label that is not assigned.
         """
         number = self.number_of(spec)
         matching = [v for v in self.available if number is None or v.number == number]
         if not matching:
             name = self.name[:200]
-            asked = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+            requested = f"Latest({name})" if number is None else f"Specific({name}, {number})"
             raise RequestError(
-                grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}"
+                grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {requested}"
             )
-        # Of two with the same number, which a changed base path gives, the later one.
+        # After a change of the base path two versions may have the same number: take the later one.
         return max(reversed(matching), key=lambda version: version.number)
 
-    def number_of(self, spec: Any) -> int | None:
-        """The version number that a ModelSpec names, itself or by a label; None for the latest."""
+    def number_of(self, spec: ModelSpec) -> int | None:
+        """Returns the version number in a ModelSpec, also of its label; None for the latest."""
         kind = spec.WhichOneof("version_choice")
         if kind == "version_label":
             if spec.version_label not in self.labels:
@@ -169,18 +169,18 @@ class Model:
         return int(spec.version.value) if kind == "version" else None
 
     def release(self, version: Version) -> None:
-        """Takes back one of `version.requests`; the last one of an old version frees it."""
+        """Ends a request; the last one of a version that is unloading frees its memory."""
         version.requests -= 1
         if version.state == UNLOADING and not version.requests:
             self._start(self._free(version))
 
     async def close(self) -> None:
-        """Stops loading and waits for what is being loaded or freed."""
+        """Stops loading, and waits for versions that are being loaded or freed."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -191,43 +191,43 @@ class Model:
             if attempt:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(version.dropped.wait(), self._retry_seconds)
-            async with self._loaders.turn:
+            async with self._loaders.load_lock:
                 if version.dropped.is_set() or await self._try_to_load(version):
                     break
         if version.loaded is None:
             version.state = END
             self._failed.add((version.number, version.path))
-            self._failed &= set(self._aspired.items())
+            self._failed &= set(self._wanted.items())
         self._retire()
         self._notify()
 
     async def _try_to_load(self, version: Version) -> bool:
-        loop, begun, loader = asyncio.get_running_loop(), time.monotonic(), self._loaders.take()
+        loop, started, loader = asyncio.get_running_loop(), time.monotonic(), self._loaders.take()
         try:
             servable = await loop.run_in_executor(loader, self._load_folder, version.path)
-        # What a broken folder makes TensorFlow raise has no common class.
+        # TensorFlow raises exceptions of many classes for a broken folder.
         except Exception as error:
             self._loaders.give_back(loader)
             version.error = as_request_error(error)
-            words = version.error.message
-            logger.error("%s: version %d failed to load: %s", self.name, version.number, words)
+            message = version.error.message
+            logger.error("%s: version %d failed to load: %s", self.name, version.number, message)
             self._notify()
             return False
         version.loaded, version.loader = servable, loader
         version.error, version.state = None, AVAILABLE
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         logger.info("%s: version %d loaded in %.1f s", self.name, version.number, seconds)
         return True
 
-    def _wanted(self, version: Version) -> bool:
-        return self._aspired.get(version.number) == version.path
+    def _is_wanted(self, version: Version) -> bool:
+        return self._wanted.get(version.number) == version.path
 
     def _retire(self) -> None:
-        """Lets go of what is not wanted once something that is wanted answers."""
-        if self._aspired and not any(map(self._wanted, self.available)):
+        """Unloads versions that are not wanted, once a wanted one is available."""
+        if self._wanted and not any(map(self._is_wanted, self.available)):
             return
         for version in self.available:
-            if not self._wanted(version):
+            if not self._is_wanted(version):
                 version.state = UNLOADING
                 self._notify()
                 if not version.requests:

@@ -1,83 +1,87 @@
-"""A SavedModel in memory: its signatures, and what they answer."""
+"""A loaded SavedModel, whose signatures can be called."""
 
 import contextlib
 import ctypes
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 import grpc
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from keras_ae import contract
 from serving.server.core import RequestError
 from serving.server.models.inputs import Inputs, check
 from serving.wire.protos import (
+    ModelSpec,
     PredictionLog,
+    PredictRequest,
     PredictResponse,
     SavedModel,
+    SignatureDef,
 )
 from serving.wire.tensors import to_proto
 
+T = TypeVar("T")
+
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_WARMUP_REQUESTS = 1000
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-_NOISE = re.compile(
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_TRACE_LINE = re.compile(
     r"\s*(Graph execution error:|Detected at node .*|<stack traces unavailable>|File \".*"
     r"|\[\[\{\{node .*|\d+ root error\(s\) found\.)?\s*"
 )
 
 
-def signature_name(spec: Any) -> str:
-    """The signature that a ModelSpec asks for."""
+def signature_name(spec: ModelSpec) -> str:
+    """Returns the name of the signature in a ModelSpec, which may be empty."""
     return str(spec.signature_name) or contract.SERVING_DEFAULT
 
 
-def find_signature(signatures: Any, name: str) -> Any:
-    """The SignatureDef of that name.
+def find_signature(signatures: Mapping[str, T], name: str) -> T:
+    """Returns the signature of a name.
 
     Raises:
         RequestError: FAILED_PRECONDITION if there is none.
     """
     if name not in signatures:
-        known = ", ".join(sorted(signatures))
+        names = ", ".join(sorted(signatures))
         raise RequestError(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f'Serving signature key "{name[:200]}" not found. Known: {known}',
+            f'Serving signature key "{name[:200]}" not found. Available: {names}',
         )
     return signatures[name]
 
 
 class Servable:
-    """A loaded SavedModel. Every method may be called from several threads at once."""
+    """A loaded SavedModel. All methods are thread-safe."""
 
     def __init__(self, path: Path):
-        """Loads a SavedModel and runs the warm-up requests that it carries.
+        """Loads a SavedModel and runs its warm-up requests.
 
         Args:
             path: folder with `saved_model.pb`.
 
         Raises:
-            RequestError: if a file is missing or broken, or a warm-up request fails.
-            Exception: whatever TensorFlow raises for a folder that it cannot load.
+            RequestError: if a file is missing or damaged, or a warm-up request fails.
+            Exception: any exception that TensorFlow raises for a folder that it cannot load.
         """
         import tensorflow as tf
 
-        graph = _read_graph(path)
-        self.signatures = dict(graph.signature_def)
-        """Name -> SignatureDef, as the file has them."""
-        _check_variables(path, graph)
+        meta_graph = _read_meta_graph(path)
+        self.signatures: dict[str, SignatureDef] = dict(meta_graph.signature_def)
+        """Name -> SignatureDef."""
+        _check_variables(path, meta_graph)
         self._model = tf.saved_model.load(str(path))
         self._functions = dict(self._model.signatures)
-        self._pixels_per_position = 1
-        self._pixels_per_position = self._probe()
+        self._pixels_per_position = self._measure_pixels_per_position()
         for request in _warmup_requests(path):
             self.predict(request, 0)
 
-    def check(self, request: Any) -> Inputs:
+    def check(self, request: PredictRequest) -> Inputs:
         """Checks a PredictRequest against its signature.
 
         Raises:
@@ -89,34 +93,34 @@ class Servable:
         return check(name, signature, request, self._pixels_per_position)
 
     def run(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Calls the signature.
+        """Calls a signature.
 
         Returns:
-            The outputs that are asked for, as arrays.
+            Output name -> array, for the requested outputs.
 
         Raises:
-            RequestError: with the status and the words of TensorFlow.
+            RequestError: with the status and the message of TensorFlow's error.
         """
         import tensorflow as tf
 
         function = self._functions[inputs.signature]
         try:
-            answers = function(**{k: tf.constant(v) for k, v in inputs.arrays.items()})
-            return {name: answers[name].numpy() for name in inputs.outputs}
+            outputs = function(**{k: tf.constant(v) for k, v in inputs.arrays.items()})
+            return {name: outputs[name].numpy() for name in inputs.outputs}
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise as_request_error(error) from error
 
-    def predict(self, request: Any, version: int) -> Any:
-        """PredictRequest -> PredictResponse.
+    def predict(self, request: PredictRequest, version: int) -> PredictResponse:
+        """Checks a request and calls its signature.
 
         Raises:
-            RequestError: as `check` and `run` do.
+            RequestError: see `check` and `run`.
         """
         inputs = self.check(request)
-        return response(request, version, inputs.signature, self.run(inputs))
+        return to_response(request, version, inputs.signature, self.run(inputs))
 
-    def _probe(self) -> int:
-        """Pixels that one position of the latents becomes; 1 where nothing is decoded."""
+    def _measure_pixels_per_position(self) -> int:
+        """Returns how many pixels one position of the latents is decoded to; 1 without `decode`."""
         if contract.DECODE not in self._functions:
             return 1
         inputs = self.signatures[contract.DECODE].inputs
@@ -129,43 +133,47 @@ class Servable:
         return int(np.prod(images[contract.IMAGES].shape[1:3]))
 
 
-def response(request: Any, version: int, signature: str, outputs: dict[str, np.ndarray]) -> Any:
-    """The PredictResponse that says who answered."""
-    made = PredictResponse()
-    made.model_spec.name = request.model_spec.name
-    made.model_spec.signature_name = signature
-    made.model_spec.version.value = version
+def to_response(
+    request: PredictRequest, version: int, signature: str, outputs: dict[str, np.ndarray]
+) -> PredictResponse:
+    """Converts outputs to a response that names the model version and the signature."""
+    response = PredictResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.signature_name = signature
+    response.model_spec.version.value = version
     for name, array in outputs.items():
-        made.outputs[name].CopyFrom(to_proto(array))
-    return made
+        response.outputs[name].CopyFrom(to_proto(array))
+    return response
 
 
-def _read_graph(path: Path) -> Any:
+def _read_meta_graph(path: Path) -> Message:
     file = path / "saved_model.pb"
     try:
-        saved = SavedModel.FromString(file.read_bytes())
+        saved_model = SavedModel.FromString(file.read_bytes())
     except OSError as error:
         raise RequestError(grpc.StatusCode.NOT_FOUND, f"cannot read {file}: {error}") from error
     except DecodeError as error:
         raise RequestError(
-            grpc.StatusCode.DATA_LOSS, f"{file} is no SavedModel: {error}"
+            grpc.StatusCode.DATA_LOSS, f"{file} is not a SavedModel: {error}"
         ) from error
-    for graph in saved.meta_graphs:
-        if "serve" in graph.meta_info_def.tags:
-            return graph
+    for meta_graph in saved_model.meta_graphs:
+        if "serve" in meta_graph.meta_info_def.tags:
+            return cast(Message, meta_graph)
     raise RequestError(grpc.StatusCode.NOT_FOUND, f"{file} has no graph with the tag 'serve'")
 
 
-def _check_variables(path: Path, graph: Any) -> None:
-    # TensorFlow loads a model without them and fails at the first request.
-    nodes = graph.object_graph_def.nodes
-    needed = any(node.WhichOneof("kind") == "variable" for node in nodes)
+def _check_variables(path: Path, meta_graph: Message) -> None:
+    # TensorFlow loads a model without its variables, and fails at the first request.
+    nodes = meta_graph.object_graph_def.nodes
+    has_variables = any(node.WhichOneof("kind") == "variable" for node in nodes)
     index = path / "variables" / "variables.index"
-    if needed and not index.is_file():
-        raise RequestError(grpc.StatusCode.NOT_FOUND, f"{index} is missing: half-written?")
+    if has_variables and not index.is_file():
+        raise RequestError(
+            grpc.StatusCode.NOT_FOUND, f"{index} is missing: is the version copied completely?"
+        )
 
 
-def _warmup_requests(path: Path) -> Iterator[Any]:
+def _warmup_requests(path: Path) -> Iterator[PredictRequest]:
     import tensorflow as tf
 
     file = path / WARMUP_FILE
@@ -183,22 +191,22 @@ def _warmup_requests(path: Path) -> Iterator[Any]:
 
 
 def release_memory() -> None:
-    """Frees what models and large requests leave behind, and gives it back to the system."""
+    """Frees the memory of unloaded models and large requests, and returns it to the system."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """An error of TensorFlow's in its status and its own words, without where it was raised."""
+    """Converts an error of TensorFlow; keeps its status and message, without the stack trace."""
     if isinstance(error, RequestError):
         return error
     code = getattr(error, "error_code", grpc.StatusCode.INTERNAL.value[0])
     text = str(getattr(error, "message", error))
     if isinstance(error, UnicodeDecodeError):
-        # TensorFlow's words quote bytes of the request, and Python cannot read them.
+        # TensorFlow's message quotes bytes of the request that are not UTF-8.
         code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
         text = bytes(error.object).decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if not _NOISE.fullmatch(line)]
-    words = re.sub(r"\s*\[Op:\w+\]", "", lines[0]) if lines else type(error).__name__
-    return RequestError(_CODES.get(code, grpc.StatusCode.INTERNAL), words)
+    lines = [line.strip() for line in text.splitlines() if not _TRACE_LINE.fullmatch(line)]
+    message = re.sub(r"\s*\[Op:\w+\]", "", lines[0]) if lines else type(error).__name__
+    return RequestError(_STATUS_CODES.get(code, grpc.StatusCode.INTERNAL), message)

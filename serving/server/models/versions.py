@@ -1,11 +1,12 @@
-"""Version folders under a base path, and which of them a policy asks for."""
+"""The version folders below a base path, and the threads that load versions."""
 
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from google.protobuf.message import Message
 
 from serving.server.core import invalid
 
@@ -15,10 +16,10 @@ _NUMBER = re.compile(r"[0-9]{1,32}")
 
 
 def local_path(model: str, base_path: str) -> Path:
-    """The folder that a base path names.
+    """Returns the folder of a base path, which may be a file:// URI.
 
     Raises:
-        RequestError: INVALID_ARGUMENT if it is relative or not on this machine's file systems.
+        RequestError: INVALID_ARGUMENT if it is relative, or not on a local file system.
     """
     scheme = urlsplit(base_path).scheme if "://" in base_path else ""
     if not scheme and not base_path.startswith("/"):
@@ -27,72 +28,74 @@ def local_path(model: str, base_path: str) -> Path:
         )
     if scheme not in ("", "file"):
         raise invalid(
-            f"Expected model {model} to have a path on a local file system; this server reads no "
-            f"{scheme}:// URI: mount or copy it"
+            f"Expected model {model} to have a path on a local file system; got a {scheme}:// "
+            "URI, which this server cannot read: mount or copy it"
         )
     return Path(urlsplit(base_path).path if scheme else base_path)
 
 
 def find(base_path: Path) -> dict[int, Path]:
-    """Version -> folder, for the folders under `base_path` whose names are whole numbers.
+    """Returns number -> folder of the versions: folders whose names are whole numbers.
 
     Raises:
-        OSError: if `base_path` cannot be listed, or went away meanwhile.
+        OSError: if `base_path` cannot be listed, or was removed meanwhile.
     """
-    found: dict[int, Path] = {}
+    folders: dict[int, Path] = {}
     for path in sorted(base_path.iterdir()):
         if _NUMBER.fullmatch(path.name) and int(path.name) <= _MAX_VERSION and path.is_dir():
-            found.setdefault(int(path.name), path)
-    # A base path that was moved away after it was listed has no folders in it either, and would
-    # unload every version.
+            folders.setdefault(int(path.name), path)
+    # If the base path was moved after it was listed, is_dir is false for every version, and an
+    # empty result would unload all of them.
     base_path.stat()
-    return found
+    return folders
 
 
-def aspired(found: dict[int, Path], policy: Any) -> dict[int, Path]:
-    """What should be served of what was found.
+def select(folders: dict[int, Path], policy: Message) -> dict[int, Path]:
+    """Returns the versions that a policy selects.
 
     Args:
-        found: version -> folder.
-        policy: ServableVersionPolicy: the latest n (the default, n = 1), all, or specific ones.
+        folders: number -> folder of all versions.
+        policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy: the latest n versions (the
+            default, with n = 1), all, or specific ones.
     """
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
-        return dict(found)
+        return dict(folders)
     if kind == "specific":
-        return {version: found[version] for version in policy.specific.versions if version in found}
+        return {n: folders[n] for n in policy.specific.versions if n in folders}
     count = policy.latest.num_versions or 1
-    return {version: found[version] for version in sorted(found)[-count:]}
+    return {number: folders[number] for number in sorted(folders)[-count:]}
 
 
 class Loaders:
-    """A thread for each version that is there, for as long as it is there.
+    """One thread for each loaded version, in which it is loaded and freed.
 
-    What a thread asks of glibc's malloc lies in a pool of its own, so that what a version took lies
-    together and goes back to the system with it. In one thread for all of them the versions would
-    come to lie between each other, and each time less would go back.
+    glibc's malloc gives each thread an arena of its own. With one thread per version, the memory of
+    a version is contiguous and is returned to the system when the version is unloaded. If one
+    thread loaded all versions, their blocks would interleave in one arena, and each swap of
+    versions would return less memory.
 
     Attributes:
-        turn: held while a model is loaded: one after the other.
+        load_lock: held while a version is loaded, so that one is loaded at a time.
     """
 
     def __init__(self) -> None:
-        self.turn = asyncio.Lock()
+        self.load_lock = asyncio.Lock()
         self._all: list[ThreadPoolExecutor] = []
         self._idle: list[ThreadPoolExecutor] = []
 
     def take(self) -> ThreadPoolExecutor:
-        """An idle thread, or a new one."""
+        """Returns an idle thread, or a new one."""
         if not self._idle:
             self._all.append(ThreadPoolExecutor(1, "load"))
             return self._all[-1]
         return self._idle.pop()
 
     def give_back(self, loader: ThreadPoolExecutor) -> None:
-        """Takes the thread of a version that is gone."""
+        """Makes the thread of an unloaded version available for another version."""
         self._idle.append(loader)
 
     def close(self) -> None:
-        """Ends the threads once they are idle; returns at once."""
+        """Ends the threads once they are idle; does not wait for them."""
         for loader in self._all:
             loader.shutdown(wait=False)

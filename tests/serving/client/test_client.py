@@ -1,4 +1,4 @@
-"""The client against the real server with a real model, over gRPC and over REST."""
+"""The client with the local server and a real model, over gRPC and REST."""
 
 import asyncio
 import doctest
@@ -34,13 +34,13 @@ def target(running, request):
 
 @pytest.fixture
 def client(target):
-    with ReconstructionClient(target) as made:
-        yield made
+    with ReconstructionClient(target) as client:
+        yield client
 
 
 @pytest.fixture
 def reconstructed(in_process):
-    """The model without a server: reconstructed(uint8 [N, H, W, 3]) -> reconstructions."""
+    """reconstructed(uint8 [N, H, W, 3]) -> reconstructions of the model in this process."""
     reconstruct = in_process.signatures["reconstruct"]
     return lambda images: reconstruct(images=images)["reconstructions"].numpy()
 
@@ -51,8 +51,8 @@ def crops(photographs):
     return np.stack([photographs[0][i : i + 48, 2 * i : 2 * i + 40] for i in range(0, 100, 20)])
 
 
-def same(images, others):
-    """Within one grey level, and not all black."""
+def assert_same(images, others):
+    """Asserts that images are equal to within one grey level, and not constant."""
     for image, other in zip(images, others, strict=True):
         assert image.shape == other.shape
         assert image.dtype == other.dtype == np.uint8
@@ -64,7 +64,7 @@ def test_an_array_is_reconstructed_as_in_process(client, crops, reconstructed):
     result = client.reconstruct(crops)
     expected = reconstructed(crops)
     assert isinstance(result.reconstructions, np.ndarray)
-    same(result.reconstructions, expected)
+    assert_same(result.reconstructions, expected)
     mse = np.mean((crops / 255.0 - expected / 255.0) ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(result.mse, mse, rtol=0.02)
     np.testing.assert_allclose(result.psnr, -10 * np.log10(mse), atol=0.1)
@@ -90,7 +90,7 @@ def test_every_kind_of_input_gives_the_same_pixels(client, crops, reconstructed,
     ):
         result = client.reconstruct(images)
         assert len(result) == 1
-        same(list(result.reconstructions), list(expected))
+        assert_same(list(result.reconstructions), list(expected))
 
 
 def test_images_of_any_sizes_keep_their_order(client, photographs, reconstructed, encode):
@@ -101,35 +101,37 @@ def test_images_of_any_sizes_keep_their_order(client, photographs, reconstructed
     for sent in (images, mixed):
         result = client.reconstruct(sent)
         expected = [reconstructed(image[None])[0] for image in images]
-        for one, image in zip(result, expected, strict=True):
-            assert one.image.shape == image.shape
-            assert np.abs(one.image.astype(int) - image).max() <= 1
+        for reconstruction, image in zip(result, expected, strict=True):
+            assert reconstruction.image.shape == image.shape
+            assert np.abs(reconstruction.image.astype(int) - image).max() <= 1
         assert math.isnan(result[1].ssim)
 
 
-def test_a_batch_in_many_requests_is_the_batch_in_one(target, crops):
+def test_a_split_batch_has_the_results_of_a_single_request(target, crops):
     with ReconstructionClient(target) as client:
         together = client.reconstruct(crops)
     with ReconstructionClient(target, max_request_bytes=10_000) as client:
         split = client.reconstruct(crops)
-    same(split.reconstructions, together.reconstructions)
+    assert_same(split.reconstructions, together.reconstructions)
     np.testing.assert_allclose(split.mse, together.mse, rtol=0.02)
 
 
-def test_a_bad_image_fails_no_other(client, crops, encode):
-    good, cut = encode(crops[0], "PNG"), encode(crops[1], "JPEG")[:300]
-    result = client.reconstruct([b"", good, b"text", cut, crops[2]])
+def test_a_bad_image_does_not_fail_the_others(client, crops, encode):
+    good, truncated = encode(crops[0], "PNG"), encode(crops[1], "JPEG")[:300]
+    result = client.reconstruct([b"", good, b"text", truncated, crops[2]])
     assert [bool(status) for status in result.status] == [True, False, True, True, False]
     assert result.status[2].startswith("not a PNG")
     assert result[0].image.size == 0
     assert math.isnan(result[3].psnr)
-    same([result[1].image, result[4].image], client.reconstruct(crops[[0, 2]]).reconstructions)
+    assert_same(
+        [result[1].image, result[4].image], client.reconstruct(crops[[0, 2]]).reconstructions
+    )
     scores = client.score([b"", good, b"text"])
     assert [bool(status) for status in scores.status] == [True, False, True]
     assert math.isnan(scores.mse[2])
 
 
-def test_png_comes_as_the_server_wrote_it(client, crops, encode):
+def test_png_files_are_returned_unchanged(client, crops, encode):
     result = client.reconstruct([encode(crops[0], "PNG"), b"text", crops[1]], as_png=True)
     assert result[0].image.startswith(b"\x89PNG")
     assert result[1].image == b""
@@ -139,10 +141,10 @@ def test_png_comes_as_the_server_wrote_it(client, crops, encode):
             np.testing.assert_array_equal(np.asarray(opened), image)
 
 
-def test_encode_then_decode_is_reconstruct(client, crops):
+def test_encode_and_decode_equal_reconstruct(client, crops):
     latents = client.encode(crops)
     assert (latents.shape, latents.dtype) == ((5, 6, 5, 8), np.float32)
-    same(client.decode(latents), client.reconstruct(crops).reconstructions)
+    assert_same(client.decode(latents), client.reconstruct(crops).reconstructions)
     listed = client.encode([crops[0], crops[1][:16]])
     np.testing.assert_allclose(listed[0], latents[0], atol=1e-4)
     images = client.decode(listed)
@@ -158,12 +160,12 @@ def test_scores_are_those_of_the_reconstructions(client, crops, encode, tmp_path
         found = getattr(scores, name)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, getattr(result, name), rtol=0.02)
-    # The model has not been trained: it is its floor.
+    # The model is not trained: it is equal to its linear baseline.
     np.testing.assert_allclose(scores.floor_psnr, scores.psnr, atol=0.1)
     assert (scores.ms_ssim > scores.ssim).all()
 
 
-def test_images_of_another_kind_are_unusual(client, photographs):
+def test_noise_is_unusual(client, photographs):
     noise = np.random.default_rng(0).integers(0, 2, photographs[0].shape, np.uint8) * 255
     result = client.reconstruct([photographs[0], noise])
     assert result.unusual.tolist() == [False, True]
@@ -173,7 +175,7 @@ def test_images_of_another_kind_are_unusual(client, photographs):
     assert result.percentile[0] == np.float32(below / 201)
 
 
-def test_without_calibration_nothing_is_unusual():
+def test_without_a_percentile_no_image_is_unusual():
     image = np.zeros((1, 1, 3), np.uint8)
     assert not Reconstruction(image, 1.0, 0.0, math.nan, math.nan).unusual
 
@@ -192,11 +194,11 @@ def test_metadata_and_status_are_plain(client):
     client.wait_until_ready(20)
 
 
-def test_what_the_server_does_not_have(target, crops):
+def test_missing_models_versions_and_labels_are_errors(target, crops):
     with ReconstructionClient(target, "other") as client:
-        for ask in (lambda: client.reconstruct(crops), client.metadata, client.status):
+        for call in (lambda: client.reconstruct(crops), client.metadata, client.status):
             with pytest.raises(e.NotFoundError, match="other"):
-                ask()
+                call()
         with pytest.raises(e.DeadlineError, match=r"other at .* is not ready after 1 s"):
             client.wait_until_ready(1)
     with (
@@ -211,13 +213,13 @@ def test_what_the_server_does_not_have(target, crops):
             client.wait_until_ready(1)
 
 
-def test_a_version_is_asked_by_its_number(target, crops):
+def test_a_version_is_selected_by_its_number(target, crops):
     with ReconstructionClient(target, version=1) as client:
         assert client.metadata().version == 1
         assert len(client.reconstruct(crops)) == 5
 
 
-def test_other_channels_than_the_models_are_refused(client, crops):
+def test_another_number_of_channels_is_refused(client, crops):
     with pytest.raises(e.InvalidRequestError):
         client.reconstruct(crops[..., :1])
 
@@ -229,62 +231,70 @@ def test_an_unknown_signature_or_input_is_refused(client, crops):
         client.predict("encode", {"pictures": crops})
 
 
-def test_rest_answers_as_grpc(running, crops, encode):
+def test_rest_and_grpc_results_are_equal(running, crops, encode):
     jpeg = encode(crops[4], "JPEG")
     noise = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     images = [*crops[:2], jpeg, b"bad", noise]
-    with ReconstructionClient(running.grpc) as one, ReconstructionClient(running.rest) as other:
-        first, second = one.reconstruct(images), other.reconstruct(images)
-        for a, b in zip(first, second, strict=True):
+    with (
+        ReconstructionClient(running.grpc) as grpc_client,
+        ReconstructionClient(running.rest) as rest_client,
+    ):
+        grpc_result, rest_result = grpc_client.reconstruct(images), rest_client.reconstruct(images)
+        for a, b in zip(grpc_result, rest_result, strict=True):
             assert (a.image.shape, a.status) == (b.image.shape, b.status)
             np.testing.assert_allclose(b.image.astype(int), a.image, atol=1)
         for name in ("mse", "psnr", "ssim", "percentile"):
-            np.testing.assert_allclose(getattr(second, name), getattr(first, name), rtol=0.02)
-        np.testing.assert_allclose(other.encode(crops), one.encode(crops), atol=1e-5)
+            np.testing.assert_allclose(
+                getattr(rest_result, name), getattr(grpc_result, name), rtol=0.02
+            )
+        np.testing.assert_allclose(rest_client.encode(crops), grpc_client.encode(crops), atol=1e-5)
         np.testing.assert_allclose(
-            other.score(images).ms_ssim, one.score(images).ms_ssim, rtol=0.01
+            rest_client.score(images).ms_ssim, grpc_client.score(images).ms_ssim, rtol=0.01
         )
-        tensors = other.predict("reconstruct", {"images": crops})["reconstructions"]
-        same(tensors, one.reconstruct(crops).reconstructions)
-        assert other.metadata() == one.metadata()
-        assert other.status() == one.status()
+        tensors = rest_client.predict("reconstruct", {"images": crops})["reconstructions"]
+        assert_same(tensors, grpc_client.reconstruct(crops).reconstructions)
+        assert rest_client.metadata() == grpc_client.metadata()
+        assert rest_client.status() == grpc_client.status()
 
 
-def test_asyncio_answers_as_the_other_client(target, client, crops, encode):
+def test_asyncio_returns_what_the_blocking_client_returns(target, client, crops, encode):
     images = [crops[0], encode(crops[1], "PNG"), b"bad"]
 
-    async def ask():
-        async with AsyncReconstructionClient(target, max_request_images=2) as asked:
-            await asked.wait_until_ready(20)
-            latents = await asked.encode(crops)
+    async def call_all():
+        async with AsyncReconstructionClient(target, max_request_images=2) as async_client:
+            await async_client.wait_until_ready(20)
+            latents = await async_client.encode(crops)
             return (
                 *await asyncio.gather(
-                    asked.reconstruct(images), asked.score(images), asked.metadata(), asked.status()
+                    async_client.reconstruct(images),
+                    async_client.score(images),
+                    async_client.metadata(),
+                    async_client.status(),
                 ),
                 latents,
-                await asked.decode(latents),
-                await asked.predict("encode", {"images": crops}),
+                await async_client.decode(latents),
+                await async_client.predict("encode", {"images": crops}),
             )
 
-    result, scores, metadata, status, latents, decoded, predicted = asyncio.run(ask())
+    result, scores, metadata, status, latents, decoded, predicted = asyncio.run(call_all())
     expected = client.reconstruct(images)
-    same([one.image for one in result][:2], [one.image for one in expected][:2])
+    assert_same([r.image for r in result][:2], [r.image for r in expected][:2])
     assert result.status == expected.status == scores.status
     np.testing.assert_allclose(result.mse, expected.mse, rtol=0.02)
     np.testing.assert_allclose(scores.floor_psnr, client.score(images).floor_psnr, rtol=0.01)
     assert (metadata, status) == (client.metadata(), client.status())
     np.testing.assert_allclose(latents, client.encode(crops), atol=1e-5)
     np.testing.assert_allclose(predicted["latents"], latents, atol=1e-5)
-    same(decoded, client.decode(latents))
+    assert_same(decoded, client.decode(latents))
 
 
-def test_asyncio_raises_as_the_other_client(target, crops):
-    async def ask():
+def test_asyncio_raises_what_the_blocking_client_raises(target, crops):
+    async def call_all():
         async with AsyncReconstructionClient(target, "other", max_request_images=1) as client:
             await client.reconstruct(crops)
 
     with pytest.raises(e.NotFoundError, match="other"):
-        asyncio.run(ask())
+        asyncio.run(call_all())
 
 
 def test_a_grey_model(tmp_path, photographs, encode):
@@ -306,12 +316,12 @@ def test_a_grey_model(tmp_path, photographs, encode):
             with ReconstructionClient(target, "grey") as client:
                 result = client.reconstruct(images)
                 assert result.reconstructions.shape == (2, 40, 40, 1)
-                same(client.decode(client.encode(images)), result.reconstructions)
-                same(
+                assert_same(client.decode(client.encode(images)), result.reconstructions)
+                assert_same(
                     client.reconstruct(encode(images[0], "PNG")).reconstructions,
                     result.reconstructions[:1],
                 )
-                # It carries no calibration.
+                # It was exported without the errors of val images.
                 assert np.isnan(result.percentile).all()
                 assert not result.unusual.any()
                 with pytest.raises(e.InvalidRequestError):
@@ -334,7 +344,7 @@ print(int(peak) // 1024, *heavy)
 
 
 @pytest.mark.parametrize("module", [blocking, asynchronous])
-def test_the_examples_are_true(running, tmp_path, monkeypatch, module):
+def test_the_docstring_examples_run(running, tmp_path, monkeypatch, module):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (64, 48), "teal").save("photo.jpg")
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):

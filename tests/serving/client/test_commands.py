@@ -1,4 +1,4 @@
-"""python -m serving.client against the real server."""
+"""The command line of the client, with the local server."""
 
 import contextlib
 import csv
@@ -29,31 +29,31 @@ def running(real_server):
 
 @pytest.fixture
 def run(running, capsys):
-    """run(*arguments, target=gRPC) -> exit status, what it printed, what it complained."""
+    """run(*arguments, target=...) -> exit status, stdout, stderr."""
 
-    def ran(*arguments, target=running.grpc):
+    def run_command(*arguments, target=running.grpc):
         try:
             status = main([*map(str, arguments), "--target", target])
         except SystemExit as exit_:
             status = exit_.code
         return status, *capsys.readouterr()
 
-    return ran
+    return run_command
 
 
 @pytest.fixture
 def folder(tmp_path, photographs, encode):
-    """A folder of images, two of which share a name, with what is no image and what is hidden."""
-    made = tmp_path / "in"
-    (made / "deep" / "er").mkdir(parents=True)
-    (made / ".hidden").mkdir()
-    (made / "a.png").write_bytes(encode(photographs[0][:40, :40], "PNG"))
-    (made / "a.jpg").write_bytes(encode(photographs[0][:40, :30], "JPEG"))
-    (made / "deep" / "b.WEBP").write_bytes(encode(photographs[1][:33, :50], "WEBP"))
-    (made / "deep" / "er" / "c.bmp").write_bytes(encode(photographs[1][:8, :8], "BMP"))
-    (made / "notes.txt").write_text("no image")
-    (made / ".hidden" / "d.png").write_bytes(b"hidden")
-    return made
+    """A folder of images, two of which share a name, with a text file and a hidden folder."""
+    folder = tmp_path / "in"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    (folder / "a.png").write_bytes(encode(photographs[0][:40, :40], "PNG"))
+    (folder / "a.jpg").write_bytes(encode(photographs[0][:40, :30], "JPEG"))
+    (folder / "deep" / "b.WEBP").write_bytes(encode(photographs[1][:33, :50], "WEBP"))
+    (folder / "deep" / "er" / "c.bmp").write_bytes(encode(photographs[1][:8, :8], "BMP"))
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden" / "d.png").write_bytes(b"hidden")
+    return folder
 
 
 def pixels(path):
@@ -61,7 +61,7 @@ def pixels(path):
         return np.asarray(image)
 
 
-def one_line(text):
+def assert_one_line(text):
     assert text.startswith("error: ")
     assert text.count("\n") == 1
     return text
@@ -76,8 +76,8 @@ def test_reconstruct_an_image(run, running, folder, tmp_path):
     np.testing.assert_allclose(
         pixels(tmp_path / "new" / "out.png").astype(int), expected.image, atol=1
     )
-    shown = float(re.search(r"PSNR (\S+) dB", out)[1])
-    assert shown == pytest.approx(expected.psnr, abs=0.05)
+    psnr = float(re.search(r"PSNR (\S+) dB", out)[1])
+    assert psnr == pytest.approx(expected.psnr, abs=0.05)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
@@ -86,12 +86,12 @@ def test_reconstruct_a_folder(run, running, folder, tmp_path, protocol):
     target = getattr(running, protocol)
     status, out, _ = run("reconstruct", folder, tmp_path / "out", target=target)
     assert (status, out) == (0, f"4 of 4 images reconstructed in {tmp_path / 'out'}\n")
-    made = {
+    shapes = {
         str(path.relative_to(tmp_path / "out")): pixels(path).shape
         for path in (tmp_path / "out").rglob("*")
         if path.is_file()
     }
-    assert made == {
+    assert shapes == {
         "a.png.png": (40, 40, 3),
         "a.jpg.png": (40, 30, 3),
         "deep/b.png": (33, 50, 3),
@@ -124,7 +124,7 @@ def test_many_images_keep_their_names(run, photographs, tmp_path):
     assert paths == sorted(str(tmp_path / "in" / f"{i}.png") for i in range(50))
 
 
-def test_a_second_run_into_a_folder_inside_leaves_its_own_files_out(run, folder):
+def test_an_output_folder_inside_the_input_is_not_read(run, folder):
     for _ in range(2):
         status, out, _ = run("reconstruct", folder, folder / "out")
         assert (status, out.split()[:3]) == (0, ["4", "of", "4"])
@@ -143,12 +143,12 @@ def test_inputs_are_never_overwritten(run, folder, tmp_path):
     ):
         status, _, err = run("reconstruct", source, target)
         assert status == 1
-        assert "input" in one_line(err)
+        assert "input" in assert_one_line(err)
     (tmp_path / "out" / "deep" / "er").mkdir(parents=True)
     (tmp_path / "out" / "deep" / "er" / "c.png").hardlink_to(folder / "deep" / "er" / "c.bmp")
     status, _, err = run("reconstruct", folder, tmp_path / "out")
     assert status == 1
-    assert "c.png is one of the inputs" in one_line(err)
+    assert "c.png is one of the inputs" in assert_one_line(err)
     status, _, err = run("score", folder / "a.png", "--output", folder / "a.png")
     assert status == 1
     status, _, err = run("compare", folder / "a.png", folder / "a.png")
@@ -195,7 +195,7 @@ def test_compare(run, running, folder, tmp_path, protocol):
     assert (status, err) == (0, "")
     assert "PSNR" in out
     picture = pixels(output)
-    # Enlarged seven times, three next to each other.
+    # Three panels side by side, each enlarged by a factor of seven.
     assert picture.shape[1] > 3 * 280 > picture.shape[0]
 
 
@@ -231,9 +231,7 @@ def test_status_and_metadata(run, running, protocol):
         (["metadata", "--label", "canary"], "canary"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
-    run, tmp_path, monkeypatch, photographs, encode, arguments, message
-):
+def test_errors_are_one_line(run, tmp_path, monkeypatch, photographs, encode, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("folder").mkdir()
@@ -243,12 +241,12 @@ def test_what_cannot_be_done_is_one_line(
     before = set(Path().rglob("*.png"))
     status, out, err = run(*arguments)
     assert (status, out) == (1, "")
-    assert message in one_line(err)
+    assert message in assert_one_line(err)
     assert set(Path().rglob("*.png")) == before
 
 
 @pytest.mark.parametrize("address", ["{}", "http://{}"])
-def test_no_server(run, free_port, folder, tmp_path, address):
+def test_an_unreachable_server_is_one_line(run, free_port, folder, tmp_path, address):
     target = address.format(f"127.0.0.1:{free_port()}")
     for arguments in (["status"], ["reconstruct", folder, tmp_path / "out"], ["score", folder]):
         status, _, err = run(*arguments, target=target)
@@ -272,7 +270,7 @@ def test_no_server(run, free_port, folder, tmp_path, address):
         (["status", "--token-file", "nowhere"], "cannot read the token in nowhere"),
     ],
 )
-def test_a_command_line_that_makes_no_sense_ends_with_2(run, arguments, message):
+def test_an_invalid_command_line_exits_with_status_2(run, arguments, message):
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert message in err
@@ -283,7 +281,7 @@ def test_a_token_is_not_sent_in_plain_text_to_another_machine(run, tmp_path, mon
     assert run("status")[0] == 0
     status, _, err = run("status", target="model.example:8500")
     assert status == 2
-    assert "plain text to model.example:8500" in one_line(err)
+    assert "plain text to model.example:8500" in assert_one_line(err)
     assert "secret" not in err
     monkeypatch.delenv("KERAS_AE_TOKEN")
     (tmp_path / "token").write_text("secret\n")
@@ -291,7 +289,7 @@ def test_a_token_is_not_sent_in_plain_text_to_another_machine(run, tmp_path, mon
     assert status == 2
 
 
-def test_as_a_program(running, folder, tmp_path):
+def test_the_client_runs_as_a_program(running, folder, tmp_path):
     command = [sys.executable, "-m", "serving.client"]
     done = subprocess.run(
         [*command, "reconstruct", folder, tmp_path / "out", "--target", running.grpc],
@@ -300,13 +298,13 @@ def test_as_a_program(running, folder, tmp_path):
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    helped = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert helped.stdout.startswith("usage: python -m serving.client ")
+    help_run = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert help_run.stdout.startswith("usage: python -m serving.client ")
     for name in ("reconstruct", "score", "compare", "status", "metadata"):
-        assert name in helped.stdout
+        assert name in help_run.stdout
 
 
-def test_no_tls_there_is_one_line(running):
+def test_tls_with_a_server_without_tls_is_one_line(running):
     command = [
         sys.executable,
         "-m",
@@ -318,10 +316,10 @@ def test_no_tls_there_is_one_line(running):
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "is not available" in one_line(done.stderr)
+    assert "is not available" in assert_one_line(done.stderr)
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(running, folder):
+def test_a_closed_pipe_ends_the_program_without_a_traceback(running, folder):
     command = f"{sys.executable} -m serving.client score {folder} --target {running.grpc}"
     done = subprocess.run(
         f"{command} | head -n 0", shell=True, cwd=ROOT, capture_output=True, text=True
@@ -329,9 +327,9 @@ def test_a_reader_that_has_enough_ends_it_quietly(running, folder):
     assert "Traceback" not in done.stderr
 
 
-def test_progress_is_shown_on_a_terminal(running, folder, tmp_path):
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(ours, (24, 80))
+def test_a_progress_bar_is_shown_on_a_terminal(running, folder, tmp_path):
+    terminal, program_side = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     command = [
         sys.executable,
         "-m",
@@ -341,13 +339,16 @@ def test_progress_is_shown_on_a_terminal(running, folder, tmp_path):
         tmp_path / "out",
     ]
     subprocess.run(
-        [*command, "--target", running.grpc], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs
+        [*command, "--target", running.grpc],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=program_side,
     )
-    os.close(theirs)
-    shown = b""
+    os.close(program_side)
+    output = b""
     with contextlib.suppress(OSError):
-        # Linux ends a terminal that nobody writes to with an error.
-        while part := os.read(ours, 10_000):
-            shown += part
-    os.close(ours)
-    assert b"4/4" in shown
+        # Linux raises an error when a terminal has no writer any more.
+        while part := os.read(terminal, 10_000):
+            output += part
+    os.close(terminal)
+    assert b"4/4" in output

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_ae import contract as c
 from serving.client.cli import files
-from serving.client.images import area
+from serving.client.images import count_pixels
 
 
 def image_file(folder, name, height=4, width=6):
@@ -32,35 +32,35 @@ def image_file(folder, name, height=4, width=6):
 def test_no_two_sources_share_a_name(tmp_path, names, expected):
     for order in (1, -1):
         sources = [tmp_path / name for name in names[::order]]
-        made = files.outputs(sources, tmp_path, tmp_path / "out")
-        assert [path.name for path in made] == expected[::order]
+        outputs = files.output_paths(sources, tmp_path, tmp_path / "out")
+        assert [outputs[source].name for source in sources] == expected[::order]
 
 
-def test_files_share_requests_up_to_the_pixels_of_one(tmp_path, monkeypatch):
+def test_files_share_requests_up_to_the_pixel_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(c, "MAX_REQUEST_PIXELS", 60)
     paths = [image_file(tmp_path, f"{i}.png") for i in range(5)]
     (tmp_path / "5.png").write_bytes(b"no image")
     paths += [tmp_path / "5.png", tmp_path / "missing.png"]
-    asked = []
+    batch_sizes = []
 
-    def ask(images):
-        asked.append(len(images))
+    def request(images):
+        batch_sizes.append(len(images))
         return images
 
-    found = dict(files.answers(paths, ask))
-    assert sorted(asked) == [2, 2, 2]
-    assert [found[path] for path in paths[:6]] == [path.read_bytes() for path in paths[:6]]
-    assert "cannot be read" in found[paths[6]]
+    results = dict(files.request_in_batches(paths, request))
+    assert sorted(batch_sizes) == [2, 2, 2]
+    assert [results[path] for path in paths[:6]] == [path.read_bytes() for path in paths[:6]]
+    assert "cannot be read" in results[paths[6]]
 
 
 @pytest.mark.parametrize("suffix", c.IMAGE_SUFFIXES)
-def test_the_pixels_of_a_file_are_in_its_header(tmp_path, suffix):
+def test_the_pixel_count_of_a_file_is_read_from_its_header(tmp_path, suffix):
     path = image_file(tmp_path, f"image{suffix}", 40, 30)
-    assert area(path) == area(path.read_bytes()) == 1200
-    assert area(path.read_bytes()[:10]) == 0
+    assert count_pixels(path) == count_pixels(path.read_bytes()) == 1200
+    assert count_pixels(path.read_bytes()[:10]) == 0
 
 
 def test_a_large_header_is_read_without_a_warning():
     buffer = io.BytesIO()
     Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
-    assert area(buffer.getvalue()) == 100_000_000
+    assert count_pixels(buffer.getvalue()) == 100_000_000

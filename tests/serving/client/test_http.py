@@ -1,4 +1,4 @@
-"""The client over REST against HTTP servers that do as they are told."""
+"""The client over REST with scripted HTTP servers."""
 
 import asyncio
 import json
@@ -17,18 +17,19 @@ from serving.client.blocking import ReconstructionClient
 LATENTS = np.zeros((1, 2, 2, 8), np.float32)
 
 
-class Scripted(ThreadingHTTPServer):
-    """Answers decode requests, after the statuses or events of its script.
+class ScriptedServer(ThreadingHTTPServer):
+    """Answers decode requests, after the steps of its script.
 
     Attributes:
-        script: what to do first: a status, a body of bytes with 200, or an event to wait for.
-        seen: paths and headers that came.
+        script: steps of the next requests: a status, a body with status 200, or an event to wait
+            for.
+        received: paths and headers of the requests.
     """
 
     daemon_threads = True
 
     def __init__(self, context=None):
-        self.script, self.seen = [], []
+        self.script, self.received = [], []
         super().__init__(("127.0.0.1", 0), Handler)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True)
@@ -38,7 +39,7 @@ class Scripted(ThreadingHTTPServer):
         self._thread.start()
 
     def handle_error(self, request, client_address):
-        """A client that goes away is no news."""
+        """Ignores clients that close the connection."""
 
     def stop(self):
         self.shutdown()
@@ -49,7 +50,7 @@ class Scripted(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
-        self.server.seen.append((self.path, dict(self.headers)))
+        self.server.received.append((self.path, dict(self.headers)))
         step = self.server.script.pop(0) if self.server.script else 200
         body = json.dumps({"outputs": np.full((1, 16, 16, 3), 7).tolist()}).encode()
         if isinstance(step, threading.Event):
@@ -65,14 +66,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Tests are quiet."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def server():
-    made = Scripted()
-    yield made
-    made.stop()
+    server = ScriptedServer()
+    yield server
+    server.stop()
 
 
 def decode(target, **options):
@@ -81,11 +82,11 @@ def decode(target, **options):
 
 
 def decode_async(target, **options):
-    async def ask():
+    async def run():
         async with AsyncReconstructionClient(target, **options) as client:
             return await client.decode(LATENTS)
 
-    return asyncio.run(ask())
+    return asyncio.run(run())
 
 
 BODIES = [
@@ -99,17 +100,17 @@ BODIES = [
     b'{"outputs": {"x": [1]}}',
 ]
 
-both = pytest.mark.parametrize("ask", [decode, decode_async])
+both_clients = pytest.mark.parametrize("decode", [decode, decode_async])
 
 
-@both
-def test_an_unavailable_server_is_asked_again(server, ask):
+@both_clients
+def test_an_unavailable_server_is_retried(server, decode):
     server.script = [503, 502]
-    assert (ask(server.target) == 7).all()
-    assert len(server.seen) == 3
+    assert (decode(server.target) == 7).all()
+    assert len(server.received) == 3
 
 
-@both
+@both_clients
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -125,46 +126,46 @@ def test_an_unavailable_server_is_asked_again(server, ask):
         (418, e.ServerError),
     ],
 )
-def test_another_status_becomes_its_error_at_once(server, ask, status, kind):
+def test_each_http_status_raises_its_error_without_a_retry(server, decode, status, kind):
     server.script = [status]
     with pytest.raises(kind, match=f"HTTP {status}, scripted {status}") as caught:
-        ask(server.target)
+        decode(server.target)
     assert type(caught.value) is kind
     assert server.target in str(caught.value)
-    assert len(server.seen) == 1
+    assert len(server.received) == 1
 
 
-@both
+@both_clients
 @pytest.mark.parametrize("body", BODIES)
-def test_an_answer_that_makes_no_sense_is_an_error(server, ask, body):
+def test_an_invalid_response_is_an_error(server, decode, body):
     server.script = [body]
     with pytest.raises(e.ServerError, match="cannot be read"):
-        ask(server.target)
+        decode(server.target)
 
 
-@both
-def test_a_server_that_does_not_answer_meets_the_deadline(server, ask):
-    held = threading.Event()
-    server.script = [held]
+@both_clients
+def test_a_server_that_does_not_respond_is_a_deadline_error(server, decode):
+    release = threading.Event()
+    server.script = [release]
     try:
         with pytest.raises(e.DeadlineError, match=r"within 0\.3 s"):
-            ask(server.target, timeout=0.3)
+            decode(server.target, timeout=0.3)
     finally:
-        held.set()
+        release.set()
 
 
-@both
-def test_model_version_and_label_are_in_the_path(server, ask):
-    ask(server.target, model="a/b c", version=7)
-    ask(server.target + "/prefix/", model="m", label="new one")
-    assert [path for path, _ in server.seen] == [
+@both_clients
+def test_model_version_and_label_are_in_the_path(server, decode):
+    decode(server.target, model="a/b c", version=7)
+    decode(server.target + "/prefix/", model="m", label="new one")
+    assert [path for path, _ in server.received] == [
         "/v1/models/a%2Fb%20c/versions/7:predict",
         "/prefix/v1/models/m/labels/new%20one:predict",
     ]
 
 
-@both
-def test_tls_with_a_token(tmp_path, ask):
+@both_clients
+def test_tls_with_a_token(tmp_path, decode):
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         [
@@ -177,12 +178,12 @@ def test_tls_with_a_token(tmp_path, ask):
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    server = Scripted(context)
+    server = ScriptedServer(context)
     try:
-        assert (ask(server.target, ca_certificate=cert, token="secret") == 7).all()
-        assert server.seen[0][1]["authorization"] == "Bearer secret"
+        assert (decode(server.target, ca_certificate=cert, token="secret") == 7).all()
+        assert server.received[0][1]["authorization"] == "Bearer secret"
         with pytest.raises(e.UnavailableError, match=r"(?i)certificate"):
-            ask(server.target, token="secret", retries=0)
-        assert len(server.seen) == 1
+            decode(server.target, token="secret", retries=0)
+        assert len(server.received) == 1
     finally:
         server.stop()

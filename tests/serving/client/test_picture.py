@@ -14,9 +14,9 @@ def lightness(rgb):
 
 
 def test_equal_steps_of_the_colour_map_look_equal():
-    map_ = picture.colours()
-    assert (map_.shape, map_.dtype) == ((256, 3), np.uint8)
-    steps = lightness(map_[::15])
+    colour_map = picture.colour_map()
+    assert (colour_map.shape, colour_map.dtype) == ((256, 3), np.uint8)
+    steps = lightness(colour_map[::15])
     np.testing.assert_allclose(np.diff(steps), 90 / 17, atol=0.6)
 
 
@@ -25,11 +25,11 @@ def test_equal_steps_of_the_colour_map_look_equal():
     [(1, 1), (3, 2), (32, 32), (60, 2700), (2000, 30), (1, 20_000), (20_000, 1), (1200, 900)],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_any_size_makes_a_picture_that_can_be_seen(size, channels):
+def test_pictures_of_any_image_size_are_visible(size, channels):
     image = np.full((*size, channels), 90, np.uint8)
-    made = picture.compare(image, image + np.uint8(2), "name.png\nscores")
-    assert 200 < made.width < 3400
-    assert 200 < made.height < 3400
+    composed = picture.compare(image, image + np.uint8(2), "name.png\nscores")
+    assert 200 < composed.width < 3400
+    assert 200 < composed.height < 3400
 
 
 def test_the_three_panels_and_the_scale():
@@ -38,21 +38,21 @@ def test_the_three_panels_and_the_scale():
     reconstruction[:, 32:] += np.uint8(16)
     pixels = np.asarray(picture.compare(original, reconstruction, "name"))
     colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
-    # The original, what differs of the reconstruction, no error, and the largest of the scale.
-    low, high = picture.colours()[[0, -1]]
+    # The original, the different half of the reconstruction, no error, and the largest error.
+    low, high = picture.colour_map()[[0, -1]]
     assert {(200, 100, 50), (216, 116, 66), tuple(low), tuple(high)} <= colours
-    shown = (pixels == high).all(-1).sum()
-    assert shown >= 4 * 32 * 4 * 64
+    bright_count = (pixels == high).all(-1).sum()
+    assert bright_count >= 4 * 32 * 4 * 64
 
 
-def test_no_error_is_dark_all_over():
+def test_an_error_of_zero_is_the_darkest_colour():
     image = np.full((64, 64, 3), 90, np.uint8)
     pixels = np.asarray(picture.compare(image, image, "name"))
-    assert (pixels == picture.colours()[0]).all(-1).sum() >= 256 * 256
+    assert (pixels == picture.colour_map()[0]).all(-1).sum() >= 256 * 256
 
 
 def test_shapes_that_differ_are_refused():
-    with pytest.raises(DataError, match=r"\[4, 4, 1\], the image \[4, 4, 3\]"):
+    with pytest.raises(DataError, match=r"shape \[4, 4, 3\]; got \[4, 4, 1\]"):
         picture.compare(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 1), np.uint8), "name")
 
 
@@ -73,6 +73,6 @@ def test_pixels_of_any_mode(encode, mode, channels):
         np.testing.assert_allclose(pixels, 180, atol=1)
 
 
-def test_what_is_no_image_is_refused():
+def test_bytes_that_are_not_an_image_are_refused():
     with pytest.raises(DataError, match="cannot be decoded"):
         picture.read_pixels(b"text", 3)

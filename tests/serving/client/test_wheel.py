@@ -109,7 +109,7 @@ def test_only_what_the_client_needs_is_installed_with_it(files):
     assert always == {"grpcio", "numpy", "pillow", "protobuf"}
 
 
-def test_the_installed_client_asks_a_server(wheel, files, real_server, tmp_path):
+def test_the_installed_client_reconstructs_and_prints_its_help(wheel, files, real_server, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     arguments = [tmp_path, sysconfig.get_path("purelib"), real_server.running.grpc]
@@ -120,13 +120,13 @@ def test_the_installed_client_asks_a_server(wheel, files, real_server, tmp_path)
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["module"] == "keras_ae.client.blocking"
-    assert told["shape"] == [1, 20, 30, 3]
-    assert told["psnr"] > 30
-    assert told["usage"].startswith("usage: keras-ae-client ")
-    assert told["rest"] == (
+    output = json.loads(done.stdout)
+    assert output["module"] == "keras_ae.client.blocking"
+    assert output["shape"] == [1, 20, 30, 3]
+    assert output["psnr"] > 30
+    assert output["usage"].startswith("usage: keras-ae-client ")
+    assert output["rest"] == (
         "REST needs httpx, which is not installed: install keras-ae with its extra client"
     )
-    for refusal in told["library"]:
+    for refusal in output["library"]:
         assert "needs keras, which is not installed: install keras-ae with its extra jax" in refusal

@@ -1,4 +1,4 @@
-"""The client against servers that do as they are told: failures, deadlines, tokens, TLS, order."""
+"""The client with scripted gRPC servers: failures, deadlines, tokens, TLS, order."""
 
 import asyncio
 import datetime
@@ -25,13 +25,13 @@ from serving.wire.tensors import to_array, to_proto
 IMAGES = np.arange(5 * 4 * 6 * 3, dtype=np.uint8).reshape(5, 4, 6, 3)
 
 
-class Negatives:
-    """Reconstructs an image as its negative, after doing what the script says.
+class NegativePredictions:
+    """A PredictionService whose reconstruction of an image is its negative.
 
     Attributes:
-        script: one step per call, first come first served: a StatusCode to fail with, an answer
-            to give, or an event to wait for.
-        requests, metadata: what came.
+        script: steps of the next calls: a StatusCode to fail with, outputs to return, or an event
+            to wait for.
+        requests, metadata: those that were received.
     """
 
     def __init__(self):
@@ -46,13 +46,13 @@ class Negatives:
         if isinstance(step, threading.Event):
             step.wait()
         if isinstance(step, dict):
-            return answer(**step)
+            return make_response(**step)
         if request.model_spec.signature_name == c.RECONSTRUCT:
             images = to_array(request.inputs[c.IMAGES])
-            return answer(**{c.RECONSTRUCTIONS: 255 - images}, **scores(images))
+            return make_response(**{c.RECONSTRUCTIONS: 255 - images}, **scores(images))
         encoded = to_array(request.inputs[c.IMAGE_BYTES])
         images = [np.asarray(Image.open(io.BytesIO(data))) for data in encoded]
-        return answer(
+        return make_response(
             **{c.RECONSTRUCTION_PNG_BYTES: [png(255 - image) for image in images]},
             **{c.STATUS: [b""] * len(images)},
             **scores(images),
@@ -60,7 +60,7 @@ class Negatives:
 
 
 class Statuses:
-    """Answers one status after another, the last one for ever: (state, error), or a StatusCode."""
+    """A ModelService with a script of (state, error) or StatusCode; the last one is repeated."""
 
     def __init__(self):
         self.script = []
@@ -70,17 +70,17 @@ class Statuses:
         if isinstance(step, grpc.StatusCode):
             context.abort(step, "scripted")
         response = GetModelStatusResponse()
-        one = response.model_version_status.add(version=3, state=step[0])
-        one.status.error_message = step[1]
+        version = response.model_version_status.add(version=3, state=step[0])
+        version.status.error_message = step[1]
         return response
 
 
-def answer(**outputs):
+def make_response(**outputs):
     return PredictResponse(outputs={k: to_proto(v) for k, v in outputs.items()})
 
 
 def scores(images):
-    """Scores that tell which image they belong to: its first number."""
+    """Scores that identify their image: its first value."""
     first = np.array([image[0, 0, 0] for image in images], np.float32)
     return dict.fromkeys((c.MSE, c.PSNR, c.SSIM, c.PERCENTILE), first)
 
@@ -93,7 +93,7 @@ def png(image):
 
 class Server:
     def __init__(self, credentials=None):
-        self.predictions, self.statuses = Negatives(), Statuses()
+        self.predictions, self.statuses = NegativePredictions(), Statuses()
         self._server = grpc.server(ThreadPoolExecutor(8))
         services.add_servicer(services.PREDICTION, self.predictions, self._server)
         services.add_servicer(services.MODEL, self.statuses, self._server)
@@ -110,15 +110,15 @@ class Server:
 
 @pytest.fixture
 def server():
-    made = Server()
-    yield made
-    made.stop()
+    server = Server()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
 def client(server):
-    with ReconstructionClient(server.target, timeout=20) as made:
-        yield made
+    with ReconstructionClient(server.target, timeout=20) as client:
+        yield client
 
 
 def test_every_status_has_an_error():
@@ -132,7 +132,7 @@ def test_every_status_has_an_error():
 @pytest.mark.parametrize(
     "code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK], ids=str
 )
-def test_a_status_of_the_server_becomes_its_error(server, code):
+def test_each_grpc_status_raises_its_error(server, code):
     server.predictions.script = [code]
     with (
         ReconstructionClient(server.target, retries=0) as client,
@@ -140,19 +140,19 @@ def test_a_status_of_the_server_becomes_its_error(server, code):
     ):
         client.reconstruct(IMAGES)
     assert type(caught.value) is ERRORS[code]
-    # gRPC's core has its own words for a deadline and a cancelled call.
+    # gRPC itself writes the message of an exceeded deadline and of a cancelled call.
     if code not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
         assert f"scripted {code.name}" in str(caught.value)
 
 
-def test_an_unavailable_server_is_asked_again(server, client):
+def test_an_unavailable_server_is_retried(server, client):
     server.predictions.script = [grpc.StatusCode.UNAVAILABLE] * 2
     result = client.reconstruct(IMAGES)
     np.testing.assert_array_equal(result.reconstructions, 255 - IMAGES)
     assert len(server.predictions.requests) == 3
 
 
-def test_retries_end(server):
+def test_retries_are_limited(server):
     server.predictions.script = [grpc.StatusCode.UNAVAILABLE] * 9
     with (
         ReconstructionClient(server.target, retries=2) as client,
@@ -167,7 +167,7 @@ def test_retries_end(server):
     [c for c in grpc.StatusCode if c not in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)],
     ids=str,
 )
-def test_nothing_else_is_asked_again(server, client, code):
+def test_no_other_status_is_retried(server, client, code):
     server.predictions.script = [code]
     with pytest.raises(e.ServingError):
         client.reconstruct(IMAGES)
@@ -186,15 +186,15 @@ def test_pauses_double_vary_and_end_before_the_deadline():
             break
         now += pauses[-1]
     assert now < 10
-    assert attempts.remaining() == pytest.approx(10 - now)
+    assert attempts.remaining_seconds() == pytest.approx(10 - now)
     for i, pause in enumerate(pauses):
         assert 0.05 * 2**i <= pause <= 0.15 * 2**i
     assert len(pauses) >= 5
 
 
-def test_a_server_that_does_not_answer_meets_the_deadline(server):
-    held = threading.Event()
-    server.predictions.script = [held]
+def test_a_server_that_does_not_respond_is_a_deadline_error(server):
+    release = threading.Event()
+    server.predictions.script = [release]
     try:
         with (
             ReconstructionClient(server.target, timeout=0.3) as client,
@@ -203,10 +203,10 @@ def test_a_server_that_does_not_answer_meets_the_deadline(server):
             client.reconstruct(IMAGES)
         assert isinstance(caught.value, TimeoutError)
     finally:
-        held.set()
+        release.set()
 
 
-def test_no_server_is_said_with_its_address(free_port):
+def test_the_error_of_an_unreachable_server_has_its_address(free_port):
     target = f"127.0.0.1:{free_port()}"
     with (
         ReconstructionClient(target, retries=1) as client,
@@ -218,12 +218,12 @@ def test_no_server_is_said_with_its_address(free_port):
 def test_a_batch_is_split_by_bytes_and_joined_in_order(server):
     images = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), np.uint8)
     # The first request answers last.
-    held = threading.Event()
-    server.predictions.script = [held]
-    threading.Timer(0.2, held.set).start()
+    release = threading.Event()
+    server.predictions.script = [release]
+    threading.Timer(0.2, release.set).start()
     with ReconstructionClient(server.target, max_request_bytes=1000) as client:
         result = client.reconstruct(images)
-    sizes = [len(to_array(one.inputs[c.IMAGES])) for one in server.predictions.requests]
+    sizes = [len(to_array(r.inputs[c.IMAGES])) for r in server.predictions.requests]
     assert sorted(sizes) == [3, *[5] * 4]
     np.testing.assert_array_equal(result.reconstructions, 255 - images)
     np.testing.assert_array_equal(result.mse, images[:, 0, 0, 0])
@@ -232,7 +232,7 @@ def test_a_batch_is_split_by_bytes_and_joined_in_order(server):
 def test_a_batch_is_split_by_count(server):
     with ReconstructionClient(server.target, max_request_images=2) as client:
         result = client.reconstruct([png(image) for image in IMAGES])
-    sizes = [len(to_array(one.inputs[c.IMAGE_BYTES])) for one in server.predictions.requests]
+    sizes = [len(to_array(r.inputs[c.IMAGE_BYTES])) for r in server.predictions.requests]
     assert sorted(sizes) == [1, 2, 2]
     np.testing.assert_array_equal(np.stack(result.reconstructions), 255 - IMAGES)
 
@@ -249,35 +249,35 @@ def test_a_batch_is_split_by_count(server):
 def test_a_batch_is_split_by_pixels(server, monkeypatch, images, limit, name, asynchronous):
     monkeypatch.setattr(c, limit, 2 * 4 * 6 + 1)
 
-    async def ask():
+    async def reconstruct():
         async with AsyncReconstructionClient(server.target) as client:
             return await client.reconstruct(images)
 
     if asynchronous:
-        result = asyncio.run(ask())
+        result = asyncio.run(reconstruct())
     else:
         with ReconstructionClient(server.target) as client:
             result = client.reconstruct(images)
-    sizes = [len(to_array(one.inputs[name])) for one in server.predictions.requests]
+    sizes = [len(to_array(r.inputs[name])) for r in server.predictions.requests]
     assert sorted(sizes) == [1, 2, 2]
     np.testing.assert_array_equal(np.stack(result.reconstructions), 255 - IMAGES)
 
 
-def test_an_image_above_the_limit_travels_alone(server):
+def test_an_image_above_the_limit_is_sent_alone(server):
     with ReconstructionClient(server.target, max_request_bytes=1) as client:
         assert len(client.reconstruct(IMAGES)) == 5
     assert len(server.predictions.requests) == 5
 
 
-def test_images_of_one_shape_share_a_request_and_keep_their_place(server, client, tmp_path):
+def test_images_of_one_shape_share_a_request_and_keep_their_order(server, client, tmp_path):
     small, large = IMAGES[0], np.full((9, 7, 3), 200, np.uint8)
     path = tmp_path / "image.png"
     path.write_bytes(png(IMAGES[3]))
     result = client.reconstruct([small, large, path, IMAGES[1], png(IMAGES[4])])
     sent = [small, large, IMAGES[3], IMAGES[1], IMAGES[4]]
-    for one, image in zip(result, sent):
-        np.testing.assert_array_equal(one.image, 255 - image)
-        assert one.mse == image[0, 0, 0]
+    for reconstruction, image in zip(result, sent):
+        np.testing.assert_array_equal(reconstruction.image, 255 - image)
+        assert reconstruction.mse == image[0, 0, 0]
     assert len(server.predictions.requests) == 3
 
 
@@ -290,7 +290,7 @@ def test_one_request_that_fails_fails_the_batch(server):
         client.reconstruct(IMAGES)
 
 
-def test_nothing_is_answered_by_nothing(server, client):
+def test_no_images_give_empty_results_without_a_request(server, client):
     assert len(client.reconstruct([])) == 0
     assert client.reconstruct(IMAGES[:0]).mse.shape == (0,)
     assert server.predictions.requests == []
@@ -307,20 +307,20 @@ def test_nothing_is_answered_by_nothing(server, client):
         ({c.RECONSTRUCTIONS: IMAGES}, "expected 5 rows of 'mse'"),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_an_error(server, client, outputs, message):
+def test_an_invalid_response_is_an_error(server, client, outputs, message):
     server.predictions.script = [outputs]
     with pytest.raises(e.ServerError, match=message):
         client.reconstruct(IMAGES)
 
 
-def test_an_answer_with_something_else_than_png_is_an_error(server, client):
+def test_a_response_without_a_png_is_an_error(server, client):
     outputs = {c.RECONSTRUCTION_PNG_BYTES: [b"text"], c.STATUS: [b""], **scores(IMAGES[:1])}
     server.predictions.script = [outputs]
     with pytest.raises(e.ServerError, match="not a PNG"):
         client.reconstruct(png(IMAGES[0]))
 
 
-def test_other_channels_than_the_models_are_an_error(server, client):
+def test_another_number_of_channels_in_the_response_is_an_error(server, client):
     server.predictions.script = [{c.RECONSTRUCTIONS: IMAGES[..., :1], **scores(IMAGES)}]
     with pytest.raises(e.InvalidRequestError, match="as many channels as the model"):
         client.reconstruct(IMAGES)
@@ -339,13 +339,13 @@ def test_other_channels_than_the_models_are_an_error(server, client):
         (7, "expected a uint8 array .* got int"),
     ],
 )
-def test_what_is_no_image_is_refused_before_it_is_sent(server, client, images, message):
+def test_invalid_images_are_refused_before_they_are_sent(server, client, images, message):
     with pytest.raises(e.InvalidRequestError, match=message):
         client.reconstruct(images)
     assert server.predictions.requests == []
 
 
-def test_encode_and_decode_say_what_they_take(client):
+def test_invalid_inputs_of_encode_and_decode_are_refused(client):
     with pytest.raises(e.InvalidRequestError, match="decode them first"):
         client.encode(["image.png"])
     with pytest.raises(e.InvalidRequestError, match=r"float32 \[N, h, w, c\].* got float64"):
@@ -354,7 +354,7 @@ def test_encode_and_decode_say_what_they_take(client):
         client.decode([np.zeros((2, 8), np.float32)])
 
 
-def test_a_file_that_is_not_there_is_said(client):
+def test_a_missing_file_is_an_error(client):
     with pytest.raises(e.DataError, match=r"cannot read nowhere\.png: No such file"):
         client.reconstruct("nowhere.png")
 
@@ -377,7 +377,7 @@ def test_model_version_and_label_are_sent(server):
         ({"timeout": 0}, "timeout"),
         ({"target": "http://a:1", "tls": True}, "https"),
         ({"ca_certificate": "ca.pem"}, "certificates are for TLS"),
-        ({"tls": True, "client_key": "key.pem"}, "come together"),
+        ({"tls": True, "client_key": "key.pem"}, "a client certificate and its key"),
         ({"tls": True, "ca_certificate": "nowhere.pem"}, r"cannot read nowhere\.pem"),
         ({"target": "https://a:1", "ca_certificate": "nowhere.pem"}, "cannot use the certif"),
         ({"token": "a\nb"}, "one line"),
@@ -393,12 +393,12 @@ def test_model_version_and_label_are_sent(server):
         ({"target": "http://localhost@model.example:1", "token": "s"}, "without user"),
         ({"target": "http://user:password@127.0.0.1:1"}, "without user"),
         ({"target": "http://127.0.0.1:1?"}, "without user"),
-        ({"target": "http://127.0.0.1:port"}, "a REST target as http://127.0.0.1:8501"),
-        ({"target": "http://[::1"}, "a REST target as http://127.0.0.1:8501"),
-        ({"target": "http://"}, "a REST target as http://127.0.0.1:8501"),
+        ({"target": "http://127.0.0.1:port"}, "a REST target such as http://127.0.0.1:8501"),
+        ({"target": "http://[::1"}, "a REST target such as http://127.0.0.1:8501"),
+        ({"target": "http://"}, "a REST target such as http://127.0.0.1:8501"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, message):
+def test_contradictory_options_are_refused(options, message):
     with pytest.raises(e.ConfigurationError, match=message):
         ReconstructionClient(**{"target": "127.0.0.1:1", **options})
 
@@ -420,11 +420,11 @@ def test_options_that_do_not_fit_are_refused(options, message):
         "http://[::1]:1",
     ],
 )
-def test_these_are_this_machine(target):
+def test_local_targets_are_recognized(target):
     assert Connection(target, token="secret").local
 
 
-def test_a_token_travels_to_this_machine(server):
+def test_a_token_is_sent_to_this_machine(server):
     with ReconstructionClient(server.target, token="secret") as client:
         client.reconstruct(IMAGES)
     assert server.predictions.metadata[0]["authorization"] == "Bearer secret"
@@ -441,7 +441,7 @@ def certificate(tmp_path_factory):
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     today = datetime.datetime.now(datetime.UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
+    certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(today - datetime.timedelta(days=1))
         .not_valid_after(today + datetime.timedelta(days=1))
@@ -450,7 +450,7 @@ def certificate(tmp_path_factory):
         .sign(key, hashes.SHA256())
     )
     folder = tmp_path_factory.mktemp("certificate")
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -475,7 +475,7 @@ def test_tls_with_a_token_and_a_certificate_of_the_client(certificate):
         server.stop()
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_trusted(certificate):
+def test_an_untrusted_certificate_is_refused(certificate):
     key, cert = certificate
     server = Server(grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())]))
     try:
@@ -527,39 +527,39 @@ def test_waiting_ends_when_no_version_can_be_loaded(server, client):
         client.wait_until_ready(timeout=20)
 
 
-def test_waiting_too_long_says_what_was_seen(server, client, free_port):
+def test_the_error_of_waiting_too_long_has_the_last_response(server, client, free_port):
     server.statuses.script = [(LOADING, "")]
     with pytest.raises(e.DeadlineError, match=r"after 0\.2 s: version 3 is LOADING"):
         client.wait_until_ready(timeout=0.2)
     with (
-        ReconstructionClient(f"127.0.0.1:{free_port()}") as nobody,
+        ReconstructionClient(f"127.0.0.1:{free_port()}") as client,
         pytest.raises(e.DeadlineError, match="not ready after"),
     ):
-        nobody.wait_until_ready(timeout=0.2)
+        client.wait_until_ready(timeout=0.2)
 
 
-def test_waiting_does_not_hide_what_waiting_cannot_mend(server, client):
+def test_waiting_ends_for_errors_that_waiting_does_not_fix(server, client):
     server.statuses.script = [grpc.StatusCode.PERMISSION_DENIED]
     with pytest.raises(e.AccessError):
         client.wait_until_ready(timeout=20)
 
 
-def test_asyncio_splits_retries_and_fails_alike(server):
-    async def ask(**options):
+def test_asyncio_splits_retries_and_fails_like_the_blocking_client(server):
+    async def reconstruct(**options):
         async with AsyncReconstructionClient(server.target, **options) as client:
             return await client.reconstruct(IMAGES)
 
     server.predictions.script = [grpc.StatusCode.UNAVAILABLE] * 2
-    result = asyncio.run(ask(max_request_images=2))
+    result = asyncio.run(reconstruct(max_request_images=2))
     np.testing.assert_array_equal(result.reconstructions, 255 - IMAGES)
     assert len(server.predictions.requests) == 5
-    held = threading.Event()
-    server.predictions.script = [held]
+    release = threading.Event()
+    server.predictions.script = [release]
     try:
         with pytest.raises(e.DeadlineError):
-            asyncio.run(ask(timeout=0.3))
+            asyncio.run(reconstruct(timeout=0.3))
     finally:
-        held.set()
+        release.set()
     server.predictions.script = [grpc.StatusCode.INTERNAL] * 3
     with pytest.raises(e.ServerError, match="scripted INTERNAL"):
-        asyncio.run(ask(max_request_images=2))
+        asyncio.run(reconstruct(max_request_images=2))

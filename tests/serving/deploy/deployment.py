@@ -1,4 +1,4 @@
-"""What the deployment files say, for the tests that check them."""
+"""The contents of the deployment files, for the tests that check them."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ def manifests() -> dict[str, dict[str, Any]]:
 
 MANIFESTS = manifests()
 POD = MANIFESTS["Deployment/keras-ae-serving"]["spec"]["template"]["spec"]
-CONTAINERS = {one["name"]: one for one in POD["initContainers"] + POD["containers"]}
+CONTAINERS = {c["name"]: c for c in POD["initContainers"] + POD["containers"]}
 (KSERVE,) = load(DEPLOY / "kserve.yaml")
 
 

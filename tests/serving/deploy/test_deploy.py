@@ -30,7 +30,7 @@ def models_config(text: str) -> Any:
     return text_format.Parse(text, ModelServerConfig())
 
 
-def test_the_model_is_where_compose_and_kubernetes_put_it():
+def test_the_base_path_is_that_of_compose_and_kubernetes():
     (model,) = models_config((CONFIG / "models.config").read_text()).model_config_list.config
     assert (model.name, model.base_path) == ("keras_ae", "/models/keras_ae")
     assert model.model_platform == "tensorflow"
@@ -47,7 +47,7 @@ def test_the_examples_in_the_comments_are_valid():
     assert [list(label.version_labels) for label in labels] == [["stable"], ["canary"]]
 
 
-def test_batching_bounds_what_a_request_waits_and_pads_nothing():
+def test_batching_bounds_the_waiting_time_and_does_not_pad():
     batching = config.read(CONFIG / "batching.config", config.BatchingParameters)
     assert batching.max_batch_size.value == 32
     assert 0 < batching.batch_timeout_micros.value <= 10_000
@@ -56,7 +56,7 @@ def test_batching_bounds_what_a_request_waits_and_pads_nothing():
     assert not batching.allowed_batch_sizes
 
 
-def test_the_batch_sizes_that_are_advised_for_a_gpu_are_valid():
+def test_the_recommended_batch_sizes_for_a_gpu_are_valid():
     text = (CONFIG / "batching.config").read_text()
     (advised,) = re.findall(r"^#   (allowed_batch_sizes: \[.*\])$", text, re.MULTILINE)
     batching = text_format.Parse(text + advised, config.BatchingParameters())
@@ -65,7 +65,7 @@ def test_the_batch_sizes_that_are_advised_for_a_gpu_are_valid():
     assert batching.allowed_batch_sizes[-1] == batching.max_batch_size.value
 
 
-def test_metrics_are_where_pods_say_they_are():
+def test_the_metrics_path_is_that_of_the_pod_annotation():
     monitoring = config.read(CONFIG / "monitoring.config", config.MonitoringConfig)
     assert monitoring.prometheus_config.enable
     annotations = MANIFESTS["Deployment/keras-ae-serving"]["spec"]["template"]["metadata"][
@@ -95,7 +95,7 @@ def test_the_local_server_knows_every_flag(arguments):
 
 
 @pytest.mark.parametrize("overrides", [[], ["batching"], ["gpu"], ["batching", "gpu"]])
-def test_the_service_is_one_that_compose_knows(overrides):
+def test_the_service_follows_the_compose_schema(overrides):
     service = compose(*overrides)
     schema = {
         "type": "object",
@@ -157,7 +157,7 @@ def test_the_service_is_one_that_compose_knows(overrides):
     assert ("-gpu" in service["image"]) == ("gpu" in overrides) == ("deploy" in service)
 
 
-def test_compose_reaches_this_machine_only_and_can_write_nothing_but_tmp():
+def test_compose_publishes_ports_locally_and_can_only_write_to_tmp():
     service = compose()
     assert service["ports"] == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"]
     assert service["read_only"] is True
@@ -169,7 +169,7 @@ def test_compose_reaches_this_machine_only_and_can_write_nothing_but_tmp():
     assert service["restart"] == "unless-stopped"
 
 
-def test_what_compose_mounts_is_there():
+def test_folders_that_compose_mounts_exist():
     sources = {volume["target"]: volume["source"] for volume in compose()["volumes"]}
     pushed = re.fullmatch(r"\$\{KERAS_AE_MODELS:-(.+)\}", sources["/models"])
     assert (DEPLOY / pushed[1]).resolve() == ROOT / "runs/default/serving"
@@ -196,7 +196,7 @@ def test_batching_adds_to_the_flags_and_changes_none():
         f"tensorflow/serving:{KSERVE['spec']['predictor']['model']['runtimeVersion']}",
     ],
 )
-def test_the_server_is_built_on_the_tensorflow_that_exports(image):
+def test_the_image_has_the_locked_tensorflow_version(image):
     lock = (ROOT / "requirements.lock").read_text()
     locked = re.search(r"^tensorflow==(\d+\.\d+)\.", lock, re.MULTILINE)
     assert PINNED.match(image)
@@ -211,7 +211,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_what_the_page_links_to_is_there():
+def test_the_links_of_the_page_exist():
     page = ROOT / "docs" / "serving.md"
     links = re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text())
     assert len(links) > 10

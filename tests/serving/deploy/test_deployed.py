@@ -35,7 +35,7 @@ def get(url: str, body: bytes | None = None) -> bytes:
 
 
 def states(rest: str) -> list[str]:
-    """Of the versions of the model; empty while nobody listens."""
+    """The states of the model's versions; empty while no server listens."""
     try:
         status = json.loads(get(f"{rest}/v1/models/keras_ae"))
     except (urllib.error.URLError, ConnectionError):
@@ -125,12 +125,12 @@ def test_the_flags_files_and_health_check_of_compose_work(service, base_path, fr
         (answer,) = json.loads(get(f"{rest}/v1/models/keras_ae:predict", body.encode()))[
             "predictions"
         ]
-        made = base64.b64decode(answer["reconstruction_png_bytes"]["b64"])
-        assert Image.open(io.BytesIO(made)).size == (56, 40)
+        reconstruction = base64.b64decode(answer["reconstruction_png_bytes"]["b64"])
+        assert Image.open(io.BytesIO(reconstruction)).size == (56, 40)
         metrics = get(f"{rest}/monitoring/prometheus/metrics").decode()
         assert ':tensorflow:serving:request_count{model_name="keras_ae",status="OK"} 1' in metrics
-        # A new label may come before its version, as a server that starts needs it; a label that
-        # clients use may not leave for one.
+        # A new label may be assigned to a version that is not loaded, as at the start of a server;
+        # a label that is in use may not.
         assert give_label(f"127.0.0.1:{port}", base_path, 2) == grpc.StatusCode.OK
         refused = give_label(f"127.0.0.1:{port}", base_path, 3)
         assert refused == grpc.StatusCode.FAILED_PRECONDITION

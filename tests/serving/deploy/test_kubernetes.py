@@ -22,7 +22,7 @@ from tests.serving.deploy.deployment import (
 )
 
 VERSIONS = ("1.30", "1.37")
-"""Of Kubernetes: the oldest that the manifests are for, and the newest with schemas at hand."""
+"""Kubernetes versions: the oldest supported one, and the newest one with installed schemas."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -31,7 +31,7 @@ def test_manifests_follow_the_schema(name, version):
     kubernetes_validate.validate(MANIFESTS[name], version, strict=True)
 
 
-def test_every_kind_is_there():
+def test_every_kind_of_manifest_exists():
     assert {name.split("/")[0] for name in MANIFESTS} == {
         "Deployment",
         "HorizontalPodAutoscaler",
@@ -43,14 +43,14 @@ def test_every_kind_is_there():
 
 
 @pytest.mark.parametrize("folder", ["base", "batching", "gpu"])
-def test_what_a_kustomization_names_exists(folder):
+def test_files_of_a_kustomization_exist(folder):
     (kustomization,) = load(DEPLOY / "kubernetes" / folder / "kustomization.yaml")
     (config,) = load(CONFIG / "kustomization.yaml")
     for at, document in ((DEPLOY / "kubernetes" / folder, kustomization), (CONFIG, config)):
         names = document.get("resources", [])
         for generator in document.get("configMapGenerator", []):
             names = names + generator["files"]
-        names = names + [one["path"] for one in document.get("patches", []) if "path" in one]
+        names = names + [patch["path"] for patch in document.get("patches", []) if "path" in patch]
         for name in names:
             path = at / name
             assert (path / "kustomization.yaml").is_file() if path.is_dir() else path.is_file(), (
@@ -67,7 +67,7 @@ def test_kubectl_renders_what_follows_the_schema(folder):
         text=True,
         check=True,
     )
-    rendered = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
+    rendered = {document["kind"]: document for document in yaml.safe_load_all(done.stdout)}
     for document in rendered.values():
         kubernetes_validate.validate(document, VERSIONS[-1], strict=True)
     pod = rendered["Deployment"]["spec"]["template"]["spec"]
@@ -77,24 +77,24 @@ def test_kubectl_renders_what_follows_the_schema(folder):
     assert serving["image"].endswith("-gpu") == (folder == "gpu")
     assert ("HorizontalPodAutoscaler" in rendered) == (folder != "gpu")
     maps = {
-        one["metadata"]["name"]: one["data"]
-        for one in yaml.safe_load_all(done.stdout)
-        if one["kind"] == "ConfigMap"
+        document["metadata"]["name"]: document["data"]
+        for document in yaml.safe_load_all(done.stdout)
+        if document["kind"] == "ConfigMap"
     }
     for volume in pod["volumes"]:
         assert "configMap" not in volume or volume["configMap"]["name"] in maps
     assert maps["keras-ae-config"]["models.config"] == (CONFIG / "models.config").read_text()
 
 
-def test_pods_are_found_by_what_selects_them():
+def test_selectors_match_the_labels_of_pods():
     deployment = MANIFESTS["Deployment/keras-ae-serving"]
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     selectors = [
         deployment["spec"]["selector"]["matchLabels"],
         MANIFESTS["PodDisruptionBudget/keras-ae-serving"]["spec"]["selector"]["matchLabels"],
         MANIFESTS["NetworkPolicy/keras-ae-serving"]["spec"]["podSelector"]["matchLabels"],
-        *(one["spec"]["selector"] for one in MANIFESTS.values() if one["kind"] == "Service"),
-        *(one["labelSelector"]["matchLabels"] for one in POD["topologySpreadConstraints"]),
+        *(m["spec"]["selector"] for m in MANIFESTS.values() if m["kind"] == "Service"),
+        *(c["labelSelector"]["matchLabels"] for c in POD["topologySpreadConstraints"]),
     ]
     for selector in selectors:
         assert selector
@@ -107,9 +107,9 @@ def test_pods_are_found_by_what_selects_them():
 
 def test_ports_volumes_and_probes_name_what_the_pod_has():
     ports = {port["name"]: port["containerPort"] for port in CONTAINERS["serving"]["ports"]}
-    given = flags(CONTAINERS["serving"]["args"])
-    assert ports == {"grpc": int(given["port"]), "http": int(given["rest_api_port"])}
-    for service in (one for one in MANIFESTS.values() if one["kind"] == "Service"):
+    arguments = flags(CONTAINERS["serving"]["args"])
+    assert ports == {"grpc": int(arguments["port"]), "http": int(arguments["rest_api_port"])}
+    for service in (m for m in MANIFESTS.values() if m["kind"] == "Service"):
         for port in service["spec"]["ports"]:
             assert port["port"] == ports[port["targetPort"]]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -144,16 +144,16 @@ def test_the_server_cannot_change_its_models():
     assert mounts["config"]["readOnly"] is True
 
 
-def test_kubernetes_gives_the_flags_of_compose():
+def test_kubernetes_has_the_flags_of_compose():
     kubernetes = flags(CONTAINERS["serving"]["args"])
     assert "grpc_channel_arguments" in kubernetes
     kubernetes.pop("grpc_channel_arguments")
     assert kubernetes == flags(compose()["command"])
 
 
-def test_a_pod_that_ends_has_lost_its_clients_before_it_is_killed():
+def test_clients_leave_a_terminating_pod_before_it_is_killed():
     arguments = flags(CONTAINERS["serving"]["args"])["grpc_channel_arguments"]
-    channel = {name: int(value) for name, value in (one.split("=") for one in arguments.split(","))}
+    channel = {n: int(v) for n, v in (pair.split("=") for pair in arguments.split(","))}
     sleep = int(CONTAINERS["serving"]["lifecycle"]["preStop"]["exec"]["command"][1])
     # gRPC spreads the age of connections by a tenth.
     assert channel["grpc.max_connection_age_ms"] * 1.1 / 1000 < sleep
@@ -166,9 +166,9 @@ def test_only_named_pods_reach_the_server():
     assert all(rule["from"] for rule in rules["ingress"])
 
 
-# KServe. Kubernetes ships no schema of it: the fields below were read from KServe's types, and the
+# KServe. Kubernetes has no schema for it: the fields below are those of KServe's types, and the
 # fields of a container are checked as such. Whether a cluster's KServe has a runtime for
-# TensorFlow and grpc-v1 cannot be seen here.
+# TensorFlow and grpc-v1 cannot be tested here.
 
 INFERENCE_SERVICE = {
     "type": "object",

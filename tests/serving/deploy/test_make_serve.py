@@ -1,4 +1,4 @@
-"""Which server `make serve` takes, what it tells it, and what it says when there is nothing yet."""
+"""Which server `make serve` starts and with which flags, and its message without a model."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def run_root(tmp_path) -> Path:
 
 @pytest.fixture
 def on_path(tmp_path):
-    """on_path(name): puts a command on an own PATH that writes its arguments to NAME.args."""
+    """on_path(name): adds a command to a separate PATH that writes its arguments to NAME.args."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in ("dirname", "sh"):
@@ -41,7 +41,7 @@ def on_path(tmp_path):
 
 
 def make(*arguments: str, path: Path | str = os.environ["PATH"]) -> subprocess.CompletedProcess:
-    """Runs make as a user would; the environment counts as set up, so that it is not renewed."""
+    """Runs make as a user does, without recreating the virtual environment."""
     assert MAKE is not None
     return subprocess.run(
         [MAKE, "--no-print-directory", "-o", ".venv/.done", *arguments],
@@ -114,7 +114,7 @@ def test_the_default_is_what_make_run_pushes(on_path):
 
 
 @pytest.mark.parametrize("browser", ["chromium", "google-chrome"])
-def test_a_browser_that_is_there_is_left_alone(browser, on_path):
+def test_an_installed_browser_is_not_installed_again(browser, on_path):
     on_path(browser)
     installed = on_path("apt-get")
     on_path("id", "echo 0")

@@ -1,4 +1,4 @@
-"""The script that keeps a pod's models like those in a bucket; here a folder is the bucket."""
+"""The script that copies models from a bucket to a pod; here the bucket is a folder."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[3] / "serving/deploy/kubernetes/base/sync-models.sh"
 
-# What the script asks of rclone, for folders, where rclone itself is not installed.
+# The commands of rclone that the script uses, for folders, if rclone is not installed.
 RCLONE = """#!/bin/sh
 case $1 in
   lsf)
@@ -66,7 +66,7 @@ def versions(target: Path) -> list[str]:
     return sorted(path.name for path in target.iterdir() if path.name.isdigit())
 
 
-def test_versions_come_with_all_their_files(bucket, target, environment):
+def test_versions_are_copied_with_all_their_files(bucket, target, environment):
     upload(bucket, "7")
     upload(bucket, "12")
     done = sync(bucket, target, environment)
@@ -76,7 +76,7 @@ def test_versions_come_with_all_their_files(bucket, target, environment):
     assert done.stdout.splitlines() == ["fetched version 7", "fetched version 12"]
 
 
-def test_what_is_being_uploaded_and_what_is_no_version_is_left_out(bucket, target, environment):
+def test_incomplete_versions_and_other_folders_are_not_copied(bucket, target, environment):
     upload(bucket, "7")
     upload(bucket, "12", complete=False)
     upload(bucket, "backup")
@@ -85,7 +85,7 @@ def test_what_is_being_uploaded_and_what_is_no_version_is_left_out(bucket, targe
     assert not (target / "backup").exists()
 
 
-def test_removing_the_newest_goes_back(bucket, target, environment):
+def test_removing_the_newest_version_rolls_back(bucket, target, environment):
     upload(bucket, "7")
     upload(bucket, "12")
     sync(bucket, target, environment)
@@ -113,7 +113,7 @@ def test_a_bucket_without_versions_changes_nothing(gone, bucket, target, environ
     assert versions(target) == ["7"]
 
 
-def test_a_copy_that_fails_leaves_no_version(bucket, target, environment, tmp_path):
+def test_a_failed_copy_leaves_no_version(bucket, target, environment, tmp_path):
     upload(bucket, "7")
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -129,7 +129,7 @@ def test_a_copy_that_fails_leaves_no_version(bucket, target, environment, tmp_pa
     assert (target / "7/saved_model.pb").read_text() == "7"
 
 
-def test_it_goes_on_until_it_is_told_to_stop(bucket, target, environment):
+def test_it_syncs_repeatedly_until_sigterm(bucket, target, environment):
     process = subprocess.Popen(
         ["sh", str(SCRIPT), str(bucket), str(target), "0.05"],
         env=environment,

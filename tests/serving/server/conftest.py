@@ -31,7 +31,7 @@ def rest_server(exported, cold, tmp_path_factory):
     """A server with two versions of `keras_ae`, the first labelled "stable", and an oddly named
     model; it takes bodies of at most MAX_BODY bytes."""
     folder = tmp_path_factory.mktemp("rest")
-    # The newest is asked most.
+    # Most requests go to the newest version, which has warm-up requests.
     for version, model in (("keras_ae/1", cold), ("keras_ae/2", exported), ("odd/5", cold)):
         (folder / version).parent.mkdir(exist_ok=True)
         (folder / version).symlink_to(model, target_is_directory=True)

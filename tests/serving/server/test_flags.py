@@ -6,7 +6,7 @@ BASE = ("--model_base_path=/models/m",)
 
 
 def refused(capsys, *argv):
-    """The one line that the command line is refused with."""
+    """Returns the one line of the error message for a command line."""
     with pytest.raises(SystemExit) as caught:
         flags.parse(argv)
     assert caught.value.code == 2
@@ -28,7 +28,7 @@ def test_defaults_are_those_of_the_real_server():
     assert parsed.intra_op_threads >= 1
 
 
-def test_it_binds_to_loopback_unless_told_otherwise():
+def test_the_default_host_is_loopback():
     assert flags.parse(BASE).host == "127.0.0.1"
     assert flags.parse([*BASE, "--host=0.0.0.0"]).host == "0.0.0.0"
 
@@ -43,7 +43,7 @@ def test_port_zero_is_no_port():
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("arguments", "expected"),
     [
         ([], False),
         (["--enable_batching"], True),
@@ -52,12 +52,12 @@ def test_port_zero_is_no_port():
         (["--enable_batching=false"], False),
     ],
 )
-def test_booleans(given, expected):
-    assert (flags.parse([*BASE, *given]).batching is not None) == expected
+def test_booleans(arguments, expected):
+    assert (flags.parse([*BASE, *arguments]).batching is not None) == expected
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "message"),
     [
         (["--prot=1"], "unrecognized arguments: --prot=1"),
         (["--por=1"], "unrecognized arguments: --por=1"),
@@ -80,8 +80,8 @@ def test_booleans(given, expected):
         (["--max_message_bytes=0"], "--max_message_bytes must be above 0"),
     ],
 )
-def test_what_is_unknown_or_contradicts_itself_is_refused(capsys, argv, words):
-    assert words in refused(capsys, *BASE, *argv)
+def test_unknown_and_contradictory_flags_are_refused(capsys, argv, message):
+    assert message in refused(capsys, *BASE, *argv)
 
 
 def test_a_model_is_needed(capsys):
@@ -89,7 +89,7 @@ def test_a_model_is_needed(capsys):
 
 
 @pytest.mark.parametrize(
-    ("flag", "text", "words"),
+    ("flag", "text", "message"),
     [
         ("model_config_file", "model_config_list { nonsense }", "ModelServerConfig text proto"),
         ("model_config_file", "", "Only ModelConfigList is currently supported"),
@@ -102,10 +102,10 @@ def test_a_model_is_needed(capsys):
         ("monitoring_config_file", "on: true", "is not a MonitoringConfig text proto"),
     ],
 )
-def test_files_that_cannot_be_used_are_refused(capsys, tmp_path, flag, text, words):
+def test_files_that_cannot_be_used_are_refused(capsys, tmp_path, flag, text, message):
     (tmp_path / "file").write_text(text)
     line = refused(capsys, *BASE, "--rest_api_port=2", f"--{flag}={tmp_path}/file")
-    assert words in line
+    assert message in line
     assert str(tmp_path / "file") in line or flag == "model_config_file"
 
 

@@ -1,4 +1,4 @@
-"""The server as it is started: a process with flags, signals, sockets and certificates."""
+"""The server as a process: flags, signals, sockets and certificates."""
 
 import datetime
 import ipaddress
@@ -17,7 +17,7 @@ from tests.serving.servers import PIXELS, Client
 
 @pytest.fixture(scope="module")
 def certificates():
-    """key, certificate: PEM of an authority of its own for 127.0.0.1 and localhost."""
+    """PEM of a key and of its self-signed certificate for 127.0.0.1 and localhost."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,7 +25,7 @@ def certificates():
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    begin = datetime.datetime(2020, 1, 1)
+    not_before = datetime.datetime(2020, 1, 1)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
@@ -33,8 +33,8 @@ def certificates():
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(begin + datetime.timedelta(days=36500))
+        .not_valid_before(not_before)
+        .not_valid_after(not_before + datetime.timedelta(days=36500))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -52,7 +52,7 @@ def ssl_config(folder, key, certificate, rest=""):
     return f"--ssl_config_file={folder}/ssl"
 
 
-def test_a_process_answers_everywhere_says_what_it_does_and_drains(serve, publish, tmp_path):
+def test_a_process_serves_all_addresses_logs_and_drains(serve, publish, tmp_path):
     publish(1)
     server = serve(publish.base, "--max_num_load_retries=0", f"--grpc_socket_path={tmp_path}/s")
     found = listening_addresses(server.process.pid)
@@ -87,7 +87,7 @@ def test_a_process_answers_everywhere_says_what_it_does_and_drains(serve, publis
     assert not (tmp_path / "s").exists()
     for client in clients:
         client.channel.close()
-    said = [line.split(" ", 1)[1] for line in server.log.splitlines()]
+    lines = [line.split(" ", 1)[1] for line in server.log.splitlines()]
     expected = (
         "TensorFlow computes on: CPU",
         f"gRPC at {server.grpc}, no TLS",
@@ -100,8 +100,8 @@ def test_a_process_answers_everywhere_says_what_it_does_and_drains(serve, publis
         "stopping: requests in flight have 25 s",
         "stopped",
     )
-    assert len(said) == len(expected), said
-    assert all(line.startswith(words) for line, words in zip(said, expected)), said
+    assert len(lines) == len(expected), lines
+    assert all(line.startswith(text) for line, text in zip(lines, expected)), lines
 
 
 SHORT_GRACE = """
@@ -112,7 +112,7 @@ runpy.run_module("serving.server", run_name="__main__")
 """
 
 
-def test_it_ends_when_the_grace_is_over_whatever_its_threads_do(publish, free_port):
+def test_the_process_exits_after_the_grace_period_with_busy_threads(publish, free_port):
     publish(1)
     port = free_port()
     flags = (f"--port={port}", "--model_name=m", f"--model_base_path={publish.base}")
@@ -158,33 +158,33 @@ def test_tls_with_certificates_of_clients(start_server, tiny, tmp_path, certific
     ssl_config(tmp_path, key, certificate, rest)
     ssl = config.read(tmp_path / "ssl", config.SSLConfig)
     target = start_server("--model_name=m", f"--model_base_path={tiny}", ssl=ssl).running.grpc
-    nobody = grpc.ssl_channel_credentials(certificate)
-    with grpc.secure_channel(target, nobody) as channel, pytest.raises(grpc.RpcError):
+    no_certificate = grpc.ssl_channel_credentials(certificate)
+    with grpc.secure_channel(target, no_certificate) as channel, pytest.raises(grpc.RpcError):
         Client(channel).predict({"images": PIXELS})
-    somebody = grpc.ssl_channel_credentials(certificate, key, certificate)
-    with grpc.secure_channel(target, somebody) as channel:
+    client_certificate = grpc.ssl_channel_credentials(certificate, key, certificate)
+    with grpc.secure_channel(target, client_certificate) as channel:
         client = Client(channel)
         client.wait_for({3: "AVAILABLE"})
         assert client.predict({"images": PIXELS}).version == 3
 
 
-def end_of(*argv):
+def run_server(*argv):
     command = [sys.executable, "-m", "serving.server", *argv]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_an_unknown_flag_ends_it_at_once():
-    done = end_of("--model_base_path=/m", "--model_nam=x")
+def test_an_unknown_flag_exits_with_status_2():
+    done = run_server("--model_base_path=/m", "--model_nam=x")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
         "serving.server: unrecognized arguments: --model_nam=x; --help lists the flags"
     ]
 
 
-def test_a_port_that_is_taken_ends_it(start_server, tiny):
+def test_a_port_in_use_is_an_error(start_server, tiny):
     client = start_server("--model_name=m", f"--model_base_path={tiny}")
     port = client.running.grpc.rsplit(":", 1)[1]
-    done = end_of(f"--model_base_path={tiny}", f"--port={port}", "--rest_api_port=0")
+    done = run_server(f"--model_base_path={tiny}", f"--port={port}", "--rest_api_port=0")
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
@@ -193,7 +193,7 @@ def test_a_port_that_is_taken_ends_it(start_server, tiny):
         start_server(f"--model_base_path={tiny}", rest_port=port)
 
 
-def test_a_certificate_that_is_none_ends_it(start_server, tiny, tmp_path):
+def test_an_invalid_certificate_is_an_error(start_server, tiny, tmp_path):
     flag = ssl_config(tmp_path, b"no key", b"no certificate")
     with pytest.raises(ConfigurationError, match="certificate is not valid"):
         start_server(f"--model_base_path={tiny}", flag)

@@ -5,12 +5,12 @@ import pytest
 
 from serving import descriptors
 
-OURS = """
+IMPORT_CLIENT = """
 from serving.client.blocking import ReconstructionClient
 from serving.wire.protos import PredictRequest
 from serving.wire.tensors import to_array, to_proto
 """
-THEIRS = """
+IMPORT_TENSORFLOW = """
 import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 """
@@ -30,10 +30,14 @@ assert again.model_spec == ours.model_spec
 
 
 def test_the_descriptors_are_those_of_the_installed_packages():
-    renewed = descriptors.read() == descriptors.FILE.read_bytes()
-    assert renewed, "renew them: python -m serving.descriptors"
+    is_current = descriptors.read() == descriptors.FILE.read_bytes()
+    assert is_current, "regenerate them: python -m serving.descriptors"
 
 
-@pytest.mark.parametrize("imports", [OURS + THEIRS, THEIRS + OURS], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "imports",
+    [IMPORT_CLIENT + IMPORT_TENSORFLOW, IMPORT_TENSORFLOW + IMPORT_CLIENT],
+    ids=["before", "after"],
+)
 def test_the_client_is_imported_before_or_after_tensorflow_and_they_exchange_bytes(imports):
     subprocess.run([sys.executable, "-c", imports + EXCHANGE], check=True)

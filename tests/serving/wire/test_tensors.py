@@ -17,7 +17,7 @@ from serving.wire.tensors import to_array, to_proto
         np.array([1, 2], ">i4"),
     ],
 )
-def test_arrays_survive_and_mean_the_same_to_tensorflow(array):
+def test_arrays_round_trip_and_equal_tensorflows(array):
     proto = to_proto(array)
     np.testing.assert_array_equal(to_array(proto), array)
     theirs = tf.make_tensor_proto(array.astype(array.dtype.newbyteorder("=")))
@@ -25,7 +25,7 @@ def test_arrays_survive_and_mean_the_same_to_tensorflow(array):
     np.testing.assert_array_equal(tf.make_ndarray(proto), array)
 
 
-def test_bytes_survive_and_mean_the_same_to_tensorflow():
+def test_bytes_round_trip_and_equal_tensorflows():
     strings = [b"a", b"", b"\xff\x00"]
     assert to_array(to_proto(strings)).tolist() == strings
     assert tf.make_ndarray(to_proto(strings)).tolist() == strings
@@ -39,10 +39,10 @@ def test_the_last_value_is_repeated():
 
 
 def proto(dtype=DataType.DT_UINT8, sizes=(), **values):
-    made = TensorProto(dtype=dtype, **values)
+    message = TensorProto(dtype=dtype, **values)
     for size in sizes:
-        made.tensor_shape.dim.add(size=size)
-    return made
+        message.tensor_shape.dim.add(size=size)
+    return message
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def proto(dtype=DataType.DT_UINT8, sizes=(), **values):
         (proto(DataType.DT_STRING, sizes=[1], tensor_content=b"a"), "strings as tensor_content"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(tensor, message):
+def test_inconsistent_protos_are_refused(tensor, message):
     with pytest.raises(ValueError, match=message):
         to_array(tensor)
 
@@ -71,6 +71,6 @@ def test_an_unknown_rank_is_refused():
         to_array(tensor)
 
 
-def test_an_array_that_has_no_type_on_the_wire_is_refused():
+def test_an_array_of_an_unsupported_dtype_is_refused():
     with pytest.raises(TypeError, match="complex128"):
         to_proto(np.zeros(1, complex))

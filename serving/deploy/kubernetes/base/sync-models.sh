@@ -3,9 +3,10 @@
 #
 #   sync-models.sh SOURCE TARGET SECONDS    every SECONDS; once with 0
 #
-# A version is an integer folder. It counts once its saved_model.pb is there, which therefore has to
-# be uploaded last, and appears under TARGET whole or not at all. The newest $KEEP of them are kept
-# (3); what is gone from SOURCE goes here too, unless nothing is left there.
+# A version is a folder whose name is an integer. It is complete once it has saved_model.pb, which
+# therefore has to be uploaded last, and it appears under TARGET atomically. The newest $KEEP
+# versions (default: 3) are kept. Versions that were removed from SOURCE are removed from TARGET,
+# unless SOURCE has no versions left.
 set -u
 
 source=$1
@@ -13,7 +14,7 @@ target=$2
 seconds=$3
 keep=${KEEP:-3}
 
-# The newest versions that are complete in the bucket, one a line.
+# The newest versions that are complete in the bucket, one per line.
 wanted() {
   files=$(rclone lsf --recursive --max-depth 2 --files-only --include '/*/saved_model.pb' "$source") ||
     return 1

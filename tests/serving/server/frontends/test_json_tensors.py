@@ -57,7 +57,7 @@ def test_large_arrays_keep_their_shape_and_values():
 @pytest.mark.parametrize(
     "values", ["0," * 99 + "0", "[]," * 50 + "[]", "[" * 100 + "]" * 100, '{"a":0},' * 50 + "0"]
 )
-def test_more_values_than_memory_is_for_are_refused_before_they_are_read(monkeypatch, values):
+def test_too_many_values_are_refused_before_they_are_parsed(monkeypatch, values):
     monkeypatch.setattr(json_tensors, "MAX_VALUES", 98)
     body = f'{{"inputs": [{values}]}}'.encode()
     monkeypatch.setattr(json_tensors.orjson, "loads", lambda body: pytest.fail("was read"))
@@ -129,14 +129,14 @@ def test_strings_come_plain_or_as_base64():
         (b'{"inputs": {"a": 1}}', TWO, "misses b; got a"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_reason(body, inputs, message):
+def test_invalid_documents_are_refused_with_the_reason(body, inputs, message):
     with pytest.raises(RequestError, match=message) as caught:
         read(body, inputs)
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert len(caught.value.message) < 300
 
 
-def test_a_dtype_that_json_has_nothing_for_is_not_implemented():
+def test_a_dtype_without_a_json_representation_is_unimplemented():
     with pytest.raises(RequestError, match="complex64; use gRPC") as caught:
         read(b'{"inputs": [1]}', signature(x=DataType.DT_COMPLEX64))
     assert caught.value.code == grpc.StatusCode.UNIMPLEMENTED
@@ -165,7 +165,7 @@ def test_only_names_that_end_in_bytes_are_written_as_base64():
     }
 
 
-def test_numbers_that_json_lacks_are_written_as_the_real_server_does():
+def test_non_finite_numbers_are_written_like_tensorflow_serving():
     array = np.array([[1, np.nan], [np.inf, -np.inf]], np.float32)
     assert (
         to_json({"x": to_proto(array)}, ROW) == b'{"predictions":[[1.0,NaN],[Infinity,-Infinity]]}'
@@ -193,9 +193,9 @@ def test_scalars_and_empty_batches_are_written():
 @pytest.mark.parametrize(
     "arrays", [[np.zeros(2), np.zeros(3)], [np.zeros(2), np.array(0.0)], [np.array(0.0)]]
 )
-def test_rows_need_outputs_with_a_common_first_size(arrays):
+def test_rows_need_outputs_with_a_common_number_of_rows(arrays):
     tensors = {str(index): to_proto(array) for index, array in enumerate(arrays)}
-    with pytest.raises(RequestError, match="no common first size; ask with 'inputs'"):
+    with pytest.raises(RequestError, match="no common number of rows; send the request"):
         to_json(tensors, ROW)
 
 

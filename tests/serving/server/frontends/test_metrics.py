@@ -61,7 +61,7 @@ def test_the_latency_of_a_refusal_does_not_count(metrics):
     assert not [name for name, *_ in samples(metrics) if name.startswith(LATENCY)]
 
 
-def test_names_from_outside_do_not_make_the_page_grow(metrics):
+def test_unknown_model_names_do_not_add_series(metrics):
     metrics.observe("nobody", "NOT_FOUND", "predict", "REST", 0.1)
     size = len(samples(metrics))
     for index in range(1000):
@@ -75,7 +75,7 @@ def test_a_model_may_have_any_name(metrics):
     assert samples(metrics)[COUNT, ("model_name", 'a"quoted\\name'), ("status", "OK")] == 1
 
 
-def test_a_model_that_is_called_like_the_counter_keeps_its_name():
+def test_a_model_with_the_name_of_the_counter_keeps_its_name():
     name = f"{COUNT}_total"
     metrics = Metrics(lambda: [name])
     metrics.observe(name, "OK", "predict", "REST", 0.1)

@@ -25,22 +25,27 @@ PIXELS = """(id) => {
 
 @contextlib.contextmanager
 def opened(browser, server):
-    """The page, with its versions there; fails if the console has an error at the end."""
+    """The page with its list of versions; fails at the end if the console has an error."""
     context = browser.new_context()
     page = context.new_page()
-    faults = []
-    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
+    errors = []
+
+    def record_error(message):
+        if message.type == "error":
+            errors.append(message.text)
+
+    page.on("console", record_error)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(server.url)
     page.wait_for_selector("#version option", state="attached")
     yield page
     context.close()
-    assert faults == []
+    assert errors == []
 
 
 @pytest.fixture(scope="module")
 def page(browser, rest_server):
-    """A page for one image after another."""
+    """A page that tests share; each drops another image."""
     with opened(browser, rest_server) as page:
         yield page
 
@@ -55,7 +60,7 @@ def drop(page, data, name="photo.png"):
     page.evaluate(DROP, [base64.b64encode(data).decode(), name])
 
 
-def result(page):
+def wait_for_result(page):
     page.wait_for_selector("#result[data-version]", timeout=60_000)
 
 
@@ -64,13 +69,13 @@ def pixels(page, id):
     return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
 
 
-def asked(server, data, model="keras_ae"):
+def predict(server, data, model="keras_ae"):
     body = {"instances": [{"b64": base64.b64encode(data).decode()}]}
     [row] = server.predict(body, f"/v1/models/{model}:predict").json()["predictions"]
     return row
 
 
-def shown(page):
+def displayed_scores(page):
     return {name: page.inner_text(f"#{name}") for name in ("psnr", "ssim", "mse", "percentile")}
 
 
@@ -80,9 +85,9 @@ def test_a_dropped_image_is_shown_with_its_reconstruction_and_scores(
     from PIL import Image
 
     drop(page, png(photograph))
-    result(page)
-    row = asked(rest_server, png(photograph))
-    assert shown(page) == {
+    wait_for_result(page)
+    row = predict(rest_server, png(photograph))
+    assert displayed_scores(page) == {
         "psnr": f"{row['psnr']:.2f} dB",
         "ssim": f"{row['ssim']:.4f}",
         "mse": f"{row['mse']:#.3g}",
@@ -97,10 +102,10 @@ def test_a_dropped_image_is_shown_with_its_reconstruction_and_scores(
     assert page.inner_text("#dimensions") == "160 x 120 pixels"
 
 
-def test_the_slider_uncovers_the_reconstruction(fresh_page, photograph, png):
+def test_the_slider_reveals_the_reconstruction(fresh_page, photograph, png):
     page = fresh_page
     drop(page, png(photograph))
-    result(page)
+    wait_for_result(page)
     clip = "document.querySelector('#reconstruction').style.clipPath"
     assert page.evaluate(clip) == "inset(0px 0px 0px 50%)"
     box = page.locator("#compare").bounding_box()
@@ -110,9 +115,9 @@ def test_the_slider_uncovers_the_reconstruction(fresh_page, photograph, png):
     assert page.get_attribute("#split", "aria-valuetext") == "20 % original, 80 % reconstruction"
 
 
-def test_the_error_map_is_bright_where_the_two_differ(page, photograph, png):
+def test_the_error_map_is_bright_where_the_images_differ(page, photograph, png):
     drop(page, png(photograph))
-    result(page)
+    wait_for_result(page)
     original, reconstruction = pixels(page, "original"), pixels(page, "reconstruction")
     error = np.abs(original.astype(int) - reconstruction).mean(-1)
     # Along the scale from dark blue to yellow, red only grows.
@@ -128,20 +133,20 @@ def test_the_error_map_is_bright_where_the_two_differ(page, photograph, png):
 def test_the_sizes_compare_latent_file_and_pixels(page, photograph, png):
     data = png(photograph[:101, :77])
     drop(page, data)
-    result(page)
+    wait_for_result(page)
     # 13 x 10 x 8 numbers of four bytes, against 101 x 77 x 3.
     assert page.inner_text("#raw-size") == "23.3 kB"
     assert page.inner_text("#latent-size") == "4.2 kB"
     assert page.inner_text("#file-size") == f"{len(data) / 1000:.1f} kB"
     assert page.inner_text("#sizes-note") == (
-        "The latent has 1,040 numbers (13 x 10 x 8), 1/22 of the 23,331 of the image."
+        "The latent has 1,040 values (13 x 10 x 8), 1/22 of the 23,331 of the image."
     )
 
 
-def test_the_version_and_the_model_are_chosen(fresh_page, photograph, png):
+def test_version_and_model_can_be_selected(fresh_page, photograph, png):
     page = fresh_page
     drop(page, png(photograph))
-    result(page)
+    wait_for_result(page)
     assert page.locator("#version option").all_inner_texts() == ["2 (newest)", "1"]
     with page.expect_request("**/v1/models/keras_ae/versions/1:predict"):
         page.select_option("#version", "1")
@@ -156,26 +161,26 @@ def test_the_version_and_the_model_are_chosen(fresh_page, photograph, png):
 def test_an_unusual_image_is_flagged_and_a_usual_one_is_not(page, photograph, png):
     noise = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (64, 64, 3))
     drop(page, png(noise))
-    result(page)
+    wait_for_result(page)
     verdict = page.locator("#verdict")
     assert verdict.inner_text() == (
         "unusual: reconstructed worse than 99 % of the validation images"
     )
     assert "unusual" in verdict.get_attribute("class")
     drop(page, png(photograph))
-    result(page)
+    wait_for_result(page)
     page.wait_for_selector("#verdict:not(.unusual)")
     assert "nothing unusual" in verdict.inner_text()
 
 
 def test_a_score_that_is_not_a_number_is_not_available(page, photograph, png):
     drop(page, png(photograph[:4, :4]))
-    result(page)
+    wait_for_result(page)
     assert page.inner_text("#ssim") == "not available"
     assert page.inner_text("#psnr").endswith(" dB")
 
 
-def test_a_broken_image_gets_a_message_in_words_and_the_next_one_its_answer(page, photograph, png):
+def test_a_broken_image_shows_a_message_and_the_next_image_its_result(page, photograph, png):
     data = png(photograph)
     drop(page, data[: len(data) // 2], "half.png")
     page.wait_for_selector("#problem:not([hidden])", timeout=60_000)
@@ -189,7 +194,7 @@ def test_a_broken_image_gets_a_message_in_words_and_the_next_one_its_answer(page
         "<b>notes.txt cannot be reconstructed: not a PNG, JPEG, BMP, GIF or WebP image."
     )
     drop(page, data)
-    result(page)
+    wait_for_result(page)
     assert not page.is_visible("#problem")
 
 
@@ -202,7 +207,7 @@ def test_pixels_are_compared_as_they_are_stored(page, photograph):
     file = io.BytesIO()
     Image.fromarray(photograph).save(file, "JPEG", quality=95, exif=exif)
     drop(page, file.getvalue(), "camera.jpg")
-    result(page)
+    wait_for_result(page)
     assert page.inner_text("#dimensions") == "160 x 120 pixels"
     assert page.is_visible("#map-card")
     assert pixels(page, "original").shape == photograph.shape
@@ -213,7 +218,7 @@ def choose(page, path) -> None:
     from playwright.sync_api import TimeoutError
 
     for _ in range(5):
-        # On a busy machine headless Chromium was seen to open no dialog at the first press.
+        # On a busy machine headless Chromium sometimes opens no dialog at the first press.
         try:
             with page.expect_file_chooser(timeout=6000) as chooser:
                 page.keyboard.press("Space")
@@ -234,7 +239,7 @@ def test_the_keyboard_is_enough(fresh_page, photograph, png, tmp_path):
         order.append(page.evaluate(focused))
     assert order == ["model", "version", "file"]
     choose(page, tmp_path / "photo.png")
-    result(page)
+    wait_for_result(page)
     page.keyboard.press("Tab")
     assert page.evaluate(focused) == "split"
     for _ in range(10):
@@ -253,7 +258,7 @@ def test_the_keyboard_is_enough(fresh_page, photograph, png, tmp_path):
 
 def test_everything_has_a_name_for_screen_readers(page, photograph, png):
     drop(page, png(photograph))
-    result(page)
+    wait_for_result(page)
     assert page.get_by_role("combobox", name="Model").count() == 1
     assert page.get_by_role("combobox", name="Version").count() == 1
     slider = page.get_by_role("slider", name="How much of the original is shown")
@@ -268,13 +273,13 @@ def test_everything_has_a_name_for_screen_readers(page, photograph, png):
 def page_with_a_long_name(browser, rest_server, photograph, png):
     with opened(browser, rest_server) as page:
         drop(page, png(photograph), "a_very_long_name_without_any_space" * 4 + ".png")
-        result(page)
+        wait_for_result(page)
         yield page
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 2560])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_on_any_screen(page_with_a_long_name, width, scheme):
+def test_the_page_fits_all_screen_widths_with_enough_contrast(page_with_a_long_name, width, scheme):
     page = page_with_a_long_name
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
@@ -287,10 +292,10 @@ def test_nothing_sticks_out_on_any_screen(page_with_a_long_name, width, scheme):
 
 
 def contrast(page, text, back):
-    """The ratio of WCAG 2 between the colour of one element and the background of another."""
+    """The WCAG 2 contrast ratio between an element's text colour and another one's background."""
 
-    def luminance(selector, what):
-        colour = page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).{what}")
+    def luminance(selector, style):
+        colour = page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).{style}")
         levels = np.array([int(level) for level in re.findall(r"\d+", colour)[:3]]) / 255
         linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
@@ -299,7 +304,7 @@ def contrast(page, text, back):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_the_page_may_load_and_reach_nothing_else(browser, rest_server):
+def test_the_page_can_only_connect_to_its_server(browser, rest_server):
     answer = rest_server.client.get("/")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -311,7 +316,7 @@ def test_the_page_may_load_and_reach_nothing_else(browser, rest_server):
     context = browser.new_context()
     page = context.new_page()
     page.goto(rest_server.url)
-    with page.expect_console_message(lambda said: "Content Security Policy" in said.text):
+    with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
         page.evaluate("""() => {
           const script = document.createElement("script");
           script.textContent = "window.intruder = 1";
@@ -321,7 +326,7 @@ def test_the_page_may_load_and_reach_nothing_else(browser, rest_server):
     context.close()
 
 
-def test_a_server_that_is_gone_is_told_in_words(browser, rest_server, photograph, png):
+def test_an_unreachable_server_shows_a_message(browser, rest_server, photograph, png):
     context = browser.new_context()
     page = context.new_page()
     page.goto(rest_server.url)
@@ -332,6 +337,6 @@ def test_a_server_that_is_gone_is_told_in_words(browser, rest_server, photograph
     assert page.inner_text("#problem") == "The server does not answer. Is it still running?"
     context.set_offline(False)
     drop(page, png(photograph))
-    result(page)
+    wait_for_result(page)
     assert not page.is_visible("#problem")
     context.close()

@@ -26,7 +26,7 @@ def b64(data: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(data).decode()}
 
 
-def refused(answer, status, message):
+def assert_refused(answer, status, message):
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     body = json.loads(answer.content)
@@ -34,7 +34,7 @@ def refused(answer, status, message):
     assert message in body["error"]
 
 
-def is_still_right(server, photograph):
+def assert_still_serving(server, photograph):
     body = {"signature_name": "encode", "inputs": [photograph.tolist()]}
     answer = server.predict(body)
     assert answer.status_code == 200, answer.text
@@ -44,7 +44,7 @@ def is_still_right(server, photograph):
 # Answers
 
 
-def test_an_encoded_image_comes_back_with_its_scores(rest_server, in_process, photograph, png):
+def test_an_encoded_image_is_reconstructed_and_scored(rest_server, in_process, photograph, png):
     from PIL import Image
 
     answer = rest_server.predict({"instances": [b64(png(photograph))]})
@@ -61,7 +61,7 @@ def test_an_encoded_image_comes_back_with_its_scores(rest_server, in_process, ph
     assert np.abs(pixels - expected["reconstructions"][0].numpy()).max() <= 1
 
 
-def test_tensors_come_and_go_in_columns(rest_server, in_process, photograph):
+def test_tensors_are_sent_and_returned_in_columns(rest_server, in_process, photograph):
     images = np.stack([photograph, photograph[::-1]])
     answer = rest_server.predict({"signature_name": "reconstruct", "inputs": images.tolist()})
     outputs = answer.json()["outputs"]
@@ -92,7 +92,7 @@ def test_latents_are_decoded_from_floats(rest_server, in_process, photograph):
     np.testing.assert_allclose(images, expected, atol=1)
 
 
-def test_a_broken_image_gets_a_status_and_nan_and_the_others_their_answers(
+def test_a_broken_image_gets_a_status_and_nan_and_does_not_fail_the_others(
     rest_server, photograph, png
 ):
     answer = rest_server.predict({"instances": [b64(b"no image"), b64(png(photograph))]})
@@ -128,12 +128,12 @@ def test_models_versions_and_labels_are_called_by_path(rest_server, photograph, 
 
 def test_the_status_lists_versions(rest_server):
     found = rest_server.client.get("/v1/models/keras_ae").json()
-    fine = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    versions = sorted(found.pop("model_version_status"), key=lambda one: one["version"])
-    assert versions == [{"version": "1", **fine}, {"version": "2", **fine}]
+    available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    versions = sorted(found.pop("model_version_status"), key=lambda version: version["version"])
+    assert versions == [{"version": "1", **available}, {"version": "2", **available}]
     assert found == {}
-    one = rest_server.client.get("/v1/models/keras_ae/versions/1").json()
-    assert one == {"model_version_status": [{"version": "1", **fine}]}
+    found = rest_server.client.get("/v1/models/keras_ae/versions/1").json()
+    assert found == {"model_version_status": [{"version": "1", **available}]}
 
 
 @pytest.mark.parametrize("path", ["", "/versions/1", "/labels/stable"])
@@ -176,8 +176,8 @@ def test_metadata_has_every_signature(rest_server, path):
         ("/a%0Ab", 400, "Malformed request: GET /a%0Ab"),
     ],
 )
-def test_a_get_that_reaches_nothing_says_so(rest_server, path, status, message):
-    refused(rest_server.client.get(path), status, message)
+def test_an_invalid_get_request_gets_an_error(rest_server, path, status, message):
+    assert_refused(rest_server.client.get(path), status, message)
 
 
 @pytest.mark.parametrize(
@@ -193,14 +193,14 @@ def test_a_get_that_reaches_nothing_says_so(rest_server, path, status, message):
         ("/", 400, "Malformed request: POST /"),
     ],
 )
-def test_a_post_that_reaches_nothing_says_so(rest_server, path, status, message):
-    refused(rest_server.predict({"instances": [b64(b"")]}, path), status, message)
+def test_an_invalid_post_request_gets_an_error(rest_server, path, status, message):
+    assert_refused(rest_server.predict({"instances": [b64(b"")]}, path), status, message)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_are_malformed(rest_server, method):
     answer = rest_server.client.request(method, PREDICT)
-    refused(answer, 400, f"Malformed request: {method} {PREDICT}")
+    assert_refused(answer, 400, f"Malformed request: {method} {PREDICT}")
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,11 @@ def test_other_methods_are_malformed(rest_server, method):
         (b'{"signature_name": "encode", "inputs": [[]]}', "images"),
     ],
 )
-def test_a_body_that_does_not_fit_says_which_part(rest_server, photograph, body, message):
-    refused(rest_server.client.post(PREDICT, content=body), 400, message)
-    is_still_right(rest_server, photograph)
+def test_the_error_of_an_invalid_body_names_the_invalid_part(
+    rest_server, photograph, body, message
+):
+    assert_refused(rest_server.client.post(PREDICT, content=body), 400, message)
+    assert_still_serving(rest_server, photograph)
 
 
 # Bodies
@@ -242,16 +244,16 @@ def test_compressed_bodies_are_read(rest_server, photograph, png):
     ("body", "encoding", "message"),
     [
         (zlib.compress(b"{}", wbits=31)[:-9], "gzip", "truncated"),
-        (gzip.compress(b"{}", mtime=0) * 2, "gzip", "more after its end"),
+        (gzip.compress(b"{}", mtime=0) * 2, "gzip", "data after its end"),
         (b"{}", "gzip", "the body is not gzip"),
         (b"{}", "br", "expected gzip or none, got br"),
         (gzip.compress(b"0" * 200 * 2**20, 1), "gzip", f"more than {MAX_BODY:,} bytes"),
     ],
 )
-def test_what_is_not_fit_to_decompress_is_refused(rest_server, photograph, body, encoding, message):
+def test_invalid_compressed_bodies_are_refused(rest_server, photograph, body, encoding, message):
     headers = {"content-encoding": encoding}
-    refused(rest_server.client.post(PREDICT, content=body, headers=headers), 400, message)
-    is_still_right(rest_server, photograph)
+    assert_refused(rest_server.client.post(PREDICT, content=body, headers=headers), 400, message)
+    assert_still_serving(rest_server, photograph)
 
 
 def test_a_body_at_the_limit_is_read_and_one_byte_more_is_refused(rest_server, photograph):
@@ -259,11 +261,11 @@ def test_a_body_at_the_limit_is_read_and_one_byte_more_is_refused(rest_server, p
     padded = body.ljust(MAX_BODY)
     assert rest_server.client.post(PREDICT, content=padded).status_code == 200
     message = f"the body has more than {MAX_BODY:,} bytes"
-    refused(rest_server.client.post(PREDICT, content=padded + b" "), 400, message)
-    # In chunks, without a length beforehand.
+    assert_refused(rest_server.client.post(PREDICT, content=padded + b" "), 400, message)
+    # Chunked, without a Content-Length.
     chunks = (b" " * 2**20 for _ in range(9))
-    refused(rest_server.client.post(PREDICT, content=chunks), 400, message)
-    is_still_right(rest_server, photograph)
+    assert_refused(rest_server.client.post(PREDICT, content=chunks), 400, message)
+    assert_still_serving(rest_server, photograph)
 
 
 def connected(server):
@@ -272,40 +274,42 @@ def connected(server):
 
 def test_a_very_long_model_name_is_refused(rest_server, photograph):
     answer = b""
-    # The server may hang up before it has read all.
+    # The server may close the connection before it has read the whole request.
     with connected(rest_server) as connection, contextlib.suppress(ConnectionError):
         name = b"m" * 2**20
         connection.sendall(b"GET /v1/models/" + name + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = connection.recv(12)
     assert answer in (b"", b"HTTP/1.1 400", b"HTTP/1.1 404")
-    refused(rest_server.client.get(f"/v1/models/{'m' * 30_000}"), 404, "of model mmm")
-    is_still_right(rest_server, photograph)
+    assert_refused(rest_server.client.get(f"/v1/models/{'m' * 30_000}"), 404, "of model mmm")
+    assert_still_serving(rest_server, photograph)
 
 
-def test_who_hangs_up_does_no_harm(rest_server, photograph):
+def test_closed_connections_do_not_affect_other_requests(rest_server, photograph):
     for sent in (b"POST ", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"):
         with connected(rest_server) as connection:
             connection.sendall(sent)
-    is_still_right(rest_server, photograph)
+    assert_still_serving(rest_server, photograph)
 
 
-def test_an_answer_that_takes_too_long_is_504(start_server, tiny):
-    """And a server shows metrics only if it is told to."""
+def test_a_slow_response_is_status_504(start_server, tiny):
+    """Also, a server without --monitoring_config_file has no metrics page."""
     named = ("--model_name=m", f"--model_base_path={tiny}")
     server = start_server(*named, "--rest_api_timeout_in_ms=1")
     server.wait_for({3: "AVAILABLE"})
     with httpx.Client(base_url=server.running.rest, timeout=60) as client:
         body = {"signature_name": "count", "inputs": [100_000]}
-        refused(client.post("/v1/models/m:predict", json=body), 504, "no answer within 0.001 s")
+        assert_refused(
+            client.post("/v1/models/m:predict", json=body), 504, "no response within 0.001 s"
+        )
         assert client.get("/v1/models/m").status_code == 200
-        refused(client.get(METRICS_PATH), 400, "Malformed request: GET")
+        assert_refused(client.get(METRICS_PATH), 400, "Malformed request: GET")
 
 
 # Metrics
 
 
 def counted(server, name, **labels):
-    """The value of a series of the metrics page, 0 if it is not there."""
+    """The value of a series of the metrics page; 0 if there is no such series."""
     for line in server.client.get(METRICS_PATH).text.splitlines():
         series, _, value = line.rpartition(" ")
         if series.startswith(name) and all(f'{k}="{v}"' in series for k, v in labels.items()):
@@ -334,7 +338,7 @@ def test_requests_are_in_the_metrics(rest_server):
     assert page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-def test_made_up_models_are_counted_together(rest_server):
+def test_unknown_models_are_counted_together(rest_server):
     rest_server.predict({"instances": [b64(b"")]}, "/v1/models/made%20up:predict")
     assert "made up" not in rest_server.client.get(METRICS_PATH).text
     unknown = {"model_name": "(unknown)", "status": "NOT_FOUND"}
@@ -358,20 +362,20 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
         {"user-agent": BROWSER, "host": "example.com:8501"},
     ],
 )
-def test_pages_of_others_cannot_use_the_server(rest_server, headers):
+def test_pages_of_other_origins_are_refused(rest_server, headers):
     answer = rest_server.predict({"instances": [b64(b"")]}, headers=headers)
     assert answer.status_code == 403, answer.text
     assert "page" in answer.json()["error"] or "localhost" in answer.json()["error"]
 
 
-def test_a_name_that_was_made_to_resolve_here_reads_nothing(rest_server):
+def test_dns_rebinding_is_refused(rest_server):
     # A page that is not secure sends no Sec-Fetch-Site, and no Origin to its own.
     headers = {"host": "example.com", "user-agent": BROWSER}
     for path in ("/", "/v1/models/keras_ae", "/v1/models/keras_ae/metadata", METRICS_PATH):
         assert rest_server.client.get(path, headers=headers).status_code == 403
 
 
-def test_the_own_page_and_programs_can(rest_server):
+def test_the_servers_own_page_and_programs_are_answered(rest_server):
     port = rest_server.client.base_url.port
     body = {"instances": [b64(b"")]}
     for name in ("127.0.0.1", "localhost", "[::1]"):
@@ -382,7 +386,7 @@ def test_the_own_page_and_programs_can(rest_server):
     assert rest_server.predict(body, headers={"host": "models.example"}).status_code == 200
 
 
-def test_no_answer_is_for_other_origins(rest_server):
+def test_no_response_allows_other_origins(rest_server):
     for answer in (
         rest_server.client.get("/", headers={"sec-fetch-site": "cross-site"}),
         rest_server.client.get("/v1/models/keras_ae", headers={"origin": "https://example.com"}),
@@ -394,11 +398,11 @@ def test_no_answer_is_for_other_origins(rest_server):
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-# Statuses that no small model gives
+# Statuses that the test models do not cause
 
 
 class Refusing:
-    """A core that refuses every request with one error."""
+    """A core whose methods all raise the same error."""
 
     def __init__(self, error):
         self.error = error
@@ -448,11 +452,13 @@ STATUSES = {
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.name != "OK"])
 def test_every_code_has_its_status(code):
     answer = answer_of(Refusing(RequestError(code, 'a "reason" \ud800')))
-    refused(answer, STATUSES.get(code.name, 500), 'a "reason" ?')
+    assert_refused(answer, STATUSES.get(code.name, 500), 'a "reason" ?')
 
 
-def test_a_fault_of_the_server_is_500_in_json():
-    refused(answer_of(Refusing(ZeroDivisionError("secret"))), 500, "ZeroDivisionError; its log")
+def test_an_internal_error_is_status_500_in_json():
+    assert_refused(
+        answer_of(Refusing(ZeroDivisionError("secret"))), 500, "ZeroDivisionError; see its log"
+    )
 
 
 NOT_FOUND = RequestError(grpc.StatusCode.NOT_FOUND, "no such model")
@@ -466,20 +472,20 @@ def test_a_small_body_of_many_values_is_refused(monkeypatch):
         async with client_of(Refusing(NOT_FOUND), 60, MAX_BODY) as client:
             return await client.post(PREDICT, content=body, headers={"content-encoding": "gzip"})
 
-    refused(asyncio.run(post()), 400, "more than 1,000,000 values")
+    assert_refused(asyncio.run(post()), 400, "more than 1,000,000 values")
 
 
 def test_two_huge_bodies_are_read_at_a_time_and_small_ones_meanwhile(monkeypatch):
     huge = b'{"inputs": "%s"}' % (b"A" * 2_000_000)
     lock, release = threading.Lock(), threading.Event()
-    running, most = 0, 0
+    running, max_running = 0, 0
 
     def parse(body, read=json_tensors.parse):
-        nonlocal running, most
+        nonlocal running, max_running
         if len(body) == len(huge):
             with lock:
                 running += 1
-                most = max(most, running)
+                max_running = max(max_running, running)
             assert release.wait(60)
             with lock:
                 running -= 1
@@ -498,5 +504,5 @@ def test_two_huge_bodies_are_read_at_a_time_and_small_ones_meanwhile(monkeypatch
 
     monkeypatch.setattr(json_tensors, "parse", parse)
     for answer in asyncio.run(post()):
-        refused(answer, 404, "no such model")
-    assert most == 2
+        assert_refused(answer, 404, "no such model")
+    assert max_running == 2

@@ -1,4 +1,4 @@
-"""What a client of the real server relies on, row by row, over a real channel."""
+"""The behaviour of TensorFlow Serving that clients rely on, over a real channel."""
 
 import grpc
 import numpy as np
@@ -27,19 +27,19 @@ def client(real_server):
     return real_server
 
 
-def refused(call, code, *words):
+def assert_refused(call, code, *messages):
     with pytest.raises(grpc.RpcError) as caught:
         call()
     assert caught.value.code() == code, caught.value.details()
-    for word in words:
-        assert word in caught.value.details()
+    for message in messages:
+        assert message in caught.value.details()
     assert "Traceback" not in caught.value.details()
 
 
-# Right answers
+# Successful requests
 
 
-def test_answers_are_those_of_the_model_in_process(client, in_process):
+def test_predictions_equal_those_of_the_model_in_process(client, in_process):
     images = np.random.default_rng(0).integers(0, 256, (2, 24, 17, 3), np.uint8)
     answer = client.predict({"images": images}, "reconstruct", name="keras_ae")
     expected = in_process.signatures["reconstruct"](images=images)
@@ -54,7 +54,7 @@ def test_encoded_images_need_no_signature_name(client):
     assert all(answer.status.tolist())
 
 
-def test_the_answer_says_who_gave_it(client):
+def test_the_response_names_model_signature_and_version(client):
     spec = client.predict({"images": PIXELS}, version=1).answer.model_spec
     assert (spec.name, spec.signature_name, spec.version.value) == ("m", "reconstruct", 1)
 
@@ -63,13 +63,13 @@ def test_the_answer_says_who_gave_it(client):
     ("spec", "version"),
     [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1), ({"label": "canary"}, 2)],
 )
-def test_versions_are_chosen_by_number_label_or_newest(client, spec, version):
+def test_versions_are_selected_by_number_label_or_newest(client, spec, version):
     answer = client.predict({"images": PIXELS}, **spec)
     assert answer.version == version
     np.testing.assert_array_equal(answer.reconstructions, PIXELS + version)
 
 
-def test_only_the_outputs_that_are_asked_for_are_sent(client):
+def test_only_requested_outputs_are_sent(client):
     answer = client.predict({"images": PIXELS}, outputs=["rows"]).answer
     assert set(answer.outputs) == {"rows"}
 
@@ -86,7 +86,7 @@ def test_metadata_has_every_signature(client):
     assert [dim.size for dim in images.tensor_shape.dim] == [-1, -1, -1, 3]
 
 
-def test_status_lists_versions_or_the_one_that_is_asked_for(client):
+def test_status_lists_all_versions_or_the_requested_one(client):
     assert client.status() == {1: "AVAILABLE", 2: "AVAILABLE"}
     assert client.status(version=1) == client.status(label="stable") == {1: "AVAILABLE"}
 
@@ -95,7 +95,7 @@ def test_status_lists_versions_or_the_one_that_is_asked_for(client):
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "words"),
+    ("changes", "code", "message"),
     [
         ({"name": ""}, CODE.INVALID_ARGUMENT, "ModelSpec has no name specified."),
         ({"name": "z"}, CODE.NOT_FOUND, "Servable not found for request: Latest(z)"),
@@ -156,10 +156,10 @@ def test_status_lists_versions_or_the_one_that_is_asked_for(client):
         ),
     ],
 )
-def test_predict_refuses(client, changes, code, words):
+def test_predict_refuses_invalid_requests(client, changes, code, message):
     arguments = {"inputs": {"images": PIXELS}, "signature": "reconstruct", **changes}
     request = client.request(**arguments)
-    refused(lambda: client.prediction.Predict(request, timeout=SECONDS), code, words)
+    assert_refused(lambda: client.prediction.Predict(request, timeout=SECONDS), code, message)
 
 
 @pytest.mark.parametrize("method", ["Predict", "GetModelMetadata"])
@@ -169,38 +169,38 @@ def test_a_model_spec_is_needed(client, method):
         "GetModelMetadata": GetModelMetadataRequest,
     }[method]
     call = getattr(client.prediction, method)
-    refused(lambda: call(kind()), CODE.INVALID_ARGUMENT, "Missing ModelSpec")
+    assert_refused(lambda: call(kind()), CODE.INVALID_ARGUMENT, "Missing ModelSpec")
     status = GetModelStatusRequest()
-    refused(lambda: client.model.GetModelStatus(status), CODE.INVALID_ARGUMENT, "ModelSpec")
+    assert_refused(lambda: client.model.GetModelStatus(status), CODE.INVALID_ARGUMENT, "ModelSpec")
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ((), "GetModelMetadataRequest must specify at least one metadata_field"),
         (("F",), "Metadata field F is not supported"),
     ],
 )
-def test_metadata_refuses(client, fields, words):
-    refused(lambda: client.metadata(fields=fields), CODE.INVALID_ARGUMENT, words)
+def test_metadata_refuses(client, fields, message):
+    assert_refused(lambda: client.metadata(fields=fields), CODE.INVALID_ARGUMENT, message)
 
 
 def test_metadata_of_unknown_models(client):
-    refused(lambda: client.metadata("z"), CODE.NOT_FOUND, "Latest(z)")
+    assert_refused(lambda: client.metadata("z"), CODE.NOT_FOUND, "Latest(z)")
 
 
 def test_status_of_unknown_models_and_versions(client):
-    words = "Could not find any versions of model z"
-    refused(lambda: client.status("z"), CODE.NOT_FOUND, words)
-    words = "Could not find version 9 of model m"
-    refused(lambda: client.status(version=9), CODE.NOT_FOUND, words)
+    message = "Could not find any versions of model z"
+    assert_refused(lambda: client.status("z"), CODE.NOT_FOUND, message)
+    message = "Could not find version 9 of model m"
+    assert_refused(lambda: client.status(version=9), CODE.NOT_FOUND, message)
 
 
 @pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
-def test_other_methods_are_not_served(client, method):
+def test_unsupported_methods_are_unimplemented(client, method):
     path = f"/tensorflow.serving.PredictionService/{method}"
     call = client.channel.unary_unary(path)
-    refused(lambda: call(b"", timeout=SECONDS), CODE.UNIMPLEMENTED, "Predict")
+    assert_refused(lambda: call(b"", timeout=SECONDS), CODE.UNIMPLEMENTED, "Predict")
 
 
 def config(text):
@@ -213,7 +213,7 @@ ONE = 'config {{ name: "m" base_path: "{base}" model_platform: "{platform}" }}'
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "Only ModelConfigList is currently supported"),
         ("custom_model_config {}", "Only ModelConfigList is currently supported"),
@@ -227,7 +227,7 @@ ONE = 'config {{ name: "m" base_path: "{base}" model_platform: "{platform}" }}'
         ),
         (
             'model_config_list { config { name: "m" base_path: "gs://a" } }',
-            "this server reads no gs:// URI",
+            "got a gs:// URI, which this server cannot read",
         ),
         ('model_config_list { config { base_path: "/a" } }', "has no name"),
         (
@@ -236,10 +236,10 @@ ONE = 'config {{ name: "m" base_path: "{base}" model_platform: "{platform}" }}'
         ),
     ],
 )
-def test_reload_refuses_and_changes_nothing(client, tiny, text, words):
+def test_reload_refuses_and_changes_nothing(client, tiny, text, message):
     text = text.replace("{base}", str(tiny)).replace("{platform}", "tensorflow")
     text = text.replace("{{", "{").replace("}}", "}")
-    refused(lambda: client.reload(config(text)), CODE.INVALID_ARGUMENT, words)
+    assert_refused(lambda: client.reload(config(text)), CODE.INVALID_ARGUMENT, message)
     assert client.status() == {1: "AVAILABLE", 2: "AVAILABLE"}
     assert client.predict({"images": PIXELS}, label="stable").version == 1
 
@@ -248,10 +248,10 @@ def test_reload_refuses_and_changes_nothing(client, tiny, text, words):
 
 
 def tensor(dtype=DataType.DT_UINT8, sizes=(1, 4, 4, 3), **values):
-    made = TensorProto(dtype=dtype, **values)
+    proto = TensorProto(dtype=dtype, **values)
     for size in sizes:
-        made.tensor_shape.dim.add(size=size)
-    return made
+        proto.tensor_shape.dim.add(size=size)
+    return proto
 
 
 HOSTILE = {
@@ -282,10 +282,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("signature", ["reconstruct", "encode"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_tensors_are_refused_and_the_next_request_is_right(client, signature, name):
-    proto, words = HOSTILE[name]
+def test_hostile_tensors_are_refused_and_the_next_request_succeeds(client, signature, name):
+    proto, message = HOSTILE[name]
     request = client.request({"images": proto}, "keras_ae", signature)
-    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
     assert client.predict({"images": PIXELS}, "encode", name="keras_ae").latents.shape[0] == 1
 
 
@@ -309,9 +309,9 @@ STRINGS = {
 )
 @pytest.mark.parametrize("name", STRINGS)
 def test_hostile_strings_are_refused(client, signature, alias, name):
-    proto, words = STRINGS[name]
+    proto, message = STRINGS[name]
     request = client.request({alias: proto}, "keras_ae", signature)
-    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
 
 
 def test_as_many_strings_as_allowed_are_answered(client):
@@ -320,29 +320,29 @@ def test_as_many_strings_as_allowed_are_answered(client):
 
 
 @pytest.mark.parametrize("letter", ["図", "%", "\n", " "])
-def test_long_names_do_not_hide_why_they_are_refused(client, letter):
+def test_long_names_do_not_hide_the_reason_of_a_refusal(client, letter):
     names = [f"{i:02}" + letter * 98 for i in range(30)]
     request = client.request(dict.fromkeys(names, PIXELS), signature="reconstruct")
-    words = "input size does not match signature: 30!=1"
-    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    message = "input size does not match signature: 30!=1"
+    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
 
 
 def test_latents_of_more_pixels_than_allowed_are_refused(client):
     proto = tensor(DataType.DT_FLOAT, (1, 1001, 1000, 8), float_val=[0.5])
     request = client.request({"latents": proto}, "keras_ae", "decode")
-    words = "64,064,000 pixels; at most 64,000,000"
-    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    message = "64,064,000 pixels; at most 64,000,000"
+    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_latents_that_are_no_numbers_become_some_pixels(client, value):
+def test_latents_with_nan_or_infinity_are_decoded(client, value):
     latents = np.full((1, 2, 3, 8), value, np.float32)
     answer = client.predict({"latents": latents}, "decode", name="keras_ae")
     assert answer.images.shape == (1, 16, 24, 3)
     assert client.predict({"images": PIXELS}).version == 2
 
 
-def test_the_last_of_fewer_values_is_repeated(client):
+def test_the_last_value_is_repeated_if_there_are_fewer_than_needed(client):
     answer = client.predict({"images": tensor(int_val=[5, 7])})
     assert answer.reconstructions.ravel().tolist() == [7, *[9] * 47]
 
@@ -350,15 +350,15 @@ def test_the_last_of_fewer_values_is_repeated(client):
 def test_bytes_as_tensor_content_and_broken_examples_are_refused(client):
     proto = tensor(DataType.DT_STRING, (1,), tensor_content=b"\x01a")
     request = client.request({"image_bytes": proto}, "keras_ae")
-    words = "tensor parsing error: image_bytes"
-    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    message = "tensor parsing error: image_bytes"
+    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
     request = client.request({"examples": [b"\xff\xff"]}, "keras_ae", "score")
-    words = "Could not parse example input"
-    refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, words)
+    message = "Could not parse example input"
+    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
     assert client.predict({"images": PIXELS}).version == 2
 
 
-def test_an_error_of_the_model_is_told_in_one_line(client):
+def test_an_error_of_the_model_is_one_line(client):
     request = client.request({"values": np.array([-1], np.int32)}, signature="positive")
     with pytest.raises(grpc.RpcError, match="not positive") as caught:
         client.prediction.Predict(request)
@@ -367,9 +367,9 @@ def test_an_error_of_the_model_is_told_in_one_line(client):
     assert ".py" not in caught.value.details()
 
 
-def test_a_name_of_a_megabyte_is_answered(client):
+def test_a_model_name_of_a_megabyte_gets_an_error(client):
     request = client.request({"images": PIXELS}, "x" * 2**20)
-    refused(lambda: client.prediction.Predict(request), CODE.NOT_FOUND, "Servable not found")
+    assert_refused(lambda: client.prediction.Predict(request), CODE.NOT_FOUND, "Servable not found")
 
 
 def test_messages_at_the_limit_pass_and_larger_ones_do_not(start_server, tiny):
@@ -381,9 +381,9 @@ def test_messages_at_the_limit_pass_and_larger_ones_do_not(start_server, tiny):
     while small.ByteSize() > 9999:
         small.model_spec.version_label = small.model_spec.version_label[1:]
     assert small.ByteSize() == 9999
-    refused(lambda: client.prediction.Predict(small), CODE.INVALID_ARGUMENT, "label")
+    assert_refused(lambda: client.prediction.Predict(small), CODE.INVALID_ARGUMENT, "label")
     small.model_spec.version_label += "x"
-    refused(lambda: client.prediction.Predict(small), CODE.RESOURCE_EXHAUSTED)
+    assert_refused(lambda: client.prediction.Predict(small), CODE.RESOURCE_EXHAUSTED)
     assert client.predict({"images": PIXELS}).version == 3
 
 
@@ -412,23 +412,23 @@ def test_an_image_of_4096_by_4096_is_answered(client):
 # Health and reflection
 
 
-def test_health_says_serving_once_all_models_are_there(client, start_server, publish):
+def test_health_is_serving_once_all_models_are_available(client, start_server, publish):
     def health(of, service=""):
         stub = health_pb2_grpc.HealthStub(of.channel)
         return stub.Check(health_pb2.HealthCheckRequest(service=service)).status
 
     serving = health_pb2.HealthCheckResponse.SERVING
     assert health(client) == health(client, "tensorflow.serving.PredictionService") == serving
-    other = start_server(f"--model_base_path={publish.base}", "--model_name=m")
-    assert health(other) == health_pb2.HealthCheckResponse.NOT_SERVING
-    watch = health_pb2_grpc.HealthStub(other.channel).Watch(
+    new_client = start_server(f"--model_base_path={publish.base}", "--model_name=m")
+    assert health(new_client) == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch = health_pb2_grpc.HealthStub(new_client.channel).Watch(
         health_pb2.HealthCheckRequest(), timeout=SECONDS
     )
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     publish(1)
     assert next(watch).status == serving
     watch.cancel()
-    assert other.predict({"images": PIXELS}).version == 1
+    assert new_client.predict({"images": PIXELS}).version == 1
 
 
 def test_reflection_lists_and_describes_the_services(client):
@@ -451,7 +451,7 @@ def test_reflection_lists_and_describes_the_services(client):
 # Deadlines
 
 
-def test_a_cancelled_request_gives_its_place_back(client):
+def test_cancelled_requests_do_not_block_later_ones(client):
     slow = client.request({"steps": np.array([20_000], np.int32)}, signature="count")
     calls = [client.prediction.Predict.future(slow) for _ in range(50)]
     for call in calls:
@@ -464,7 +464,7 @@ def test_a_cancelled_request_gives_its_place_back(client):
     assert answer.total.tolist() == [7]
 
 
-def test_requests_at_once_are_answered_each_with_its_own(client):
+def test_concurrent_requests_get_their_own_results(client):
     stub = services.stub(services.PREDICTION, client.channel)
     values = list(range(40))
     calls = [

@@ -23,19 +23,19 @@ def inputs(values, columns=1, signature="s", outputs=("y",)):
     return Inputs(signature, {"x": array}, outputs, len(values), 0)
 
 
-class Doubled:
-    """A model that doubles, remembers its batches, and can be held up."""
+class DoublingModel:
+    """A model that doubles its inputs and records its batches; clearing `go` blocks its calls."""
 
     def __init__(self):
         self.batches, self.go = [], threading.Event()
         self.go.set()
 
-    def __call__(self, given):
-        self.batches.append(given.arrays["x"].tolist())
+    def __call__(self, batch):
+        self.batches.append(batch.arrays["x"].tolist())
         self.go.wait(60)
-        if (given.arrays["x"] < 0).any():
+        if (batch.arrays["x"] < 0).any():
             raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "negative")
-        return {"y": given.arrays["x"] * 2}
+        return {"y": batch.arrays["x"] * 2}
 
 
 async def submit_all(options, model, members, servables=None):
@@ -52,83 +52,83 @@ def run(options, model, *members, **rest):
     return asyncio.run(submit_all(options, model, members, **rest))
 
 
-ONE = BatchingOptions(max_batch_size=8, threads=1)
+ONE_THREAD = BatchingOptions(max_batch_size=8, threads=1)
 
 
-def test_requests_that_arrive_together_are_one_batch_and_get_their_own_rows():
-    model = Doubled()
-    answers = run(ONE, model, inputs([1]), inputs([2, 3]), inputs([4]))
+def test_concurrent_requests_are_one_batch_and_get_their_own_rows():
+    model = DoublingModel()
+    answers = run(ONE_THREAD, model, inputs([1]), inputs([2, 3]), inputs([4]))
     assert model.batches == [[[1], [2], [3], [4]]]
     assert [answer["y"].ravel().tolist() for answer in answers] == [[2], [4, 6], [8]]
 
 
 def test_a_batch_is_never_larger_than_allowed():
-    model = Doubled()
-    answers = run(ONE, model, *(inputs([i] * 3) for i in range(5)))
+    model = DoublingModel()
+    answers = run(ONE_THREAD, model, *(inputs([i] * 3) for i in range(5)))
     assert [len(batch) for batch in model.batches] == [6, 6, 3]
     assert [answer["y"][0, 0] for answer in answers] == [0, 2, 4, 6, 8]
 
 
 def test_a_larger_request_is_refused():
-    [error] = run(ONE, Doubled(), inputs([1] * 9))
+    [error] = run(ONE_THREAD, DoublingModel(), inputs([1] * 9))
     assert error.code == grpc.StatusCode.INVALID_ARGUMENT
     assert error.message == "Task size 9 is larger than maximum input batch size 8"
 
 
 @pytest.mark.parametrize(
-    "other",
+    "different",
     [inputs([2], columns=2), inputs([2], signature="t"), inputs([2], outputs=("y", "z"))],
 )
-def test_what_differs_in_shape_signature_or_outputs_is_not_mixed(other):
-    model = Doubled()
-    run(ONE, model, inputs([1]), other, inputs([3]))
+def test_requests_with_different_shapes_signatures_or_outputs_are_not_batched(different):
+    model = DoublingModel()
+    run(ONE_THREAD, model, inputs([1]), different, inputs([3]))
     assert sorted(map(len, model.batches)) == [1, 2]
 
 
 def test_versions_are_not_mixed():
-    model = Doubled()
-    run(ONE, model, inputs([1]), inputs([2]), servables=["one", "two"])
+    model = DoublingModel()
+    run(ONE_THREAD, model, inputs([1]), inputs([2]), servables=["one", "two"])
     assert sorted(model.batches) == [[[1]], [[2]]]
 
 
 def test_batches_are_padded_to_the_next_allowed_size():
-    model = Doubled()
+    model = DoublingModel()
     options = BatchingOptions(max_batch_size=8, threads=1, allowed_sizes=(4, 8))
     answers = run(options, model, inputs([1]), inputs([2]))
     assert model.batches == [[[1], [2], [2], [2]]]
     assert [answer["y"].tolist() for answer in answers] == [[[2]], [[4]]]
 
 
-def test_a_request_that_fails_does_not_fail_its_neighbours():
-    answers = run(ONE, Doubled(), inputs([1]), inputs([-2]), inputs([3]))
+def test_a_failing_request_does_not_fail_the_others_in_its_batch():
+    answers = run(ONE_THREAD, DoublingModel(), inputs([1]), inputs([-2]), inputs([3]))
     assert answers[0]["y"].tolist() == [[2]]
     assert (answers[1].code, answers[1].message) == (grpc.StatusCode.INVALID_ARGUMENT, "negative")
     assert answers[2]["y"].tolist() == [[6]]
 
 
-class Decoding:
-    """A model whose calls decode no more than 5 pixels; each row of `x` has as many as it says."""
+class DecodingModel:
+    """A model that decodes at most 5 pixels per call; `x` is the number of pixels of each row."""
 
     def __init__(self):
         self.batches = []
 
-    def __call__(self, given):
-        sizes = given.arrays["x"][:, 0]
+    def __call__(self, batch):
+        sizes = batch.arrays["x"][:, 0]
         self.batches.append(len(sizes))
         fits = np.cumsum(sizes) <= 5
         status = np.where(fits, b"", contract.TOO_MANY_PIXELS.encode()).astype(object)
         outputs = {"y": sizes * fits, contract.STATUS: status}
-        return {name: outputs[name] for name in given.outputs}
+        return {name: outputs[name] for name in batch.outputs}
 
 
 @pytest.mark.parametrize("outputs", [("y", contract.STATUS), ("y",)])
-def test_the_pixels_of_a_request_do_not_fail_its_neighbours(outputs):
-    model = Decoding()
+def test_the_pixels_of_a_request_do_not_fail_the_others_in_its_batch(outputs):
+    model = DecodingModel()
     members = [
         dataclasses.replace(inputs(sizes), outputs=outputs, has_status=True)
         for sizes in ([4], [3], [4, 4])
     ]
-    answers = run(ONE, model, *members)
+    answers = run(ONE_THREAD, model, *members)
     assert model.batches == [4, 1, 1, 2]
     assert [answer["y"].tolist() for answer in answers] == [[4], [3], [4, 0]]
     assert all(set(answer) == set(outputs) for answer in answers)
@@ -146,7 +146,7 @@ def servable(cold):
         ("decode", {"latents": np.zeros((1, 1, 1, 8), np.float32)}, False),
     ],
 )
-def test_it_is_known_which_signatures_give_a_status(servable, signature, sent, expected):
+def test_has_status_is_true_for_signatures_with_a_status(servable, signature, sent, expected):
     request = PredictRequest(output_filter=["psnr"] if expected else [])
     request.model_spec.signature_name = signature
     for name, values in sent.items():
@@ -155,20 +155,20 @@ def test_it_is_known_which_signatures_give_a_status(servable, signature, sent, e
 
 
 def test_large_images_do_not_share_a_batch():
-    model = Doubled()
+    model = DoublingModel()
     array = {"x": np.ones((1, 1), np.float32)}
     large = [Inputs("s", array, ("y",), 1, 3_000_000) for _ in range(2)]
-    run(ONE, model, *large)
+    run(ONE_THREAD, model, *large)
     assert len(model.batches) == 2
 
 
-def test_outputs_without_a_row_per_input_are_an_error():
-    [error] = run(ONE, lambda given: {"y": np.zeros(())}, inputs([1]))
+def test_outputs_without_a_row_per_input_are_refused():
+    [error] = run(ONE_THREAD, lambda _: {"y": np.zeros(())}, inputs([1]))
     assert "without batching" in error.message
 
 
-async def held_up(options, model, count):
-    """The batcher and the futures of `count` requests, the first of which is being run."""
+async def submit_while_blocked(options, model, count):
+    """Returns the batcher and the futures of `count` requests; the first one is running."""
     batcher = Batcher(options)
     model.go.clear()
     work = []
@@ -180,12 +180,12 @@ async def held_up(options, model, count):
     return batcher, work
 
 
-def test_a_full_queue_refuses():
+def test_a_full_queue_refuses_requests():
     options = BatchingOptions(max_batch_size=1, max_enqueued_batches=2, threads=1)
 
     async def check():
-        model = Doubled()
-        batcher, work = await held_up(options, model, 4)
+        model = DoublingModel()
+        batcher, work = await submit_while_blocked(options, model, 4)
         model.go.set()
         answers = await asyncio.gather(*work, return_exceptions=True)
         batcher.close()
@@ -197,12 +197,12 @@ def test_a_full_queue_refuses():
     assert "queue to which this task was submitted is full" in answers[3].message
 
 
-def test_a_cancelled_request_frees_its_place():
+def test_a_cancelled_request_leaves_the_queue():
     options = BatchingOptions(max_batch_size=1, max_enqueued_batches=1, threads=1)
 
     async def check():
-        model = Doubled()
-        batcher, work = await held_up(options, model, 2)
+        model = DoublingModel()
+        batcher, work = await submit_while_blocked(options, model, 2)
         work[1].cancel()
         await asyncio.wait([work[1]])
         again = asyncio.ensure_future(batcher.submit("model", inputs([7]), model))
@@ -217,10 +217,10 @@ def test_a_cancelled_request_frees_its_place():
     assert model.batches == [[[0]], [[7]]]
 
 
-def test_what_waits_while_threads_are_busy_becomes_one_batch():
+def test_requests_that_wait_for_a_thread_become_one_batch():
     async def check():
-        model = Doubled()
-        batcher, work = await held_up(ONE, model, 6)
+        model = DoublingModel()
+        batcher, work = await submit_while_blocked(ONE_THREAD, model, 6)
         model.go.set()
         await asyncio.gather(*work)
         batcher.close()
@@ -229,11 +229,11 @@ def test_what_waits_while_threads_are_busy_becomes_one_batch():
     assert [len(batch) for batch in asyncio.run(check())] == [1, 5]
 
 
-def test_a_batch_waits_for_others_until_its_time_or_until_it_is_full():
+def test_a_batch_waits_until_its_timeout_or_until_it_is_full():
     patient = BatchingOptions(max_batch_size=3, timeout=3600, threads=2)
 
     async def check():
-        model, batcher = Doubled(), Batcher(patient)
+        model, batcher = DoublingModel(), Batcher(patient)
         work = [asyncio.ensure_future(batcher.submit("m", inputs([i]), model)) for i in (0, 1)]
         for _ in range(20):
             await asyncio.sleep(0)
@@ -244,13 +244,13 @@ def test_a_batch_waits_for_others_until_its_time_or_until_it_is_full():
         return model.batches
 
     assert asyncio.run(check()) == [[[0], [1], [2]]]
-    brief = Doubled()
+    brief = DoublingModel()
     run(BatchingOptions(max_batch_size=3, timeout=0.001, threads=1), brief, inputs([5]))
     assert brief.batches == [[[5]]]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("max_batch_size { value: 0 }", "max_batch_size must be 1 or more; got 0"),
         ("num_batch_threads { value: 0 }", "num_batch_threads must be 1 or more"),
@@ -260,14 +260,14 @@ def test_a_batch_waits_for_others_until_its_time_or_until_it_is_full():
         ("pad_variable_length_inputs: true", "leave it out"),
     ],
 )
-def test_parameters_that_cannot_be_are_refused(tmp_path, text, words):
+def test_invalid_parameters_are_refused(tmp_path, text, message):
     (tmp_path / "batching").write_text(text)
     parameters = config.read(tmp_path / "batching", config.BatchingParameters)
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(ConfigurationError, match=message):
         BatchingOptions.from_proto(parameters)
 
 
-def test_parameters_are_those_of_the_real_server(tmp_path):
+def test_parameters_are_read_from_a_text_proto(tmp_path):
     (tmp_path / "batching").write_text(
         "max_batch_size { value: 8 } batch_timeout_micros { value: 1500 } "
         "max_enqueued_batches { value: 3 } num_batch_threads { value: 2 } "

@@ -1,4 +1,4 @@
-"""How one version follows another, over a real channel and real folders."""
+"""Loading, replacing and unloading versions, over a real channel and with real folders."""
 
 import gc
 import shutil
@@ -21,13 +21,13 @@ AVAILABLE, END = "AVAILABLE", "END"
 
 @pytest.fixture
 def serving(start_server, publish):
-    """A client of a server of `publish.base`, which may have no version yet."""
+    """Starts a server of `publish.base`: serving(*flags) -> client; it may have no version yet."""
 
-    def begin(*flags, **options):
+    def start(*flags, **options):
         named = ("--model_name=m", f"--model_base_path={publish.base}")
         return start_server(*named, "--max_num_load_retries=0", *flags, **options)
 
-    return begin
+    return start
 
 
 def models(*entries):
@@ -39,11 +39,11 @@ def entry(base, rest="", name="m"):
     return f'name: "{name}" base_path: "{base}" model_platform: "tensorflow" {rest}'
 
 
-def refused(call, code, words):
+def assert_refused(call, code, message):
     with pytest.raises(grpc.RpcError) as caught:
         call()
     assert caught.value.code() == code, caught.value.details()
-    assert words in caught.value.details()
+    assert message in caught.value.details()
 
 
 # Folders
@@ -78,13 +78,15 @@ def test_policies(serving, publish, policy, expected):
         assert client.predict({"images": PIXELS}, version=version).version == version
 
 
-# From one version to the next
+# Replacing versions
 
 
 def test_a_server_without_a_version_waits_for_one(serving, publish):
     publish.base.rmdir()
     client = serving()
-    refused(lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)")
+    assert_refused(
+        lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)"
+    )
     publish(2)
     client.wait_for({2: AVAILABLE})
     assert client.predict({"images": PIXELS}).version == 2
@@ -94,14 +96,14 @@ def test_swap_and_rollback_under_load_fail_no_request(serving, publish):
     publish(1)
     client = serving()
     client.wait_for({1: AVAILABLE})
-    seen, failures, done = set(), [], threading.Event()
+    versions_seen, failures, stop = set(), [], threading.Event()
 
     def load():
-        while not done.is_set():
+        while not stop.is_set():
             try:
                 answer = client.predict({"images": PIXELS})
                 np.testing.assert_array_equal(answer.reconstructions, PIXELS + answer.version)
-                seen.add(answer.version)
+                versions_seen.add(answer.version)
             except (grpc.RpcError, AssertionError) as error:
                 failures.append(error)
 
@@ -109,25 +111,25 @@ def test_swap_and_rollback_under_load_fail_no_request(serving, publish):
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: 1 in seen)
+        wait_until(lambda: 1 in versions_seen)
         publish(2)
         client.wait_for({1: END, 2: AVAILABLE})
-        wait_until(lambda: 2 in seen)
+        wait_until(lambda: 2 in versions_seen)
         (publish.base / "9").mkdir()
         client.wait_for({9: END, 2: AVAILABLE})
         (publish.base / "9").rmdir()
-        seen.clear()
+        versions_seen.clear()
         shutil.rmtree(publish.base / "2")
         client.wait_for({1: AVAILABLE, 2: END})
-        wait_until(lambda: 1 in seen)
+        wait_until(lambda: 1 in versions_seen)
     finally:
-        done.set()
+        stop.set()
         for thread in threads:
             thread.join()
     assert not failures
 
 
-def test_a_request_in_flight_finishes_on_the_version_that_it_began_on(serving, publish):
+def test_a_request_in_flight_finishes_on_the_version_that_it_started_on(serving, publish):
     publish(1)
     client = serving()
     client.wait_for({1: AVAILABLE})
@@ -159,9 +161,7 @@ def test_an_unloaded_version_is_freed(serving, publish):
     assert old() is None
 
 
-def test_versions_lie_in_threads_apart_and_what_is_replaced_while_it_waits_is_not_loaded(
-    serving, publish
-):
+def test_versions_are_loaded_in_separate_threads_and_replaced_ones_are_skipped(serving, publish):
     publish(1)
     client = serving()
     client.wait_for({1: AVAILABLE})
@@ -188,7 +188,7 @@ def test_versions_lie_in_threads_apart_and_what_is_replaced_while_it_waits_is_no
     assert len({thread for _, thread in loaded}) == 2
 
 
-def test_a_base_path_that_vanishes_changes_nothing(serving, publish):
+def test_a_missing_base_path_unloads_nothing(serving, publish):
     publish(1)
     client = serving()
     client.wait_for({1: AVAILABLE})
@@ -201,7 +201,7 @@ def test_a_base_path_that_vanishes_changes_nothing(serving, publish):
     client.wait_for({1: END, 2: AVAILABLE})
 
 
-def test_a_base_path_that_vanishes_while_it_is_listed_is_not_an_empty_one(tmp_path, monkeypatch):
+def test_a_base_path_that_is_moved_while_it_is_listed_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "m" / "1").mkdir(parents=True)
     is_dir = Path.is_dir
 
@@ -217,14 +217,15 @@ def test_a_base_path_that_vanishes_while_it_is_listed_is_not_an_empty_one(tmp_pa
 
 def count_polls(client):
     model = client.running.server.core._models["m"]
-    seen, poll = [], model.poll
+    count, poll = 0, model.poll
 
     async def counted():
+        nonlocal count
         await poll()
-        seen.append(1)
+        count += 1
 
     model.poll = counted
-    return lambda: len(seen)
+    return lambda: count
 
 
 def test_an_empty_base_path_unloads_everything(serving, publish):
@@ -234,10 +235,12 @@ def test_an_empty_base_path_unloads_everything(serving, publish):
     client.wait_for({2: AVAILABLE})
     shutil.rmtree(publish.base / "2")
     client.wait_for({2: END})
-    refused(lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)")
+    assert_refused(
+        lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)"
+    )
 
 
-# Broken ones
+# Versions that cannot be loaded
 
 
 def warm_up_with(folder, request):
@@ -285,10 +288,10 @@ def failing_warm_up(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         (no_graph, "saved_model.pb"),
-        (broken_graph, "is no SavedModel"),
+        (broken_graph, "is not a SavedModel"),
         (no_variables, "variables.index is missing"),
         (half_written_variables, "Read less bytes than requested"),
         (broken_warm_up, "corrupted record at 0"),
@@ -296,7 +299,7 @@ def failing_warm_up(folder):
     ],
 )
 def test_a_version_that_cannot_be_loaded_ends_and_the_old_one_serves(
-    serving, publish, tiny, tmp_path, damage, words
+    serving, publish, tiny, tmp_path, damage, message
 ):
     publish(1)
     client = serving()
@@ -308,7 +311,7 @@ def test_a_version_that_cannot_be_loaded_ends_and_the_old_one_serves(
     status = client.status_of(2)
     assert status.error_code
     assert status.error_message
-    assert words in status.error_message
+    assert message in status.error_message
     assert client.predict({"images": PIXELS}).version == 1
     assert client.status_of(1).error_code == 0
 
@@ -330,7 +333,7 @@ def test_warm_up_runs_before_the_swap(serving, publish, tiny, tmp_path):
     assert client.predict({"images": PIXELS}).version == 2
 
 
-def test_a_half_copied_version_is_tried_again(serving, publish, tiny):
+def test_a_half_copied_version_is_loaded_once_it_is_complete(serving, publish, tiny):
     folder = publish.base / "3"
     folder.mkdir()
     client = serving("--max_num_load_retries=1000")
@@ -341,7 +344,7 @@ def test_a_half_copied_version_is_tried_again(serving, publish, tiny):
     assert client.status_of(3).error_message == ""
 
 
-def test_a_failed_version_is_tried_anew_once_it_was_taken_away(serving, publish):
+def test_a_failed_version_is_loaded_again_after_its_folder_was_removed(serving, publish):
     (publish.base / "2").mkdir()
     client = serving()
     client.wait_for({2: END})
@@ -364,12 +367,14 @@ def test_reload_adds_changes_and_removes_models(serving, publish, tmp_path):
     assert client.predict({"images": PIXELS}, name="n").version == 3
     client.reload(models(entry(tmp_path / "other", name="n")))
     client.wait_for({1: END})
-    refused(lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)")
+    assert_refused(
+        lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)"
+    )
     assert client.running.server.core.models() == ["n"]
 
 
 @pytest.mark.parametrize("name", ["n", "m"])
-def test_a_slow_listing_does_not_bring_back_what_was_removed(
+def test_a_slow_listing_does_not_load_a_removed_model_again(
     serving, publish, tmp_path, monkeypatch, name
 ):
     publish(1)
@@ -412,13 +417,13 @@ def test_another_base_path_is_loaded_even_with_the_same_numbers(serving, publish
     wait_until(is_new)
 
 
-def test_reload_says_which_model_has_no_version(serving, publish, tmp_path):
+def test_the_error_of_reload_names_models_without_a_version(serving, publish, tmp_path):
     publish(1)
     client = serving()
     client.wait_for({1: AVAILABLE})
     config = models(entry(publish.base), entry(tmp_path / "nothing", name="n"))
-    words = "Some models did not become available: {n}"
-    refused(lambda: client.reload(config), grpc.StatusCode.UNKNOWN, words)
+    message = "Some models did not become available: {n}"
+    assert_refused(lambda: client.reload(config), grpc.StatusCode.UNKNOWN, message)
     assert client.predict({"images": PIXELS}).version == 1
     publish(2, under=tmp_path / "nothing")
     client.wait_for({2: AVAILABLE}, "n")
@@ -435,8 +440,8 @@ def test_labels_move_only_to_versions_that_are_available(serving, publish):
     client.reload(models(entry(publish.base, f"{every} {label % 2}")))
     assert client.predict({"images": PIXELS}, label="stable").version == 2
     config = models(entry(publish.base, f"{every} {label % 7}"))
-    words = "version 7 of model m"
-    refused(lambda: client.reload(config), grpc.StatusCode.FAILED_PRECONDITION, words)
+    message = "version 7 of model m"
+    assert_refused(lambda: client.reload(config), grpc.StatusCode.FAILED_PRECONDITION, message)
     assert client.predict({"images": PIXELS}, label="stable").version == 2
 
 
@@ -458,7 +463,7 @@ def test_a_changed_config_file_is_read_again(start_server, publish, tmp_path):
     client.wait_for({1: AVAILABLE, 2: END})
 
 
-def test_a_config_file_that_failed_is_tried_again(start_server, publish, tmp_path, caplog):
+def test_a_config_file_that_failed_is_applied_again(start_server, publish, tmp_path, caplog):
     publish(1)
     file = tmp_path / "models"
 
@@ -489,7 +494,7 @@ def test_a_config_file_that_failed_is_tried_again(start_server, publish, tmp_pat
     assert client.predict({"images": PIXELS}, label="canary").version == 2
 
 
-def test_without_polling_new_versions_are_not_looked_for(serving, publish):
+def test_without_polling_new_versions_are_not_found(serving, publish):
     publish(1)
     client = serving(poll=0)
     client.wait_for({1: AVAILABLE})
