@@ -1,6 +1,6 @@
 """The model and data card: what is known of a run, as terms and texts."""
 
-from keras_ae.comparison.records import Machine, Run, TrainedOn
+from keras_ae.comparison.records import Machine, Run, TrainingEnvironment
 from keras_ae.contract import SPLITS
 from keras_ae.report.formatting import count, size
 
@@ -80,7 +80,7 @@ def _trained_on(run: Run) -> list[tuple[str, Rows]]:
     ]
 
 
-def _place(place: TrainedOn) -> Rows:
+def _place(place: TrainingEnvironment) -> Rows:
     stages = sorted(place.stages, key=lambda name: (len(name), name))
     rows: Rows = [("stages", ", ".join(stages)), *_hardware(place.machine)]
     if place.machine.cpu_flags:

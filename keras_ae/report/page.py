@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from keras_ae.comparison.records import Check, Comparison, NoteKind, Run, Served, Verdict
+from keras_ae.comparison.records import Check, Comparison, NoteKind, Run, ServingResult, Verdict
 from keras_ae.contract import SPLITS
 from keras_ae.report import card, figures, slices
 from keras_ae.report.formatting import FILTERS
@@ -108,7 +108,7 @@ class _Verdict(NamedTuple):
     checks: list[Check]
     more: list[Check]
     not_judged: tuple[str, ...]
-    served: Served | None
+    served: ServingResult | None
 
 
 def _order(verdict: Verdict) -> _Verdict:

@@ -11,7 +11,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from keras_ae.comparison import records
-from keras_ae.comparison.records import Run, Served, Verdict
+from keras_ae.comparison.records import Run, ServingResult, Verdict
 from keras_ae.report.page import write_report
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
@@ -108,4 +108,4 @@ def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> 
     served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
-    return told.model_copy(update={"served": Served(ok=ok, text=reason or SERVED)})
+    return told.model_copy(update={"served": ServingResult(ok=ok, text=reason or SERVED)})
