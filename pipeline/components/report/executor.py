@@ -26,7 +26,7 @@ from pipeline.runtime.stages import read_summary
 
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
-SERVED = "it answers as it was trained, in process and over the wire"
+SERVED = "its served predictions match the trained model, in process and over gRPC and REST"
 MLFLOW_RUN, MLFLOW_FAILURE = "mlflow_run", "mlflow_failure"
 
 
