@@ -41,9 +41,9 @@ from keras_ae.models.layers import to_float
 from keras_ae.saved_model.export import export
 from keras_ae.scores import Layout, Sums
 from keras_ae.scoring.codecs import score_codecs
-from keras_ae.scoring.floors import Floors, psnr_of
-from keras_ae.scoring.models import Models, compared, forget, load
-from keras_ae.scoring.reading import pixels, read
+from keras_ae.scoring.floors import Floors, floor_psnr
+from keras_ae.scoring.models import Scorer, load, measure_reconstructions, unload_all
+from keras_ae.scoring.reading import decode_batch, read_batches
 from pipeline.components.budget_comparison.scoring import Lines, Scores, score
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runners.beam.engines import DIRECT, beam_arguments
@@ -107,8 +107,8 @@ def _measure_time(arguments: argparse.Namespace, folder: Path) -> None:
     print(
         f"first scoring, with loading and tracing: {measure_seconds(lambda: _score(folder)):.1f} s"
     )
-    batches = [batch for split in SPLITS for batch in read(_file(folder, split))]
-    images = np.concatenate([pixels(batch, CHANNELS).numpy() for batch in batches])
+    batches = [batch for split in SPLITS for batch in read_batches(_file(folder, split))]
+    images = np.concatenate([decode_batch(batch, CHANNELS).numpy() for batch in batches])
     predictions = _bare_predictions(model, images)
     seconds: dict[str, list[float]] = {name: [] for name in [*predictions, "scoring", "statistics"]}
     for _ in range(arguments.repeats):
@@ -177,18 +177,18 @@ def _for_each_budget(function: Callable[[int], object], batch_size: int) -> Call
 def _measure_parts(folder: Path, count: int) -> dict[str, float]:
     """Seconds of each part when it runs alone; in scoring the parts run concurrently."""
     models = load(_model_paths(folder), CHANNELS)
-    floors = psnr_of(_floors(folder), CHANNELS)
+    floors = floor_psnr(_floors(folder), CHANNELS)
     file = _file(folder, "test")
-    table, size = next(Models(_model_paths(folder), _floors(folder), CHANNELS).score(file))
-    (batch, *_) = read(file)
-    originals = pixels(batch, CHANNELS)
+    table, size = next(Scorer(_model_paths(folder), _floors(folder), CHANNELS).score(file))
+    (batch, *_) = read_batches(file)
+    originals = decode_batch(batch, CHANNELS)
     reconstructions = tf.stack([model.reconstruct(originals) for model in models])
     write = Lines("test", LAYOUT)
     parts: dict[str, Callable[[], object]] = {
-        "reading, digests": lambda: [e.digest for b in read(file) for e in b],
-        "decoding": lambda: pixels(batch, CHANNELS),
+        "reading, digests": lambda: [e.digest for b in read_batches(file) for e in b],
+        "decoding": lambda: decode_batch(batch, CHANNELS),
         "models": lambda: [model.reconstruct(originals).numpy() for model in models],
-        "metrics of the models": lambda: compared(originals, reconstructions),
+        "metrics of the models": lambda: measure_reconstructions(originals, reconstructions),
         "floor": lambda: floors(originals),
         "sums": lambda: Sums().add(table),
         "lines": lambda: write(table, *size),
@@ -200,7 +200,7 @@ def _measure_parts(folder: Path, count: int) -> dict[str, float]:
 
 
 def _measure_loading(folder: Path) -> float:
-    forget()
+    unload_all()
     return measure_seconds(lambda: load(_model_paths(folder), CHANNELS))
 
 
@@ -228,7 +228,9 @@ def _prepare(arguments: argparse.Namespace, folder: Path, count: int) -> ConvAut
             for record in split_records:
                 writer.write(to_example(record, CHANNELS))
     pca = fit_pca(
-        image for batch in read(_file(folder, "test")) for image in pixels(batch, CHANNELS).numpy()
+        image
+        for batch in read_batches(_file(folder, "test"))
+        for image in decode_batch(batch, CHANNELS).numpy()
     )
     linear.save(pca, folder / "floor.npz")
     model = initialize(arguments.preset, pca)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_ae.comparison.split import Split
-from keras_ae.comparison.statistics import components
-from keras_ae.scores import MODEL, Layout, Sums, table
+from keras_ae.comparison.statistics import variance_components
+from keras_ae.scores import MODEL, Layout, Sums, make_table
 
 TABLES = 1000
 IMAGES = (10, 50, 1000)
@@ -52,11 +52,11 @@ def _split(gains: np.ndarray) -> Split:
     rng = np.random.default_rng(images + 1)
     layout = Layout(tuple(range(1, 2 * tables + 1)), {MODEL: 1})
     values = np.zeros((images, layout.width), np.float32)
-    psnr = layout.of(values, MODEL, "psnr")[:, 0]
+    psnr = layout.select(values, MODEL, "psnr")[:, 0]
     psnr[:, ::2] = rng.normal(28, 3, (images, tables))
     psnr[:, 1::2] = psnr[:, ::2] + gains
     names = [f"{i:08}" for i in range(images)]
-    rows = table(names, names, {}, values)
+    rows = make_table(names, names, {}, values)
     sums = Sums()
     sums.add(rows)
     return Split(sums, rows, layout)
@@ -78,9 +78,9 @@ def coverage_over_seeds(
     covered = np.zeros(2)
     for _ in range(tables):
         scores = 30 + rng.normal(0, 2, (images, 1)) + rng.normal(0, seed_deviation, (1, seeds))
-        parts = components(scores + rng.normal(0, 0.1, (images, seeds)))
+        parts = variance_components(scores + rng.normal(0, 0.1, (images, seeds)))
         if parts is not None:
-            for i, interval in enumerate((parts.over_images, parts.over_both)):
+            for i, interval in enumerate((parts.over_images, parts.over_images_and_seeds)):
                 covered[i] += interval is not None and interval[0] <= 30 <= interval[1]
     over_images, over_both = covered / tables
     return over_images, over_both

@@ -1,4 +1,4 @@
-"""Scores of images: exact sums over all, a table for statistics; and the files of a comparison."""
+"""Scores of images: exact sums, tables for statistics, and names of the files of a comparison."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,31 +8,31 @@ import numpy as np
 
 COMPARISON: Final = "comparison.json"
 IMAGES: Final = "images.jsonl"
-"""One line for each image, with its scores."""
+"""File with one line per image, which has its scores."""
 PICTURES: Final = "pictures"
-"""Folder of what the report shows, as `PICTURES_INDEX` in it lists."""
+"""Folder with the images of the report, which `PICTURES_INDEX` in it lists."""
 PICTURES_INDEX: Final = "pictures.json"
 
 METRICS = ("mse", "psnr", "ssim", "ms_ssim")
 FLOORS = ("patch_pca", "global_pca")
 MODEL, BASELINE = "model", "baseline"
-MOST = 10_000
-"""Images of a split whose scores are kept one by one; sums are over all."""
+MAX_SAMPLE_IMAGES = 10_000
+"""Images of a split that are kept for statistics; sums are over all images."""
 ALL = ("", "")
-"""The key of the sums that are over a whole split."""
+"""The key of the sums over a whole split."""
 
 _SHIFT = 44
-# 100 dB as many times, shifted, are below 2^63.
-_TOGETHER = 4096
+# 4096 scores of 100 dB, shifted by 44 bits, add up to less than 2^63.
+_ROWS_PER_SUM = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What the columns of a matrix of scores mean.
+    """The layout of the columns of a matrix of scores.
 
     Attributes:
         budgets: epochs of the models.
-        seeds: by ladder of models, "model" or "baseline", how many seeds it was trained with.
+        seeds: number of seeds by ladder, "model" or "baseline".
     """
 
     budgets: tuple[int, ...]
@@ -40,16 +40,16 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Number of columns: the PSNR of each floor, then metrics by ladder, seed and budget."""
+        """Number of columns: PSNR of each floor, then metrics by ladder, seed and budget."""
         models = sum(self.seeds.values()) * len(self.budgets)
         return len(FLOORS) + models * len(METRICS)
 
-    def floor(self, name: str) -> int:
-        """The column of a floor's PSNR."""
+    def floor_column(self, name: str) -> int:
+        """The index of the column with a floor's PSNR."""
         return FLOORS.index(name)
 
-    def of(self, matrix: np.ndarray, ladder: str, metric: str) -> np.ndarray:
-        """The scores of a ladder: of a matrix [..., width] a view [..., seeds, budgets]."""
+    def select(self, matrix: np.ndarray, ladder: str, metric: str) -> np.ndarray:
+        """The scores of a ladder in a matrix [..., width], as a view [..., seeds, budgets]."""
         begin = len(FLOORS)
         for name, seeds in self.seeds.items():
             size = seeds * len(self.budgets) * len(METRICS)
@@ -62,13 +62,13 @@ class Layout:
 
 
 class Table(NamedTuple):
-    """Scores of some images of a split.
+    """Scores of N images of a split.
 
     Attributes:
         sources: N names.
-        digests: N strings of hexadecimal digits, equal where the encoded images are.
-        slices: by what is sliced, the slice that each image is in, N strings.
-        values: float32 [N, width]; NaN where a metric is not defined. See `Layout`.
+        digests: N strings of hexadecimal digits, equal for equal encoded images.
+        slices: by attribute, such as "label", its value for each image, N strings.
+        values: float32 [N, width], see `Layout`; NaN where a metric is not defined.
     """
 
     sources: np.ndarray
@@ -80,27 +80,27 @@ class Table(NamedTuple):
         return len(self.sources)
 
     def take(self, rows: Any) -> "Table":
-        """Some of its images."""
+        """Selects images by an index array, a mask or a slice."""
         slices = {by: column[rows] for by, column in self.slices.items()}
         return Table(self.sources[rows], self.digests[rows], slices, self.values[rows])
 
 
-def table(
+def make_table(
     sources: Sequence[str],
     digests: Sequence[str],
     slices: Mapping[str, Sequence[str]],
     values: np.ndarray,
 ) -> Table:
-    """A table of plain sequences; see there."""
+    """Makes a `Table` from plain sequences."""
     names, hashes = (np.asarray(column, object) for column in (sources, digests))
     columns = {by: np.asarray(column, object) for by, column in slices.items()}
     return Table(names, hashes, columns, np.asarray(values, np.float32))
 
 
 class Sums:
-    """Sums and counts of columns, exact: any order of the images gives the same bits.
+    """Exact sums and counts of columns, with the same bits for any order of the images.
 
-    Scores are added as whole multiples of 2^-44. NaN is left out, and counted.
+    Scores are added as whole multiples of 2^-44. NaN is skipped, and counted.
     """
 
     def __init__(self) -> None:
@@ -108,97 +108,98 @@ class Sums:
         self._counts: dict[tuple[str, str], np.ndarray] = {}
         self._images: dict[tuple[str, str], int] = {}
 
-    def add(self, some: Table) -> None:
-        """Adds the scores of some images, to the whole and to the slices they are in."""
-        for begin in range(0, len(some), _TOGETHER):
-            self._add_part(some.take(slice(begin, begin + _TOGETHER)))
+    def add(self, table: Table) -> None:
+        """Adds the scores of images to the sums of the split and of their slices."""
+        for begin in range(0, len(table), _ROWS_PER_SUM):
+            self._add_part(table.take(slice(begin, begin + _ROWS_PER_SUM)))
 
-    def _add_part(self, some: Table) -> None:
-        finite = np.isfinite(some.values)
-        fixed = np.where(finite, some.values, 0.0).astype(np.float64) * 2.0**_SHIFT
-        whole = np.rint(fixed).astype(np.int64)
-        self._add(ALL, len(some), whole.sum(0), finite.sum(0))
-        for by, column in some.slices.items():
+    def _add_part(self, table: Table) -> None:
+        finite = np.isfinite(table.values)
+        scaled = np.where(finite, table.values, 0.0).astype(np.float64) * 2.0**_SHIFT
+        integers = np.rint(scaled).astype(np.int64)
+        self._add(ALL, len(table), integers.sum(0), finite.sum(0))
+        for by, column in table.slices.items():
             for value in sorted(set(column)):
                 rows = column == value
-                self._add((by, value), int(rows.sum()), whole[rows].sum(0), finite[rows].sum(0))
+                self._add((by, value), int(rows.sum()), integers[rows].sum(0), finite[rows].sum(0))
 
     def merge(self, other: "Sums") -> None:
-        """Adds what another one has added up."""
+        """Adds the sums of another object."""
         for key, images in other._images.items():
             self._add(key, images, other._totals[key], other._counts[key])
 
     def _add(self, key: tuple[str, str], images: int, total: np.ndarray, count: np.ndarray) -> None:
-        # Integers of Python do not overflow.
+        # Python's integers do not overflow.
         exact = total.astype(object)
         self._totals[key] = self._totals[key] + exact if key in self._totals else exact
         self._counts[key] = self._counts[key] + count if key in self._counts else count
         self._images[key] = self._images.get(key, 0) + images
 
-    def listed(self) -> list[list[Any]]:
-        """All of it as what JSON can hold; the integers have any size."""
+    def to_list(self) -> list[list[Any]]:
+        """Converts the sums to lists for JSON; the integers may be of any size."""
         return [
             [*key, images, self._totals[key].tolist(), self._counts[key].tolist()]
             for key, images in self._images.items()
         ]
 
     @classmethod
-    def of(cls, listed: Iterable[Sequence[Any]]) -> "Sums":
-        """The sums that `listed` gave."""
+    def from_list(cls, items: Iterable[Sequence[Any]]) -> "Sums":
+        """Restores sums from the result of `to_list`."""
         sums = cls()
-        for by, value, images, totals, counts in listed:
+        for by, value, images, totals, counts in items:
             sums._add((by, value), images, np.asarray(totals, object), np.asarray(counts, np.int64))
         return sums
 
     @property
     def keys(self) -> list[tuple[str, str]]:
-        """What was sliced and the slice, sorted; ("", "") is the whole."""
+        """The sorted keys of all sums: attribute and value of a slice, or `ALL`."""
         return sorted(self._images)
 
     def images(self, key: tuple[str, str] = ALL) -> int:
-        """Number of images, those with NaN too."""
+        """Number of images, including those with NaN."""
         return self._images.get(key, 0)
 
     def count(self, key: tuple[str, str] = ALL) -> np.ndarray:
-        """int64 [width]: images with a value, of each column."""
+        """int64 [width]: number of images with a value in each column."""
         return self._counts[key]
 
     def mean(self, key: tuple[str, str] = ALL) -> np.ndarray:
-        """float64 [width]; NaN where no image has a value."""
+        """float64 [width]: means; NaN where no image has a value."""
         pairs = zip(self._totals[key], self._counts[key])
-        # The division of two integers of any size is rounded once.
+        # Python rounds the quotient of two integers of any size once.
         return np.array([int(t) / (int(n) << _SHIFT) if n else np.nan for t, n in pairs])
 
 
 class Sample:
-    """Keeps the images with the lowest digests: as good as drawn, and the same in any order."""
+    """A sample of images: those with the lowest digests, which no order of adding changes."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most, self._parts = most, [_none()]
+    def __init__(self, max_images: int = MAX_SAMPLE_IMAGES) -> None:
+        self._max_images, self._parts = max_images, [_empty_table()]
 
-    def add(self, some: Table) -> None:
-        """Adds images; holds at most three times as many as are kept, or one addition more."""
-        self._parts.append(some)
-        if sum(map(len, self._parts)) > 3 * self._most:
+    def add(self, table: Table) -> None:
+        """Adds images."""
+        self._parts.append(table)
+        # Sorting for each table would be slow; memory is bounded by three samples and one table.
+        if sum(map(len, self._parts)) > 3 * self._max_images:
             self._parts = [self.table()]
 
     def merge(self, other: "Sample") -> None:
-        """Adds the images that another one keeps."""
+        """Adds the images of another sample."""
         self.add(other.table())
 
     def table(self) -> Table:
-        """The images that are kept, in the order of their names."""
-        whole = concatenate(self._parts)
-        order = np.lexsort((whole.sources.astype(str), whole.digests.astype(str)))[: self._most]
-        kept = whole.take(order)
+        """The images of the sample, ordered by name."""
+        candidates = concatenate(self._parts)
+        order = np.lexsort((candidates.sources.astype(str), candidates.digests.astype(str)))
+        kept = candidates.take(order[: self._max_images])
         return kept.take(np.argsort(kept.sources.astype(str), kind="stable"))
 
 
 def concatenate(tables: Iterable[Table]) -> Table:
-    """One table of several; those without images say nothing of the columns."""
+    """Concatenates tables; the columns are those of the tables that have images."""
     parts = [part for part in tables if len(part)]
     if not parts:
-        return _none()
+        return _empty_table()
     sources, digests, values = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("sources", "digests", "values")
@@ -207,5 +208,5 @@ def concatenate(tables: Iterable[Table]) -> Table:
     return Table(sources, digests, slices, values)
 
 
-def _none() -> Table:
-    return table([], [], {}, np.zeros((0, 0), np.float32))
+def _empty_table() -> Table:
+    return make_table([], [], {}, np.zeros((0, 0), np.float32))

@@ -17,7 +17,7 @@ from tfx.types.standard_component_specs import BASELINE_MODEL_KEY, MODEL_KEY
 from tfx.utils import path_utils
 
 from keras_ae import contract as c
-from keras_ae.comparison.statistics import LEAST
+from keras_ae.comparison.statistics import MIN_IMAGES
 from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import model_digest
 from pipeline.runtime.settings import Settings
@@ -29,8 +29,8 @@ SLICE_PSNR: Final = "slice_psnr"
 IMAGES = "images"
 SKIPPED_SSIM = "skipped_ssim"
 
-JUDGED_FROM = LEAST
-"""Test images of a slice from which on it has a say."""
+JUDGED_FROM = MIN_IMAGES
+"""Test images that a slice needs to be judged."""
 
 MEAN, COUNT, SKIPPED = "mean", "count", "skipped"
 

@@ -1,4 +1,4 @@
-"""Several runs side by side, with paired statistics where their test images are the same ones."""
+"""Compares several runs, with paired statistics over the test images that they share."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from keras_ae.comparison.records import (
     RunRow,
     Runs,
 )
-from keras_ae.comparison.split import number
+from keras_ae.comparison.split import finite_or_none
 from keras_ae.contract import TEST
 from keras_ae.errors import DataError
 from keras_ae.scores import COMPARISON, MODEL
@@ -27,45 +27,45 @@ METRICS = ("psnr", "ssim")
 
 
 class LoadedRun(NamedTuple):
-    """A run as it was left on disk.
+    """A finished run, read from its files.
 
     Attributes:
-        name: told apart from those of other runs.
+        name: unique among the runs.
         comparison: its `comparison.json`.
         scores: by digest of each test image, float [2]: PSNR and SSIM at the chosen budget, means
             over the seeds. Empty if there is no `images.jsonl`.
-        seen: digests of the images that it was trained or chosen on.
+        used_digests: digests of the images that it used for training or validation.
     """
 
     name: str
     comparison: Comparison
     scores: dict[str, np.ndarray]
-    seen: frozenset[str]
+    used_digests: frozenset[str]
 
 
 def load(paths: Sequence[Path]) -> list[LoadedRun]:
     """Reads runs.
 
     Args:
-        paths: folders with `comparison.json`, and `images.jsonl` beside it; or that file itself.
+        paths: folders with `comparison.json` and `images.jsonl`; or paths of the first file.
 
     Raises:
-        DataError: if there are fewer than two, or one cannot be read or is of another version.
+        DataError: if there are fewer than two, or one cannot be read or has another version.
     """
     if len(paths) < 2:
-        raise DataError(f"two or more runs are compared; got {len(paths)}")
+        raise DataError(f"expected two or more runs; got {len(paths)}")
     files = [path / COMPARISON if path.is_dir() else path for path in paths]
-    return [_load(file, name) for file, name in zip(files, _names(files))]
+    return [_load(file, name) for file, name in zip(files, _unique_names(files))]
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """As few of the last folders' names as tell the runs apart."""
+def _unique_names(files: Sequence[Path]) -> list[str]:
+    """Names the runs by as few of their last folders as make the names unique."""
     folders = [file.resolve().parent.parts for file in files]
     for count in range(1, max(map(len, folders)) + 1):
         names = ["/".join(parts[-count:]) for parts in folders]
         if len(set(names)) == len(names):
             return names
-    raise DataError(f"{files[0]} is named more than once; a run is compared with others")
+    raise DataError(f"{files[0]} is given more than once; give each run once")
 
 
 def _load(file: Path, name: str) -> LoadedRun:
@@ -73,28 +73,32 @@ def _load(file: Path, name: str) -> LoadedRun:
         comparison = records.read(file)
     except OSError as error:
         raise DataError(
-            f"cannot read {file}: {error.strerror}; a run is the --root of run_local.py after it "
-            f"ended, or its {COMPARISON}"
+            f"cannot read {file}: {error.strerror}; expected the --root of a finished run of "
+            f"run_local.py, or its {COMPARISON}"
         ) from error
-    scores, seen = _images(file.with_name(comparison.images.file), comparison)
-    return LoadedRun(name, comparison, scores, seen)
+    scores, used_digests = _read_images(file.with_name(comparison.images.file), comparison)
+    return LoadedRun(name, comparison, scores, used_digests)
 
 
-def _images(file: Path, comparison: Comparison) -> tuple[dict[str, np.ndarray], frozenset[str]]:
+def _read_images(
+    file: Path, comparison: Comparison
+) -> tuple[dict[str, np.ndarray], frozenset[str]]:
     if not file.exists():
         return {}, frozenset()
-    at = comparison.budgets.index(comparison.chosen_budget)
-    scores, seen = {}, set()
+    budget_index = comparison.budgets.index(comparison.chosen_budget)
+    scores, used_digests = {}, set()
     with file.open() as lines:
         for line in lines:
             row = json.loads(line)
             if row["split"] != TEST:
-                seen.add(row["digest"])
+                used_digests.add(row["digest"])
                 continue
-            of_model = row["scores"][MODEL]
-            values = [[_value(seed[at]) for seed in of_model[metric]] for metric in METRICS]
+            by_metric = row["scores"][MODEL]
+            values = [
+                [_value(seed[budget_index]) for seed in by_metric[metric]] for metric in METRICS
+            ]
             scores[row["digest"]] = np.mean(values, axis=1)
-    return scores, frozenset(seen)
+    return scores, frozenset(used_digests)
 
 
 def _value(score: float | None) -> float:
@@ -102,7 +106,7 @@ def _value(score: float | None) -> float:
 
 
 def compare_runs(runs: Sequence[LoadedRun]) -> Runs:
-    """Puts runs side by side, each at its chosen budget; the first is what others are held against.
+    """Compares runs, each at its chosen budget, with the first one.
 
     Args:
         runs: two or more.
@@ -138,44 +142,45 @@ def _point(budget: Budget) -> CurvePoint:
 
 
 def _pair(first: LoadedRun, other: LoadedRun) -> RunPair:
-    both = sorted(first.scores.keys() & other.scores.keys())
-    # An image that one was trained on is no test of it: the splits of the runs may differ.
-    leaked = [d for d in both if d in first.seen or d in other.seen]
-    both = [digest for digest in both if digest not in set(leaked)]
-    gains = np.array([other.scores[d] - first.scores[d] for d in both]).reshape(-1, len(METRICS))
+    # The splits of the runs may differ: a test image of one may be a training image of the other.
+    used = first.used_digests | other.used_digests
+    common = sorted(first.scores.keys() & other.scores.keys())
+    shared = [digest for digest in common if digest not in used]
+    gains = np.array([other.scores[d] - first.scores[d] for d in shared]).reshape(-1, len(METRICS))
     psnr, ssim = map(_difference, gains.T)
     return RunPair(
         run=other.name,
         against=first.name,
         psnr=psnr,
         ssim=ssim,
-        text=_text(first, other, len(both), len(leaked)),
+        text=_text(first, other, len(shared), len(common) - len(shared)),
     )
 
 
 def _difference(gains: np.ndarray) -> Paired:
-    known = gains[np.isfinite(gains)]
+    finite = gains[np.isfinite(gains)]
     return Paired(
-        mean=number(known.mean()) if len(known) else None,
+        mean=finite_or_none(finite.mean()) if len(finite) else None,
         interval=statistics.Bootstrap(gains[:, None]).interval([1.0]) if len(gains) else None,
-        wilcoxon_p=statistics.wilcoxon(gains),
-        images=len(known),
+        wilcoxon_p=statistics.wilcoxon_p_value(gains),
+        images=len(finite),
     )
 
 
-def _text(first: LoadedRun, other: LoadedRun, both: int, leaked: int) -> str:
+def _text(first: LoadedRun, other: LoadedRun, shared: int, excluded: int) -> str:
     missing = [run.name for run in (first, other) if not run.scores]
     if missing:
-        return f"not paired: there is no images.jsonl beside {missing[0]}'s {COMPARISON}"
-    left_out = (
-        f"; {leaked} are left out that the other run was trained or chosen on" if leaked else ""
+        return f"not paired: run {missing[0]} has no images.jsonl next to its {COMPARISON}"
+    exclusion = (
+        f"; {excluded} excluded, because one of the runs used them for training or validation"
+        if excluded
+        else ""
     )
-    if not both:
-        return f"not paired: the runs have no test image in common{left_out}"
-    sizes = {len(first.scores), len(other.scores)}
-    if sizes == {both}:
-        return f"paired over the {both:,} test images, which are the same ones"
+    if not shared:
+        return f"not paired: the runs have no test image in common{exclusion}"
+    if len(first.scores) == len(other.scores) == shared:
+        return f"paired over the {shared:,} test images, which are the same in both runs"
     return (
-        f"paired over the {both:,} images that are test images of both, of {len(other.scores):,} "
-        f"and of {len(first.scores):,}{left_out}"
+        f"paired over the {shared:,} test images of both runs, of {len(other.scores):,} and "
+        f"{len(first.scores):,}{exclusion}"
     )

@@ -1,4 +1,4 @@
-"""The choice of a budget, and what is said of it: a sentence with its numbers, and notes."""
+"""Chooses a budget, and writes the answer of a comparison: one sentence, and notes."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from keras_ae.comparison.records import (
 )
 from keras_ae.comparison.slices import HARDEST
 from keras_ae.comparison.split import Split
-from keras_ae.comparison.statistics import LEAST
+from keras_ae.comparison.statistics import MIN_IMAGES
 from keras_ae.contract import SPLITS, TEST
 from keras_ae.scores import MODEL
 
 
-def choose(val: Split, tolerance: float) -> tuple[int, str]:
-    """The smallest budget whose mean val PSNR is within `tolerance` dB of the best.
+def choose_budget(val: Split, tolerance: float) -> tuple[int, str]:
+    """Chooses the smallest budget whose mean val PSNR is within `tolerance` dB of the best.
 
     Returns:
         Its epochs, and the reason: a sentence without its full stop.
@@ -28,37 +28,37 @@ def choose(val: Split, tolerance: float) -> tuple[int, str]:
     budgets = val.layout.budgets
     psnr = {budget: val.mean((MODEL, "psnr", budget)) or 0.0 for budget in budgets}
     best = max(psnr, key=lambda budget: (psnr[budget], -budget))
-    # A mean has more digits than are shown: 0.1 dB is meant to hold 0.1 dB.
+    # Rounding must not exclude a budget that is exactly `tolerance` below the best.
     chosen = next(b for b in psnr if psnr[b] >= psnr[best] - tolerance - 1e-9)
     if chosen == best:
-        reason = f"{_have(chosen)} the highest val PSNR, {psnr[chosen]:.2f} dB"
+        reason = f"{_epochs(chosen)} reached the highest val PSNR, {psnr[chosen]:.2f} dB"
         if len(psnr) > 1 and chosen > budgets[0]:
-            reason += f"; no smaller budget comes within {tolerance:g} dB"
+            reason += f"; no smaller budget is within {tolerance:g} dB of it"
     else:
         reason = (
-            f"{_have(chosen)} {psnr[chosen]:.2f} dB of val PSNR, "
-            f"within {tolerance:g} dB of the best, {psnr[best]:.2f} dB at {best}"
+            f"{_epochs(chosen)} reached {psnr[chosen]:.2f} dB of val PSNR, within {tolerance:g} dB "
+            f"of the best, {psnr[best]:.2f} dB at {_epochs(best)}"
         )
     return chosen, reason
 
 
-def answer(comparison: Comparison) -> Answer:
-    """What is said of a comparison, whose own answer is not looked at."""
+def compose_answer(comparison: Comparison) -> Answer:
+    """Writes the answer of a comparison, ignoring the answer that it already has."""
     return Answer(sentence=_sentence(comparison), notes=tuple(_notes(comparison)))
 
 
 def _sentence(comparison: Comparison) -> str:
-    """How many epochs it is worth, chosen on val and claimed on test."""
+    """States the budget that was chosen on val, and its quality on test."""
     seeds, test = comparison.seeds, comparison.chosen.test
     gain = test.gain_over_floor.value
-    over = f" with {len(seeds.seeds)} seeds" if seeds else ""
+    over_seeds = f" with {len(seeds.seeds)} seeds" if seeds else ""
     interval = seeds.splits.test.interval if seeds else test.psnr.interval
-    side = "over" if gain >= 0 else "below"
+    side = "above" if gain >= 0 else "below"
     return (
-        f"{_claim(comparison)}: {test.psnr.value:.2f}{_ends(interval)} dB "
-        f"on {_count(test.images, TEST)}{over}, "
-        f"{abs(gain):.2f} dB {side} PCA of the same size"
-        f"{_ends(test.gain_over_floor.interval, sign=True)}."
+        f"{_claim(comparison)}: PSNR {test.psnr.value:.2f} dB{_format_interval(interval)} "
+        f"on {_count(test.images, TEST)}{over_seeds}, "
+        f"{abs(gain):.2f} dB {side} PCA with the same latent size"
+        f"{_format_interval(test.gain_over_floor.interval, sign=True)}."
     )
 
 
@@ -67,22 +67,22 @@ def _claim(comparison: Comparison) -> str:
     psnr = _val_psnr(comparison)
     last = max(psnr)
     if len(psnr) == 1:
-        return f"After {chosen:,} epoch{'' if chosen == 1 else 's'}"
+        return f"After {_epochs(chosen)}"
     if chosen == last:
-        return f"{chosen:,} epochs are worth it, fewer lose more than {tolerance:g} dB"
+        return (
+            f"{_epochs(chosen)} are worth training; "
+            f"every smaller budget is more than {tolerance:g} dB worse"
+        )
+    verb = "is" if chosen == 1 else "are"
     loss = psnr[chosen] - psnr[last]
     if psnr[chosen] == max(psnr.values()) and loss > tolerance:
-        return f"{_are(chosen)} best, {last:,} lose {loss:.2f} dB"
-    claim = f"{_are(chosen)} enough, more gain at most {tolerance:g} dB"
-    return f"{claim} and {last:,} lose {loss:.2f}" if loss > tolerance else claim
+        return f"{_epochs(chosen)} {verb} best; {_epochs(last)} are {loss:.2f} dB worse"
+    claim = f"{_epochs(chosen)} {verb} enough; more epochs gain at most {tolerance:g} dB"
+    return f"{claim}, and {_epochs(last)} are {loss:.2f} dB worse" if loss > tolerance else claim
 
 
-def _are(epochs: int) -> str:
-    return "1 epoch is" if epochs == 1 else f"{epochs:,} epochs are"
-
-
-def _have(epochs: int) -> str:
-    return "1 epoch has" if epochs == 1 else f"{epochs} epochs have"
+def _epochs(epochs: int) -> str:
+    return "1 epoch" if epochs == 1 else f"{epochs:,} epochs"
 
 
 def _val_psnr(comparison: Comparison) -> dict[int, float]:
@@ -92,15 +92,15 @@ def _val_psnr(comparison: Comparison) -> dict[int, float]:
 def _notes(comparison: Comparison) -> list[Note]:
     return [
         *_few_images(comparison),
-        *_falls(comparison),
-        *_gap(comparison),
-        *_on_test(comparison),
-        *_second_opinion(comparison),
-        *_slices(comparison),
-        *_hardest(comparison),
-        *_longer(comparison),
+        *_decrease_on_val(comparison),
+        *_overfitting(comparison),
+        *_disagreement_of_test(comparison),
+        *_disagreement_of_wilcoxon(comparison),
+        *_worse_slices(comparison),
+        *_worst_decile(comparison),
+        *_longer_ladder(comparison),
         *_seeds(comparison),
-        *_skipped(comparison),
+        *_undefined_ssim(comparison),
         *_sampled(comparison),
     ]
 
@@ -111,77 +111,77 @@ def _note(kind: NoteKind, text: str) -> Note:
 
 def _few_images(comparison: Comparison) -> list[Note]:
     images = comparison.images.of
-    few = [split for split in SPLITS if images[split] < LEAST]
-    if not few:
+    counts = [_count(images[split], split) for split in SPLITS if images[split] < MIN_IMAGES]
+    if not counts:
         return []
-    counts = [_count(images[split], split) for split in few]
     listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
     return [
         _note(
             "few_images",
-            f"Few images: {listed}. Fewer than {LEAST} give no interval and no test, so these "
-            "numbers hold for these images and may not for others.",
+            f"Few images: {listed}. Intervals and significance tests need at least {MIN_IMAGES} "
+            "images, so these numbers describe these images and may not hold for others.",
         )
     ]
 
 
-def _falls(comparison: Comparison) -> list[Note]:
+def _decrease_on_val(comparison: Comparison) -> list[Note]:
     psnr = _val_psnr(comparison)
     chosen, last = comparison.chosen.epochs, max(psnr)
-    loss = psnr[chosen] - psnr[last]
-    if loss <= comparison.tolerance:
+    if psnr[chosen] - psnr[last] <= comparison.tolerance:
         return []
     entry = next(e for e in comparison.against_chosen if e.epochs == last)
-    lost = entry.splits.val.psnr
-    if lost.interval is None:
-        sure = "more training hurts on these images"
+    loss = entry.splits.val.psnr
+    if loss.interval is None:
+        conclusion = "more training makes these images worse"
+    elif loss.interval[0] > 0:
+        conclusion = "more training makes the model worse"
     else:
-        sure = "more training hurts" if lost.interval[0] > 0 else "it may be chance"
+        conclusion = "this may be due to chance"
     return [
         _note(
             "falls",
-            f"Val PSNR falls by {_with_interval(lost)} dB from {chosen:,} to {last:,} epochs: "
-            f"{sure}.",
+            f"Val PSNR falls by {_format_estimate(loss)} from {chosen:,} to {last:,} epochs: "
+            f"{conclusion}.",
         )
     ]
 
 
-def _gap(comparison: Comparison) -> list[Note]:
+def _overfitting(comparison: Comparison) -> list[Note]:
     gap = comparison.gap
     return [_note("overfitting", f"{gap.text}.")] if gap.overfitting else []
 
 
-def _on_test(comparison: Comparison) -> list[Note]:
-    """What test says of the choice, which had no say in it."""
+def _disagreement_of_test(comparison: Comparison) -> list[Note]:
+    """Where the test images, which were not used for the choice, do not support it."""
     chosen = comparison.chosen.epochs
     smaller = [e for e in comparison.against_chosen if e.epochs < chosen]
     larger = [e for e in comparison.against_chosen if e.epochs > chosen]
-    found = []
+    texts = []
     if smaller:
-        other = smaller[-1].epochs
+        previous = smaller[-1].epochs
         gain = _gain_on_test(comparison, smaller[-1])
         low, high = gain.interval or (gain.value, gain.value)
-        shown = _with_interval(gain, sign=True)
+        difference = _format_estimate(gain, sign=True)
         if high < 0:
-            found.append(f"On test {chosen:,} epochs are worse than {other:,}: {shown} dB.")
+            texts.append(f"On test, {chosen:,} epochs are worse than {previous:,}: {difference}.")
         elif low <= 0:
-            found.append(
-                f"That {chosen:,} epochs are better than {other:,} is not shown on test: "
-                f"{shown} dB."
+            texts.append(
+                f"The test images do not show that {chosen:,} epochs are better than "
+                f"{previous:,}: {difference}."
             )
     for entry in larger:
         gain = _gain_on_test(comparison, entry)
         high = (gain.interval or (0.0, gain.value))[1]
         if high < -comparison.tolerance:
-            found.append(
-                f"On test {entry.epochs:,} epochs are better than {chosen:,}, which val did not "
-                f"show: {_with_interval(gain, sign=True)} dB for the {chosen:,}."
+            texts.append(
+                f"On test, {entry.epochs:,} epochs are better than {chosen:,}, which val did not "
+                f"show: {_format_estimate(_negated(gain), sign=True)}."
             )
-    return [_note("no_difference", text) for text in found]
+    return [_note("no_difference", text) for text in texts]
 
 
 def _gain_on_test(comparison: Comparison, entry: AgainstChosen) -> Paired:
-    """The chosen budget minus another one; of several seeds over them too, where that is known."""
+    """The chosen budget minus another one, with the interval over seeds too where there is one."""
     gain = entry.splits.test.psnr
     if comparison.seeds:
         for step in comparison.seeds.differences:
@@ -190,8 +190,16 @@ def _gain_on_test(comparison: Comparison, entry: AgainstChosen) -> Paired:
     return gain
 
 
-def _second_opinion(comparison: Comparison) -> list[Note]:
-    found = []
+def _negated(estimate: Estimate) -> Estimate:
+    interval = estimate.interval
+    return Estimate(
+        mean=-estimate.value,
+        interval=None if interval is None else (-interval[1], -interval[0]),
+    )
+
+
+def _disagreement_of_wilcoxon(comparison: Comparison) -> list[Note]:
+    notes = []
     chosen = comparison.chosen.epochs
     for entry in comparison.against_chosen:
         gain = entry.splits.test.psnr
@@ -199,37 +207,38 @@ def _second_opinion(comparison: Comparison) -> list[Note]:
             continue
         low, high = gain.interval
         if (low > 0 or high < 0) != (gain.wilcoxon_p < 0.05):
-            found.append(
+            notes.append(
                 _note(
                     "wilcoxon",
-                    f"{chosen:,} against {entry.epochs:,} epochs on test: the interval is "
-                    f"{low:+.2f} to {high:+.2f} dB, Wilcoxon's p = {gain.wilcoxon_p:.2g}: the "
-                    "two do not agree, as where few images make up most of the mean.",
+                    f"{chosen:,} and {entry.epochs:,} epochs on test: the interval of the mean "
+                    f"difference, {low:+.2f} to {high:+.2f} dB, and Wilcoxon's test, "
+                    f"p = {gain.wilcoxon_p:.2g}, disagree. A few images may dominate the mean.",
                 )
             )
-    return found
+    return notes
 
 
-def _slices(comparison: Comparison) -> list[Note]:
+def _worse_slices(comparison: Comparison) -> list[Note]:
     return [
         _note(
             "worst_decile" if entry.by == HARDEST[0] else "slice",
-            f"Better on average, worse for {_named(entry)}: from {entry.from_:,} to "
-            f"{entry.to:,} epochs {entry.overall:+.2f} dB over all test images, but "
-            f"{entry.mean:+.2f}{_ends(entry.interval, sign=True)} dB over its {entry.images}.",
+            f"Better on average, worse for {_slice_name(entry)}: from {entry.from_:,} to "
+            f"{entry.to:,} epochs, PSNR changes by {entry.overall:+.2f} dB over all test images, "
+            f"but by {entry.mean:+.2f} dB{_format_interval(entry.interval, sign=True)} over the "
+            f"{entry.images} images of this slice.",
         )
         for entry in comparison.slices.worse
     ]
 
 
-def _named(entry: WorseSlice) -> str:
+def _slice_name(entry: WorseSlice) -> str:
     if entry.by == HARDEST[0]:
         return "the hardest tenth of the images"
     return f"{entry.by} {entry.value}"
 
 
-def _hardest(comparison: Comparison) -> list[Note]:
-    """The worst tenth at each budget, which are not the same images: named where it falls."""
+def _worst_decile(comparison: Comparison) -> list[Note]:
+    """Where the worst tenth of the images, other images at each budget, loses PSNR."""
     at_chosen, first = comparison.chosen.test.psnr, comparison.budgets[0]
     at_first = first.splits.test.psnr
     if at_first.worst_decile is None or at_chosen.worst_decile is None:
@@ -240,57 +249,61 @@ def _hardest(comparison: Comparison) -> list[Note]:
     return [
         _note(
             "worst_decile",
-            f"The worst tenth of the test images is {change:+.2f} dB at "
-            f"{comparison.chosen.epochs:,} epochs against that at {first.epochs:,}, though the "
-            "mean is higher.",
+            f"The mean PSNR of the worst tenth of the test images is {-change:.2f} dB lower at "
+            f"{comparison.chosen.epochs:,} epochs than at {first.epochs:,}, although the mean of "
+            "all test images is higher.",
         )
     ]
 
 
-def _longer(comparison: Comparison) -> list[Note]:
+def _longer_ladder(comparison: Comparison) -> list[Note]:
     last = comparison.budgets[-1].epochs
-    ahead = comparison.extrapolation
-    if ahead.pays is None or (ahead.pays != "yes" and comparison.chosen.epochs != last):
+    extrapolation = comparison.extrapolation
+    if extrapolation.pays is None:
         return []
-    return [_note("longer", f"{ahead.text}.")]
+    if extrapolation.pays != "yes" and comparison.chosen.epochs != last:
+        return []
+    return [_note("longer", f"{extrapolation.text}.")]
 
 
 def _seeds(comparison: Comparison) -> list[Note]:
     if not comparison.seeds:
         return []
     seed = comparison.chosen.seed
-    own = next(s for s in comparison.chosen_budget.seeds if s.seed == seed)
+    means = next(s for s in comparison.chosen_budget.seeds if s.seed == seed)
     return [
         _note(
             "seeds",
-            f"{comparison.seeds.text}. The model that goes on is that of seed {seed}, the best "
-            f"on val: {own.test:.2f} dB on test.",
+            f"{comparison.seeds.text}. The model of seed {seed}, the best on val, is evaluated "
+            f"for serving; its test PSNR is {means.test:.2f} dB.",
         )
     ]
 
 
-def _skipped(comparison: Comparison) -> list[Note]:
-    counts = {name: of.ssim.skipped for name, of in comparison.budgets[0].splits.items()}
+def _undefined_ssim(comparison: Comparison) -> list[Note]:
+    splits = comparison.budgets[0].splits
+    counts = {split: summary.ssim.skipped for split, summary in splits.items()}
     if not any(counts.values()):
         return []
-    shown = ", ".join(_count(count, split) for split, count in counts.items() if count)
+    listed = ", ".join(_count(count, split) for split, count in counts.items() if count)
     return [
         _note(
-            "skipped", f"SSIM leaves out {shown}: a side is shorter than its window of 11 pixels."
+            "skipped",
+            f"SSIM is not defined for {listed}: a side is shorter than its window of 11 pixels.",
         )
     ]
 
 
 def _sampled(comparison: Comparison) -> list[Note]:
-    kept, of = comparison.images.kept, comparison.images.of
-    parts = [f"{kept[s]:,} of {of[s]:,} {s}" for s in SPLITS if kept[s] < of[s]]
+    kept, total = comparison.images.kept, comparison.images.of
+    parts = [f"{kept[s]:,} of {total[s]:,} {s}" for s in SPLITS if kept[s] < total[s]]
     if not parts:
         return []
     return [
         _note(
             "sampled",
-            f"Means are over all images; intervals, medians and tests over {', '.join(parts)} "
-            "images, drawn by a hash of their content.",
+            "Means are over all images; intervals, medians and significance tests are over a "
+            f"sample of {', '.join(parts)} images, selected by the hash of their content.",
         )
     ]
 
@@ -299,12 +312,14 @@ def _count(count: int, split: str) -> str:
     return f"{count:,} {split} image{'' if count == 1 else 's'}"
 
 
-def _with_interval(estimate: Estimate, sign: bool = False) -> str:
-    return f"{estimate.value:{'+' if sign else ''}.2f}{_ends(estimate.interval, sign)}"
+def _format_estimate(estimate: Estimate, sign: bool = False) -> str:
+    number = f"{estimate.value:{'+' if sign else ''}.2f} dB"
+    return f"{number}{_format_interval(estimate.interval, sign)}"
 
 
-def _ends(interval: Sequence[float] | None, sign: bool = False) -> str:
+def _format_interval(interval: Sequence[float] | None, sign: bool = False) -> str:
+    """The interval in parentheses after a space, or nothing where there is none."""
     if interval is None:
         return ""
-    kind = "+" if sign else ""
-    return f" ({interval[0]:{kind}.2f} to {interval[1]:{kind}.2f})"
+    plus = "+" if sign else ""
+    return f" ({interval[0]:{plus}.2f} to {interval[1]:{plus}.2f})"

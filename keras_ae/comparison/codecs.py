@@ -1,4 +1,4 @@
-"""The model beside JPEG, WebP and PCA at the bytes of its latent."""
+"""The model compared with JPEG, WebP and PCA at the byte size of its latent."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,13 +7,13 @@ import numpy as np
 
 from keras_ae.comparison import statistics
 from keras_ae.comparison.records import Codec, CodecKey, Codecs, Estimate, Paired
-from keras_ae.comparison.split import number
+from keras_ae.comparison.split import finite_or_none
 from keras_ae.contract import TEST
 
 NAMES: Final[Mapping[CodecKey, str]] = {
     "model": "the model, latent in float32",
     "model_8bit": "the model, latent in 8 bits",
-    "patch_pca": "patch PCA, in float32",
+    "patch_pca": "patch PCA, latent in float32",
     "jpeg": "JPEG",
     "webp": "WebP",
 }
@@ -22,13 +22,13 @@ NAMES: Final[Mapping[CodecKey, str]] = {
 def summarize(
     quality: Mapping[str, Mapping[str, np.ndarray]], sizes: np.ndarray, pixels: np.ndarray
 ) -> Codecs:
-    """Means and intervals of what was made of some test images at the same bytes.
+    """Computes means and intervals of codecs on test images, at the same number of bytes.
 
     Args:
-        quality: by key of `NAMES`, `psnr` (dB) and `ssim`, float [N]; NaN where an image cannot be
-            stored in so few bytes, or where SSIM is not defined.
+        quality: by key of `NAMES`, `psnr` (dB) and `ssim`, float [N]; NaN where a codec cannot
+            store an image in so few bytes, or where SSIM is not defined.
         sizes: bytes of each image's latent in 8 bits, [N].
-        pixels: of each image, [N].
+        pixels: number of pixels of each image, [N].
     """
     rows = tuple(_row(key, quality) for key in NAMES if key in quality)
     bits = 8.0 * float(sizes.sum()) / float(pixels.sum())
@@ -39,16 +39,16 @@ def summarize(
         bytes=float(sizes.mean()),
         rows=rows,
         text=(
-            f"{len(sizes)} test images, each in the bytes of its own latent at 8 bits a number "
-            f"({bits:.2f} bits per pixel). What every file of a format shares - container, "
-            "headers, tables - is not counted, as the weights of the model are not"
+            f"{len(sizes)} test images, each stored in at most as many bytes as its latent has "
+            f"values ({bits:.2f} bits per pixel). What all files of a format share (container, "
+            "headers, tables) is not counted, just as the weights of the model are not counted"
         ),
     )
 
 
 def _row(key: CodecKey, quality: Mapping[str, Mapping[str, np.ndarray]]) -> Codec:
     psnr, model = quality[key]["psnr"], quality["model"]["psnr"]
-    against = _estimate(psnr - model)
+    difference = _estimate(psnr - model)
     return Codec(
         key=key,
         name=NAMES[key],
@@ -57,9 +57,9 @@ def _row(key: CodecKey, quality: Mapping[str, Mapping[str, np.ndarray]]) -> Code
         psnr=_estimate(psnr),
         ssim=_estimate(quality[key]["ssim"]),
         against_model=Paired(
-            mean=against.mean,
-            interval=against.interval,
-            wilcoxon_p=statistics.wilcoxon(psnr - model),
+            mean=difference.mean,
+            interval=difference.interval,
+            wilcoxon_p=statistics.wilcoxon_p_value(psnr - model),
             images=int(np.isfinite(psnr - model).sum()),
         ),
     )
@@ -70,4 +70,4 @@ def _estimate(values: np.ndarray) -> Estimate:
     if not len(kept):
         return Estimate(mean=None, interval=None)
     interval = statistics.Bootstrap(kept[:, None]).interval([1.0])
-    return Estimate(mean=number(kept.mean()), interval=interval)
+    return Estimate(mean=finite_or_none(kept.mean()), interval=interval)

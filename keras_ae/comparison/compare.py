@@ -1,4 +1,4 @@
-"""Which budget is worth it: quality per budget and split, paired differences, and the choice."""
+"""Compares the budgets of a ladder: quality, paired differences, and the choice of a budget."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -26,29 +26,30 @@ from keras_ae.comparison.records import (
     Reasons,
     Summaries,
 )
-from keras_ae.comparison.split import Split, number
-from keras_ae.comparison.statistics import LEAST, LEVEL
+from keras_ae.comparison.split import Split, finite_or_none
+from keras_ae.comparison.statistics import CONFIDENCE_LEVEL, MIN_IMAGES
 from keras_ae.contract import SPLITS, TEST, VAL
 from keras_ae.errors import DataError
 from keras_ae.scores import BASELINE, IMAGES, MODEL, Layout, Sums, Table
 
-POINTS = 500
+MAX_LOSS_POINTS = 500
+"""Epochs of a ladder whose losses are kept, evenly spaced over their logarithm."""
 
 
 class Stage(Protocol):
-    """What is read of the training of a stage."""
+    """What a comparison needs to know about the training of a stage."""
 
     @property
     def stop(self) -> int:
-        """Epochs of the ladder at its end."""
+        """Epochs of the ladder at the end of the stage."""
 
     @property
     def seconds(self) -> float:
-        """Of training."""
+        """Seconds of training."""
 
     @property
     def seed(self) -> int:
-        """Of the ladder."""
+        """Seed of the ladder."""
 
     @property
     def preset(self) -> str:
@@ -56,15 +57,15 @@ class Stage(Protocol):
 
     @property
     def parameters(self) -> int:
-        """Of the model."""
+        """Number of parameters of the model."""
 
     @property
     def losses(self) -> Sequence[float]:
-        """Mean loss of each epoch; empty if it is not known."""
+        """Mean loss of each epoch; empty if unknown."""
 
 
 Stages = Mapping[str, Sequence[Sequence[Stage]]]
-"""By ladder, seed and budget."""
+"""Stages by ladder, seed and budget."""
 
 
 def compare(
@@ -73,51 +74,50 @@ def compare(
     stages: Stages,
     *,
     tolerance: float = 0.1,
-    no_global_floor: str | None = None,
+    no_global_floor_reason: str | None = None,
 ) -> Comparison:
-    """Sums up the scores of all budgets and chooses one.
+    """Compares all budgets and chooses one.
 
-    The unit of every statistic is the source image. The choice is made on val alone: the smallest
-    budget whose mean PSNR is within `tolerance` of the best. It is claimed on test.
+    The unit of every statistic is the source image. The budget is chosen on val: the smallest one
+    whose mean PSNR is within `tolerance` of the best. Its quality is reported on test.
 
     Args:
-        scores: by split, the sums over all images and the table of those that were kept.
-        layout: of their columns.
-        stages: by ladder, seed and budget, what its training left.
+        scores: by split, the sums over all images, and the table of all images or of a sample.
+        layout: layout of the columns of both.
+        stages: trained stages by ladder, seed and budget.
         tolerance: dB, at least 0.
-        no_global_floor: why the scores have no PSNR of the global floor, where they have none.
+        no_global_floor_reason: why the scores have no PSNR of the global floor, if they have none.
 
     Returns:
-        The comparison without `codecs`, `tuning`, `run`, `verdict` and `trials`: those are added
-        by who knows them.
+        The comparison without `codecs`, `tuning`, `run`, `verdict` and `trials`, which later steps
+        fill in.
 
     Raises:
         DataError: if a split has no scores.
     """
     for name in SPLITS:
         if name not in scores or not scores[name][0].images():
-            raise DataError(f"no scores on {name}; each split needs an image")
+            raise DataError(f"split {name} has no scores; each split needs at least one image")
     splits = {name: Split(*scores[name], layout, seed) for seed, name in enumerate(SPLITS)}
-    model = stages[MODEL]
-    numbers = [ladder[0].seed for ladder in model]
-    entries = _budgets(splits, MODEL, model, numbers)
-    epochs, reason = answer.choose(splits[VAL], tolerance)
-    at = layout.budgets.index(epochs)
+    ladder_seeds = [ladder[0].seed for ladder in stages[MODEL]]
+    entries = _budgets(splits, MODEL, stages[MODEL], ladder_seeds)
+    epochs, reason = answer.choose_budget(splits[VAL], tolerance)
+    index = layout.budgets.index(epochs)
     unanswered = Comparison(
         version=VERSION,
         answer=Answer(sentence="", notes=()),
-        level=LEVEL,
+        level=CONFIDENCE_LEVEL,
         tolerance=tolerance,
         chosen=Chosen(
             epochs=epochs,
             reason=reason,
-            seed=seeds.best_seed(splits[VAL], numbers, at),
-            test=entries[at].splits.test,
+            seed=seeds.best_seed(splits[VAL], ladder_seeds, index),
+            test=entries[index].splits.test,
         ),
         budgets=entries,
         floors=Floors(
-            patch_pca=_floor(splits, "patch_pca", no_global_floor),
-            global_pca=_floor(splits, "global_pca", no_global_floor),
+            patch_pca=_floor(splits, "patch_pca", None),
+            global_pca=_floor(splits, "global_pca", no_global_floor_reason),
         ),
         differences=tuple(
             Change(from_=before, to=after, splits=_differences(splits, before, after))
@@ -128,18 +128,18 @@ def compare(
             for other in layout.budgets
             if other != epochs
         ),
-        gap=trends.gap(splits, tolerance),
-        cost=trends.cost(splits[VAL], [entry.total_seconds for entry in entries]),
+        gap=trends.generalization_gap(splits, tolerance),
+        cost=trends.training_cost(splits[VAL], [entry.total_seconds for entry in entries]),
         extrapolation=trends.extrapolate(splits[VAL], tolerance),
         slices=slices.break_down(splits[TEST], TEST, epochs),
-        intervals=Reasons(**{name: _why_no_interval(s.images) for name, s in splits.items()}),
+        intervals=Reasons(**{name: _why_no_interval(s.image_count) for name, s in splits.items()}),
         baseline=_baseline(splits, stages, epochs),
-        seeds=seeds.separate(splits, numbers, epochs),
+        seeds=seeds.compare_seeds(splits, ladder_seeds, epochs),
         losses=_losses(stages),
         images=Images(
             file=IMAGES,
             kept=Counts(**{name: len(split.table) for name, split in splits.items()}),
-            of=Counts(**{name: split.images for name, split in splits.items()}),
+            of=Counts(**{name: split.image_count for name, split in splits.items()}),
         ),
         codecs=None,
         tuning=None,
@@ -147,23 +147,23 @@ def compare(
         verdict=None,
         trials=(),
     )
-    return unanswered.model_copy(update={"answer": answer.answer(unanswered)})
+    return unanswered.model_copy(update={"answer": answer.compose_answer(unanswered)})
 
 
 def _budgets(
     splits: Mapping[str, Split],
     ladder: str,
     stages: Sequence[Sequence[Stage]],
-    numbers: Sequence[int],
+    ladder_seeds: Sequence[int],
 ) -> tuple[Budget, ...]:
-    per_stage = np.array([[float(stage.seconds) for stage in seed] for seed in stages]).mean(0)
+    stage_seconds = np.array([[float(stage.seconds) for stage in seed] for seed in stages]).mean(0)
     return tuple(
         Budget(
             epochs=budget,
-            stage_seconds=float(per_stage[i]),
-            total_seconds=float(per_stage[: i + 1].sum()),
+            stage_seconds=float(stage_seconds[i]),
+            total_seconds=float(stage_seconds[: i + 1].sum()),
             splits=Summaries(**{name: s.summary(ladder, budget) for name, s in splits.items()}),
-            seeds=seeds.by_seed(splits, numbers, i) if ladder == MODEL else (),
+            seeds=seeds.seed_means(splits, ladder_seeds, i) if ladder == MODEL else (),
         )
         for i, budget in enumerate(splits[TEST].layout.budgets)
     )
@@ -174,20 +174,22 @@ def _differences(splits: Mapping[str, Split], before: int, after: int) -> Differ
     return Differences(**{name: split.difference(*models) for name, split in splits.items()})
 
 
-def _floor(splits: Mapping[str, Split], name: str, no_global_floor: str | None) -> Floor:
+def _floor(splits: Mapping[str, Split], name: str, missing_reason: str | None) -> Floor:
     column = (name, "psnr", 0)
     if all(split.mean(column) is None for split in splits.values()):
-        return Floor(splits=None, reason=no_global_floor or "no image has its size")
+        return Floor(
+            splits=None, reason=missing_reason or "no image has the size of the training images"
+        )
     entries = {}
     for split_name, split in splits.items():
-        # On the images that have both.
-        gains = split.each({column: 1.0}) - split.each({("patch_pca", "psnr", 0): 1.0})
-        known = gains[np.isfinite(gains)]
+        # The gain is over the images that have both values.
+        gains = split.per_image({column: 1.0}) - split.per_image({("patch_pca", "psnr", 0): 1.0})
+        finite = gains[np.isfinite(gains)]
         skipped = split.skipped(column)
         entries[split_name] = FloorMean(
             mean=split.mean(column),
-            gain_over_floor=number(known.mean()) if len(known) else None,
-            images=split.images - skipped,
+            gain_over_floor=finite_or_none(finite.mean()) if len(finite) else None,
+            images=split.image_count - skipped,
             skipped=skipped,
         )
     return Floor(splits=FloorMeans(**entries), reason=None)
@@ -206,30 +208,32 @@ def _baseline(splits: Mapping[str, Split], stages: Stages, epochs: int) -> Basel
 
 
 def _losses(stages: Stages) -> tuple[Losses, ...]:
-    found = []
-    for ladder, of_seeds in stages.items():
-        for of_budgets in of_seeds:
-            losses = [loss for stage in of_budgets for loss in stage.losses]
+    curves = []
+    for ladder, by_seed in stages.items():
+        for by_budget in by_seed:
+            losses = [loss for stage in by_budget for loss in stage.losses]
             if not losses:
                 continue
-            start = of_budgets[0].stop - len(of_budgets[0].losses)
-            places = _spread(len(losses))
-            found.append(
+            start = by_budget[0].stop - len(by_budget[0].losses)
+            indices = _log_spaced(len(losses))
+            curves.append(
                 Losses(
                     ladder=ladder,
-                    seed=of_budgets[0].seed,
-                    epochs=tuple(start + place + 1 for place in places),
-                    loss=tuple(losses[place] for place in places),
+                    seed=by_budget[0].seed,
+                    epochs=tuple(start + i + 1 for i in indices),
+                    loss=tuple(losses[i] for i in indices),
                 )
             )
-    return tuple(found)
+    return tuple(curves)
 
 
-def _spread(count: int) -> list[int]:
-    """At most `POINTS` places, evenly over their logarithm, the first and the last too."""
-    places = np.geomspace(1, count, min(count, POINTS)).round().astype(int)
-    return sorted({int(place) - 1 for place in places})
+def _log_spaced(count: int) -> list[int]:
+    """At most `MAX_LOSS_POINTS` indices below `count`, with the first and the last."""
+    positions = np.geomspace(1, count, min(count, MAX_LOSS_POINTS)).round().astype(int)
+    return sorted({int(position) - 1 for position in positions})
 
 
 def _why_no_interval(images: int) -> str | None:
-    return None if images >= LEAST else f"{images} source images; an interval needs {LEAST}"
+    return (
+        None if images >= MIN_IMAGES else f"{images} source images; an interval needs {MIN_IMAGES}"
+    )

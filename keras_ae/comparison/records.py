@@ -1,9 +1,9 @@
-"""What `comparison.json` holds, as types; its JSON schema is generated from them.
+"""The types of `comparison.json`, from which its JSON schema is generated.
 
     python -m keras_ae.comparison.records
 
-writes `comparison.schema.json` beside this module. In JSON no number is NaN: what is not defined is
-null. Fields are written in the order in which they stand here.
+writes `comparison.schema.json` next to this module. The file contains no NaN: a value that is not
+defined is null. Fields are written in the order in which they are declared here.
 """
 
 import json
@@ -20,28 +20,28 @@ from keras_ae.presets import Preset
 
 SCHEMA: Final = Path(__file__).with_name("comparison.schema.json")
 VERSION: Final = 1
-"""Of `comparison.json`; it changes when a program that read the one before would go wrong."""
+"""Version of `comparison.json`; it changes when programs that read the file would break."""
 
 T = TypeVar("T")
 
 
 class Record(BaseModel):
-    """A part of `comparison.json`: frozen, without unknown fields, without NaN."""
+    """Base class of all parts of `comparison.json`: frozen, without unknown fields, without NaN."""
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
         validate_by_alias=True,
-        # `from` is a keyword of Python: it is called `from_` there.
+        # `from` is a keyword in Python, so the attribute is called `from_`.
         validate_by_name=True,
-        # Who only asks for help does not wait for fifty validators.
+        # Building fifty validators would delay `--help`.
         defer_build=True,
     )
 
     def to_json(self) -> str:
-        """The record as text. What was left out when it was made is left out, too."""
-        # Python's encoder writes floats as they were always written; Pydantic's does not.
+        """Formats the record as JSON, without the fields that were not set."""
+        # Python's encoder formats floats as earlier versions of the file do; Pydantic's does not.
         values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return json.dumps(values, indent=1, allow_nan=False)
 
@@ -52,10 +52,7 @@ Seconds = Annotated[float, Field(ge=0)]
 Deviation = Annotated[float, Field(ge=0)]
 Interval = Annotated[
     tuple[float, float] | None,
-    Field(
-        description="Two ends of the interval at `level`, or null where there are fewer than 8 "
-        "images."
-    ),
+    Field(description="Ends of the interval at confidence `level`; null for fewer than 8 images."),
 ]
 
 
@@ -80,16 +77,16 @@ CheckName = Literal["gain_over_floor", "mean_psnr", "slice_psnr"]
 class BySplit(Record, Generic[T]):
     """A value for each split of the images."""
 
-    train: T = Field(description="Of the training images.")
-    val: T = Field(description="Of the images on which budgets are chosen.")
-    test: T = Field(description="Of the images on which the result is reported.")
+    train: T = Field(description="On the training images.")
+    val: T = Field(description="On the validation images, on which budgets are chosen.")
+    test: T = Field(description="On the test images, on which the result is reported.")
 
     def __getitem__(self, split: str) -> T:
         value: T = getattr(self, split)
         return value
 
     def items(self) -> Iterator[tuple[str, T]]:
-        """Yields splits and their values."""
+        """The splits and their values."""
         return ((split, self[split]) for split in SPLITS)
 
 
@@ -98,584 +95,638 @@ class Counts(BySplit[Count]):
 
 
 class Reasons(BySplit[str | None]):
-    """Why there are no intervals, or null where there are."""
+    """Why a split has no intervals, or null where it has."""
 
 
 class Step(Record):
-    """Two budgets, in epochs."""
+    """Two budgets that are compared."""
 
     from_: Epochs = Field(
-        validation_alias="from", serialization_alias="from", description="Epochs before."
+        validation_alias="from",
+        serialization_alias="from",
+        description="Epochs of the smaller budget.",
     )
-    to: Epochs = Field(description="Epochs after.")
+    to: Epochs = Field(description="Epochs of the larger budget.")
 
 
 class Estimate(Record):
     """A mean over images."""
 
-    mean: float | None = Field(description="Null where no image has a value.")
+    mean: float | None = Field(description="The mean; null if no image has a value.")
     interval: Interval
 
     @property
     def value(self) -> float:
-        """The mean, where one is needed; raises DataError if there is none."""
+        """The mean; raises DataError if there is none."""
         if self.mean is None:
-            raise DataError("a mean over no image is not defined")
+            raise DataError("the mean over zero images is not defined")
         return self.mean
 
 
 class Paired(Estimate):
-    """Mean over images of an image's own difference; `images` have a value at both budgets."""
+    """The mean over images of the difference of two values of the same image."""
 
     wilcoxon_p: float | None = Field(
         ge=0,
         le=1,
-        description="Two-sided p-value of Wilcoxon's signed-rank test, or null where there are "
-        "fewer than 8 images.",
+        description="Two-sided p-value of Wilcoxon's signed-rank test; null for fewer than "
+        "8 images.",
     )
-    images: Count = Field(description="Images that have both values.")
+    images: Count = Field(description="Number of images that have both values.")
 
 
 class Metric(Estimate):
     """A metric over images."""
 
-    median: float | None = Field(description="Null where no image has a value.")
-    worst_decile: float | None = Field(description="Mean over the worst tenth of the images.")
-    skipped: Count = Field(description="Images where the metric is not defined.")
+    median: float | None = Field(description="The median; null if no image has a value.")
+    worst_decile: float | None = Field(
+        description="Mean over the tenth of the images with the worst values."
+    )
+    skipped: Count = Field(description="Number of images for which the metric is not defined.")
 
 
 class Summary(Record):
-    """The quality of a budget's model on a split."""
+    """The quality of one budget's model on one split."""
 
-    images: Count = Field(description="Source images of the split.")
+    images: Count = Field(description="Number of source images of the split.")
     mse: Metric = Field(description="Mean squared error of pixels scaled to 0..1.")
     psnr: Metric = Field(description="PSNR in dB, 0 to 100.")
     ssim: Metric = Field(description="SSIM, up to 1.")
     ms_ssim: Metric = Field(description="MS-SSIM, up to 1.")
-    gain_over_floor: Estimate = Field(description="PSNR minus that of the patch PCA, dB.")
+    gain_over_floor: Estimate = Field(description="PSNR minus that of patch PCA, in dB.")
 
 
 class Summaries(BySplit[Summary]):
-    """The quality of a budget's model."""
+    """The quality of one budget's model on each split."""
 
 
 class Difference(Record):
-    """What images gain from one model to another."""
+    """The change of quality from one model to another."""
 
-    psnr: Paired = Field(description="dB of PSNR.")
-    ssim: Paired = Field(description="SSIM.")
+    psnr: Paired = Field(description="Change of PSNR in dB.")
+    ssim: Paired = Field(description="Change of SSIM.")
 
 
 class Differences(BySplit[Difference]):
-    """What images of each split gain from one budget to another."""
+    """The change of quality from one budget to another, on each split."""
 
 
 class Note(Record):
-    """What a reader has to know beside the sentence."""
+    """A remark that a reader of the answer needs to know."""
 
-    kind: NoteKind = Field(description="What the note is about.")
-    text: str = Field(description="A sentence.")
+    kind: NoteKind = Field(description="Topic of the note.")
+    text: str = Field(description="The note as text.")
 
 
 class Answer(Record):
-    """How many epochs it is worth."""
+    """How many epochs are worth training."""
 
     sentence: str = Field(description="The answer with its numbers.")
-    notes: tuple[Note, ...] = Field(description="What to know beside it.")
+    notes: tuple[Note, ...] = Field(description="Remarks on the answer.")
 
 
 class Chosen(Record):
-    """The model that is worth it: chosen on val, claimed on test."""
+    """The chosen budget: chosen on val, reported on test."""
 
-    epochs: Epochs = Field(description="The chosen budget.")
-    reason: str = Field(description="A sentence without its full stop.")
-    seed: Count = Field(description="Of the best model on val at that budget.")
+    epochs: Epochs = Field(description="Epochs of the chosen budget.")
+    reason: str = Field(description="Why it was chosen, as a sentence without its full stop.")
+    seed: Count = Field(description="Seed of the best model on val at this budget.")
     test: Summary = Field(description="The quality of the chosen budget on test.")
 
 
 class SeedMeans(Record):
-    """Mean PSNR of one seed's model, dB."""
+    """The mean PSNR of one seed's model."""
 
-    seed: Count = Field(description="Of its weights and tiles.")
-    val: float | None = Field(description="On val, dB.")
-    test: float | None = Field(description="On test, dB.")
+    seed: Count = Field(description="Seed of the initial weights and of the tiles.")
+    val: float | None = Field(description="Mean PSNR on val, in dB.")
+    test: float | None = Field(description="Mean PSNR on test, in dB.")
 
 
 class Budget(Record):
-    """A budget and what its models reach."""
+    """One budget and the quality of its models."""
 
-    epochs: Epochs = Field(description="Of training from the initial state.")
-    stage_seconds: Seconds = Field(description="Of training from the budget before; mean of seeds.")
-    total_seconds: Seconds = Field(description="Of training from the initial state; mean of seeds.")
-    splits: Summaries = Field(description="Means over the seeds.")
+    epochs: Epochs = Field(description="Epochs of training from the initial state.")
+    stage_seconds: Seconds = Field(
+        description="Seconds of training from the previous budget, mean over seeds."
+    )
+    total_seconds: Seconds = Field(
+        description="Seconds of training from the initial state, mean over seeds."
+    )
+    splits: Summaries = Field(description="Quality on each split, mean over seeds.")
     seeds: tuple[SeedMeans, ...] = Field(description="Mean PSNR of each seed's model.")
 
 
 class FloorMean(Record):
-    """A floor on one split."""
+    """The PSNR of a floor on one split."""
 
-    mean: float | None = Field(description="Mean PSNR, dB.")
+    mean: float | None = Field(description="Mean PSNR in dB.")
     gain_over_floor: float | None = Field(
-        description="Mean PSNR minus that of the patch PCA, over the images that have both, dB."
+        description="Mean PSNR minus that of patch PCA over the images that have both, in dB."
     )
-    images: Count = Field(description="Images that have a value.")
-    skipped: Count = Field(description="Images that have none.")
+    images: Count = Field(description="Number of images that have a value.")
+    skipped: Count = Field(description="Number of images that have no value.")
 
 
 class FloorMeans(BySplit[FloorMean]):
-    """A floor on each split."""
+    """The PSNR of a floor on each split."""
 
 
 class Floor(Record):
-    """PSNR in dB. `splits` is null where the floor is not defined; `reason` says why."""
+    """The PSNR of a linear autoencoder."""
 
-    splits: FloorMeans | None = Field(description="Null where the floor is not defined.")
-    reason: str | None = Field(description="Why it is not defined, or null.")
+    splits: FloorMeans | None = Field(
+        description="PSNR on each split; null if the floor is not defined."
+    )
+    reason: str | None = Field(description="Why the floor is not defined, or null.")
 
 
 class Floors(Record):
-    """What linear autoencoders of the same latent size reach."""
+    """The PSNR of linear autoencoders with the same latent size."""
 
-    patch_pca: Floor = Field(description="PCA of patches: the floor that a model has to beat.")
-    global_pca: Floor = Field(description="PCA of whole images, where they are of one small size.")
+    patch_pca: Floor = Field(description="PCA of patches: the floor that a model must exceed.")
+    global_pca: Floor = Field(description="PCA of whole images, if all have one small size.")
 
 
 class Change(Step):
-    """What images gain between consecutive budgets."""
+    """The change of quality between consecutive budgets."""
 
-    splits: Differences = Field(description="Later budget minus earlier one.")
+    splits: Differences = Field(description="Larger budget minus smaller one.")
 
 
 class AgainstChosen(Record):
-    """The chosen budget minus another one."""
+    """The change of quality from another budget to the chosen one."""
 
     epochs: Epochs = Field(description="The other budget.")
     splits: Differences = Field(description="Chosen budget minus the other one.")
 
 
 class BudgetGap(Record):
-    """The gap to training at a budget."""
+    """The generalization gap at one budget."""
 
-    epochs: Epochs = Field(description="The budget.")
-    gap: Estimate = Field(description="Gain over the floor on train minus that on val, dB.")
+    epochs: Epochs = Field(description="Epochs of the budget.")
+    gap: Estimate = Field(description="Gain over the floor on train minus that on val, in dB.")
 
 
-class Growth(Step):
-    """How the gap to training grows from the smallest budget to the largest."""
+class GapGrowth(Step):
+    """The growth of the generalization gap from the smallest budget to the largest."""
 
-    mean: float | None = Field(description="dB.")
+    mean: float | None = Field(description="Growth in dB.")
     interval: Interval
 
 
 class Gap(Record):
-    """Gain over the floor on train minus that on val, dB."""
+    """The generalization gap: the gain over the floor on train minus that on val, in dB."""
 
-    budgets: tuple[BudgetGap, ...] = Field(description="By budget.")
-    growth: Growth | None = Field(description="Null for a single budget.")
+    budgets: tuple[BudgetGap, ...] = Field(description="One entry per budget.")
+    growth: GapGrowth | None = Field(description="Growth of the gap; null for a single budget.")
     overfitting: bool = Field(description="Whether the gap grows by more than the tolerance.")
-    text: str = Field(description="The same as a sentence.")
+    text: str = Field(description="The same in words.")
 
 
 class StepCost(Step):
-    """What a step costs, and what it gains in mean val PSNR."""
+    """The cost of a step, and its gain in mean val PSNR."""
 
-    seconds: float = Field(description="Of training.")
-    doublings: float = Field(description="Of the number of epochs.")
-    gain: Estimate = Field(description="dB.")
-    per_doubling: Estimate = Field(description="dB for each doubling of the epochs.")
-    per_second: Estimate = Field(description="dB for each second of training.")
+    seconds: float = Field(description="Seconds of training.")
+    doublings: float = Field(description="Number of times that the step doubles the epochs.")
+    gain: Estimate = Field(description="Gain in dB.")
+    per_doubling: Estimate = Field(description="Gain per doubling of the epochs, in dB.")
+    per_second: Estimate = Field(description="Gain per second of training, in dB.")
 
 
-class Within(Record):
+class CheapestBudget(Record):
     """The smallest budget within a tolerance of the best on val."""
 
-    tolerance: float = Field(ge=0, description="dB of mean val PSNR.")
-    epochs: Epochs = Field(description="The budget.")
-    seconds: Seconds = Field(description="Of training from the initial state.")
+    tolerance: float = Field(ge=0, description="Tolerance in dB of mean val PSNR.")
+    epochs: Epochs = Field(description="Epochs of the budget.")
+    seconds: Seconds = Field(description="Epochs of training from the initial state.")
 
 
 class Cost(Record):
-    """Gains of mean val PSNR, dB."""
+    """The gain in mean val PSNR for the training time."""
 
-    steps: tuple[StepCost, ...] = Field(description="Between consecutive budgets.")
-    within: tuple[Within, ...] = Field(description="By tolerance.")
+    steps: tuple[StepCost, ...] = Field(description="One entry per pair of consecutive budgets.")
+    within: tuple[CheapestBudget, ...] = Field(description="One entry per tolerance.")
 
 
-class ForetoldStep(Step):
-    """The last step, foretold from the budgets before it."""
+class StepPrediction(Step):
+    """The gain of the last step, predicted from the budgets before it."""
 
-    foretold: float = Field(description="dB of mean val PSNR.")
-    actual: float = Field(description="dB of mean val PSNR, as measured.")
+    foretold: float = Field(description="Predicted gain in mean val PSNR, in dB.")
+    actual: float = Field(description="Measured gain in mean val PSNR, in dB.")
 
 
 class Extrapolation(Step):
-    """Beyond what was measured: what a ladder of twice the length would add on val, dB."""
+    """The gain in mean val PSNR that is extrapolated for a ladder of twice the length."""
 
-    gain: float | None = Field(description="dB; null for fewer than three budgets.")
+    gain: float | None = Field(description="Gain in dB; null for fewer than three budgets.")
     interval: Interval
     pays: Pays | None = Field(
-        description="Whether a longer ladder would gain more than the tolerance."
+        description="Whether a longer ladder would gain more than the tolerance; null for fewer "
+        "than three budgets."
     )
-    check: ForetoldStep | None = Field(description="Null for fewer than four budgets.")
-    text: str = Field(description="The same as a sentence.")
+    check: StepPrediction | None = Field(
+        description="A check of the method; null for fewer than four budgets."
+    )
+    text: str = Field(description="The same in words.")
 
 
 class Slice(Record):
-    """A part of the images."""
+    """A slice of the test images."""
 
-    by: str = Field(description="What is sliced.")
-    value: str = Field(description="The slice.")
-    images: Count = Field(description="Images in it.")
-    psnr: tuple[float | None, ...] = Field(description="Mean PSNR at each budget, dB.")
+    by: str = Field(description="Attribute of the images, such as `label`.")
+    value: str = Field(description="Value of the attribute in this slice.")
+    images: Count = Field(description="Number of images in the slice.")
+    psnr: tuple[float | None, ...] = Field(description="Mean PSNR at each budget, in dB.")
     ssim: tuple[float | None, ...] = Field(description="Mean SSIM at each budget.")
     gain_over_floor: float | None = Field(
-        description="Mean PSNR minus that of the patch PCA at the chosen budget, dB."
+        description="Mean PSNR minus that of patch PCA at the chosen budget, in dB."
     )
-    change: Paired = Field(description="dB of PSNR from the smallest budget to the chosen one.")
+    change: Paired = Field(
+        description="Change of PSNR in dB from the smallest budget to the chosen one."
+    )
 
 
 class WorseSlice(Record):
-    """A slice that loses from one budget to a later one, while all images together gain."""
+    """A slice that loses PSNR from one budget to a later one, while all images together gain."""
 
-    by: str = Field(description="What is sliced.")
-    value: str = Field(description="The slice.")
+    by: str = Field(description="Attribute of the images, such as `label`.")
+    value: str = Field(description="Value of the attribute in this slice.")
     from_: Epochs = Field(
-        validation_alias="from", serialization_alias="from", description="Epochs before."
+        validation_alias="from",
+        serialization_alias="from",
+        description="Epochs of the smaller budget.",
     )
-    to: Epochs = Field(description="Epochs after.")
-    images: Count = Field(description="Images in it.")
-    mean: float = Field(description="dB of PSNR that its images change by.")
+    to: Epochs = Field(description="Epochs of the larger budget.")
+    images: Count = Field(description="Number of images in the slice.")
+    mean: float = Field(description="Mean change of PSNR of its images, in dB.")
     interval: Interval
-    overall: float = Field(description="dB of PSNR that all images change by.")
+    overall: float = Field(description="Mean change of PSNR of all images, in dB.")
 
 
 class Slices(Record):
-    """Budgets compared within each slice of the images of a split."""
+    """The budgets compared within each slice of a split's images."""
 
-    split: str = Field(description="The split that is sliced.")
-    least: Count = Field(description="Images that a slice needs to be judged.")
-    level: float = Field(gt=0, lt=1, description="Coverage of its intervals.")
+    split: str = Field(description="Name of the split.")
+    least: Count = Field(description="Number of images that a slice needs to be tested.")
+    level: float = Field(gt=0, lt=1, description="Confidence level of the intervals, such as 0.95.")
     from_: Epochs = Field(
-        validation_alias="from", serialization_alias="from", description="Epochs before a change."
+        validation_alias="from",
+        serialization_alias="from",
+        description="Smaller budget of `change`, in epochs.",
     )
-    to: Epochs = Field(description="Epochs after a change.")
-    compared: Count = Field(description="Comparisons that p-values are adjusted for.")
-    rows: tuple[Slice, ...] = Field(description="All slices that are listed.")
-    worse: tuple[WorseSlice, ...] = Field(description="Slices that became worse.")
-    text: str = Field(description="How many were judged, as a sentence.")
+    to: Epochs = Field(description="Larger budget of `change`, in epochs.")
+    compared: Count = Field(description="Number of comparisons for which p-values are adjusted.")
+    rows: tuple[Slice, ...] = Field(description="The listed slices.")
+    worse: tuple[WorseSlice, ...] = Field(description="Slices that lose PSNR.")
+    text: str = Field(description="How many slices were tested, in words.")
 
 
 class Baseline(Record):
-    """The plain preset trained beside; `difference` is model minus baseline at the chosen budget
-    on test."""
+    """A plain network that was trained on the same ladder."""
 
-    preset: str = Field(description="Its name.")
-    parameters: Count = Field(description="Trainable and other numbers of its model.")
-    budgets: tuple[Budget, ...] = Field(description="As those of the model, without seeds.")
-    difference: Difference = Field(description="Model minus baseline, on test.")
+    preset: str = Field(description="Name of its preset.")
+    parameters: Count = Field(description="Number of its parameters.")
+    budgets: tuple[Budget, ...] = Field(description="Its budgets, without seeds.")
+    difference: Difference = Field(
+        description="Model minus baseline at the chosen budget, on test."
+    )
 
 
 class Variance(Record):
-    """Where PSNR varies: standard deviations and intervals of the mean, dB."""
+    """The variance of PSNR: standard deviations, and intervals of the mean, in dB."""
 
-    mean: float | None = Field(description="Over images and seeds.")
-    image_sd: Deviation | None = Field(description="Between images.")
-    seed_sd: Deviation | None = Field(description="Between seeds.")
-    rest_sd: Deviation | None = Field(description="What is left.")
-    images_interval: Interval = Field(description="As if there were no other seeds.")
-    interval: Interval = Field(description="Over other images and other seeds.")
+    mean: float | None = Field(description="Mean over images and seeds.")
+    image_sd: Deviation | None = Field(description="Standard deviation between images.")
+    seed_sd: Deviation | None = Field(description="Standard deviation between seeds.")
+    rest_sd: Deviation | None = Field(description="Residual standard deviation.")
+    images_interval: Interval = Field(description="Interval over images, for these seeds.")
+    interval: Interval = Field(description="Interval over images and seeds.")
 
 
 class Variances(BySplit[Variance]):
-    """Where PSNR varies on each split."""
+    """The variance of PSNR on each split."""
 
 
 class SeedChange(Step):
-    """What images gain between consecutive budgets, over seeds."""
+    """The change of PSNR between consecutive budgets, over seeds."""
 
-    splits: Variances = Field(description="dB of PSNR, later budget minus earlier one.")
+    splits: Variances = Field(description="Larger budget minus smaller one, in dB of PSNR.")
 
 
 class Seeds(Record):
-    """At the chosen budget: standard deviations in dB of PSNR between seeds, between images, and
-    what is left; the interval over images alone and over both."""
+    """The variance of PSNR between seeds and between images."""
 
-    seeds: tuple[Count, ...] = Field(description="Of the ladders.")
-    splits: Variances = Field(description="At the chosen budget.")
-    differences: tuple[SeedChange, ...] = Field(description="Between consecutive budgets.")
-    text: str = Field(description="The same as a sentence.")
+    seeds: tuple[Count, ...] = Field(description="Seeds of the ladders.")
+    splits: Variances = Field(description="Variance at the chosen budget.")
+    differences: tuple[SeedChange, ...] = Field(
+        description="One entry per pair of consecutive budgets."
+    )
+    text: str = Field(description="The same in words.")
 
 
 class Losses(Record):
-    """Training losses of one ladder, at some of its epochs."""
+    """The training losses of one ladder at a selection of its epochs."""
 
     ladder: str = Field(description="`model` or `baseline`.")
-    seed: Count = Field(description="Of the ladder.")
-    epochs: tuple[Epochs, ...] = Field(description="Evenly over their logarithm.")
+    seed: Count = Field(description="Seed of the ladder.")
+    epochs: tuple[Epochs, ...] = Field(description="Epochs, evenly spaced over their logarithm.")
     loss: tuple[float, ...] = Field(description="Mean loss of each of these epochs.")
 
 
 class Images(Record):
-    """`images.jsonl` beside this file has all; statistics other than means are over those that
-    were kept."""
+    """The file with the scores of every image, and the size of the samples for statistics.
+
+    Means are over all images; other statistics are over the images that were kept."""
 
     file: str = Field(description="Name of the file with the scores of each image.")
-    kept: Counts = Field(description="Images whose scores were kept one by one.")
-    of: Counts = Field(description="All images.")
+    kept: Counts = Field(description="Number of images that were kept for statistics.")
+    of: Counts = Field(description="Number of all images.")
 
 
 class Codec(Record):
-    """The model or a codec at the same bytes."""
+    """The model, or a codec at the same number of bytes."""
 
-    key: CodecKey = Field(description="Which it is.")
-    name: str = Field(description="What it is called in reports.")
-    images: Count = Field(description="Images that it can store in so few bytes.")
-    skipped: Count = Field(description="Images that it cannot.")
-    psnr: Estimate = Field(description="dB.")
-    ssim: Estimate = Field(description="Up to 1.")
+    key: CodecKey = Field(description="Identifier of the row.")
+    name: str = Field(description="Name in reports.")
+    images: Count = Field(description="Number of images that it can store in so few bytes.")
+    skipped: Count = Field(description="Number of images that it cannot store in so few bytes.")
+    psnr: Estimate = Field(description="PSNR in dB.")
+    ssim: Estimate = Field(description="SSIM, up to 1.")
     against_model: Paired = Field(
-        description="dB of PSNR, row minus model, over the images that both have."
+        description="PSNR minus that of the model over the images that both can store, in dB."
     )
 
 
 class Codecs(Record):
-    """At the same bytes as the latent stored in 8 bits. `against_model` is dB of PSNR, row minus
-    model, over the images that both have."""
+    """The model compared with codecs at the byte size of its latent in 8 bits."""
 
-    split: str = Field(description="Of the images.")
-    images: Count = Field(description="Images that were stored.")
-    bits_per_pixel: float | None = Field(ge=0, description="Over all these images.")
-    bytes: float | None = Field(ge=0, description="Mean of an image's latent.")
-    rows: tuple[Codec, ...] = Field(description="The model first.")
-    text: str = Field(description="What was compared, as a sentence.")
+    split: str = Field(description="Split of the images.")
+    images: Count = Field(description="Number of images.")
+    bits_per_pixel: float | None = Field(ge=0, description="Mean over all pixels of these images.")
+    bytes: float | None = Field(ge=0, description="Mean size of a latent.")
+    rows: tuple[Codec, ...] = Field(description="One row per codec; the model comes first.")
+    text: str = Field(description="What was compared, in words.")
 
 
 class Tuning(Record):
-    """The search before the ladder."""
+    """The hyperparameter search before the ladder."""
 
-    trials: Count = Field(description="Trials that were asked for.")
-    epochs: Epochs = Field(description="Of each trial.")
-    parameters: Count = Field(description="Most trainable parameters of a trial's model.")
-    preset: str = Field(description="Around which was searched.")
-    batch_size: Count = Field(description="Around which was searched, tiles.")
-    failed: Count = Field(description="Trials that did not train.")
+    trials: Count = Field(description="Number of requested trials.")
+    epochs: Epochs = Field(description="Epochs of each trial.")
+    parameters: Count = Field(
+        description="Largest allowed number of trainable parameters of a model."
+    )
+    preset: str = Field(description="Preset at the centre of the search space.")
+    batch_size: Count = Field(description="Batch size at the centre of the search space, in tiles.")
+    failed: Count = Field(description="Number of trials that failed.")
 
 
 class Trial(Record):
-    """A trial of the search; the best comes first."""
+    """One trial of the search."""
 
-    trial: Count = Field(description="Its number, from 1.")
+    trial: Count = Field(description="Number of the trial, from 1.")
     width: Count = Field(description="Channels of the residual path.")
-    blocks: tuple[Count, Count] = Field(description="Residual blocks of encoder and decoder.")
-    learning_rate: float = Field(gt=0, description="Adam's, after the warm-up.")
-    batch_size: Count = Field(description="Largest number of tiles in a step.")
-    parameters: Count = Field(description="Trainable parameters.")
-    untuned: bool = Field(description="Whether these are the preset's own values.")
-    val_psnr: float = Field(description="dB.")
-    taken: bool = Field(description="Whether the ladder was trained with it.")
+    blocks: tuple[Count, Count] = Field(
+        description="Number of residual blocks of the encoder and of the decoder."
+    )
+    learning_rate: float = Field(gt=0, description="Learning rate of Adam after the warm-up.")
+    batch_size: Count = Field(description="Largest number of tiles in a training step.")
+    parameters: Count = Field(description="Number of trainable parameters.")
+    untuned: bool = Field(description="Whether the trial uses the preset unchanged.")
+    val_psnr: float = Field(description="Mean val PSNR in dB.")
+    taken: bool = Field(description="Whether the ladder was trained with these values.")
 
 
 class Machine(Record):
-    """A machine, as far as numbers depend on it."""
+    """The properties of a machine that results may depend on."""
 
     platform: str = Field(description="Operating system and its version.")
-    processor: str = Field(description="Its name.")
-    cpu_flags: tuple[str, ...] = Field(description="By which libraries choose their kernels.")
-    cores: Count = Field(description="That the process may use.")
-    memory_bytes: Count = Field(description="That the process may use.")
+    processor: str = Field(description="Name of the processor.")
+    cpu_flags: tuple[str, ...] = Field(
+        description="Instruction sets by which libraries choose their kernels."
+    )
+    cores: Count = Field(description="Cores that the process may use.")
+    memory_bytes: Count = Field(description="Memory that the process may use.")
     accelerators: tuple[str, ...] = Field(description="Names of the GPUs.")
 
 
 class ThreadSettings(Record):
-    """Settings of TensorFlow."""
+    """The thread settings of TensorFlow."""
 
-    intra_op_threads: Count = Field(description="Within an operation; 0 for one per core.")
-    inter_op_threads: Count = Field(description="Between operations; 0 for one per core.")
-    deterministic_ops: bool = Field(description="Whether operations were asked to be.")
+    intra_op_threads: Count = Field(description="Threads within an operation; 0 for one per core.")
+    inter_op_threads: Count = Field(description="Threads between operations; 0 for one per core.")
+    deterministic_ops: bool = Field(description="Whether deterministic operations were enabled.")
 
 
-class TrainedOn(Record):
-    """What the training of stages depended on beside data, code and flags."""
+class TrainingEnvironment(Record):
+    """What the training of stages depended on in addition to data, code and flags."""
 
     stages: tuple[str, ...] = Field(description="Names of the stages.")
-    machine: Machine = Field(description="That trained them.")
+    machine: Machine = Field(description="Machine that trained them.")
     packages: Annotated[
         dict[str, str], Field(json_schema_extra={"required": ["keras", "numpy", "python"]})
-    ] = Field(description="Versions of packages, and of Python, by name.")
-    backend: str = Field(description="Of Keras.")
-    environment: dict[str, str] = Field(description="Variables that libraries read.")
-    settings: ThreadSettings = Field(description="Of TensorFlow.")
+    ] = Field(description="Versions of Python and of packages, by name.")
+    backend: str = Field(description="Backend of Keras.")
+    environment: dict[str, str] = Field(description="Environment variables that libraries read.")
+    settings: ThreadSettings = Field(description="Settings of TensorFlow.")
 
 
 class RunImages(Counts):
-    """Images of a run."""
+    """The number of images of a run."""
 
-    quarantined: Count = Field(description="Images that were left out, as they cannot be read.")
+    quarantined: Count = Field(description="Number of quarantined images.")
 
 
-class Quarantined(Record):
-    """An image that was left out."""
+class QuarantinedImage(Record):
+    """An image that was quarantined."""
 
-    source: str = Field(description="Its path or key.")
-    reason: str = Field(description="Why.")
+    source: str = Field(description="Path or key of the image.")
+    reason: str = Field(description="Why it was quarantined.")
 
 
 class Commit(Record):
     """The git commit of the code."""
 
-    commit: str = Field(description="Its hash.")
-    dirty: bool = Field(description="Whether tracked files differ from it.")
+    commit: str = Field(description="Hash of the commit.")
+    dirty: bool = Field(description="Whether tracked files have uncommitted changes.")
 
 
 class Artifact(Record):
     """An artifact in ML Metadata."""
 
-    id: int = Field(description="In ML Metadata.")
-    type: str = Field(description="Of the artifact.")
-    node: str | None = Field(description="That wrote it; null for one from outside the pipeline.")
-    name: str = Field(description="Of the input of the report that it is.")
-    uri: str = Field(description="Relative to the pipeline's root where it lies below it.")
+    id: int = Field(description="Id in ML Metadata.")
+    type: str = Field(description="Type of the artifact.")
+    node: str | None = Field(
+        description="Node that wrote it; null if it is from outside the pipeline."
+    )
+    name: str = Field(description="Name of the report's input.")
+    uri: str = Field(description="Relative to the pipeline root if it is below it.")
 
 
 class Run(Record):
-    """What is known of a run; any part may be missing."""
+    """Facts about a run; any of them may be missing."""
 
     data: str | None = Field(default=None, description="Where the images came from.")
-    images: RunImages | None = Field(default=None, description="How many there are.")
-    quarantined: tuple[Quarantined, ...] | None = Field(
-        default=None, description="The first hundred of them."
+    images: RunImages | None = Field(
+        default=None, description="Number of images by split, and of quarantined ones."
+    )
+    quarantined: tuple[QuarantinedImage, ...] | None = Field(
+        default=None, description="The first hundred quarantined images."
     )
     preset: str | None = Field(default=None, description="Name of the preset.")
     preset_settings: Preset | None = Field(
-        default=None, description="How its model is built and trained."
+        default=None, description="Settings of the model and of its training."
     )
-    parameters: Count | None = Field(
-        default=None, description="Trainable and other numbers of the model."
+    parameters: Count | None = Field(default=None, description="Number of parameters of the model.")
+    flops_per_pixel: float | None = Field(
+        default=None, description="FLOPs of a reconstruction per pixel."
     )
-    flops_per_pixel: float | None = Field(default=None, description="Of a reconstruction.")
     channels: Count | None = Field(default=None, description="1 for grey, 3 for RGB.")
     stride: Count | None = Field(
-        default=None, description="Pixels of a side for each latent position."
+        default=None, description="Side of the patch of one latent position, in pixels."
     )
     latent_channels: Count | None = Field(
         default=None, description="Values at each latent position."
     )
-    tile: Count | None = Field(default=None, description="Side of a training tile, pixels.")
-    tiles_per_epoch: Count | None = Field(default=None, description="Tiles that an epoch shows.")
-    tiles_per_second: float | None = Field(default=None, ge=0, description="In the last stage.")
-    decoded_bytes: Count | None = Field(default=None, description="Of all training images.")
-    placement: str | None = Field(default=None, description="Where the training images are kept.")
-    seed: Count | None = Field(default=None, description="Of the first ladder.")
-    batch_size: Count | None = Field(default=None, description="Largest number of tiles in a step.")
-    backend: str | None = Field(default=None, description="Of Keras.")
-    code_fingerprint: str | None = Field(default=None, description="Digest of the training code.")
-    trained_on: Annotated[tuple[TrainedOn, ...], Field(min_length=1)] | None = Field(
+    tile: Count | None = Field(default=None, description="Side of a training tile in pixels.")
+    tiles_per_epoch: Count | None = Field(default=None, description="Number of tiles in an epoch.")
+    tiles_per_second: float | None = Field(
+        default=None, ge=0, description="Training throughput in the last stage."
+    )
+    decoded_bytes: Count | None = Field(
+        default=None, description="Size of all decoded training images."
+    )
+    placement: str | None = Field(default=None, description="Where the training images were kept.")
+    seed: Count | None = Field(default=None, description="Seed of the first ladder.")
+    batch_size: Count | None = Field(
+        default=None, description="Largest number of tiles in a training step."
+    )
+    backend: str | None = Field(default=None, description="Backend of Keras.")
+    code_fingerprint: str | None = Field(
+        default=None, description="Fingerprint of the training code."
+    )
+    trained_on: Annotated[tuple[TrainingEnvironment, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="One entry for each machine, set of packages and settings that stages were "
         "trained with.",
     )
-    seeds: tuple[Count, ...] | None = Field(default=None, description="Of all ladders.")
+    seeds: tuple[Count, ...] | None = Field(default=None, description="Seeds of all ladders.")
     packages: dict[str, str] | None = Field(
         default=None, description="Versions of the packages that wrote the report, by name."
     )
-    machine: Machine | None = Field(default=None, description="That wrote the report.")
-    git: Commit | None = Field(default=None, description="Null outside a checkout.")
+    machine: Machine | None = Field(default=None, description="Machine that wrote the report.")
+    git: Commit | None = Field(
+        default=None, description="Commit of the code; null outside a checkout."
+    )
     command: str | None = Field(default=None, description="Command line that reproduces the run.")
-    data_fingerprint: str | None = Field(default=None, description="Digest of the data's content.")
+    data_fingerprint: str | None = Field(
+        default=None, description="Fingerprint of the content of the data."
+    )
     created: str | None = Field(
         default=None, description="When the report was written: ISO 8601, UTC."
     )
     lineage: tuple[Artifact, ...] | None = Field(
-        default=None, description="What the report is made of."
+        default=None, description="Artifacts that the report was written from."
     )
 
 
 class Check(Record):
-    """A demand on a model."""
+    """A requirement on a model, and whether it is met."""
 
-    name: CheckName = Field(description="Of what.")
-    slice: str | None = Field(description="Such as `brightness: 1 darkest`; null for all images.")
-    images: Count = Field(description="Test images that it is about.")
-    value: float | None = Field(description="dB; null where no model is in service.")
-    limit: float = Field(
-        description="dB that the value may not fall below; a gain must lie above it."
+    name: CheckName = Field(description="Name of the metric.")
+    slice: str | None = Field(
+        description="Slice, such as `brightness: 1 darkest`; null for all images."
     )
-    ok: bool | None = Field(description="Whether it was met; null where there is no value.")
-    text: str = Field(description="The same as a sentence.")
+    images: Count = Field(description="Number of test images.")
+    value: float | None = Field(
+        description="Value in dB; null if it needs a model in service and there is none."
+    )
+    limit: float = Field(
+        description="Lowest allowed value in dB; a gain over the floor must exceed it."
+    )
+    ok: bool | None = Field(
+        description="Whether the requirement is met; null if there is no value."
+    )
+    text: str = Field(description="The same in words.")
 
 
 class SliceVerdict(Record):
-    """A slice of the test images, at the model that was evaluated."""
+    """The evaluated model on a slice of the test images."""
 
-    by: str = Field(description="What is sliced.")
-    value: str = Field(description="The slice.")
-    images: Count = Field(description="Images in it.")
-    psnr: float | None = Field(description="Mean PSNR, dB.")
+    by: str = Field(description="Attribute of the images, such as `label`.")
+    value: str = Field(description="Value of the attribute in this slice.")
+    images: Count = Field(description="Number of images in the slice.")
+    psnr: float | None = Field(description="Mean PSNR in dB.")
     ssim: float | None = Field(description="Mean SSIM.")
-    gain: float | None = Field(description="Mean PSNR minus that of the floor, dB.")
-    change: float | None = Field(description="dB of PSNR against the model in service.")
+    gain: float | None = Field(description="Mean PSNR minus that of the floor, in dB.")
+    change: float | None = Field(description="PSNR minus that of the model in service, in dB.")
 
 
-class Served(Record):
-    """Whether a server answers as the model was trained."""
+class ServingResult(Record):
+    """Whether served predictions match the trained model."""
 
-    ok: bool = Field(description="Whether it does.")
-    text: str = Field(description="The same as a sentence.")
+    ok: bool = Field(description="Whether they match.")
+    text: str = Field(description="The same in words.")
 
 
 class Verdict(Record):
     """Whether the chosen model may be pushed."""
 
-    blessed: bool = Field(description="Whether all demands were met.")
-    checks: tuple[Check, ...] = Field(description="The demands.")
+    blessed: bool = Field(description="Whether all requirements are met.")
+    checks: tuple[Check, ...] = Field(description="The requirements.")
     not_judged: tuple[str, ...] = Field(
-        description="A sentence on each slice that is too small to have a say, where a model is in "
-        "service."
+        description="A sentence on each slice that has too few images to be checked; empty if no "
+        "model is in service."
     )
-    slices: tuple[SliceVerdict, ...] = Field(description="All slices of the test images.")
-    skipped_ssim: Count = Field(description="Test images that are too small for an SSIM.")
-    served: Served | None = Field(
-        default=None, description="Missing for a model that is not blessed."
+    slices: tuple[SliceVerdict, ...] = Field(
+        description="The model on all slices of the test images."
+    )
+    skipped_ssim: Count = Field(description="Number of test images that are too small for SSIM.")
+    served: ServingResult | None = Field(
+        default=None, description="Result of serving it; missing if the model is not blessed."
     )
 
 
 class Comparison(Record):
-    """PSNR and gains in dB, SSIM up to 1, MSE of pixels scaled to 0..1. The unit of every
-    statistic is the source image."""
+    """The comparison of the budgets of a run: PSNR and gains in dB, SSIM up to 1, MSE of pixels
+    scaled to 0..1. The unit of every statistic is the source image."""
 
     model_config = ConfigDict(title="comparison.json of keras-ae")
 
     version: Literal[1] = Field(
-        description="It changes when a program that read the one before would go wrong."
+        description="It changes when programs that read the file would break."
     )
     answer: Answer
-    level: float = Field(
-        gt=0, lt=1, description="Coverage that intervals are made for, such as 0.95."
-    )
+    level: float = Field(gt=0, lt=1, description="Confidence level of the intervals, such as 0.95.")
     tolerance: float = Field(
-        ge=0, description="dB of val PSNR within which a smaller budget is as good."
+        ge=0,
+        description="Difference in val PSNR within which a smaller budget is preferred, in dB.",
     )
     chosen: Chosen
-    budgets: tuple[Budget, ...] = Field(min_length=1, description="In rising order of epochs.")
+    budgets: tuple[Budget, ...] = Field(
+        min_length=1, description="One entry per budget, in ascending order of epochs."
+    )
     floors: Floors
-    differences: tuple[Change, ...] = Field(description="Between consecutive budgets.")
+    differences: tuple[Change, ...] = Field(
+        description="One entry per pair of consecutive budgets."
+    )
     against_chosen: tuple[AgainstChosen, ...] = Field(
-        description="Chosen budget minus each other one."
+        description="One entry per budget other than the chosen one."
     )
     gap: Gap
     cost: Cost
     extrapolation: Extrapolation
     slices: Slices
     intervals: Reasons
-    baseline: Baseline | None = Field(description="Null where none was trained beside.")
-    seeds: Seeds | None = Field(description="Null for a single seed.")
-    losses: tuple[Losses, ...] = Field(description="Of every ladder and seed.")
+    baseline: Baseline | None = Field(description="Null if no baseline was trained.")
+    seeds: Seeds | None = Field(description="Variance between seeds; null for a single seed.")
+    losses: tuple[Losses, ...] = Field(description="One entry per ladder and seed.")
     images: Images
-    codecs: Codecs | None = Field(description="Null until it was measured.")
-    tuning: Tuning | None = Field(description="Null where nothing was tuned.")
+    codecs: Codecs | None = Field(description="Null if codecs were not measured.")
+    tuning: Tuning | None = Field(description="Null if nothing was tuned.")
     run: Run | None = Field(description="Null until the report is written.")
     verdict: Verdict | None = Field(description="Null until the report is written.")
-    trials: tuple[Trial, ...] = Field(description="Of the search; the best first.")
+    trials: tuple[Trial, ...] = Field(description="Trials of the search; the best comes first.")
 
     @property
     def chosen_budget(self) -> Budget:
@@ -684,50 +735,52 @@ class Comparison(Record):
 
 
 class CurvePoint(Record):
-    """Mean test PSNR of a budget."""
+    """The mean test PSNR of one budget."""
 
-    epochs: Epochs = Field(description="The budget.")
-    mean: float | None = Field(description="dB.")
+    epochs: Epochs = Field(description="Epochs of the budget.")
+    mean: float | None = Field(description="Mean PSNR in dB.")
     interval: Interval
 
 
 class RunRow(Record):
-    """A run at its chosen budget, beside others."""
+    """One of several runs, at its chosen budget."""
 
-    name: str = Field(description="Its own among the runs.")
-    preset: str | None = Field(description="Null where it is not known.")
-    parameters: Count | None = Field(description="Of its model; null where they are not known.")
-    data: str | None = Field(description="Where its images came from; null where not known.")
-    seeds: tuple[Count, ...] = Field(description="Of its ladders.")
-    epochs: Epochs = Field(description="The chosen budget.")
-    seconds: Seconds = Field(description="Of training.")
-    test: Summary = Field(description="Its quality on test.")
-    curve: tuple[CurvePoint, ...] = Field(description="By budget.")
-    floor: float | None = Field(description="Mean PSNR of the patch PCA on test, dB.")
+    name: str = Field(description="Name of the run, unique among the runs.")
+    preset: str | None = Field(description="Name of the preset; null if unknown.")
+    parameters: Count | None = Field(
+        description="Number of parameters of its model; null if unknown."
+    )
+    data: str | None = Field(description="Where its images came from; null if unknown.")
+    seeds: tuple[Count, ...] = Field(description="Seeds of its ladders.")
+    epochs: Epochs = Field(description="Epochs of the chosen budget.")
+    seconds: Seconds = Field(description="Seconds of training.")
+    test: Summary = Field(description="Quality on test.")
+    curve: tuple[CurvePoint, ...] = Field(description="One entry per budget.")
+    floor: float | None = Field(description="Mean PSNR of patch PCA on test, in dB.")
 
 
 class RunPair(Record):
-    """What the images of a run gain over the first run's, over the test images of both."""
+    """The change of quality from the first run to another, over the test images of both."""
 
     run: str = Field(description="Name of the run.")
     against: str = Field(description="Name of the first run.")
-    psnr: Paired = Field(description="dB.")
-    ssim: Paired = Field(description="Up to 1.")
-    text: str = Field(description="Over which images, or why over none.")
+    psnr: Paired = Field(description="Change of PSNR in dB.")
+    ssim: Paired = Field(description="Change of SSIM.")
+    text: str = Field(description="Which images are paired, or why none are.")
 
 
 class Runs(Record):
-    """Several runs side by side; the first is what others are held against."""
+    """Several runs; the others are compared with the first."""
 
-    runs: tuple[RunRow, ...] = Field(description="In the order in which they were given.")
-    pairs: tuple[RunPair, ...] = Field(description="Each later run with the first.")
+    runs: tuple[RunRow, ...] = Field(description="The runs in the given order.")
+    pairs: tuple[RunPair, ...] = Field(description="One entry per run after the first.")
 
 
 def read(file: Path) -> Comparison:
     """Reads a `comparison.json`.
 
     Raises:
-        DataError: if it is not JSON, of another version, or a field is not as it must be.
+        DataError: if it is not JSON, has another version, or a field is not valid.
         OSError: if it cannot be read.
     """
     try:
@@ -743,10 +796,10 @@ def _reason(file: Path, error: ValidationError) -> str:
         return f"{file} is not JSON: {first['ctx']['error']}"
     for entry in errors:
         if entry["loc"] in ((), ("version",)):
-            known = entry["type"] == "literal_error"
+            has_version = entry["type"] == "literal_error"
             return (
-                f"{file} is of version {entry['input'] if known else None}; expected {VERSION}: "
-                "run the pipeline again, which trains nothing anew"
+                f"{file} has version {entry['input'] if has_version else None}; expected "
+                f"{VERSION}: run the pipeline again, which does not retrain cached stages"
             )
     field = ".".join(map(str, first["loc"]))
     expected = {
@@ -756,21 +809,21 @@ def _reason(file: Path, error: ValidationError) -> str:
     reason = expected.get(first["type"]) or (
         f"{first['msg'].replace('Input should be', 'expected', 1)}; got {first['input']!r:.80}"
     )
-    return f"{file} is not a comparison: {field}: {reason}"
+    return f"{file} is not a valid comparison: {field}: {reason}"
 
 
 class _Schema(GenerateJsonSchema):
-    """Without a title for each field, which would only repeat its name."""
+    """Generates schemas without field titles, which would only repeat the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 def schema() -> str:
-    """The JSON schema of `comparison.json`, as text."""
+    """Generates the JSON schema of `comparison.json`, as text."""
     generated = Comparison.model_json_schema(schema_generator=_Schema)
     for definition in generated["$defs"].values():
-        # Examples in docstrings are Python's, not the file's.
+        # Examples in docstrings are Python code and do not belong in the schema.
         definition["description"] = definition["description"].partition("\n\n>>>")[0]
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps({**dialect, **generated}, indent=1) + "\n"

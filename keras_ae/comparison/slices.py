@@ -1,117 +1,120 @@
-"""Parts of the test images: where a budget that is better on average is worse."""
+"""Slices of the test images: where a budget that is better on average is worse."""
 
 import numpy as np
 
 from keras_ae.comparison import statistics
 from keras_ae.comparison.records import Paired, Slice, Slices, WorseSlice
-from keras_ae.comparison.split import Split, number
+from keras_ae.comparison.split import Split, finite_or_none
 from keras_ae.scores import MODEL
 
 HARDEST = ("hardest tenth", "by PSNR of patch PCA")
-"""The worst decile that no budget had a say in."""
-FLAGGED = 0.05
+"""The tenth of the images that patch PCA reconstructs worst, whatever the budgets do with them."""
+SIGNIFICANCE = 0.05
 RESAMPLES = 2_000
-LISTED = 50
-"""Slices of fewer than 8 images that are listed, or none of them if there are more."""
+MAX_SMALL_SLICES = 50
+"""Slices of fewer than 8 images are listed only if there are at most this many."""
 
 
 def break_down(split: Split, name: str, chosen: int) -> Slices:
     """Compares budgets within each slice of a split's images.
 
-    A slice is called worse where its images lose from one budget to a later one while all images
-    together gain, by a one-sided paired t-test, with the p-values of all slices and steps adjusted
-    together (Holm 1979). Slices of fewer than 8 images are listed and not judged.
+    A slice is reported as worse if its images lose PSNR from one budget to a later one, by a
+    one-sided paired t-test, while all images together gain. The p-values of all slices and steps
+    are adjusted together (Holm 1979). Slices of fewer than 8 images are not tested.
 
     Args:
         split: the images.
-        name: of the split.
-        chosen: the chosen budget; `change` is from the smallest budget to it.
+        name: name of the split.
+        chosen: the chosen budget; `change` is from the smallest budget to this one.
     """
     budgets = split.layout.budgets
     first = budgets[0]
     slices = _slices(split)
     steps = sorted({*zip(budgets, budgets[1:]), *([(first, chosen)] if chosen != first else [])})
-    judged = [s for s in slices if int(s[2].sum()) >= statistics.LEAST]
-    listed = slices if len(slices) - len(judged) <= LISTED else judged
+    tested = [s for s in slices if int(s[2].sum()) >= statistics.MIN_IMAGES]
+    listed = slices if len(slices) - len(tested) <= MAX_SMALL_SLICES else tested
     rows = [_row(split, by, value, images, first, chosen) for by, value, images in listed]
-    compared = len(judged) * len(steps)
+    compared = len(tested) * len(steps)
     return Slices(
         split=name,
-        least=statistics.LEAST,
-        level=statistics.LEVEL,
+        least=statistics.MIN_IMAGES,
+        level=statistics.CONFIDENCE_LEVEL,
         from_=first,
         to=chosen,
         compared=compared,
         rows=tuple(rows),
-        worse=_worse(split, judged, steps),
-        text=_text(len(slices), len(judged), len(listed), compared),
+        worse=_worse(split, tested, steps),
+        text=_text(len(slices), len(tested), len(listed), compared),
     )
 
 
 def _slices(split: Split) -> list[tuple[str, str, np.ndarray]]:
-    """What is sliced, the slice, and which images are in it; nothing that holds them all."""
-    table, found, seen = split.table, [], set()
+    """Attributes, their values, and masks of the images; without slices of all images."""
+    table, slices, patterns = split.table, [], set()
     for by, column in table.slices.items():
         values = sorted(set(column))
         groups = [column == value for value in values]
-        # A folder for each label divides the images as the labels do.
+        # Two attributes may divide the images in the same way, such as folders named by label.
         pattern = frozenset(group.tobytes() for group in groups)
-        if len(values) > 1 and pattern not in seen:
-            found += [(by, value, group) for value, group in zip(values, groups)]
-            seen.add(pattern)
-    floor = split.each({("patch_pca", "psnr", 0): 1.0})
-    tenth = np.argsort(floor, kind="stable")[: -(-len(floor) // 10)]
+        if len(values) > 1 and pattern not in patterns:
+            slices += [(by, value, group) for value, group in zip(values, groups)]
+            patterns.add(pattern)
+    floor = split.per_image({("patch_pca", "psnr", 0): 1.0})
     hardest = np.zeros(len(floor), bool)
-    hardest[tenth] = True
-    return [*found, (*HARDEST, hardest)]
+    hardest[np.argsort(floor, kind="stable")[: -(-len(floor) // 10)]] = True
+    return [*slices, (*HARDEST, hardest)]
 
 
 def _row(split: Split, by: str, value: str, images: np.ndarray, first: int, chosen: int) -> Slice:
     budgets = split.layout.budgets
+    # There are exact sums of all slices but the hardest tenth, which depends on the scores.
     exact = (by, value) != HARDEST
-    part = split.bootstrap.values[images]
-    means = split.means((by, value)) if exact else statistics.mean(part)
-    at = dict(zip(split.names, means))
-    gain = at[MODEL, "psnr", chosen] - at["patch_pca", "psnr", 0]
+    values = split.bootstrap.values[images]
+    means = split.means((by, value)) if exact else statistics.column_means(values)
+    mean_of = dict(zip(split.names, means))
+    gain = mean_of[MODEL, "psnr", chosen] - mean_of["patch_pca", "psnr", 0]
     terms = {(MODEL, "psnr", chosen): 1.0, (MODEL, "psnr", first): -1.0}
     return Slice(
         by=by,
         value=value,
         images=split.count((by, value)) if exact else int(images.sum()),
-        psnr=tuple(number(at[MODEL, "psnr", budget]) for budget in budgets),
-        ssim=tuple(number(at[MODEL, "ssim", budget]) for budget in budgets),
-        gain_over_floor=number(gain),
-        change=_change(split.each(terms)[images]) if chosen != first else _no_change(part),
+        psnr=tuple(finite_or_none(mean_of[MODEL, "psnr", budget]) for budget in budgets),
+        ssim=tuple(finite_or_none(mean_of[MODEL, "ssim", budget]) for budget in budgets),
+        gain_over_floor=finite_or_none(gain),
+        change=_change(split.per_image(terms)[images])
+        if chosen != first
+        else _no_change(len(values)),
     )
 
 
-def _change(each: np.ndarray) -> Paired:
+def _change(differences: np.ndarray) -> Paired:
     return Paired(
-        mean=number(each.mean()),
-        interval=statistics.Bootstrap(each[:, None], RESAMPLES).interval([1.0]),
-        wilcoxon_p=statistics.wilcoxon(each),
-        images=len(each),
+        mean=finite_or_none(differences.mean()),
+        interval=statistics.Bootstrap(differences[:, None], RESAMPLES).interval([1.0]),
+        wilcoxon_p=statistics.wilcoxon_p_value(differences),
+        images=len(differences),
     )
 
 
-def _no_change(part: np.ndarray) -> Paired:
-    return Paired(mean=0.0, interval=None, wilcoxon_p=None, images=len(part))
+def _no_change(images: int) -> Paired:
+    return Paired(mean=0.0, interval=None, wilcoxon_p=None, images=images)
 
 
 def _worse(
-    split: Split, judged: list[tuple[str, str, np.ndarray]], steps: list[tuple[int, int]]
+    split: Split, tested: list[tuple[str, str, np.ndarray]], steps: list[tuple[int, int]]
 ) -> tuple[WorseSlice, ...]:
-    found, p_values = [], []
+    comparisons, p_values = [], []
     for before, after in steps:
         terms = {(MODEL, "psnr", after): 1.0, (MODEL, "psnr", before): -1.0}
-        each, overall = split.each(terms), split.estimate(terms).value
-        for by, value, images in judged:
-            p_values.append(statistics.fell(each[images]))
-            found.append((by, value, before, after, each[images], overall))
+        differences, overall = split.per_image(terms), split.estimate(terms).value
+        for by, value, images in tested:
+            p_values.append(statistics.decrease_p_value(differences[images]))
+            comparisons.append((by, value, before, after, differences[images], overall))
     worse = []
-    for (by, value, before, after, each, overall), p in zip(found, statistics.holm(p_values)):
-        if p < FLAGGED and overall > 0:
-            change = _change(each)
+    adjusted = statistics.holm_adjusted(p_values)
+    for (by, value, before, after, differences, overall), p in zip(comparisons, adjusted):
+        if p < SIGNIFICANCE and overall > 0:
+            change = _change(differences)
             worse.append(
                 WorseSlice(
                     by=by,
@@ -127,11 +130,14 @@ def _worse(
     return tuple(worse)
 
 
-def _text(slices: int, judged: int, listed: int, compared: int) -> str:
-    hidden = f" {slices - listed} smaller ones are not listed." if listed < slices else ""
-    if not judged:
-        return f"None of {slices} slices has {statistics.LEAST} images: none is judged.{hidden}"
+def _text(slices: int, tested: int, listed: int, compared: int) -> str:
+    hidden = f" {slices - listed} smaller slices are not listed." if listed < slices else ""
+    if not tested:
+        return (
+            f"No slice was tested: none of {slices} has {statistics.MIN_IMAGES} images or more."
+            f"{hidden}"
+        )
     return (
-        f"{judged} of {slices} slices have {statistics.LEAST} images or more and were judged in "
-        f"{compared} comparisons; p-values are adjusted for their number.{hidden}"
+        f"{tested} of {slices} slices have {statistics.MIN_IMAGES} images or more and were tested "
+        f"in {compared} comparisons; p-values are adjusted for this number.{hidden}"
     )

@@ -1,4 +1,4 @@
-"""Intervals and tests on scores of images: bootstrap, Wilcoxon, seeds beside images."""
+"""Intervals and significance tests on scores of images: bootstrap, Wilcoxon, variance."""
 
 import math
 from collections.abc import Sequence
@@ -9,27 +9,26 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-LEAST = 8
-"""Images below which no interval and no test is given."""
-LEVEL = 0.95
+MIN_IMAGES = 8
+"""Images that an interval or a significance test needs."""
+CONFIDENCE_LEVEL = 0.95
 _NORMAL = NormalDist()
-_BLOCK = 4_000_000
+_BLOCK_ELEMENTS = 4_000_000
 
 Interval = tuple[float, float]
 
 
 class Bootstrap:
-    """Resamples of images, the same ones for all that is computed from their scores.
+    """Bootstrap resamples of images, shared by all columns of their scores.
 
-    Whatever is linear in the means of columns has its resamples as the same combination of
-    `replicates`, so that all differences are paired. BCa intervals are those of Efron 1987,
-    "Better Bootstrap Confidence Intervals", with the acceleration in closed form for a mean.
+    The resamples of a linear combination of column means are the same combination of `replicates`,
+    so all differences are paired. BCa intervals follow Efron 1987, "Better Bootstrap Confidence
+    Intervals", with the acceleration in closed form for a mean.
 
     Args:
-        values: float [N, K], a row for each image; NaN is left out of its column's means.
-        most: resamples; there are fewer where there are more than 500 images, but not fewer than
-            2,000.
-        seed: of the resamples.
+        values: float [N, K], one row per image; column means ignore NaN.
+        max_resamples: number of resamples; above 500 images there are fewer, at least 2,000.
+        seed: seed of the resamples.
 
     >>> scores = np.random.default_rng(0).normal([30.0, 31.0], 0.1, (20, 2))  # of two models
     >>> low, high = Bootstrap(scores).interval([-1, 1])  # of the second's gain over the first
@@ -37,76 +36,81 @@ class Bootstrap:
     True
     """
 
-    def __init__(self, values: np.ndarray, most: int = 10_000, seed: int = 0):
+    def __init__(self, values: np.ndarray, max_resamples: int = 10_000, seed: int = 0):
         self.values = np.asarray(values, np.float64)
-        self.resamples = min(most, max(2_000, 5_000_000 // max(len(self.values), 1)))
+        self.resamples = min(max_resamples, max(2_000, 5_000_000 // max(len(self.values), 1)))
         self._seed = seed
 
     @cached_property
     def means(self) -> np.ndarray:
         """float64 [K]; NaN where no image has a value."""
-        return mean(self.values)
+        return column_means(self.values)
 
     @cached_property
     def replicates(self) -> np.ndarray:
         """float64 [resamples, K]: the means of each resample."""
         count = len(self.values)
-        # Around the means, float32 products lose nothing that an interval could show.
+        # Float32 is precise enough for deviations from the means.
         centred = np.nan_to_num(self.values - self.means).astype(np.float32)
-        known = np.isfinite(self.values).astype(np.float32)
-        ragged = not known.all()
+        finite = np.isfinite(self.values).astype(np.float32)
+        has_nan = not finite.all()
         rng = np.random.default_rng(self._seed)
         parts = []
-        step = max(1, _BLOCK // count)
-        for begin in range(0, self.resamples, step):
-            rows = min(step, self.resamples - begin)
+        block = max(1, _BLOCK_ELEMENTS // count)
+        for begin in range(0, self.resamples, block):
+            rows = min(block, self.resamples - begin)
             drawn = rng.integers(0, count, (rows, count), dtype=np.int32)
             drawn += np.arange(rows, dtype=np.int32)[:, None] * count
             weights = np.bincount(drawn.ravel(), minlength=rows * count)
             weights = weights.reshape(rows, count).astype(np.float32)
-            total = weights @ known if ragged else np.float32(count)
+            total = weights @ finite if has_nan else np.float32(count)
             parts.append((weights @ centred) / np.maximum(total, 1))
-        return np.concatenate(parts).astype(np.float64) + self.means
+        replicates: np.ndarray = np.concatenate(parts).astype(np.float64) + self.means
+        return replicates
 
     def interval(
-        self, weights: Sequence[float] | np.ndarray, level: float = LEVEL
+        self, weights: Sequence[float] | np.ndarray, level: float = CONFIDENCE_LEVEL
     ) -> Interval | None:
         """The BCa interval of a linear combination of the columns' means.
 
         Args:
-            weights: of the columns, [K].
-            level: what part of such intervals is to hold the truth.
+            weights: weights of the columns, [K].
+            level: nominal coverage.
 
         Returns:
-            Its ends, or None for fewer than 8 images with a value in all of these columns.
+            Its ends, or None for fewer than 8 images with a value in all columns that are used.
         """
         weights = np.asarray(weights, np.float64)
         used = np.flatnonzero(weights)
-        each = self.values[:, used] @ weights[used]
-        each = each[np.isfinite(each)]
-        if len(each) < LEAST:
+        contributions = self.values[:, used] @ weights[used]
+        contributions = contributions[np.isfinite(contributions)]
+        if len(contributions) < MIN_IMAGES:
             return None
         replicates = self.replicates[:, used] @ weights[used]
-        return bca(replicates, float(self.means[used] @ weights[used]), each, level)
+        estimate = float(self.means[used] @ weights[used])
+        return bca_interval(replicates, estimate, contributions, level)
 
 
-def bca(
-    replicates: np.ndarray, estimate: float, each: np.ndarray, level: float = LEVEL
+def bca_interval(
+    replicates: np.ndarray,
+    estimate: float,
+    contributions: np.ndarray,
+    level: float = CONFIDENCE_LEVEL,
 ) -> Interval:
     """The bias-corrected and accelerated interval of a mean (Efron 1987).
 
     Args:
         replicates: float [B], the estimate on each resample.
-        estimate: on the images themselves.
-        each: float [N], what each image contributes.
-        level: 0 to 1.
+        estimate: the estimate on the images themselves.
+        contributions: float [N], the value of each image, whose mean is the estimate.
+        level: nominal coverage, 0 to 1.
     """
-    deviations = each - each.mean()
-    spread = float(np.square(deviations).sum())
-    if spread <= 1e-18 * max(1.0, float(np.square(each).sum())):
+    deviations = contributions - contributions.mean()
+    sum_of_squares = float(np.square(deviations).sum())
+    if sum_of_squares <= 1e-18 * max(1.0, float(np.square(contributions).sum())):
         return (estimate, estimate)
-    acceleration = float((deviations**3).sum()) / (6.0 * spread**1.5)
-    # Float32 noise around a tie must not decide the side.
+    acceleration = float((deviations**3).sum()) / (6.0 * sum_of_squares**1.5)
+    # Rounding to float32 must not decide on which side of the estimate a tie is counted.
     below = np.mean(replicates < estimate - 1e-9) + np.mean(replicates <= estimate + 1e-9)
     share = min(max(float(below) / 2, 0.5 / len(replicates)), 1 - 0.5 / len(replicates))
     bias = _NORMAL.inv_cdf(share)
@@ -120,77 +124,79 @@ def bca(
     return (float(low), float(high))
 
 
-def percentile(replicates: np.ndarray, level: float = LEVEL) -> Interval:
-    """The plain interval of resamples, where no image contributes on its own."""
+def percentile_interval(replicates: np.ndarray, level: float = CONFIDENCE_LEVEL) -> Interval:
+    """The percentile interval of resamples, for estimates that are not a mean over images."""
     low, high = np.quantile(replicates, ((1 - level) / 2, (1 + level) / 2))
     return (float(low), float(high))
 
 
-def wilcoxon(differences: np.ndarray) -> float | None:
-    """The p-value of Wilcoxon's signed-rank test, two-sided.
+def wilcoxon_p_value(differences: np.ndarray) -> float | None:
+    """The two-sided p-value of Wilcoxon's signed-rank test.
 
     Args:
-        differences: of pairs, float [N]; NaN is left out.
+        differences: differences of pairs, float [N]; NaN is ignored.
 
     Returns:
         None for fewer than 8 images; 1 where all differences are 0.
     """
     kept = differences[np.isfinite(differences)]
-    if len(kept) < LEAST:
+    if len(kept) < MIN_IMAGES:
         return None
     if not kept.any():
         return 1.0
     return float(stats.wilcoxon(kept).pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several tests, each adjusted so that all hold together (Holm 1979).
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values for the number of tests (Holm 1979).
 
-    >>> [round(p, 6) for p in holm([0.01, 0.04, 0.5])]
+    >>> [round(p, 6) for p in holm_adjusted([0.01, 0.04, 0.5])]
     [0.03, 0.08, 0.5]
     """
-    adjusted, worst, count = [0.0] * len(p_values), 0.0, len(p_values)
+    adjusted, highest, count = [0.0] * len(p_values), 0.0, len(p_values)
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        worst = max(worst, min(1.0, (count - rank) * p_values[index]))
-        adjusted[index] = worst
+        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = highest
     return adjusted
 
 
-def fell(differences: np.ndarray) -> float:
-    """The p-value of a one-sided paired t-test that images got worse; 1 for fewer than 8."""
+def decrease_p_value(differences: np.ndarray) -> float:
+    """The p-value of a one-sided paired t-test for a decrease; 1 for fewer than 8 images."""
     kept = differences[np.isfinite(differences)]
-    if len(kept) < LEAST:
+    if len(kept) < MIN_IMAGES:
         return 1.0
     if np.ptp(kept) == 0:
         return 0.0 if kept[0] < 0 else 1.0
     return float(stats.ttest_1samp(kept, 0.0, alternative="less").pvalue)
 
 
-class Components(NamedTuple):
-    """Where the scores of the same images by models of several seeds differ.
+class VarianceComponents(NamedTuple):
+    """How the scores of the same images by models of several seeds vary.
 
     Attributes:
-        images, seeds, rest: standard deviations; `rest` is what is left for each pair.
-        over_images: interval of the mean as if there were no other seeds, or None.
-        over_both: interval of the mean over other images and other seeds, or None.
+        images, seeds, residual: standard deviations.
+        over_images: interval of the mean over images, for these seeds; or None.
+        over_images_and_seeds: interval of the mean over images and seeds, or None.
     """
 
     images: float
     seeds: float
-    rest: float
+    residual: float
     over_images: Interval | None
-    over_both: Interval | None
+    over_images_and_seeds: Interval | None
 
 
-def components(scores: np.ndarray, level: float = LEVEL) -> Components | None:
-    """Splits the variance of scores in that between images, between seeds, and the rest.
+def variance_components(
+    scores: np.ndarray, level: float = CONFIDENCE_LEVEL
+) -> VarianceComponents | None:
+    """Separates the variance of scores between images, between seeds, and the residual.
 
-    Two-way analysis of variance with random effects and one score for each pair; the interval over
-    both has Student's t with the degrees of freedom of Satterthwaite 1946. With three seeds it is
-    wide where seeds differ: three draws say little of the next one.
+    This is a two-way analysis of variance with random effects and one score per pair. The interval
+    over images and seeds uses Student's t with the degrees of freedom of Satterthwaite 1946. With
+    three seeds that differ, it is wide: three draws are a weak estimate of the spread of seeds.
 
     Args:
-        scores: float [N, S] of N images and S seeds; images with NaN are left out.
+        scores: float [N, S] of N images and S seeds; images with NaN are ignored.
 
     Returns:
         None for fewer than two seeds or two images. No interval for fewer than 8 images.
@@ -200,31 +206,38 @@ def components(scores: np.ndarray, level: float = LEVEL) -> Components | None:
     if seeds < 2 or count < 2:
         return None
     grand, rows, columns = scores.mean(), scores.mean(1), scores.mean(0)
-    freedom = (count - 1, seeds - 1, (count - 1) * (seeds - 1))
+    degrees_of_freedom = (count - 1, seeds - 1, (count - 1) * (seeds - 1))
     residual = scores - rows[:, None] - columns[None, :] + grand
-    squares = (
-        seeds * np.square(rows - grand).sum() / freedom[0],
-        count * np.square(columns - grand).sum() / freedom[1],
-        np.square(residual).sum() / freedom[2],
+    mean_squares = (
+        seeds * np.square(rows - grand).sum() / degrees_of_freedom[0],
+        count * np.square(columns - grand).sum() / degrees_of_freedom[1],
+        np.square(residual).sum() / degrees_of_freedom[2],
     )
-    between_images = max(0.0, (squares[0] - squares[2]) / seeds)
-    between_seeds = max(0.0, (squares[1] - squares[2]) / count)
-    over_images = over_both = None
-    if count >= LEAST:
+    between_images = max(0.0, (mean_squares[0] - mean_squares[2]) / seeds)
+    between_seeds = max(0.0, (mean_squares[1] - mean_squares[2]) / count)
+    over_images = over_images_and_seeds = None
+    if count >= MIN_IMAGES:
         over_images = Bootstrap(rows[:, None]).interval([1.0], level)
-        variance = between_images / count + between_seeds / seeds + squares[2] / (count * seeds)
-        parts = [square / (count * seeds) for square in squares]
-        total = sum(part**2 / n for part, n in zip(parts, freedom))
+        variance = (
+            between_images / count + between_seeds / seeds + mean_squares[2] / (count * seeds)
+        )
+        parts = [square / (count * seeds) for square in mean_squares]
+        total = sum(part**2 / n for part, n in zip(parts, degrees_of_freedom))
         degrees = max(variance**2 / total, 1.0) if total > 0 else 1.0
-        reach = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
-        over_both = (float(grand) - reach, float(grand) + reach)
-    parts = [math.sqrt(v) for v in (between_images, between_seeds, squares[2])]
-    return Components(parts[0], parts[1], parts[2], over_images, over_both)
+        half_width = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
+        over_images_and_seeds = (float(grand) - half_width, float(grand) + half_width)
+    return VarianceComponents(
+        images=math.sqrt(between_images),
+        seeds=math.sqrt(between_seeds),
+        residual=math.sqrt(mean_squares[2]),
+        over_images=over_images,
+        over_images_and_seeds=over_images_and_seeds,
+    )
 
 
-def mean(values: np.ndarray) -> np.ndarray:
-    """Means of the columns [..., K] of [N, K] without NaN; NaN where nothing is left."""
-    known = np.isfinite(values)
-    count = known.sum(0)
-    total = np.where(known, values, 0.0).sum(0)
+def column_means(values: np.ndarray) -> np.ndarray:
+    """Means of the columns of [N, K] that ignore NaN; NaN for a column without a value."""
+    finite = np.isfinite(values)
+    count = finite.sum(0)
+    total = np.where(finite, values, 0.0).sum(0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -7,12 +7,12 @@ from keras_ae.contract import SPLITS
 
 
 def format_table(comparison: Comparison) -> str:
-    """Mean PSNR, SSIM and MS-SSIM of every budget and floor, at most 100 columns wide."""
-    head = (
+    """The mean PSNR, SSIM and MS-SSIM of every budget and floor, at most 100 columns wide."""
+    header = (
         f"{'epochs':>10} {'seconds':>8} {'PSNR train':>11} {'val':>7} {'test':>7} "
         f"{'over floor':>11} {'SSIM test':>10} {'MS-SSIM test':>13}"
     )
-    lines = [head]
+    lines = [header]
     floors = comparison.floors
     for floor, name in ((floors.patch_pca, "floor"), (floors.global_pca, "global PCA")):
         if splits := floor.splits:
@@ -57,36 +57,36 @@ def _row(
     ).rstrip()
 
 
-def format_runs(compared: Runs) -> str:
-    """The runs as text for a terminal."""
-    width = max(len(row.name) for row in compared.runs)
+def format_runs(runs: Runs) -> str:
+    """The runs as a table, and their paired differences."""
+    width = max(len(row.name) for row in runs.runs)
     lines = [
         f"{'run':<{width}}  {'preset':<10} {'epochs':>7} {'seconds':>8} {'test PSNR':>22} "
         f"{'over floor':>11} {'SSIM':>7}"
     ]
-    for row in compared.runs:
+    for row in runs.runs:
         ssim = row.test.ssim.mean
         lines.append(
             f"{row.name:<{width}}  {row.preset or '':<10} {row.epochs:>7} "
-            f"{row.seconds:>8.0f} {_shown(row.test.psnr):>22} "
+            f"{row.seconds:>8.0f} {_with_interval(row.test.psnr):>22} "
             f"{row.test.gain_over_floor.value:>+11.2f} "
             f"{'' if ssim is None else format(ssim, '.4f'):>7}"
         )
-    for pair in compared.pairs:
+    for pair in runs.pairs:
         lines.append("")
         if pair.psnr.mean is None:
             lines.append(f"{pair.run} and {pair.against}: {pair.text}")
             continue
         p = pair.psnr.wilcoxon_p
         lines.append(
-            f"{pair.run} against {pair.against}: {_shown(pair.psnr, '+')} dB"
+            f"{pair.run} minus {pair.against}: {_with_interval(pair.psnr, '+')} dB"
             + (f", Wilcoxon's p = {p:.2g}" if p is not None else "")
             + f"; {pair.text}"
         )
     return "\n".join(lines)
 
 
-def _shown(estimate: Estimate, sign: str = "") -> str:
+def _with_interval(estimate: Estimate, sign: str = "") -> str:
     text = f"{estimate.value:{sign}.2f}"
     if estimate.interval is None:
         return text

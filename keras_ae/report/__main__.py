@@ -1,4 +1,4 @@
-"""`python -m keras_ae.report compare RUN_A RUN_B ...`: several runs side by side."""
+"""Command line: `python -m keras_ae.report compare RUN_A RUN_B ...` compares runs."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_ae.comparison import across
 from keras_ae.comparison.terminal import format_runs
 from keras_ae.errors import KerasAEError
-from keras_ae.report.across import write_across
+from keras_ae.report.across import write_runs_page
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -16,32 +16,32 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     compare = commands.add_parser(
         "compare",
-        help="several runs side by side",
-        description="Puts runs side by side, each at its chosen budget, with paired statistics "
-        "where their test images are the same ones. The first run is what others are held against.",
+        help="compare several runs",
+        description="Compares runs, each at its chosen budget, with the first one. Differences are "
+        "paired over the test images that two runs share.",
     )
     compare.add_argument(
         "runs",
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="the --root of a run, or its comparison.json (with images.jsonl beside it)",
+        help="the --root of a run, or its comparison.json (with images.jsonl next to it)",
     )
-    compare.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
-    compare.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as well")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compares, prints and writes; returns the exit status."""
+    """Compares runs, prints and writes the result; returns the exit status."""
     arguments = parse_arguments(argv)
     try:
-        compared = across.compare_runs(across.load(arguments.runs))
-        print(format_runs(compared))
+        runs = across.compare_runs(across.load(arguments.runs))
+        print(format_runs(runs))
         if arguments.json:
-            arguments.json.write_text(compared.to_json())
+            arguments.json.write_text(runs.to_json())
         if arguments.html:
-            write_across(compared, arguments.html)
+            write_runs_page(runs, arguments.html)
     except KerasAEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,6 @@
-"""Several runs side by side as one HTML page that needs no network."""
+"""Writes a comparison of several runs as one HTML page that needs no network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +22,30 @@ from keras_ae.report.drawing import (
 from keras_ae.report.page import environment
 
 STYLES = (("train", "o"), ("val", "^"), ("test", "s"), ("base", "D"), ("ink", "v"), ("soft", "P"))
-"""Colour and marker of each run; a seventh one looks like the first, with dashes."""
+"""Colour and marker of each run; from the seventh run on, they repeat with dashed lines."""
 
 
-def write_across(compared: Runs, path: Path) -> None:
+def write_runs_page(runs: Runs, path: Path) -> None:
     """Writes the page.
 
     Args:
-        compared: what `keras_ae.comparison.across.compare_runs` gives.
+        runs: the result of `keras_ae.comparison.across.compare_runs`.
         path: file to write.
     """
     template = environment().get_template("across.html")
-    path.write_text(template.render(compared=compared, curves=curves(compared)), encoding="utf-8")
+    path.write_text(template.render(compared=runs, curves=psnr_curves(runs)), encoding="utf-8")
 
 
-def curves(compared: Runs) -> Markup:
-    """Mean test PSNR over epochs of every run, with intervals."""
+def psnr_curves(runs: Runs) -> Markup:
+    """Draws the mean test PSNR of every run over epochs, with intervals."""
     return draw(
         "curves",
         "Mean test PSNR over epochs of every run; chosen budgets are in the table",
-        lambda axes, geometry: _plot(axes, geometry, compared),
+        lambda axes, geometry: _plot(axes, geometry, runs.runs),
     )
 
 
-def _plot(axes: Axes, geometry: Geometry, compared: Runs) -> Margins:
-    runs = compared.runs
+def _plot(axes: Axes, geometry: Geometry, runs: Sequence[RunRow]) -> Margins:
     columns = 3 if geometry.name == WIDE.name else 1
     rows = -(-len(runs) // columns)
     margins = Margins(66, 16, 30 + 1.5 * geometry.text * rows, 46)
@@ -53,9 +53,9 @@ def _plot(axes: Axes, geometry: Geometry, compared: Runs) -> Margins:
     log_axis(axes, geometry, margins, epochs, runs[0].epochs)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     handles = []
-    for place, run in enumerate(runs):
-        colour, marker = STYLES[place % len(STYLES)]
-        dashes: Any = "-" if place < len(STYLES) else (0, (4, 2))
+    for i, run in enumerate(runs):
+        colour, marker = STYLES[i % len(STYLES)]
+        dashes: Any = "-" if i < len(STYLES) else (0, (4, 2))
         _draw(axes, run, colour, marker, dashes)
         handles.append(legend_line(run.name, colour, marker, dashes))
     legend(axes, geometry, margins, handles, columns)

@@ -1,6 +1,6 @@
-"""The model and data card: what is known of a run, as terms and texts."""
+"""The model and data card: the facts about a run, as terms and descriptions."""
 
-from keras_ae.comparison.records import Machine, Run, TrainedOn
+from keras_ae.comparison.records import Machine, Run, TrainingEnvironment
 from keras_ae.contract import SPLITS
 from keras_ae.report.formatting import count, size
 
@@ -8,13 +8,13 @@ Rows = list[tuple[str, str]]
 
 
 def card(run: Run) -> list[tuple[str, Rows]]:
-    """Groups of terms and texts; what is not known is left out, and so are empty groups."""
+    """Groups of terms and descriptions by title, without unknown facts and empty groups."""
     groups = [
         ("Data", _data(run)),
         ("Model", _model(run)),
         ("Training", _training(run)),
         *_trained_on(run),
-        ("Written on", _written(run)),
+        ("Report written on", _written(run)),
     ]
     return [(title, rows) for title, rows in groups if rows]
 
@@ -27,8 +27,8 @@ def _data(run: Run) -> Rows:
         counts = ", ".join(f"{count(run.images[name])} {name}" for name in SPLITS)
         rows += [("images", counts), ("quarantined", count(run.images.quarantined))]
     if run.decoded_bytes is not None:
-        place = f", {run.placement}" if run.placement else ""
-        rows.append(("training images", f"{size(run.decoded_bytes)} decoded{place}"))
+        placement = f", {run.placement}" if run.placement else ""
+        rows.append(("training images", f"{size(run.decoded_bytes)} decoded{placement}"))
     if run.data_fingerprint is not None:
         rows.append(("fingerprint", run.data_fingerprint))
     return rows
@@ -48,7 +48,7 @@ def _model(run: Run) -> Rows:
             (
                 "latent",
                 f"{run.latent_channels} channels at stride {run.stride}: "
-                f"1/{share:g} of the numbers of the image",
+                f"1/{share:g} of the values of the image",
             )
         )
     return rows
@@ -57,7 +57,7 @@ def _model(run: Run) -> Rows:
 def _training(run: Run) -> Rows:
     rows: Rows = []
     if run.tile is not None and run.tiles_per_epoch is not None:
-        rows.append(("an epoch", f"{count(run.tiles_per_epoch)} tiles of {run.tile}x{run.tile}"))
+        rows.append(("epoch", f"{count(run.tiles_per_epoch)} tiles of {run.tile}x{run.tile}"))
     if run.batch_size is not None:
         rows.append(("batch size", count(run.batch_size)))
     if run.tiles_per_second is not None:
@@ -73,22 +73,24 @@ def _training(run: Run) -> Rows:
 
 
 def _trained_on(run: Run) -> list[tuple[str, Rows]]:
-    places = run.trained_on or ()
+    environments = run.trained_on or ()
+    total = len(environments)
     return [
-        ("Trained on" if len(places) == 1 else f"Trained on, {i} of {len(places)}", _place(place))
-        for i, place in enumerate(places, 1)
+        ("Trained on" if total == 1 else f"Trained on ({i} of {total})", _environment(environment))
+        for i, environment in enumerate(environments, 1)
     ]
 
 
-def _place(place: TrainedOn) -> Rows:
-    stages = sorted(place.stages, key=lambda name: (len(name), name))
-    rows: Rows = [("stages", ", ".join(stages)), *_hardware(place.machine)]
-    if place.machine.cpu_flags:
-        rows.append(("processor flags", ", ".join(place.machine.cpu_flags)))
-    named = [f"{name} {place.packages[name]}" for name in ("python", "keras", place.backend)]
-    rows.append(("with", ", ".join(dict.fromkeys(named))))
-    settings = [f"{name}={value}" for name, value in place.environment.items()]
-    rows.append(("environment", ", ".join(settings) or "nothing set"))
+def _environment(environment: TrainingEnvironment) -> Rows:
+    stages = sorted(environment.stages, key=lambda name: (len(name), name))
+    rows: Rows = [("stages", ", ".join(stages)), *_hardware(environment.machine)]
+    if environment.machine.cpu_flags:
+        rows.append(("processor flags", ", ".join(environment.machine.cpu_flags)))
+    names = dict.fromkeys(("python", "keras", environment.backend))
+    packages = [f"{name} {environment.packages[name]}" for name in names]
+    rows.append(("packages", ", ".join(packages)))
+    variables = [f"{name}={value}" for name, value in environment.environment.items()]
+    rows.append(("environment variables", ", ".join(variables) or "none set"))
     return rows
 
 
@@ -104,8 +106,8 @@ def _hardware(machine: Machine) -> Rows:
 def _written(run: Run) -> Rows:
     rows = _hardware(run.machine) if run.machine else []
     if run.git:
-        changed = ", with changes that are not committed" if run.git.dirty else ""
-        rows.append(("git commit", f"{run.git.commit}{changed}"))
+        changes = ", with uncommitted changes" if run.git.dirty else ""
+        rows.append(("git commit", f"{run.git.commit}{changes}"))
     if run.created is not None:
         rows.append(("written", run.created.replace("T", " ").replace("+00:00", " UTC")))
     return rows

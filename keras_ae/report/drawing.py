@@ -1,4 +1,4 @@
-"""Figures drawn by Matplotlib as SVG that takes its colours and its typeface from the page."""
+"""Draws figures with Matplotlib, as SVG with the colours and the typeface of the page."""
 
 import io
 import math
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 _NAMES = ("ink", "soft", "line", "page", "train", "val", "test", "base")
 COLOURS: Final[Mapping[str, str]] = {name: f"#0a0b{i:02x}" for i, name in enumerate(_NAMES)}
-"""By name of a custom property of the page's style, the colour that stands for it while drawing."""
+"""Placeholder colours by name; each is replaced by the page's custom property of this name."""
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -65,25 +65,26 @@ class Margins(NamedTuple):
 
 
 DASHES = (0, (5, 4))
+"""Line style of floors and of the baseline."""
 WIDE: Final = Geometry("wide", 880, 440, 13.0)
 NARROW: Final = Geometry("narrow", 360, 380, 12.5)
 
 Plot = Callable[[Axes, Geometry], Margins]
-"""Draws into the axes and says how much room its labels need around them."""
+"""Draws into the axes, and returns the room that its labels need around them."""
 
 
 def draw(name: str, label: str, plot: Plot, height: int | None = None) -> Markup:
-    """Draws a figure once for wide screens and once for phones; the page's style shows one.
+    """Draws a figure for wide screens and for phones; the page's style shows one of them.
 
     Args:
-        name: start of all ids in it.
-        label: what a screen reader says of it.
-        plot: draws it.
-        height: of both, in pixels; that of the geometry if None.
+        name: prefix of all ids in the figure.
+        label: description for screen readers.
+        plot: function that draws the figure.
+        height: height in pixels; None for that of the geometry.
 
     Returns:
-        Two `svg` elements. Their text is text, in the typeface of the page, and their colours are
-        custom properties of the page.
+        Two `svg` elements. Their text is selectable and has the typeface of the page; their colours
+        are custom properties of the page.
     """
     geometries = [g if height is None else g._replace(height=height) for g in (WIDE, NARROW)]
     return Markup("\n").join(_draw(name, label, plot, geometry) for geometry in geometries)
@@ -111,7 +112,7 @@ def _themed(svg: str, prefix: str, label: str, geometry: Geometry) -> str:
     body = re.sub(r'\bid="', f'id="{prefix}-', body)
     body = re.sub(r'xlink:href="#', f'href="#{prefix}-', body)
     body = re.sub(r"url\(#", f"url(#{prefix}-", body)
-    # The typeface is the page's.
+    # Without a typeface of its own, text inherits that of the page.
     body = re.sub(r"font-family: [^;\"]+; ?", "", body)
     for name, colour in COLOURS.items():
         body = body.replace(colour, f"var(--{name})")
@@ -122,19 +123,16 @@ def _themed(svg: str, prefix: str, label: str, geometry: Geometry) -> str:
     return opening + body.strip()
 
 
-"""Of lines that are not the model's own."""
-
-
 def log_axis(
     axes: Axes, geometry: Geometry, margins: Margins, epochs: Sequence[float], chosen: float
 ) -> float:
-    """Sets up the axis of epochs; returns the factor that one pixel along it stands for."""
+    """Sets up a logarithmic axis of epochs; returns the factor per pixel along it."""
     low, high = math.log10(min(epochs)), math.log10(max(epochs))
-    spare = 0.05 * (high - low) or 0.3
+    padding = 0.05 * (high - low) or 0.3
     axes.set_xscale("log")
-    axes.set_xlim(10 ** (low - spare), 10 ** (high + spare))
+    axes.set_xlim(10 ** (low - padding), 10 ** (high + padding))
     width = geometry.width - margins.left - margins.right
-    decades = (high - low + 2 * spare) / width
+    decades = (high - low + 2 * padding) / width
     axes.set_xticks(_ticks(epochs, chosen, 4.2 * geometry.text * decades))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -145,11 +143,11 @@ def log_axis(
     return float(10**decades)
 
 
-def _ticks(epochs: Sequence[float], chosen: float, apart: float) -> list[float]:
-    """Budgets whose labels do not touch, the chosen one and the ends before others."""
+def _ticks(epochs: Sequence[float], chosen: float, min_decades: float) -> list[float]:
+    """Selects budgets whose labels do not overlap; the chosen one and the ends take precedence."""
     kept: list[float] = []
     for value in (chosen, epochs[0], epochs[-1], *reversed(epochs)):
-        if all(abs(math.log10(value / other)) >= apart for other in kept):
+        if all(abs(math.log10(value / other)) >= min_decades for other in kept):
             kept.append(value)
     return sorted(kept)
 
@@ -157,7 +155,7 @@ def _ticks(epochs: Sequence[float], chosen: float, apart: float) -> list[float]:
 def legend(
     axes: Axes, geometry: Geometry, margins: Margins, handles: list[Line2D], columns: int
 ) -> None:
-    """Above the axes, and above what is written at their upper edge."""
+    """Draws the legend above the axes and above the label of the chosen budget."""
     width = geometry.width - margins.left - margins.right
     height = geometry.height - margins.top - margins.bottom
     left = 0.0 if geometry.name == WIDE.name else (4 - margins.left) / width
@@ -174,7 +172,7 @@ def legend(
 
 
 def legend_line(name: str, colour: str = "soft", marker: str = "", dashes: Any = "-") -> Line2D:
-    """An entry of the legend."""
+    """Makes an entry of the legend."""
     return Line2D(
         [],
         [],
@@ -188,7 +186,7 @@ def legend_line(name: str, colour: str = "soft", marker: str = "", dashes: Any =
 
 
 def mark_chosen(axes: Axes, epochs: float) -> None:
-    """A line at the chosen budget, with its name above."""
+    """Draws a labelled vertical line at the chosen budget."""
     axes.axvline(epochs, color=COLOURS["soft"], linewidth=1, zorder=1)
     axes.annotate(
         "chosen",

@@ -1,4 +1,4 @@
-"""The report's figures: PSNR and losses over epochs, and the codecs beside the model."""
+"""The figures of the report: PSNR and losses over epochs, and the model among codecs."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,15 +27,16 @@ from keras_ae.report.drawing import (
 from keras_ae.scores import BASELINE, MODEL
 
 MARKERS = {"train": "o", "val": "^", "test": "s", "base": "D"}
-_ASIDE = {"train": -6.0, "val": -2.0, "test": 2.0, "base": 6.0}
-"""Pixels that a line is drawn aside, so that its intervals hide no others."""
-_WHOLE, _BEYOND = (0, (1, 3)), (0, (2, 2))
+_OFFSETS = {"train": -6.0, "val": -2.0, "test": 2.0, "base": 6.0}
+"""Pixels by which a line is shifted, so that the intervals of the lines do not overlap."""
+_GLOBAL_PCA_DASHES, _EXTRAPOLATED_DASHES = (0, (1, 3)), (0, (2, 2))
 
 Point = tuple[float, float | None, Sequence[float] | None]
+"""Epochs, mean and interval."""
 
 
 def loss_curves(comparison: Comparison) -> Markup:
-    """Training loss over epochs, both logarithmic, of every ladder and seed."""
+    """Draws the training loss of every ladder and seed over epochs, with logarithmic axes."""
     return draw(
         "losses",
         "Mean training loss of each epoch, over epochs, for every ladder",
@@ -51,7 +52,7 @@ def _plot_losses(axes: Axes, geometry: Geometry, comparison: Comparison) -> Marg
     epochs = [e for ladder in comparison.losses for e in ladder.epochs]
     log_axis(axes, geometry, margins, sorted({min(epochs), *budgets, max(epochs)}), chosen)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(_log_places(comparison.losses))
+    axes.yaxis.set_major_locator(_log_ticks(comparison.losses))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     names: dict[str, str] = {}
@@ -76,20 +77,20 @@ def _plot_losses(axes: Axes, geometry: Geometry, comparison: Comparison) -> Marg
     return margins
 
 
-def _log_places(losses: Sequence[Losses]) -> FixedLocator:
-    """Ticks at 1, 2 and 5 times powers of ten; five anywhere if there are fewer than three."""
+def _log_ticks(losses: Sequence[Losses]) -> FixedLocator:
+    """Ticks at 1, 2 and 5 times powers of ten, or five others if these are fewer than three."""
     values = [loss for ladder in losses for loss in ladder.loss if loss > 0] or [1.0]
     low, high = min(values), max(values)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    places = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-    places = [place for place in places if low <= place <= high]
-    if len(places) < 3:
-        places = sorted({float(f"{place:.3g}") for place in np.geomspace(low, high, 5)})
-    return FixedLocator(places)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) < 3:
+        ticks = sorted({float(f"{tick:.3g}") for tick in np.geomspace(low, high, 5)})
+    return FixedLocator(ticks)
 
 
 def codec_dots(codecs: Codecs) -> Markup:
-    """Mean PSNR of the model and of each codec at the same bytes, with intervals."""
+    """Draws the mean PSNR of the model and of each codec at the same size, with intervals."""
     return draw(
         "codecs",
         "Mean PSNR of the model and of codecs at the same size; the numbers are in the table",
@@ -100,13 +101,13 @@ def codec_dots(codecs: Codecs) -> Markup:
 
 def _plot_codecs(axes: Axes, geometry: Geometry, rows: Sequence[Codec]) -> Margins:
     longest = max(len(row.name) for row in rows)
-    for place, row in enumerate(rows):
+    for y, row in enumerate(rows):
         mean, colour = row.psnr.mean, "test" if row.key == MODEL else "soft"
         if mean is None:
             continue
         ends = row.psnr.interval or (mean, mean)
-        axes.plot(ends, [place] * 2, color=COLOURS[colour], linewidth=2, marker="|", markersize=8)
-        axes.plot(mean, place, marker="s", markersize=8, color=COLOURS[colour])
+        axes.plot(ends, [y] * 2, color=COLOURS[colour], linewidth=2, marker="|", markersize=8)
+        axes.plot(mean, y, marker="s", markersize=8, color=COLOURS[colour])
     axes.set_yticks(range(len(rows)), [row.name for row in rows], color=COLOURS["ink"])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -117,7 +118,7 @@ def _plot_codecs(axes: Axes, geometry: Geometry, rows: Sequence[Codec]) -> Margi
 
 
 def psnr_curve(comparison: Comparison) -> Markup:
-    """Mean PSNR over epochs (logarithmic) on each split, with intervals and floors."""
+    """Draws mean PSNR on each split over epochs (logarithmic), with intervals and floors."""
     return draw(
         "curve",
         "Mean PSNR over epochs for train, val and test, with the floors; "
@@ -128,87 +129,91 @@ def psnr_curve(comparison: Comparison) -> Markup:
 
 def _plot_curve(axes: Axes, geometry: Geometry, comparison: Comparison) -> Margins:
     lines = {split: _points(comparison.budgets, split) for split in SPLITS}
-    beyond = _beyond(comparison, lines[VAL])
-    epochs = [entry.epochs for entry in comparison.budgets] + [x for x, _, _ in beyond[1:]]
+    extrapolated = _extrapolated(comparison, lines[VAL])
+    epochs = [entry.epochs for entry in comparison.budgets] + [x for x, _, _ in extrapolated[1:]]
     wide = geometry.name == WIDE.name
     right = 60 if wide else 48
     margins = Margins(50, right, 48 if wide else 90, 46)
     per_pixel = log_axis(axes, geometry, margins, epochs, comparison.chosen.epochs)
-    _limits(axes, comparison, [*lines.values(), beyond])
-    shown = [legend_line("model")]
-    shown += _draw_floors(axes, comparison.floors)
+    _limits(axes, comparison, [*lines.values(), extrapolated])
+    handles = [legend_line("model")]
+    handles += _draw_floors(axes, comparison.floors)
     ends = {split: _draw_line(axes, lines[split], split, per_pixel) for split in SPLITS}
     if comparison.baseline:
         points = _points(comparison.baseline.budgets, TEST)
         if _draw_baseline(axes, points, per_pixel):
-            shown.append(legend_line("baseline, on test", "base", MARKERS["base"]))
-    if beyond:
-        ends[VAL] = _draw_line(axes, beyond, VAL, per_pixel, _BEYOND)
-        shown.append(legend_line("extrapolated", "val", "^", _BEYOND))
+            handles.append(legend_line("baseline, on test", "base", MARKERS["base"]))
+    if extrapolated:
+        ends[VAL] = _draw_line(axes, extrapolated, VAL, per_pixel, _EXTRAPOLATED_DASHES)
+        handles.append(legend_line("extrapolated", "val", "^", _EXTRAPOLATED_DASHES))
     _label_ends(axes, geometry, margins, ends)
     mark_chosen(axes, comparison.chosen.epochs)
-    columns = len(shown) if wide else 2
-    legend(axes, geometry, margins, shown, columns)
+    columns = len(handles) if wide else 2
+    legend(axes, geometry, margins, handles, columns)
     axes.set_ylabel("PSNR, dB")
     return margins
 
 
 def _points(budgets: Iterable[Budget], split: str) -> list[Point]:
-    found = [(entry.epochs, entry.splits[split].psnr) for entry in budgets]
-    return [(epochs, psnr.mean, psnr.interval) for epochs, psnr in found]
+    psnr = [(entry.epochs, entry.splits[split].psnr) for entry in budgets]
+    return [(epochs, estimate.mean, estimate.interval) for epochs, estimate in psnr]
 
 
-def _beyond(comparison: Comparison, val: Sequence[Point]) -> list[Point]:
-    """The last measured point of val and the extrapolated one; none where there is no such."""
-    foretold = comparison.extrapolation
+def _extrapolated(comparison: Comparison, val: Sequence[Point]) -> list[Point]:
+    """The last measured point of val and the extrapolated one; empty without extrapolation."""
+    extrapolation = comparison.extrapolation
     last = val[-1][1]
-    if foretold.gain is None or last is None:
+    if extrapolation.gain is None or last is None:
         return []
-    ends = foretold.interval
+    ends = extrapolation.interval
     shifted = None if ends is None else [last + end for end in ends]
-    return [(foretold.from_, last, None), (foretold.to, last + foretold.gain, shifted)]
+    return [
+        (extrapolation.from_, last, None),
+        (extrapolation.to, last + extrapolation.gain, shifted),
+    ]
 
 
 def _limits(axes: Axes, comparison: Comparison, lines: Iterable[Sequence[Point]]) -> None:
-    """Leaves the baseline out: it may lie far below, and would flatten what is compared."""
+    """Sets the limits of PSNR; a baseline far below would flatten the other curves, so it is not
+    included."""
     values = [v for line in lines for _, mean, ends in line for v in (mean, *(ends or ()))]
-    values += [mean for of_splits in _floors(comparison.floors) for _, mean in of_splits]
-    known = [value for value in values if value is not None] or [0.0]
-    low, high = min(known), max(known)
-    spare = max(0.06 * (high - low), 0.05)
-    axes.set_ylim(low - spare, high + spare)
+    values += [mean for by_split in _floors(comparison.floors) for _, mean in by_split]
+    defined = [value for value in values if value is not None] or [0.0]
+    low, high = min(defined), max(defined)
+    padding = max(0.06 * (high - low), 0.05)
+    axes.set_ylim(low - padding, high + padding)
 
 
 def _floors(floors: Floors) -> list[list[tuple[str, float | None]]]:
-    """Of the patch PCA and of the global PCA, the mean PSNR by split."""
+    """The mean PSNR by split of the patch PCA and of the global PCA."""
     return [
-        [(split, of.mean) for split, of in floor.splits.items()] if floor.splits else []
+        [(split, entry.mean) for split, entry in floor.splits.items()] if floor.splits else []
         for floor in (floors.patch_pca, floors.global_pca)
     ]
 
 
 def _draw_floors(axes: Axes, floors: Floors) -> list[Line2D]:
-    shown = []
+    handles = []
     names = ("floor: PCA of patches", "PCA of whole images")
-    for of_splits, name, dashes in zip(_floors(floors), names, (DASHES, _WHOLE)):
-        known = [(split, mean) for split, mean in of_splits if mean is not None]
-        for split, mean in known:
+    for by_split, name, dashes in zip(_floors(floors), names, (DASHES, _GLOBAL_PCA_DASHES)):
+        means = [(split, mean) for split, mean in by_split if mean is not None]
+        for split, mean in means:
             axes.axhline(mean, color=COLOURS[split], linewidth=1.3, linestyle=dashes, alpha=0.8)
-        if known:
-            shown.append(legend_line(name, dashes=dashes))
-    return shown
+        if means:
+            handles.append(legend_line(name, dashes=dashes))
+    return handles
 
 
 def _draw_line(
     axes: Axes, points: Sequence[Point], colour: str, per_pixel: float, dashes: Any = "-"
 ) -> tuple[float, float]:
-    """Draws a ladder with its intervals; returns where it ends."""
-    aside = per_pixel ** _ASIDE[colour]
-    known = [(x * aside, y, ends) for x, y, ends in points if y is not None]
+    """Draws a ladder with its intervals; returns its last point."""
+    shift = per_pixel ** _OFFSETS[colour]
+    drawn = [(x * shift, y, ends) for x, y, ends in points if y is not None]
     hollow = dashes != "-"
     axes.plot(
-        [x for x, _, _ in known],
-        [y for _, y, _ in known],
+        [x for x, _, _ in drawn],
+        [y for _, y, _ in drawn],
         color=COLOURS[colour],
         linestyle=dashes,
         linewidth=2.2,
@@ -220,7 +225,7 @@ def _draw_line(
         markevery=slice(1, None) if hollow else None,
         zorder=3,
     )
-    for x, _, ends in known:
+    for x, _, ends in drawn:
         if ends is not None:
             axes.plot(
                 [x] * 2,
@@ -232,16 +237,16 @@ def _draw_line(
                 alpha=0.6,
                 zorder=2,
             )
-    return (known[-1][0], known[-1][1]) if known else (math.nan, math.nan)
+    return (drawn[-1][0], drawn[-1][1]) if drawn else (math.nan, math.nan)
 
 
 def _draw_baseline(axes: Axes, points: Sequence[Point], per_pixel: float) -> bool:
-    """Draws what lies inside the axes; returns whether anything does."""
+    """Draws the part of the baseline that is inside the axes; returns whether there is any."""
     low, _ = axes.get_ylim()
     inside = [y is not None and y >= low for _, y, _ in points]
     if any(inside):
-        shown = [(x, y, ends if seen else None) for (x, y, ends), seen in zip(points, inside)]
-        _draw_line(axes, shown, "base", per_pixel)
+        visible = [(x, y, ends if is_in else None) for (x, y, ends), is_in in zip(points, inside)]
+        _draw_line(axes, visible, "base", per_pixel)
     return any(inside)
 
 
@@ -250,12 +255,14 @@ def _label_ends(
 ) -> None:
     low, high = axes.get_ylim()
     per_pixel = (high - low) / (geometry.height - margins.top - margins.bottom)
-    known = {split: end for split, end in ends.items() if not math.isnan(end[0])}
-    places = apart({split: y for split, (_, y) in known.items()}, 1.25 * geometry.text * per_pixel)
-    for split, (x, _) in known.items():
+    last_points = {split: end for split, end in ends.items() if not math.isnan(end[0])}
+    label_ys = spread(
+        {split: y for split, (_, y) in last_points.items()}, 1.25 * geometry.text * per_pixel
+    )
+    for split, (x, _) in last_points.items():
         axes.annotate(
             split,
-            (x, places[split]),
+            (x, label_ys[split]),
             xytext=(12, 0),
             textcoords="offset points",
             color=COLOURS[split],
@@ -265,10 +272,10 @@ def _label_ends(
         )
 
 
-def apart(places: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Moves places up until none is nearer than `gap` to the next."""
+def spread(positions: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Moves positions up until consecutive ones differ by at least `gap`."""
     result: dict[str, float] = {}
     last = -math.inf
-    for name, place in sorted(places.items(), key=lambda item: item[1]):
-        last = result[name] = max(place, last + gap)
+    for name, position in sorted(positions.items(), key=lambda item: item[1]):
+        last = result[name] = max(position, last + gap)
     return result

@@ -1,4 +1,4 @@
-"""How numbers are written on pages."""
+"""Formats numbers for pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,18 +8,18 @@ from markupsafe import Markup
 from keras_ae.storage import format_bytes
 
 NONE = Markup("&ndash;")
-"""What stands where there is no number."""
+"""Replacement for a missing number."""
 
 
 def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """A number with a fixed count of digits behind the point; `sign` writes a plus too."""
+    """Formats a number with a fixed number of decimals; `sign` also writes a plus."""
     if value is None:
         return NONE
     return f"{value:{'+' if sign else ''},.{digits}f}"
 
 
 def interval(ends: Sequence[float] | None, digits: int = 2, sign: bool = False) -> str:
-    """Two ends, such as "28.72 to 30.26"."""
+    """Formats an interval, such as "28.72 to 30.26"."""
     if ends is None:
         return NONE
     low, high = ends
@@ -27,19 +27,19 @@ def interval(ends: Sequence[float] | None, digits: int = 2, sign: bool = False) 
 
 
 def p_value(p: float | None) -> str:
-    """A p-value to three digits."""
+    """Formats a p-value with three decimals."""
     if p is None:
         return NONE
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands apart."""
+    """Formats a whole number with separators of thousands."""
     return NONE if value is None else f"{value:,.0f}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for a reader: "0.8 s", "52 s", "3 min 09 s", "2 h 05 min", "3 d 04 h"."""
+    """Formats seconds: "0.8 s", "52 s", "3 min 09 s", "2 h 05 min", "3 d 04 h"."""
     if seconds is None:
         return NONE
     if seconds < 9.95:
@@ -56,12 +56,12 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count_of_bytes: float | None) -> str:
-    """Bytes with a decimal unit: "36.2 MB"."""
+    """Formats bytes with a decimal unit, such as "36.2 MB"."""
     return NONE if count_of_bytes is None else format_bytes(count_of_bytes)
 
 
 def sentence(text: str) -> str:
-    """The text with a capital and a full stop."""
+    """Adds a capital letter and a full stop to a text."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
@@ -75,4 +75,4 @@ FILTERS: dict[str, Any] = {
     "size": size,
     "sentence": sentence,
 }
-"""Filters of the templates by name."""
+"""Filters of the templates, by name."""

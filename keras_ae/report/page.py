@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that needs no network."""
+"""Writes the report: a comparison as one HTML page that needs no network."""
 
 import base64
 import hashlib
@@ -10,30 +10,30 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from keras_ae.comparison.records import Check, Comparison, NoteKind, Run, Served, Verdict
+from keras_ae.comparison.records import Check, Comparison, NoteKind, Run, ServingResult, Verdict
 from keras_ae.contract import SPLITS
 from keras_ae.report import card, figures, slices
 from keras_ae.report.formatting import FILTERS
-from keras_ae.report.pictures import Pictures, by_rank, colours, load, viewer_data
+from keras_ae.report.pictures import Pictures, colours, load, ranked, viewer_data
 from keras_ae.report.slices import scale
 
-LIMIT = 12_000_000
-"""Bytes of a page; images beyond the best, the median and the worst are left out above it."""
+MAX_BYTES = 12_000_000
+"""Size of a page; images other than the best, the median and the worst are left out above it."""
 
 NOTES: Mapping[NoteKind, str] = {
     "few_images": "few images",
-    "no_difference": "not told apart",
+    "no_difference": "val and test",
     "overfitting": "overfitting",
-    "falls": "more hurts",
+    "falls": "val PSNR falls",
     "longer": "longer ladder",
     "slice": "slice",
     "worst_decile": "hardest images",
-    "skipped": "skipped",
-    "wilcoxon": "second test",
+    "skipped": "SSIM",
+    "wilcoxon": "Wilcoxon's test",
     "seeds": "seeds",
-    "sampled": "sampled",
+    "sampled": "sample",
 }
-"""What a note is about, by its kind."""
+"""Label of a note by its kind."""
 WARNINGS = ("few_images", "overfitting", "falls", "slice")
 
 
@@ -41,44 +41,44 @@ def write_report(comparison: Comparison, pictures: Path | None, path: Path) -> N
     """Writes the report.
 
     Args:
-        comparison: what the page is of.
-        pictures: folder with `pictures.json` (`error_top`, grey levels of 255 that the largest
-            value of an error map stands for, and `images`: of each its `name`, `rank`, `height`,
-            `width` and the size `shown` in pixels, the WebP files `original` and `floor` with its
-            `floor_psnr`, and by epochs the files `image` and `error` with `psnr` and `ssim`); or
-            None for a page without pictures.
+        comparison: the comparison.
+        pictures: folder with `pictures.json` and the WebP files that it names, or None for a page
+            without pictures. The file has `error_top`, the error in grey levels at the top of the
+            colour scale, and `images`: each with `name`, `rank`, `height`, `width`, the size
+            `shown` in pixels, the files `original` and `floor`, `floor_psnr`, and by epochs the
+            files `image` and `error` with `psnr` and `ssim`.
         path: file to write.
     """
     template = environment().get_template("page.html")
     context = _context(comparison)
     empty = template.render(context, pictures=load(None, 0), viewer=None, ranked=[])
-    shown = load(pictures, LIMIT - len(empty.encode()))
-    page = template.render(context, **_pictures(shown, comparison.chosen.epochs))
+    embedded = load(pictures, MAX_BYTES - len(empty.encode()))
+    page = template.render(context, **_pictures(embedded, comparison.chosen.epochs))
     path.write_text(page, encoding="utf-8")
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this package, with escaping, the filters of `numbers` and `source`."""
-    made = Environment(
+    """The Jinja environment of the templates of this package, with escaping."""
+    templates = Environment(
         loader=PackageLoader("keras_ae.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.filters |= FILTERS
-    made.globals |= {"source": source, "digest": digest, "splits": SPLITS, "scale": scale}
-    return made
+    templates.filters |= FILTERS
+    templates.globals |= {"source": source, "digest": digest, "splits": SPLITS, "scale": scale}
+    return templates
 
 
 def source(name: str) -> str:
-    """The text of a style sheet or a script of this package."""
+    """Reads a style sheet or a script of this package."""
     return (resources.files("keras_ae.report") / name).read_text(encoding="utf-8")
 
 
 def digest(name: str) -> str:
-    """What a Content-Security-Policy calls an inline script: its SHA-256."""
+    """The SHA-256 by which a Content-Security-Policy allows an inline script."""
     return base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode()
 
 
@@ -92,47 +92,47 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "numbers": rest,
         "note_names": NOTES,
         "warnings": WARNINGS,
-        "verdict": comparison.verdict and _order(comparison.verdict),
+        "verdict": comparison.verdict and _ordered(comparison.verdict),
         "curve": figures.psnr_curve(comparison),
         "losses": figures.loss_curves(comparison) if comparison.losses else None,
         "codecs": figures.codec_dots(comparison.codecs) if comparison.codecs else None,
-        "slices": slices.order(comparison),
+        "slices": slices.order_slices(comparison),
         "card": card.card(run),
     }
 
 
-class _Verdict(NamedTuple):
-    """A verdict with the checks that a reader should see first, and the others."""
+class _OrderedVerdict(NamedTuple):
+    """A verdict, with `checks` that are always visible and `more` that are folded."""
 
     blessed: bool
     checks: list[Check]
     more: list[Check]
     not_judged: tuple[str, ...]
-    served: Served | None
+    served: ServingResult | None
 
 
-def _order(verdict: Verdict) -> _Verdict:
-    """Puts the checks over all images first, then failed ones, or the worst slice."""
-    whole = [check for check in verdict.checks if not check.slice]
-    of_slices = [check for check in verdict.checks if check.slice]
-    of_slices.sort(key=lambda check: (check.ok is not False, check.value or 0.0))
-    failed = sum(check.ok is False for check in of_slices)
-    first = max(1, min(failed, 5))
-    return _Verdict(
+def _ordered(verdict: Verdict) -> _OrderedVerdict:
+    """Orders checks: those of all images, then the failed slices, or the worst slice."""
+    overall = [check for check in verdict.checks if not check.slice]
+    by_slice = [check for check in verdict.checks if check.slice]
+    by_slice.sort(key=lambda check: (check.ok is not False, check.value or 0.0))
+    failed = sum(check.ok is False for check in by_slice)
+    visible = max(1, min(failed, 5))
+    return _OrderedVerdict(
         blessed=verdict.blessed,
-        checks=whole + of_slices[:first],
-        more=of_slices[first:],
+        checks=overall + by_slice[:visible],
+        more=by_slice[visible:],
         not_judged=verdict.not_judged,
         served=verdict.served,
     )
 
 
-def _pictures(shown: Pictures, chosen: int) -> dict[str, Any]:
-    steps = [f"rgb({r} {g} {b})" for r, g, b in colours(12)]
+def _pictures(pictures: Pictures, chosen: int) -> dict[str, Any]:
+    colour_stops = [f"rgb({r} {g} {b})" for r, g, b in colours(12)]
     return {
-        "pictures": shown,
-        "viewer": viewer_data(shown, chosen) if shown.images else None,
-        "ranked": by_rank(shown.images),
-        "gradient": ", ".join(steps),
+        "pictures": pictures,
+        "viewer": viewer_data(pictures, chosen) if pictures.images else None,
+        "ranked": ranked(pictures.images),
+        "gradient": ", ".join(colour_stops),
         "tables": [" ".join(f"{c[i] / 255:.3f}" for c in colours(32)) for i in range(3)],
     }

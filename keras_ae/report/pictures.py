@@ -1,4 +1,4 @@
-"""Pictures of the report: files of a folder as data URLs, as many as there is room for."""
+"""Embeds pictures in the report as data URLs, as many as fit."""
 
 import base64
 import json
@@ -12,12 +12,12 @@ import numpy as np
 from keras_ae.scores import PICTURES_INDEX
 
 RANKS = ("best", "median", "worst")
-_MARKUP = 1_000
-"""Bytes of the page that stand around one encoded picture, at most."""
+_MARKUP_BYTES = 1_000
+"""Upper limit of the bytes of markup for one picture."""
 
 
-class Stored(NamedTuple):
-    """A picture that is shown from one place of the page: pixels, and its data URL."""
+class EmbeddedPicture(NamedTuple):
+    """A picture that is stored once in the page: its size in pixels, and its data URL."""
 
     width: int
     height: int
@@ -25,42 +25,42 @@ class Stored(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """What a page shows of them.
+    """The pictures of a page.
 
     Attributes:
-        images: entries of `pictures.json` in the order that they are shown, the best, the median
-            and the worst first; instead of the names of files there are ids of `files`.
-        files: pictures by id.
-        error_top: grey levels of 255 that the brightest spot of an error map stands for.
-        left_out: number of images for which the page has no room.
+        images: entries of `pictures.json` in the order of the page: the best, the median and the
+            worst first. Names of files are replaced by ids of `files`.
+        files: embedded pictures by id.
+        error_top: error at the top of the colour scale, in grey levels of 0 to 255.
+        left_out: number of images that do not fit.
     """
 
     images: list[dict[str, Any]]
-    files: dict[str, Stored]
+    files: dict[str, EmbeddedPicture]
     error_top: float
     left_out: int
 
 
-def load(folder: Path | None, room: int) -> Pictures:
+def load(folder: Path | None, max_bytes: int) -> Pictures:
     """Reads a folder of pictures.
 
     Args:
-        folder: with `pictures.json` and the WebP files that it names, or None for no pictures.
-        room: bytes of the page for them; the best, the median and the worst image are taken even
-            where it is too small.
+        folder: folder with `pictures.json` and the WebP files that it names, or None.
+        max_bytes: bytes of the page for pictures; the best, the median and the worst image are
+            embedded even if they take more.
     """
     if folder is None or not (folder / PICTURES_INDEX).is_file():
         return Pictures([], {}, 0.0, 0)
     index = json.loads((folder / PICTURES_INDEX).read_text())
-    taken: list[dict[str, Any]] = []
-    files: dict[str, Stored] = {}
+    images: list[dict[str, Any]] = []
+    files: dict[str, EmbeddedPicture] = {}
     for number, entry in enumerate(sorted(index["images"], key=_importance)):
-        shown, stored = _embed(entry, number, folder)
-        room -= sum(len(file.url) + _MARKUP for file in stored.values())
-        if room >= 0 or entry["rank"]:
-            taken.append(shown)
-            files |= stored
-    return Pictures(taken, files, index["error_top"], len(index["images"]) - len(taken))
+        image, embedded = _embed(entry, number, folder)
+        max_bytes -= sum(len(file.url) + _MARKUP_BYTES for file in embedded.values())
+        if max_bytes >= 0 or entry["rank"]:
+            images.append(image)
+            files |= embedded
+    return Pictures(images, files, index["error_top"], len(index["images"]) - len(images))
 
 
 def _importance(entry: Mapping[str, Any]) -> int:
@@ -69,18 +69,18 @@ def _importance(entry: Mapping[str, Any]) -> int:
 
 def _embed(
     entry: Mapping[str, Any], number: int, folder: Path
-) -> tuple[dict[str, Any], dict[str, Stored]]:
-    """The entry with ids in place of files, and the files by id."""
-    stored = {}
+) -> tuple[dict[str, Any], dict[str, EmbeddedPicture]]:
+    """The entry with ids instead of file names, and the pictures by id."""
+    embedded = {}
     height, width = entry["shown"]
 
     def embed(file: str, name: str) -> str:
         identity = f"p{number}-{name}"
         data = base64.b64encode((folder / file).read_bytes()).decode()
-        stored[identity] = Stored(width, height, f"data:image/webp;base64,{data}")
+        embedded[identity] = EmbeddedPicture(width, height, f"data:image/webp;base64,{data}")
         return identity
 
-    shown = {
+    image = {
         **entry,
         "original": embed(entry["original"], "original"),
         "floor": embed(entry["floor"], "floor"),
@@ -93,11 +93,11 @@ def _embed(
             for epochs, budget in entry["budgets"].items()
         },
     }
-    return shown, stored
+    return image, embedded
 
 
 def viewer_data(pictures: Pictures, chosen: int) -> dict[str, Any]:
-    """What the viewer's script reads: budgets, which is chosen, colours, and the images."""
+    """The data of the viewer's script: budgets, the index of the chosen one, colours, images."""
     budgets = sorted(pictures.images[0]["budgets"]) if pictures.images else []
     return {
         "budgets": budgets,
@@ -111,12 +111,12 @@ def viewer_data(pictures: Pictures, chosen: int) -> dict[str, Any]:
 
 
 def colours(steps: int) -> list[list[int]]:
-    """Cividis, perceptually uniform also for the colour-blind, as red, green and blue in 0..255."""
+    """Cividis, a colour map that suits the colour-blind, as red, green and blue in 0..255."""
     table = mpl.colormaps["cividis"](np.linspace(0, 1, steps))[:, :3]
     levels: list[list[int]] = np.rint(table * 255).astype(int).tolist()
     return levels
 
 
-def by_rank(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The best, the median and the worst image, those that there are."""
+def ranked(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best, the median and the worst image, as far as there are any."""
     return [image for image in images if image["rank"]]

@@ -1,72 +1,72 @@
-"""Which slices a page shows first, and how their changes are drawn."""
+"""Orders the slices of a page, and scales the marks of their changes."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from keras_ae.comparison.records import Comparison, Estimate, Slice
 
-AT_ONCE = 24
-"""Slices up to this number are shown together."""
+MAX_UNFOLDED = 24
+"""Up to this number, all slices are visible."""
 WORST = 10
-"""Of more, so many of those with the lowest gain over the floor are shown beside the flagged."""
+"""Of more slices, this many with the lowest gain over the floor are visible, and worse ones."""
 
 
 class Scale(NamedTuple):
-    """Ends of an axis in the unit of what is drawn; it has room for zero."""
+    """The ends of an axis that includes zero."""
 
     low: float
     high: float
 
-    def place(self, value: float) -> float:
-        """Where a value lies, in per cent of the axis."""
+    def percent(self, value: float) -> float:
+        """The position of a value on the axis, in per cent."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
 def scale(estimates: Iterable[Estimate]) -> Scale:
-    """A scale that holds zero and all means and intervals."""
+    """A scale that includes zero and all means and intervals."""
     values = [0.0]
     for estimate in estimates:
         if estimate.mean is not None:
             values += [estimate.mean, *(estimate.interval or ())]
     low, high = min(values), max(values)
-    spare = 0.04 * (high - low) or 1.0
-    return Scale(low - spare, high + spare)
+    padding = 0.04 * (high - low) or 1.0
+    return Scale(low - padding, high + padding)
 
 
 class Slices(NamedTuple):
-    """Rows of slices.
+    """The slices of a page.
 
     Attributes:
-        first: those that a reader should see.
-        rest: the others.
-        worse: which became worse: what is sliced, and the slice.
-        at: place of the chosen budget in their lists.
-        scale: for drawing their changes.
+        first: slices that are visible.
+        rest: slices that are folded.
+        worse: attribute and value of the slices that lose PSNR.
+        chosen_index: index of the chosen budget in their lists.
+        scale: scale of the marks of their changes.
     """
 
     first: list[Slice]
     rest: list[Slice]
     worse: frozenset[tuple[str, str]]
-    at: int
+    chosen_index: int
     scale: Scale
 
 
-def order(comparison: Comparison) -> Slices:
-    """Sorts the slices of a comparison for showing: all as they are if they are few, else those
-    that became worse and those with the lowest gain over the floor first."""
+def order_slices(comparison: Comparison) -> Slices:
+    """Orders the slices of a comparison. If there are many, those that lose PSNR and those with the
+    lowest gain over the floor come first."""
     rows = list(comparison.slices.rows)
     worse = frozenset((entry.by, entry.value) for entry in comparison.slices.worse)
-    at = comparison.budgets.index(comparison.chosen_budget)
-    size = scale(row.change for row in rows)
-    if len(rows) <= AT_ONCE:
-        return Slices(rows, [], worse, at, size)
-    judged = [row for row in rows if row.images >= comparison.slices.least]
-    ranked = sorted(judged, key=_gain)
-    named = {(row.by, row.value) for row in ranked[:WORST]} | worse
-    first = [row for row in rows if (row.by, row.value) in named]
+    chosen_index = comparison.budgets.index(comparison.chosen_budget)
+    change_scale = scale(row.change for row in rows)
+    if len(rows) <= MAX_UNFOLDED:
+        return Slices(rows, [], worse, chosen_index, change_scale)
+    tested = [row for row in rows if row.images >= comparison.slices.least]
+    ranked = sorted(tested, key=_gain)
+    visible = {(row.by, row.value) for row in ranked[:WORST]} | worse
+    first = [row for row in rows if (row.by, row.value) in visible]
     first.sort(key=lambda row: ((row.by, row.value) not in worse, _gain(row)))
-    rest = [row for row in rows if (row.by, row.value) not in named]
-    return Slices(first, rest, worse, at, size)
+    rest = [row for row in rows if (row.by, row.value) not in visible]
+    return Slices(first, rest, worse, chosen_index, change_scale)
 
 
 def _gain(row: Slice) -> float:

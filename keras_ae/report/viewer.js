@@ -6,10 +6,10 @@
   const compare = element("compare");
   const errors = element("errors");
   const state = { image: 0, budget: data.chosen, left: "original", split: 0.5, zoom: 1, x: 0.5, y: 0.5 };
-  let shown = null; // The pictures that are drawn: left, reconstruction, error.
-  let turn = 0;
+  let shown = null; // The pictures in the panes: left, right, error.
+  let requests = 0;
 
-  // Pictures lie in the page once; each is decoded once.
+  // Each picture is stored once in the page, and decoded once.
   const decoded = new Map();
   const load = (id) => {
     if (!decoded.has(id)) {
@@ -35,20 +35,20 @@
     return canvas;
   };
 
-  // Where the image lies in a canvas, in its pixels.
+  // The position of the image in a canvas, in pixels of the canvas.
   const entry = () => data.images[state.image];
   const fit = (canvas) => Math.min(canvas.width / entry().shown[1], canvas.height / entry().shown[0]);
   const density = () => window.devicePixelRatio || 1;
-  const mostZoom = () => Math.max(1, (24 * density()) / fit(compare));
-  const held = (centre, canvasSide, imageSide) => {
+  const maxZoom = () => Math.max(1, (24 * density()) / fit(compare));
+  const clamped = (centre, canvasSide, imageSide) => {
     const half = canvasSide / (2 * imageSide);
     return half >= 0.5 ? 0.5 : Math.min(1 - half, Math.max(half, centre));
   };
-  const place = (canvas) => {
+  const position = (canvas) => {
     const scale = fit(canvas) * state.zoom;
     const [height, width] = entry().shown.map((side) => side * scale);
-    state.x = held(state.x, canvas.width, width);
-    state.y = held(state.y, canvas.height, height);
+    state.x = clamped(state.x, canvas.width, width);
+    state.y = clamped(state.y, canvas.height, height);
     const left = Math.round(canvas.width / 2 - state.x * width);
     const top = Math.round(canvas.height / 2 - state.y * height);
     return { left, top, width, height, scale };
@@ -56,7 +56,7 @@
 
   const paint = (canvas, layers) => {
     const context = canvas.getContext("2d");
-    const { left, top, width, height, scale } = place(canvas);
+    const { left, top, width, height, scale } = position(canvas);
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingEnabled = scale < 2;
     context.imageSmoothingQuality = "high";
@@ -68,7 +68,7 @@
       context.drawImage(picture, left, top, width, height);
       context.restore();
     }
-    canvas.dataset.place = [left, top, scale].join(" ");
+    canvas.dataset.position = [left, top, scale].join(" ");
   };
 
   const draw = () => {
@@ -86,11 +86,11 @@
 
   const leftName = () => (state.left === "original" ? "original" : "PCA floor");
   const ratio = () => entry().shown[1] / entry().width;
-  const words = (value, digits, unit = "", sign = false) =>
+  const format = (value, digits, unit = "", sign = false) =>
     value === null ? "\u2013" : `${sign && value >= 0 ? "+" : ""}${value.toFixed(digits)}${unit}`;
   const epochs = () => `${data.budgets[state.budget].toLocaleString("en")} epoch${data.budgets[state.budget] === 1 ? "" : "s"}`;
 
-  const tell = () => {
+  const showTexts = () => {
     const { name, rank, height, width, floor_psnr: floor, budgets } = entry();
     const { psnr, ssim } = budgets[state.budget];
     const chosen = state.budget === data.chosen ? ", chosen" : "";
@@ -100,11 +100,11 @@
     element("image-name").textContent = name + (rank ? ` (${rank})` : "");
     const percent = Math.round(100 * ratio());
     element("image-size").textContent = `${width} x ${height} pixels` +
-      (percent < 100 ? `, kept here at ${percent} % of its size` : "");
-    element("psnr").textContent = words(psnr, 2, " dB");
-    element("ssim").textContent = words(ssim, 4);
-    element("floor-psnr").textContent = words(floor, 2, " dB");
-    element("gain").textContent = words(psnr === null || floor === null ? null : psnr - floor, 2, " dB", true);
+      (percent < 100 ? `, shown at ${percent} % of its size` : "");
+    element("psnr").textContent = format(psnr, 2, " dB");
+    element("ssim").textContent = format(ssim, 4);
+    element("floor-psnr").textContent = format(floor, 2, " dB");
+    element("gain").textContent = format(psnr === null || floor === null ? null : psnr - floor, 2, " dB", true);
     element("left-tag").textContent = leftName();
     element("right-tag").textContent = epochs();
     compare.setAttribute("aria-label", `${name}: ${leftName()} on the left, ${epochs()} on the right`);
@@ -112,31 +112,31 @@
   };
 
   const show = async () => {
-    tell();
-    const asked = ++turn;
+    showTexts();
+    const request = ++requests;
     const { image, budget, left } = state;
     const at = entry().budgets[budget];
     const [leftPicture, right, error] = await Promise.all([load(entry()[left]), load(at.image), load(at.error)]);
-    if (asked !== turn) return;
+    if (request !== requests) return;
     shown = { left: leftPicture, right, error: colour(at.error, error) };
     draw();
     viewer.dataset.shown = `${image} ${data.budgets[budget]} ${left}`;
     for (const other of entry().budgets) load(other.image);
   };
 
-  // Zoom and pan: one state, so that both panes show the same place.
+  // Both panes share the state of zoom and pan.
   const zoomTo = (zoom, canvas = compare, fx = 0.5, fy = 0.5) => {
-    const before = place(canvas);
+    const before = position(canvas);
     const x = (fx * canvas.width - before.left) / before.width;
     const y = (fy * canvas.height - before.top) / before.height;
-    state.zoom = Math.min(mostZoom(), Math.max(1, zoom));
+    state.zoom = Math.min(maxZoom(), Math.max(1, zoom));
     const scale = fit(canvas) * state.zoom;
     state.x = x - ((fx - 0.5) * canvas.width) / (entry().shown[1] * scale);
     state.y = y - ((fy - 0.5) * canvas.height) / (entry().shown[0] * scale);
     draw();
   };
   const pan = (dx, dy) => {
-    const { width, height } = place(compare);
+    const { width, height } = position(compare);
     state.x -= (dx * density()) / width;
     state.y -= (dy * density()) / height;
     draw();
@@ -187,9 +187,9 @@
       const before = pointers.get(event.pointerId);
       if (!before) return;
       if (pointers.size === 2) {
-        const apart = spread();
+        const distance = spread();
         pointers.set(event.pointerId, event);
-        if (apart > 0) zoomTo((state.zoom * spread()) / apart, canvas, ...share(event));
+        if (distance > 0) zoomTo((state.zoom * spread()) / distance, canvas, ...share(event));
       } else {
         pan(event.clientX - before.clientX, event.clientY - before.clientY);
         pointers.set(event.pointerId, event);
@@ -198,7 +198,7 @@
     for (const end of ["pointerup", "pointercancel"]) {
       pane.addEventListener(end, (event) => pointers.delete(event.pointerId));
     }
-    // The wheel scrolls the page until a pane has been chosen.
+    // Without focus on a pane, the wheel scrolls the page.
     pane.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey && !panes.contains(document.activeElement)) return;
       event.preventDefault();
@@ -232,7 +232,7 @@
   element("zoom-out").addEventListener("click", () => zoomTo(state.zoom / 1.5));
   element("zoom-reset").addEventListener("click", () => zoomTo(1));
 
-  // What a browser remembers of an earlier visit is not what is shown.
+  // Browsers may restore the choices of an earlier visit, which the page does not show.
   for (const input of viewer.querySelectorAll("input[type=radio]")) input.checked = input.defaultChecked;
   viewer.hidden = false;
   element("static").hidden = true;

@@ -1,4 +1,4 @@
-"""The chosen model beside JPEG and WebP, in as many bytes as its latents take at 8 bits."""
+"""Compares the chosen model with JPEG and WebP at the byte size of its latents in 8 bits."""
 
 import heapq
 import os
@@ -16,14 +16,14 @@ from keras_ae.scores import METRICS
 from keras_ae.scoring import coding
 from keras_ae.scoring.coding import Quantizer
 from keras_ae.scoring.floors import Floors
-from keras_ae.scoring.models import Served, compared, load
-from keras_ae.scoring.reading import Example, pixels, read
+from keras_ae.scoring.models import ServedModel, load, measure_reconstructions
+from keras_ae.scoring.reading import Example, decode_batch, read_batches
 
-IMAGES = 200
-PIXELS = 50_000_000
-"""Most test images, and most of their pixels together, that are encoded; at least one image."""
-RANGE_PIXELS = 10_000_000
-"""The same of the val images that the range of the latents is taken from."""
+MAX_IMAGES = 200
+MAX_PIXELS = 50_000_000
+"""Limits of the test images that are encoded, and of all their pixels; at least one is encoded."""
+MAX_RANGE_PIXELS = 10_000_000
+"""The same limit for the val images from which the range of the latents is measured."""
 KINDS = ("model", "model_8bit", "jpeg", "webp", "patch_pca")
 
 
@@ -34,43 +34,43 @@ def score_codecs(
     channels: int,
     graph_of: Callable[[str], str] = str,
 ) -> dict[str, Any]:
-    """Compares a model, its latents in 8 bits, JPEG, WebP and the patch PCA on some test images.
+    """Compares a model, its latents in 8 bits, JPEG, WebP and patch PCA on test images.
 
-    The images are those with the lowest digests: as good as drawn, and the same in each run. The
-    budget of an image is one byte for each number of its latent. The codecs' bytes are counted as
-    in `keras_ae.scoring.coding`. Latents are quantized in the range that they have on val images.
+    The images are those with the lowest digests: a sample that is the same in each run. An image
+    may take one byte for each value of its latent. The codecs' bytes are counted as described in
+    `keras_ae.scoring.coding`. Latents are quantized in the range that they have on val images.
 
     Args:
-        patterns: of each split, the pattern of its files: GZIP TFRecords of tf.Examples.
+        patterns: by split, the pattern of its files: GZIP TFRecords of tf.Examples.
         model: folder of the SavedModel.
-        floors: for the patch PCA.
-        channels: 1 or 3.
+        floors: the linear floors, of which patch PCA is used.
+        channels: channels of the images, 1 or 3.
         graph_of: as for `keras_ae.scoring.models.load`.
 
     Returns:
-        `sources`, a list of N names; `bytes` and `pixels`, int64 [N]; `images`, N; and by kind,
-        `KINDS`, a dict of `psnr` and `ssim`, float32 [N], NaN where a codec cannot do with so few
-        bytes or where SSIM is not defined.
+        `sources`, a list of N names; `bytes` and `pixels`, int64 [N]; `images`, N; and for each of
+        `KINDS` a dict of `psnr` and `ssim`, float32 [N], NaN where a codec cannot store an image in
+        so few bytes or where SSIM is not defined.
 
     Raises:
         DataError: with the source of an image that cannot be decoded.
     """
     (loaded,) = load([model], channels, graph_of)
-    quantizer = coding.quantizer(
-        loaded.encode(pixels([example], channels)).numpy()
-        for example in _lowest(patterns[VAL], RANGE_PIXELS)
+    quantizer = coding.fit_quantizer(
+        loaded.encode(decode_batch([example], channels)).numpy()
+        for example in _sample(patterns[VAL], MAX_RANGE_PIXELS)
     )
-    examples = _lowest(patterns[TEST], PIXELS)
+    examples = _sample(patterns[TEST], MAX_PIXELS)
 
     def score(example: Example) -> tuple[int, np.ndarray]:
-        return _score(pixels([example], channels), loaded, quantizer, floors)
+        return _score(decode_batch([example], channels), loaded, quantizer, floors)
 
-    budgets, values = zip(*map_in_threads(score, examples, os.cpu_count() or 1))
+    sizes, values = zip(*map_in_threads(score, examples, os.cpu_count() or 1))
     by_kind = np.stack(values, 1)
     return {
         "sources": [example.source for example in examples],
         "images": len(examples),
-        "bytes": np.array(budgets, np.int64),
+        "bytes": np.array(sizes, np.int64),
         "pixels": np.array([e.height * e.width for e in examples], np.int64),
         **{
             kind: {"psnr": by_kind[i, :, 0], "ssim": by_kind[i, :, 1]}
@@ -79,40 +79,42 @@ def score_codecs(
     }
 
 
-def _lowest(pattern: str, most: int) -> list[Example]:
-    """The images with the lowest digests, at most `IMAGES` and so many pixels, or one."""
-    # Twice through the files, so that only those that are wanted are held.
+def _sample(pattern: str, max_pixels: int) -> list[Example]:
+    """The images with the lowest digests, at most `MAX_IMAGES` and `max_pixels`, at least one."""
+    # The files are read twice, so that only the images of the sample are kept in memory.
     keys = ((e.digest, e.source, e.height * e.width) for e in _examples(pattern))
-    lowest = heapq.nsmallest(IMAGES, keys)
+    lowest = heapq.nsmallest(MAX_IMAGES, keys)
     areas = np.cumsum([area for _, _, area in lowest])
-    count = max(1, int(np.searchsorted(areas, most, "right")))
+    count = max(1, int(np.searchsorted(areas, max_pixels, "right")))
     sources = {source for _, source, _ in lowest[:count]}
     return [example for example in _examples(pattern) if example.source in sources]
 
 
 def _examples(pattern: str) -> Iterator[Example]:
     for file in storage.glob(pattern):
-        for batch in read(file):
+        for batch in read_batches(file):
             yield from batch
 
 
 def _score(
-    image: Any, model: Served, quantizer: Quantizer, floors: Floors
+    image: Any, model: ServedModel, quantizer: Quantizer, floors: Floors
 ) -> tuple[int, np.ndarray]:
-    """The budget of an image [1, H, W, C] in bytes, and PSNR and SSIM by kind, [kinds, 2]."""
+    """The allowed bytes of an image [1, H, W, C], and PSNR and SSIM by kind, [kinds, 2]."""
     _, height, width, _ = image.shape
     latents = model.encode(image).numpy()
     rounded = quantizer.decode(quantizer.encode(latents))
-    whole = image[0].numpy()
-    coded = [code(whole, latents.size) for code in (coding.jpeg, coding.webp)]
-    several = [
-        *(model.decode(some)[0, :height, :width].numpy() for some in (latents, rounded)),
-        *(None if one is None else one.pixels for one in coded),
+    original = image[0].numpy()
+    encoded = [
+        encode(original, latents.size) for encode in (coding.encode_jpeg, coding.encode_webp)
+    ]
+    reconstructions = [
+        *(model.decode(values)[0, :height, :width].numpy() for values in (latents, rounded)),
+        *(None if file is None else file.pixels for file in encoded),
         np.asarray(linear.reconstruct_rounded(image, floors.patch, floors.stride))[0],
     ]
-    # What is not there is compared as if it were the image, and then left out.
-    present = [whole if other is None else other for other in several]
-    values = compared(image, tf.constant(np.stack(present)[:, None]))
+    # A missing reconstruction is replaced by the original, and its scores by NaN.
+    complete = [original if r is None else r for r in reconstructions]
+    values = measure_reconstructions(image, tf.constant(np.stack(complete)[:, None]))
     values = values.reshape(len(KINDS), len(METRICS))
-    values[[other is None for other in several]] = np.nan
+    values[[r is None for r in reconstructions]] = np.nan
     return latents.size, values[:, [METRICS.index("psnr"), METRICS.index("ssim")]]

@@ -1,4 +1,4 @@
-"""The linear floors of a run, and what they make of every image."""
+"""The linear floors of a run, and their PSNR on images."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -15,16 +15,16 @@ from keras_ae.models.layers import to_float, to_uint8
 from keras_ae.saved_model.tiled_metrics import patch_mse
 from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import FLOORS
-from keras_ae.scoring.reading import pixels, read
+from keras_ae.scoring.reading import decode_batch, read_batches
 
 
 class Floors(NamedTuple):
-    """The best linear autoencoders of a run.
+    """The linear autoencoders that a run is compared with.
 
     Attributes:
         patch: PCA of patches.
         stride: side of a patch in pixels.
-        whole: PCA of whole images, or None where it is not defined.
+        whole: PCA of whole images, or None if it is not defined.
     """
 
     patch: linear.PatchPCA
@@ -32,25 +32,29 @@ class Floors(NamedTuple):
     whole: linear.GlobalPCA | None = None
 
 
-def psnr_of(floors: Floors, channels: int) -> Callable[[Any], np.ndarray]:
-    """A function that gives the PSNR in dB of each floor's reconstructions, rounded to 8 bits.
+def floor_psnr(floors: Floors, channels: int) -> Callable[[Any], np.ndarray]:
+    """Returns a function that computes the PSNR in dB of the reconstructions of each floor.
 
-    It maps uint8 [N, H, W, channels] to float32 [N, 2] in the order of `keras_ae.scores.FLOORS`,
-    NaN for the global floor of images that are not of its size.
+    It maps uint8 [N, H, W, channels] to float32 [N, 2], in the order of `keras_ae.scores.FLOORS`.
+    The global floor is NaN for images that do not have its size. Reconstructions are rounded to 8
+    bits.
     """
-    rounded = functools.partial(linear.reconstruct_rounded, pca=floors.patch, stride=floors.stride)
+    reconstruct = functools.partial(
+        linear.reconstruct_rounded, pca=floors.patch, stride=floors.stride
+    )
     spec = tf.TensorSpec((None, None, None, channels), tf.uint8)
 
-    @tf.function(input_signature=[spec], autograph=False)
-    def of_patches(images: Any) -> Any:
-        mse = patch_mse(images, rounded, tile=SERVING_TILE, stride=floors.stride)
+    def patch_psnr(images: Any) -> Any:
+        mse = patch_mse(images, reconstruct, tile=SERVING_TILE, stride=floors.stride)
         return metrics.psnr_from_mse(mse)
+
+    compiled = tf.function(patch_psnr, input_signature=[spec], autograph=False)
 
     def psnr(images: Any) -> np.ndarray:
         values = np.full((len(images), len(FLOORS)), np.nan, np.float32)
-        values[:, FLOORS.index("patch_pca")] = of_patches(images)
+        values[:, FLOORS.index("patch_pca")] = compiled(images)
         if floors.whole and tuple(images.shape[1:]) == floors.whole.shape:
-            values[:, FLOORS.index("global_pca")] = _psnr(images, floors.whole)
+            values[:, FLOORS.index("global_pca")] = _global_psnr(images, floors.whole)
         return values
 
     return psnr
@@ -59,15 +63,15 @@ def psnr_of(floors: Floors, channels: int) -> Callable[[Any], np.ndarray]:
 def fit_global(
     pattern: str, stride: int, latent_channels: int, channels: int
 ) -> tuple[linear.GlobalPCA | None, str | None]:
-    """Fits PCA to the whole training images, streamed.
+    """Fits PCA to whole training images, which are streamed.
 
     Args:
-        pattern: of their files, GZIP TFRecords of tf.Examples.
-        stride, latent_channels: of the models that it is compared with.
+        pattern: pattern of their files, GZIP TFRecords of tf.Examples.
+        stride, latent_channels: latent size of the models that it is compared with.
         channels: 1 or 3.
 
     Returns:
-        The global floor, or None and why there is none: see `keras_ae.models.linear.fit_global`.
+        The global floor, or None and the reason; see `keras_ae.models.linear.fit_global`.
     """
     try:
         return linear.fit_global(_images(pattern, channels), stride, latent_channels), None
@@ -76,13 +80,13 @@ def fit_global(
 
 
 def _images(pattern: str, channels: int) -> Iterator[np.ndarray]:
-    """uint8 [H, W, channels] each."""
+    """Yields images, uint8 [H, W, channels]."""
     for file in storage.glob(pattern):
-        for batch in read(file):
-            yield from pixels(batch, channels).numpy()
+        for batch in read_batches(file):
+            yield from decode_batch(batch, channels).numpy()
 
 
-def _psnr(images: Any, floor: linear.GlobalPCA) -> np.ndarray:
+def _global_psnr(images: Any, floor: linear.GlobalPCA) -> np.ndarray:
     reconstructions = to_uint8(linear.reconstruct_global(to_float(images), floor))
     psnr = metrics.psnr_from_mse(metrics.mse(images, reconstructions))
     return np.asarray(ops.convert_to_numpy(psnr))

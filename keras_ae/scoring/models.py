@@ -1,4 +1,4 @@
-"""All models, as they are served, and floors on batches of images, in one process."""
+"""Scores batches of images with all SavedModels and the floors, in one process."""
 
 import math
 import threading
@@ -15,28 +15,29 @@ from keras_ae.concurrency import map_in_threads
 from keras_ae.saved_model.tiled_metrics import measure_quality
 from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import Table
-from keras_ae.scoring.floors import Floors, psnr_of
-from keras_ae.scoring.reading import Example, pixels, read
+from keras_ae.scoring.floors import Floors, floor_psnr
+from keras_ae.scoring.reading import Example, decode_batch, read_batches
 
-TOGETHER = 1 << 23
-"""Pixels of the reconstructions that are compared with their originals together, if one has not
-more: they share the originals' side of SSIM."""
+MAX_RECONSTRUCTION_PIXELS = 1 << 23
+"""Pixels of the reconstructions that are measured together, at least one model's. They share the
+part of SSIM that depends on the originals only."""
 THREADS = 2
-"""Batches at a time: what one core does for a batch hides behind what another does for the next."""
+"""Batches that are scored concurrently, so that single-threaded parts of one batch overlap with the
+other batch."""
 
 _tracing = threading.Lock()
 _loading = threading.Lock()
-_loaded: dict[str, "Served"] = {}
-_programs: dict[str, "_Program"] = {}
+_loaded: dict[str, "ServedModel"] = {}
+_graphs: dict[str, "_Graph"] = {}
 
 
-class Models:
-    """Every model, loaded, and the floors.
+class Scorer:
+    """Scores images with SavedModels and floors.
 
     Args:
         paths: folders of the SavedModels, in the order of a layout's columns.
         floors: the linear floors.
-        channels: of the images, 1 or 3.
+        channels: channels of the images, 1 or 3.
         graph_of: as for `load`.
     """
 
@@ -47,37 +48,37 @@ class Models:
         channels: int,
         graph_of: Callable[[str], str] = str,
     ):
-        self._channels, self._floors = channels, psnr_of(floors, channels)
+        self._channels, self._floor_psnr = channels, floor_psnr(floors, channels)
         self._models = load(paths, channels, graph_of)
 
     def score(self, file: str) -> Iterator[tuple[Table, tuple[int, int]]]:
-        """Yields the scores of the images of a file in tables, and their height and width."""
-        yield from map_in_threads(self._table, read(file), THREADS)
+        """Yields tables of scores of the images of a file, and the images' height and width."""
+        yield from map_in_threads(self._table, read_batches(file), THREADS)
 
     def _table(self, batch: list[Example]) -> tuple[Table, tuple[int, int]]:
-        values = self._values(pixels(batch, self._channels))
+        values = self._values(decode_batch(batch, self._channels))
         columns = {by: [example.slices[by] for example in batch] for by in batch[0].slices}
         digests = [example.digest for example in batch]
-        table = scores.table([example.source for example in batch], digests, columns, values)
+        table = scores.make_table([example.source for example in batch], digests, columns, values)
         return table, (batch[0].height, batch[0].width)
 
     def _values(self, originals: Any) -> np.ndarray:
-        """uint8 [N, H, W, C] -> float32 [N, width of the layout]."""
-        values = [self._floors(originals)]
-        several = max(1, TOGETHER // math.prod(originals.shape[:3]))
-        for start in range(0, len(self._models), several):
-            some = self._models[start : start + several]
-            reconstructions = tf.stack([model.reconstruct(originals) for model in some])
-            values.append(compared(originals, reconstructions))
+        """Maps images, uint8 [N, H, W, C], to scores, float32 [N, width of the layout]."""
+        values = [self._floor_psnr(originals)]
+        step = max(1, MAX_RECONSTRUCTION_PIXELS // math.prod(originals.shape[:3]))
+        for start in range(0, len(self._models), step):
+            models = self._models[start : start + step]
+            reconstructions = tf.stack([model.reconstruct(originals) for model in models])
+            values.append(measure_reconstructions(originals, reconstructions))
         return np.concatenate(values, 1)
 
 
-def compared(originals: Any, reconstructions: Any) -> np.ndarray:
-    """Metrics of some reconstructions, in the order of `keras_ae.scores.METRICS`.
+def measure_reconstructions(originals: Any, reconstructions: Any) -> np.ndarray:
+    """Computes the metrics of reconstructions, in the order of `keras_ae.scores.METRICS`.
 
     Args:
         originals: uint8 tensor [N, H, W, C].
-        reconstructions: M of each, uint8 tensor [M, N, H, W, C].
+        reconstructions: those of M models, uint8 tensor [M, N, H, W, C].
 
     Returns:
         float32 [N, M * metrics].
@@ -85,57 +86,63 @@ def compared(originals: Any, reconstructions: Any) -> np.ndarray:
     height, width, channels = originals.shape[1:]
     with _tracing:
         measured = _measure(channels, metrics.fitting_scales(height, width))
-    return measured(originals, reconstructions).numpy()
+    values: np.ndarray = measured(originals, reconstructions).numpy()
+    return values
 
 
 @cache
 def _measure(channels: int, scales: int) -> Any:
-    """`compared` as a traced function."""
+    """`measure_reconstructions` as a concrete TensorFlow function."""
 
-    def measured(images: Any, several: Any) -> Any:
-        mse, ssim, ms_ssim = measure_quality(images, several, tile=SERVING_TILE, scales=scales)
-        found = {"mse": mse, "psnr": metrics.psnr_from_mse(mse), "ssim": ssim, "ms_ssim": ms_ssim}
-        values = tf.stack([tf.transpose(found[name]) for name in scores.METRICS], 2)
-        return tf.reshape(values, (tf.shape(images)[0], -1))
+    def measured(originals: Any, reconstructions: Any) -> Any:
+        mse, ssim, ms_ssim = measure_quality(
+            originals, reconstructions, tile=SERVING_TILE, scales=scales
+        )
+        by_name = {"mse": mse, "psnr": metrics.psnr_from_mse(mse), "ssim": ssim, "ms_ssim": ms_ssim}
+        values = tf.stack([tf.transpose(by_name[name]) for name in scores.METRICS], 2)
+        return tf.reshape(values, (tf.shape(originals)[0], -1))
 
-    one = tf.TensorSpec((None, None, None, channels), tf.uint8)
-    many = tf.TensorSpec((None, None, None, None, channels), tf.uint8)
-    function = tf.function(measured, autograph=False).get_concrete_function(one, many)
-    # Two first calls at once would both prepare the graph, for seconds.
+    specs = (
+        tf.TensorSpec((None, None, None, channels), tf.uint8),
+        tf.TensorSpec((None, None, None, None, channels), tf.uint8),
+    )
+    function = tf.function(measured, autograph=False).get_concrete_function(*specs)
+    # The first call optimizes the graph, which takes seconds. Called here, under the lock, no two
+    # threads do it at the same time.
     pixel = tf.zeros((1, 1, 1, channels), tf.uint8)
     function(pixel, pixel[None])
     return function
 
 
-class _Program:
-    """A graph in memory, which computes with the weights of one SavedModel at a time.
+class _Graph:
+    """A graph that several SavedModels share, with the weights of one of them at a time.
 
-    The budgets of a ladder differ in nothing but their weights, and to load and prepare a graph
-    takes seconds, where to change the weights takes a millisecond.
+    The models of a ladder differ only in their weights. Loading and optimizing a graph takes
+    seconds, changing the weights takes a millisecond.
 
     Args:
-        folder: of one of the SavedModels that have this graph.
+        folder: folder of one of the SavedModels that have this graph.
     """
 
     def __init__(self, folder: str):
         self._model = tf.saved_model.load(folder)
         self._functions = {name: self._model.signatures[name] for name in (c.ENCODE, c.DECODE)}
-        self._restored = tf.train.Checkpoint(root=self._model)
+        self._checkpoint = tf.train.Checkpoint(root=self._model)
         self._lock, self._current = threading.Lock(), -1
         self._weights: list[list[Any]] = []
 
     def add(self, folder: str) -> int:
-        """Reads the weights of another SavedModel; returns what `run` knows them by."""
+        """Reads the weights of another SavedModel, and returns their index for `run`."""
         with self._lock:
             self._current = -1
-            read = self._restored.read(f"{folder}/variables/variables")
-            read.assert_existing_objects_matched()
+            status = self._checkpoint.read(f"{folder}/variables/variables")
+            status.assert_existing_objects_matched()
             self._weights.append([tf.identity(v) for v in self._model.variables_of_the_model])
             self._current = len(self._weights) - 1
             return self._current
 
     def run(self, weights: int, signature: str, **inputs: Any) -> dict[str, Any]:
-        """Calls a signature; two threads one after the other, each on all cores."""
+        """Calls a signature with some weights; concurrent calls wait for each other."""
         with self._lock:
             if weights != self._current:
                 values = self._weights[weights]
@@ -145,61 +152,61 @@ class _Program:
             return dict(self._functions[signature](**inputs))
 
 
-class Served:
-    """The signatures `encode` and `decode` of a SavedModel, which go tile by tile.
+class ServedModel:
+    """The signatures `encode` and `decode` of a SavedModel.
 
     Args:
-        folder: of the SavedModel.
-        program: its graph.
+        folder: folder of the SavedModel.
+        graph: the graph of the SavedModel.
     """
 
-    def __init__(self, folder: str, program: _Program):
-        self._program, self._weights = program, program.add(folder)
+    def __init__(self, folder: str, graph: _Graph):
+        self._graph, self._weights = graph, graph.add(folder)
 
     def encode(self, images: Any) -> Any:
-        """uint8 [N, H, W, C] -> latents, float32 [N, h, w, c]."""
+        """Maps images, uint8 [N, H, W, C], to latents, float32 [N, h, w, c]."""
         inputs = {c.IMAGES: tf.convert_to_tensor(images)}
-        return self._program.run(self._weights, c.ENCODE, **inputs)[c.LATENTS]
+        return self._graph.run(self._weights, c.ENCODE, **inputs)[c.LATENTS]
 
     def decode(self, latents: Any) -> Any:
-        """Latents, float32 [N, h, w, c] -> uint8 [N, h * stride, w * stride, C]."""
+        """Maps latents, float32 [N, h, w, c], to images, uint8 [N, h * stride, w * stride, C]."""
         inputs = {c.LATENTS: tf.convert_to_tensor(latents)}
-        return self._program.run(self._weights, c.DECODE, **inputs)[c.IMAGES]
+        return self._graph.run(self._weights, c.DECODE, **inputs)[c.IMAGES]
 
     def reconstruct(self, images: Any) -> Any:
-        """uint8 [N, H, W, C] -> the same shape."""
+        """Maps images, uint8 [N, H, W, C], to reconstructions of the same shape."""
         return self.decode(self.encode(images))[:, : images.shape[1], : images.shape[2]]
 
 
 def load(
     folders: Sequence[str], channels: int, graph_of: Callable[[str], str] = str
-) -> list[Served]:
-    """Loads SavedModels, each once in a process, and calls each graph once.
+) -> list[ServedModel]:
+    """Loads SavedModels, each once per process, and calls each graph once to optimize it.
 
     Args:
-        folders: of the SavedModels.
-        channels: of the images that they take.
-        graph_of: names the graph of the SavedModel in a folder: those of one name share what is
-            loaded but for their weights. By default each has its own.
+        folders: folders of the SavedModels.
+        channels: channels of their images.
+        graph_of: returns a name of the graph of the SavedModel in a folder. SavedModels with the
+            same name share one graph in memory. By default, each has its own.
     """
     with _loading:
         for folder in map(str, folders):
             if folder not in _loaded:
-                _loaded[folder] = _serve(folder, graph_of(folder), channels)
+                _loaded[folder] = _load_model(folder, graph_of(folder), channels)
         return [_loaded[str(folder)] for folder in folders]
 
 
-def forget() -> None:
-    """Frees the models that this process has loaded."""
+def unload_all() -> None:
+    """Frees all models that this process has loaded."""
     with _loading:
         _loaded.clear()
-        _programs.clear()
+        _graphs.clear()
 
 
-def _serve(folder: str, graph: str, channels: int) -> Served:
-    program = _programs.get(graph) or _Program(folder)
-    served = Served(folder, program)
-    if graph not in _programs:
-        served.reconstruct(np.zeros((1, 1, 1, channels), np.uint8))
-        _programs[graph] = program
-    return served
+def _load_model(folder: str, graph_name: str, channels: int) -> ServedModel:
+    graph = _graphs.get(graph_name) or _Graph(folder)
+    model = ServedModel(folder, graph)
+    if graph_name not in _graphs:
+        model.reconstruct(np.zeros((1, 1, 1, channels), np.uint8))
+        _graphs[graph_name] = graph
+    return model

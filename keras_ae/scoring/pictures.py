@@ -1,4 +1,4 @@
-"""What the report shows: some test images, what each budget makes of them, and where it errs."""
+"""Writes the images of the report: test images, reconstructions at every budget, error maps."""
 
 import io
 import json
@@ -14,25 +14,27 @@ from PIL import Image
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
 from keras_ae.scores import MODEL, PICTURES_INDEX, Layout, Table
-from keras_ae.scoring.reading import pixels, read
+from keras_ae.scoring.reading import decode_batch, read_batches
 
-MOST = 12
-SIDE, BUDGETS = 512, 10
-"""Pixels of the longer side of what is shown; less where there are more budgets than these, so that
-a page of them keeps its size."""
+MAX_IMAGES = 12
+MAX_SIDE = 512
+"""Longer side in pixels of the pictures that are written."""
+MAX_FULL_SIZE_BUDGETS = 10
+"""With more budgets, pictures are smaller, so that the size of the page stays the same."""
 ERROR_TOP = 32
-"""Mean absolute error of a pixel, in grey levels of 255, that is drawn as the largest."""
-QUALITY, SMALL = 90, 128
-"""Of lossy WebP; images of no longer side are kept as they are."""
+"""Mean absolute error of a pixel, in grey levels of 0 to 255, at the top of the colour scale."""
+WEBP_QUALITY = 90
+MAX_LOSSLESS_SIDE = 128
+"""Pictures whose sides are at most this long are stored without loss."""
 
 Reconstruct = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
-class Shown(NamedTuple):
-    """A test image that is shown.
+class SelectedImage(NamedTuple):
+    """A test image that the report shows.
 
     Attributes:
-        row: in the table of test images.
+        row: row in the table of test images.
         rank: "best", "median" or "worst" by PSNR at the chosen budget, or empty.
     """
 
@@ -47,48 +49,50 @@ def write_pictures(
     chosen: tuple[int, int],
     reconstruct: Reconstruct,
     channels: int,
-    place: Path,
+    folder: Path,
 ) -> None:
-    """Writes images, reconstructions and error maps as WebP, and `pictures.json` that names them.
+    """Writes images, reconstructions and error maps as WebP, and `pictures.json`, which lists them.
 
     Args:
-        pattern: files of GZIP TFRecords of the test images' tf.Examples.
-        table: scores of test images, from which the best, the median, the worst and others between
-            them are taken by PSNR.
-        layout: of its columns.
-        chosen: places of the seed and the budget whose PSNR ranks them.
-        reconstruct: of an image, uint8 [1, H, W, C], makes the reconstructions, uint8 of its shape,
-            by epochs as text, and "floor".
-        channels: 1 or 3.
-        place: folder to write.
+        pattern: pattern of the files, GZIP TFRecords with the tf.Examples of test images.
+        table: scores of test images, of which the best, the median, the worst and others between
+            them by PSNR are selected.
+        layout: layout of the columns of `table`.
+        chosen: indices of the seed and of the budget by whose PSNR images are ranked.
+        reconstruct: maps an image, uint8 [1, H, W, C], to reconstructions of the same shape and
+            type, by epochs as text, and "floor".
+        channels: channels of the images, 1 or 3.
+        folder: folder to write.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    psnr = layout.of(table.values, MODEL, "psnr")
-    shown = choose(psnr[(slice(None), *chosen)])
-    found = dict(_images(pattern, {str(table.digests[s.row]) for s in shown}, channels))
-    side = round(SIDE * min(1.0, math.sqrt(BUDGETS / len(layout.budgets))))
+    folder.mkdir(parents=True, exist_ok=True)
+    psnr = layout.select(table.values, MODEL, "psnr")
+    selected = select_images(psnr[(slice(None), *chosen)])
+    images = dict(_images(pattern, {str(table.digests[s.row]) for s in selected}, channels))
+    side = round(MAX_SIDE * min(1.0, math.sqrt(MAX_FULL_SIZE_BUDGETS / len(layout.budgets))))
     entries = []
-    for number, (row, rank) in enumerate(shown):
-        image = found[str(table.digests[row])]
-        others = reconstruct(image[None])
-        entry, files = _picture(number, image, side, {k: v[0] for k, v in others.items()})
+    for number, (row, rank) in enumerate(selected):
+        image = images[str(table.digests[row])]
+        reconstructions = {k: v[0] for k, v in reconstruct(image[None]).items()}
+        entry, files = _draw(number, image, side, reconstructions)
         deque(
-            map_in_threads(lambda file: (place / file[0]).write_bytes(_webp(*file[1])), files, 2), 0
+            map_in_threads(lambda file: (folder / file[0]).write_bytes(_webp(*file[1])), files, 2),
+            0,
         )
         scores = {
-            name: layout.of(table.values, MODEL, name)[row, chosen[0]] for name in ("psnr", "ssim")
+            name: layout.select(table.values, MODEL, name)[row, chosen[0]]
+            for name in ("psnr", "ssim")
         }
         for i, budget in enumerate(layout.budgets):
-            for name, of_budgets in scores.items():
-                entry["budgets"][str(budget)][name] = _number(of_budgets[i])
-        entry["floor_psnr"] = _number(table.values[row, layout.floor("patch_pca")])
+            for name, by_budget in scores.items():
+                entry["budgets"][str(budget)][name] = _finite_or_none(by_budget[i])
+        entry["floor_psnr"] = _finite_or_none(table.values[row, layout.floor_column("patch_pca")])
         entries.append({"name": str(table.sources[row]), "rank": rank, **entry})
     index = {"error_top": ERROR_TOP, "images": entries}
-    (place / PICTURES_INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
+    (folder / PICTURES_INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
 
 
-def choose(psnr: np.ndarray, most: int = MOST) -> list[Shown]:
-    """The best, the median and the worst image, then others evenly between them by rank."""
+def select_images(psnr: np.ndarray, max_images: int = MAX_IMAGES) -> list[SelectedImage]:
+    """Selects the best, the median and the worst image, then others evenly spaced by rank."""
     order = np.argsort(-psnr, kind="stable")
     last = len(order) - 1
     ranks = {0: "best"}
@@ -96,30 +100,30 @@ def choose(psnr: np.ndarray, most: int = MOST) -> list[Shown]:
         ranks[last] = "worst"
     if last > 1:
         ranks[last // 2] = "median"
-    named = {"best": 0, "median": 1, "worst": 2}
-    places = sorted(ranks, key=lambda place: named[ranks[place]])
-    between = np.linspace(0, last, min(most, last + 1)).round().astype(int)
-    places += [int(place) for place in between if place not in ranks]
-    return [Shown(int(order[place]), ranks.get(place, "")) for place in places[:most]]
+    importance = {"best": 0, "median": 1, "worst": 2}
+    positions = sorted(ranks, key=lambda position: importance[ranks[position]])
+    spaced = np.linspace(0, last, min(max_images, last + 1)).round().astype(int)
+    positions += [int(position) for position in spaced if position not in ranks]
+    return [SelectedImage(int(order[p]), ranks.get(p, "")) for p in positions[:max_images]]
 
 
 def _images(pattern: str, digests: set[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The digest and the pixels, uint8 [H, W, channels], of the images of some digests."""
+    """Yields digest and pixels, uint8 [H, W, channels], of the images with the given digests."""
     for file in storage.glob(pattern):
-        for batch in read(file):
+        for batch in read_batches(file):
             for example in batch:
                 if example.digest in digests:
-                    yield example.digest, pixels([example], channels)[0].numpy()
+                    yield example.digest, decode_batch([example], channels)[0].numpy()
 
 
-def _picture(
-    number: int, image: np.ndarray, side: int, others: Mapping[str, np.ndarray]
+def _draw(
+    number: int, image: np.ndarray, side: int, reconstructions: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, Any], list[tuple[str, tuple[Image.Image, bool]]]]:
-    """What `pictures.json` says of an image, and the files: name, picture, without loss or not."""
+    """The entry of `pictures.json`, and the files: their names, pictures and whether lossless."""
     height, width = image.shape[:2]
-    share = min(1.0, side / max(height, width))
-    size = (max(1, round(width * share)), max(1, round(height * share)))
-    exact = max(size) <= SMALL
+    scale = min(1.0, side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    lossless = max(size) <= MAX_LOSSLESS_SIDE
     entry: dict[str, Any] = {
         "height": height,
         "width": width,
@@ -128,15 +132,15 @@ def _picture(
         "floor": f"{number}-floor.webp",
         "budgets": {},
     }
-    files = [(entry["original"], (_scaled(image, size), exact))]
-    for name, other in others.items():
+    files = [(entry["original"], (_scaled(image, size), lossless))]
+    for name, reconstruction in reconstructions.items():
         file = f"{number}-{name}.webp"
-        files.append((file, (_scaled(other, size), exact)))
+        files.append((file, (_scaled(reconstruction, size), lossless)))
         if name != "floor":
-            error = np.abs(image.astype(np.float32) - other).mean(2)
-            errors = f"{number}-{name}-error.webp"
-            files.append((errors, (_error_map(error, size), exact)))
-            entry["budgets"][name] = {"image": file, "error": errors}
+            error = np.abs(image.astype(np.float32) - reconstruction).mean(2)
+            error_file = f"{number}-{name}-error.webp"
+            files.append((error_file, (_error_map(error, size), lossless)))
+            entry["budgets"][name] = {"image": file, "error": error_file}
     return entry, files
 
 
@@ -153,9 +157,9 @@ def _error_map(error: np.ndarray, size: tuple[int, int]) -> Image.Image:
 
 def _webp(image: Image.Image, lossless: bool) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY, method=2, lossless=lossless)
+    image.save(buffer, "WEBP", quality=WEBP_QUALITY, method=2, lossless=lossless)
     return buffer.getvalue()
 
 
-def _number(value: Any) -> float | None:
+def _finite_or_none(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None

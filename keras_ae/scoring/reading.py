@@ -1,4 +1,4 @@
-"""The examples of a file in batches of one size and bounded memory, and their pixels."""
+"""Reads and decodes the examples of a file, in batches of one image size and bounded memory."""
 
 import gzip
 import hashlib
@@ -14,20 +14,20 @@ from keras_ae import storage
 from keras_ae.datasets.images.decoding import CORRUPT, decode_stored
 from keras_ae.errors import DataError
 
-BATCH = 1 << 20
-"""Pixels of the images that are held and scored together, or one image if it has more."""
-DIGEST = 16
-"""Hexadecimal digits of SHA-256 that stand for an image's encoded bytes."""
+MAX_BATCH_PIXELS = 1 << 20
+"""Pixels of the images of a batch; a single image may have more."""
+DIGEST_LENGTH = 16
+"""Hexadecimal digits of SHA-256 that identify an encoded image."""
 
 
 class Example(NamedTuple):
-    """An image of a file.
+    """An image of a file of examples.
 
     Attributes:
         encoded: PNG or JPEG, as ingest stores it.
-        source: its name.
-        height, width: in pixels.
-        slices: by what is sliced, the slice it is in; "none" in examples without slices.
+        source: name of the image.
+        height, width: size in pixels.
+        slices: by attribute, such as "label", its value; "none" in examples without slices.
     """
 
     encoded: bytes
@@ -38,44 +38,44 @@ class Example(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """The first digits of SHA-256 of the encoded image."""
+        """The first digits of the SHA-256 of the encoded image."""
         return digest_of(self.encoded)
 
 
 def digest_of(encoded: bytes) -> str:
-    """The first digits of the SHA-256 of some bytes."""
-    return hashlib.sha256(encoded).hexdigest()[:DIGEST]
+    """The first digits of the SHA-256 of an encoded image."""
+    return hashlib.sha256(encoded).hexdigest()[:DIGEST_LENGTH]
 
 
-def read(file: str) -> Iterator[list[Example]]:
-    """Reads a file of tf.Examples.
+def read_batches(file: str) -> Iterator[list[Example]]:
+    """Reads a file of tf.Examples in batches.
 
     Args:
         file: GZIP TFRecord.
 
     Yields:
-        Images of one size, at most `BATCH` pixels together or one image.
+        Images of one size, with at most `MAX_BATCH_PIXELS` pixels together, or one image.
 
     Raises:
         DataError: if the file is truncated.
     """
     waiting: dict[tuple[int, int], list[Example]] = {}
-    pixels = 0
+    pixel_count = 0
     for example in map(_example, _records(file)):
         size = example.height, example.width
-        if pixels + size[0] * size[1] > BATCH:
+        if pixel_count + size[0] * size[1] > MAX_BATCH_PIXELS:
             yield from waiting.values()
-            waiting, pixels = {}, 0
+            waiting, pixel_count = {}, 0
         waiting.setdefault(size, []).append(example)
-        pixels += size[0] * size[1]
+        pixel_count += size[0] * size[1]
     yield from waiting.values()
 
 
-def pixels(batch: list[Example], channels: int) -> Any:
-    """Decodes images of one size: uint8 tensor [N, H, W, channels].
+def decode_batch(batch: list[Example], channels: int) -> Any:
+    """Decodes images of one size to a uint8 tensor [N, H, W, channels].
 
     Raises:
-        DataError: with the source of the first one that cannot be decoded.
+        DataError: with the source of the first image that cannot be decoded.
     """
     try:
         return _decode(channels)(tf.constant([example.encoded for example in batch]))
@@ -84,26 +84,27 @@ def pixels(batch: list[Example], channels: int) -> Any:
 
 
 def _records(file: str) -> Iterator[bytes]:
-    """The records of a TFRecord: a length, its checksum, so many bytes, their checksum.
+    """Yields the records of a TFRecord file.
 
-    Not through `tf.data`, which takes 20 times as long to hand over a small record. The checksums
-    are left to GZIP, which has its own.
+    A record is a length, its checksum, the data, and their checksum. `tf.data` would take 20 times
+    as long for small records. The checksums are skipped, because GZIP has its own.
     """
-    with storage.open_file(file) as packed, gzip.open(packed) as records:
+    with storage.open_file(file) as compressed, gzip.open(compressed) as records:
         try:
-            while head := records.read(12):
-                (length,) = struct.unpack("<Q", head[:8])
+            while header := records.read(12):
+                (length,) = struct.unpack("<Q", header[:8])
                 yield records.read(length)
                 records.read(4)
         except (EOFError, OSError, struct.error) as error:
-            raise DataError(f"{file}: cannot be read: {error}") from error
+            raise DataError(f"cannot read {file}: {error}") from error
 
 
 def _example(record: bytes) -> Example:
     features = tf.train.Example.FromString(record).features.feature
 
     def text(name: str) -> str:
-        return features[name].bytes_list.value[0].decode()
+        decoded: str = features[name].bytes_list.value[0].decode()
+        return decoded
 
     height, width = (features[n].int64_list.value[0] for n in (c.IMAGE_HEIGHT, c.IMAGE_WIDTH))
     slices = {
@@ -132,4 +133,4 @@ def _fault(batch: Iterable[Example], channels: int) -> str:
             decode_stored(tf.constant(example.encoded), channels)
         except tf.errors.InvalidArgumentError:
             return f"{example.source}: {CORRUPT}"
-    raise DataError("images of one size in the examples are not when they are decoded")
+    raise DataError("images that have one size in the examples have different sizes after decoding")

@@ -9,14 +9,14 @@ from keras_ae.scores import ALL, Layout, Sample, Sums, Table
 LAYOUT = Layout((10, 100, 500), {"model": 2, "baseline": 1})
 
 
-def some(count: int, seed: int = 0) -> Table:
+def make_scores(count: int, seed: int = 0) -> Table:
     """Scores of both signs over ten orders of magnitude, in two slices by label."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(count, 4)) * 10.0 ** rng.uniform(-8, 2, (count, 4))
     names = [f"{seed}/{i:05d}.png" for i in range(count)]
     digests = [f"{digit:016x}" for digit in rng.integers(0, 2**62, count)]
     labels = rng.choice(["cat", "dog"], count).tolist()
-    return scores.table(names, digests, {"label": labels}, values)
+    return scores.make_table(names, digests, {"label": labels}, values)
 
 
 def sums_of(*tables: Table) -> Sums:
@@ -27,7 +27,7 @@ def sums_of(*tables: Table) -> Sums:
 
 
 def test_sums_are_the_same_bits_in_any_order_and_any_parts():
-    whole = some(1000)
+    whole = make_scores(1000)
     expected = sums_of(whole)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(1000)
@@ -41,7 +41,7 @@ def test_sums_are_the_same_bits_in_any_order_and_any_parts():
 
 
 def test_means_are_those_of_exact_fractions():
-    table = some(501)
+    table = make_scores(501)
     means = sums_of(table).mean()
     np.testing.assert_allclose(means, table.values.astype(np.float64).mean(0), rtol=1e-9)
     cats = table.take(table.slices["label"] == "cat")
@@ -50,7 +50,7 @@ def test_means_are_those_of_exact_fractions():
 
 
 def test_a_sum_of_very_many_images_does_not_overflow():
-    table = scores.table(["a"], ["0"], {}, np.array([[100.0]]))
+    table = scores.make_table(["a"], ["0"], {}, np.array([[100.0]]))
     sums = sums_of(table)
     for _ in range(50):
         sums.merge(sums_of(table))
@@ -61,11 +61,11 @@ def test_a_sum_of_very_many_images_does_not_overflow():
     assert sums.mean().tolist() == [100.0]
 
 
-def test_what_is_not_a_number_is_left_out_and_counted():
+def test_nan_is_skipped_and_counted():
     values = np.array([[1.0, np.nan], [2.0, np.nan], [6.0, np.nan]], np.float32)
     values[1, 0] = np.nan
     labels = ["cat", "dog", "cat"]
-    sums = sums_of(scores.table(["a", "b", "c"], ["0", "1", "2"], {"label": labels}, values))
+    sums = sums_of(scores.make_table(["a", "b", "c"], ["0", "1", "2"], {"label": labels}, values))
     assert sums.images() == 3
     assert sums.count().tolist() == [2, 0]
     assert sums.mean()[0] == 3.5
@@ -75,8 +75,8 @@ def test_what_is_not_a_number_is_left_out_and_counted():
     assert np.isnan(sums.mean(("label", "dog"))).all()
 
 
-def test_a_sample_is_the_same_in_any_order_and_by_any_way():
-    parts = [some(90, seed) for seed in range(5)]
+def test_a_sample_is_the_same_in_any_order_of_adding_and_merging():
+    parts = [make_scores(90, seed) for seed in range(5)]
     expected = scores.concatenate(parts)
     lowest = sorted(zip(expected.digests, expected.sources))[:50]
     for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]):
@@ -94,26 +94,26 @@ def test_a_sample_is_the_same_in_any_order_and_by_any_way():
         assert kept.slices["label"].tolist() == expected.slices["label"][rows].tolist()
 
 
-def test_a_sample_of_fewer_than_it_keeps_is_all_of_them():
+def test_a_sample_of_few_images_is_all_of_them():
     sample = Sample(50)
-    sample.add(some(20))
-    assert sample.table().sources.tolist() == some(20).sources.tolist()
+    sample.add(make_scores(20))
+    assert sample.table().sources.tolist() == make_scores(20).sources.tolist()
     assert len(Sample().table()) == 0
 
 
 def test_a_layout_gives_views_by_ladder_seed_and_budget():
     assert LAYOUT.width == 2 + 3 * 3 * 4
     matrix = np.zeros((7, LAYOUT.width))
-    matrix[:, LAYOUT.floor("global_pca")] = 5
+    matrix[:, LAYOUT.floor_column("global_pca")] = 5
     for number, ladder in enumerate(LAYOUT.seeds):
         for metric in scores.METRICS:
-            view = LAYOUT.of(matrix, ladder, metric)
+            view = LAYOUT.select(matrix, ladder, metric)
             assert view.shape == (7, LAYOUT.seeds[ladder], 3)
             view += 1 + number
     assert sorted(set(matrix[0, 2:])) == [1, 2]
     assert matrix[0].tolist() == [0, 5] + 24 * [1] + 12 * [2]
     with pytest.raises(KeyError):
-        LAYOUT.of(matrix, "tuned", "psnr")
+        LAYOUT.select(matrix, "tuned", "psnr")
 
 
 def test_many_images_at_once_do_not_overflow():
@@ -121,7 +121,7 @@ def test_many_images_at_once_do_not_overflow():
     values = np.full((20_000, layout.width), 100.0, np.float32)
     names = [str(i) for i in range(20_000)]
     sums = Sums()
-    sums.add(scores.table(names, names, {"label": ["a"] * 20_000}, values))
+    sums.add(scores.make_table(names, names, {"label": ["a"] * 20_000}, values))
     assert sums.mean().tolist() == [100.0] * layout.width
     assert sums.mean(("label", "a")).tolist() == [100.0] * layout.width
     assert sums.images() == 20_000

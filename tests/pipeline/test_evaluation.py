@@ -137,7 +137,8 @@ def test_a_model_above_the_floor_is_blessed_where_no_other_is_in_service(evaluat
     assert floor.ok
     assert floor.value > floor.limit == 0
     assert floor.text == (
-        f"its mean test PSNR is {floor.value:+.2f} dB from the linear floor and must lie above it"
+        f"its mean test PSNR is {floor.value:+.2f} dB relative to the linear floor "
+        "(required: more than 0 dB)"
     )
     for name in (SERVICE, SLICE):
         assert checks[name, None].ok is checks[name, None].value is None
@@ -174,14 +175,14 @@ def test_a_model_that_does_not_exceed_the_floor_and_is_below_the_one_in_service(
     assert service.ok is False
     assert service.value < -1
     assert service.text == (
-        f"its mean test PSNR changed by {service.value:.2f} dB against the model in service, "
-        "and may fall by 0.1 dB at most"
+        f"its mean test PSNR is {service.value:.2f} dB relative to the model in service "
+        "(allowed: a drop of at most 0.1 dB)"
     )
     assert reasons(told) == [floor.text, service.text]
     many = checks[SLICE, "label: many"]
     assert many.ok
     assert many.value < service.value
-    assert many.text.endswith("may fall by 100 dB at most")
+    assert many.text.endswith("(allowed: a drop of at most 100 dB)")
 
 
 def test_a_slice_that_got_worse_blocks_a_model_that_got_better(evaluate):
@@ -196,8 +197,8 @@ def test_a_slice_that_got_worse_blocks_a_model_that_got_better(evaluate):
     assert few.value < few.limit == -0.5
     assert reasons(told) == [few.text]
     assert few.text == (
-        f"its PSNR on label: few (8 images) changed by {few.value:.2f} dB against the model "
-        "in service, and may fall by 0.5 dB at most"
+        f"its PSNR on label: few (8 images) is {few.value:.2f} dB relative to the model in service "
+        "(allowed: a drop of at most 0.5 dB)"
     )
     changes = {s.value: s.change for s in told.slices if s.by == "label"}
     assert changes == {"few": few.value, "many": many.value}
@@ -207,7 +208,7 @@ def test_a_slice_of_seven_images_has_no_say(evaluate):
     told = evaluate("for many", in_service="for few", few=7)
     assert told.blessed
     assert (SLICE, "label: few") not in by_name(told)
-    assert told.not_judged == ("label: few: not judged: 7 images, and 8 are needed",)
+    assert told.not_judged == ("label: few: not judged, because it has 7 images and 8 are needed",)
     (few,) = (s for s in told.slices if s.value == "few")
     assert few.change < -0.5
     assert few.images == 7

@@ -22,7 +22,7 @@ from keras_ae.models import linear
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES, Layout, Table
 from keras_ae.scoring.codecs import KINDS, score_codecs
 from keras_ae.scoring.floors import Floors, fit_global
-from keras_ae.scoring.models import forget, load
+from keras_ae.scoring.models import load, unload_all
 from keras_ae.scoring.pictures import write_pictures
 from keras_ae.tuning import search_space
 from keras_ae.tuning.search_space import SearchSpace
@@ -54,7 +54,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             try:
                 comparison = self._compare(run, exec_properties["tolerance"], place, parts)
             finally:
-                forget()
+                unload_all()
             tuned = _tuning(input_dict, exec_properties, run.first)
             (place / COMPARISON).write_text(comparison.model_copy(update=tuned).to_json())
         model = artifact_utils.get_single_instance(output_dict["model"])
@@ -86,7 +86,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             parts,
         )
         comparison = compare(
-            scores, run.layout, run.stages, tolerance=tolerance, no_global_floor=no_whole
+            scores, run.layout, run.stages, tolerance=tolerance, no_global_floor_reason=no_whole
         )
         seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
         path = path_utils.serving_model_path(run.artifact(seed, epochs).uri)

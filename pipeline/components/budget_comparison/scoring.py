@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_ae import storage
 from keras_ae.contract import SPLITS
-from keras_ae.scores import FLOORS, Layout, Sample, Sums, Table, table
+from keras_ae.scores import FLOORS, Layout, Sample, Sums, Table, make_table
 from keras_ae.scoring.floors import Floors
-from keras_ae.scoring.models import Models
+from keras_ae.scoring.models import Scorer
 from pipeline.runtime.artifacts import SUMMARY
 from pipeline.runtime.stages import read_summary
 
@@ -26,7 +26,7 @@ class Scores(NamedTuple):
 
     Attributes:
         sums: over all its images, exact.
-        table: of `keras_ae.scores.MOST` of its images, or of all if they are no more.
+        table: of `keras_ae.scores.MAX_SAMPLE_IMAGES` of its images, or of all if they are no more.
     """
 
     sums: Sums
@@ -97,7 +97,7 @@ class _ScoreFile(beam.DoFn):
         self._channels, self._parts = channels, parts
 
     def setup(self) -> None:
-        self._models = Models(self._paths, self._floors, self._channels, graph_of)
+        self._models = Scorer(self._paths, self._floors, self._channels, graph_of)
 
     def process(self, element: tuple[str, int, str]) -> Iterator[tuple[str, Table]]:
         split, index, file = element
@@ -140,7 +140,7 @@ def _keep(item: tuple[str, Scores], parts: str) -> None:
     texts |= {f"{_SLICE}{by}": column for by, column in table.slices.items()}
     arrays: dict[str, Any] = {name: column.astype(str) for name, column in texts.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, sums=json.dumps(sums.listed()), values=table.values, **arrays)
+    np.savez(buffer, sums=json.dumps(sums.to_list()), values=table.values, **arrays)
     storage.write_file(_file(parts, split), buffer.getvalue())
 
 
@@ -148,8 +148,8 @@ def _kept(file: str) -> Scores:
     arrays = np.load(io.BytesIO(storage.read_file(file)), allow_pickle=False)
     slices = {n.removeprefix(_SLICE): arrays[n] for n in arrays.files if n.startswith(_SLICE)}
     return Scores(
-        Sums.of(json.loads(str(arrays["sums"]))),
-        table(arrays["sources"], arrays["digests"], slices, arrays["values"]),
+        Sums.from_list(json.loads(str(arrays["sums"]))),
+        make_table(arrays["sources"], arrays["digests"], slices, arrays["values"]),
     )
 
 
@@ -185,11 +185,11 @@ class Lines:
     def __init__(self, split: str, layout: Layout):
         self._order: list[int] = []
         columns = np.arange(layout.width)
-        numbers = {name: self._place(layout.floor(name)) for name in FLOORS}
+        numbers = {name: self._place(layout.floor_column(name)) for name in FLOORS}
         of_models = {
             ladder: {
                 metric: [
-                    list(map(self._place, seed)) for seed in layout.of(columns, ladder, metric)
+                    list(map(self._place, seed)) for seed in layout.select(columns, ladder, metric)
                 ]
                 for metric in ("psnr", "ssim", "ms_ssim", "mse")
             }

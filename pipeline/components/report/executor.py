@@ -11,7 +11,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from keras_ae.comparison import records
-from keras_ae.comparison.records import Run, Served, Verdict
+from keras_ae.comparison.records import Run, ServingResult, Verdict
 from keras_ae.report.page import write_report
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
@@ -26,7 +26,7 @@ from pipeline.runtime.stages import read_summary
 
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
-SERVED = "it answers as it was trained, in process and over the wire"
+SERVED = "its served predictions match the trained model, in process and over gRPC and REST"
 MLFLOW_RUN, MLFLOW_FAILURE = "mlflow_run", "mlflow_failure"
 
 
@@ -108,4 +108,4 @@ def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> 
     served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
-    return told.model_copy(update={"served": Served(ok=ok, text=reason or SERVED)})
+    return told.model_copy(update={"served": ServingResult(ok=ok, text=reason or SERVED)})

@@ -15,10 +15,10 @@ from keras_ae.comparison.records import (
     Artifact,
     Commit,
     Machine,
-    Quarantined,
+    QuarantinedImage,
     Run,
     RunImages,
-    TrainedOn,
+    TrainingEnvironment,
 )
 from pipeline.components.image_example_gen.executor import QUARANTINE
 from pipeline.runtime.environment import PACKAGES, machine, packages
@@ -88,7 +88,7 @@ def facts(
     )
 
 
-def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainedOn, ...]:
+def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainingEnvironment, ...]:
     """The environments that stages were trained in, each with the names of its `stages`.
 
     There are several where a run takes up what another machine, or other settings, have trained.
@@ -96,7 +96,7 @@ def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainedOn, ...]:
     environments = [stage.trained_on for stage in stages.values()]
     found = [e for place, e in enumerate(environments) if e not in environments[:place]]
     return tuple(
-        TrainedOn(stages=tuple(n for n, s in stages.items() if s.trained_on == e), **e)
+        TrainingEnvironment(stages=tuple(n for n, s in stages.items() if s.trained_on == e), **e)
         for e in found
     )
 
@@ -147,12 +147,12 @@ def lineage(
     return sorted(listed, key=lambda entry: (lowest[entry.node], entry.name))
 
 
-def _quarantined(uri: str) -> tuple[Quarantined, ...]:
+def _quarantined(uri: str) -> tuple[QuarantinedImage, ...]:
     if not storage.exists(uri):
         return ()
     with storage.open_file(uri) as lines:
         first = itertools.islice(lines, LISTED)
-        return tuple(Quarantined.model_validate_json(line) for line in first)
+        return tuple(QuarantinedImage.model_validate_json(line) for line in first)
 
 
 def _ask_git(folder: Path, *question: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What an evaluation says of a model: each demand with its number, met or not, and each slice."""
+"""Reads the verdict of an evaluation: each requirement with its value, and each slice."""
 
 import math
 from collections import Counter
@@ -24,7 +24,7 @@ _OVERALL = ("", "")
 
 
 class _Slice(NamedTuple):
-    """Metrics of the model over some test images, and their changes against the one in service."""
+    """Metrics of the model on a slice, and their differences from the model in service."""
 
     values: dict[str, float]
     changes: dict[str, float]
@@ -32,32 +32,32 @@ class _Slice(NamedTuple):
 
 
 def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
-    """Reads an evaluation: what was demanded of the model, what it reached, and whether it passed.
+    """Reads an evaluation: the requirements on the model, its values, and whether it is blessed.
 
     Args:
         evaluation_uri: folder of the Evaluator's ModelEvaluation.
-        limits: those that the evaluation was made with.
+        limits: limits that the evaluation used.
 
     Returns:
-        The verdict, which does not say whether the model can be served.
+        The verdict, without the result of serving the model.
     """
     result = tfma.load_validation_result(evaluation_uri)
     slices = _slices(evaluation_uri, result)
     overall = slices.pop(_OVERALL)
-    # One slice of all images says nothing that they do not, unless it is why the model fails.
+    # A slice of all images repeats the overall values; it is kept if the model fails in it.
     values = Counter(by for by, _ in slices)
     slices = {key: s for key, s in slices.items() if values[key[0]] > 1 or s.failed}
     checks = [_gain(overall, limits), _change(overall, limits)]
     if overall.changes:
         checks += [_slice_change(key, s, limits) for key, s in slices.items() if _judged(s)]
     else:
-        text = "no slice was compared, for no other model is in service"
+        text = "no slice was compared, because no other model is in service"
         checks.append(_check(SLICE_PSNR, overall, None, -limits.max_slice_drop, text))
     return Verdict(
         blessed=result.validation_ok,
         checks=tuple(checks),
         not_judged=tuple(
-            f"{_name(key)}: not judged: {_images(s)}, and {JUDGED_FROM} are needed"
+            f"{_name(key)}: not judged, because it has {_images(s)} and {JUDGED_FROM} are needed"
             for key, s in slices.items()
             if s.changes and not _judged(s)
         ),
@@ -67,10 +67,10 @@ def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
 
 
 def reasons(verdict: Verdict) -> list[str]:
-    """Why a model was blessed or not: of the slices those that were lost most, three at most.
+    """Why a model was blessed or not, with at most three slices: those with the lowest values.
 
     Returns:
-        A sentence for each demand that was not met, or for those that were.
+        A sentence for each requirement that is not met; for a blessed model, for those that are.
     """
     checks = [check for check in verdict.checks if check.ok is verdict.blessed]
     sentences = [check.text for check in checks if not check.slice]
@@ -79,12 +79,12 @@ def reasons(verdict: Verdict) -> list[str]:
         return sentences + [f"{k.text} (the worst of {len(slices)} slices)" for k in slices[:1]]
     sentences += [check.text for check in slices[:3]]
     if len(slices) > 3:
-        sentences.append(f"more slices that fell too far: {len(slices) - 3}")
+        sentences.append(f"and {len(slices) - 3} more slices below the limit")
     return sentences
 
 
 def _slices(evaluation_uri: str, result: Any) -> dict[tuple[str, str], _Slice]:
-    """By name and value of the slice, in the contract's order; over all images first."""
+    """Metrics by name and value of the slice, in the contract's order; all images come first."""
     failed = {
         _key(failure.slice_key): {metric.metric_key.name for metric in failure.failures}
         for failure in result.metric_validations_per_slice
@@ -113,8 +113,10 @@ def _key(slice_key: Any) -> tuple[str, str]:
 
 def _gain(overall: _Slice, limits: Limits) -> Check:
     value, limit = overall.values[GAIN], limits.min_gain
-    above = "above it" if limit == 0 else f"more than {limit:g} dB above it"
-    text = f"its mean test PSNR is {_db(value, limit)} from the linear floor and must lie {above}"
+    text = (
+        f"its mean test PSNR is {_db(value, limit)} relative to the linear floor "
+        f"(required: more than {limit:g} dB)"
+    )
     return _check(GAIN, overall, value, limit, text)
 
 
@@ -122,23 +124,24 @@ def _change(overall: _Slice, limits: Limits) -> Check:
     limit = -limits.max_drop
     if not overall.changes:
         text = (
-            "its mean test PSNR was compared with the floor only, for no other model is in service"
+            "its mean test PSNR was compared with the floor only, because no other model is in "
+            "service"
         )
         return _check(MEAN_PSNR, overall, None, limit, text)
     value = overall.changes[MEAN_PSNR]
-    text = f"its mean test PSNR changed by {_against(value, limit)}"
+    text = f"its mean test PSNR is {_relative(value, limit)}"
     return _check(MEAN_PSNR, overall, value, limit, text)
 
 
-def _slice_change(key: tuple[str, str], judged: _Slice, limits: Limits) -> Check:
-    value, limit = judged.changes[SLICE_PSNR], -limits.max_slice_drop
-    text = f"its PSNR on {_name(key)} ({_images(judged)}) changed by {_against(value, limit)}"
-    return _check(SLICE_PSNR, judged, value, limit, text, _name(key))
+def _slice_change(key: tuple[str, str], metrics: _Slice, limits: Limits) -> Check:
+    value, limit = metrics.changes[SLICE_PSNR], -limits.max_slice_drop
+    text = f"its PSNR on {_name(key)} ({_images(metrics)}) is {_relative(value, limit)}"
+    return _check(SLICE_PSNR, metrics, value, limit, text, _name(key))
 
 
 def _check(
     name: CheckName,
-    of: _Slice,
+    metrics: _Slice,
     value: float | None,
     limit: float,
     text: str,
@@ -147,50 +150,50 @@ def _check(
     return Check(
         name=name,
         slice=slice_name,
-        images=int(of.values[IMAGES]),
+        images=int(metrics.values[IMAGES]),
         value=value,
         limit=limit,
-        ok=None if value is None else name not in of.failed,
+        ok=None if value is None else name not in metrics.failed,
         text=text,
     )
 
 
-def _against(value: float, limit: float) -> str:
+def _relative(value: float, limit: float) -> str:
     return (
-        f"{_db(value, limit)} against the model in service, and may fall by {abs(limit):g} dB "
-        "at most"
+        f"{_db(value, limit)} relative to the model in service (allowed: a drop of at most "
+        f"{abs(limit):g} dB)"
     )
 
 
 def _db(value: float, limit: float) -> str:
-    """A difference with as many digits as show on which side of the limit it lies."""
-    shown = (n for n in range(2, 10) if round(value, n) != round(limit, n) or value == limit)
-    digits = next(shown, 10)
+    """Formats a difference with enough digits to show on which side of the limit it is."""
+    digit_counts = (n for n in range(2, 10) if round(value, n) != round(limit, n) or value == limit)
+    digits = next(digit_counts, 10)
     return f"{value:+.{digits}f} dB"
 
 
-def _judged(of: _Slice) -> bool:
-    return of.values[IMAGES] >= JUDGED_FROM
+def _judged(metrics: _Slice) -> bool:
+    return metrics.values[IMAGES] >= JUDGED_FROM
 
 
 def _name(key: tuple[str, str]) -> str:
     return f"{key[0]}: {key[1]}"
 
 
-def _images(of: _Slice) -> str:
-    count = int(of.values[IMAGES])
+def _images(metrics: _Slice) -> str:
+    count = int(metrics.values[IMAGES])
     return f"{count} image{'' if count == 1 else 's'}"
 
 
-def _row(key: tuple[str, str], of: _Slice) -> SliceVerdict:
+def _row(key: tuple[str, str], metrics: _Slice) -> SliceVerdict:
     return SliceVerdict(
         by=key[0],
         value=key[1],
-        images=int(of.values[IMAGES]),
-        psnr=_number(of.values[MEAN_PSNR]),
-        ssim=_number(of.values[MEAN_SSIM]),
-        gain=_number(of.values[GAIN]),
-        change=_number(of.changes.get(MEAN_PSNR, math.nan)),
+        images=int(metrics.values[IMAGES]),
+        psnr=_number(metrics.values[MEAN_PSNR]),
+        ssim=_number(metrics.values[MEAN_SSIM]),
+        gain=_number(metrics.values[GAIN]),
+        change=_number(metrics.changes.get(MEAN_PSNR, math.nan)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Synthetic scores whose truth is known."""
+"""Synthetic scores whose true means are known."""
 
 import hashlib
 import json
@@ -8,24 +8,26 @@ import numpy as np
 import pytest
 
 from keras_ae.comparison.compare import compare
-from keras_ae.scores import BASELINE, MODEL, Layout, Sums, table
+from keras_ae.scores import BASELINE, MODEL, Layout, Sums, make_table
 
 BUDGETS = (10, 100, 500, 1000, 2000)
 COUNTS = {"train": 200, "val": 60, "test": 60}
 
 
 class World:
-    """Images whose PSNR at every budget follows from what is told.
+    """Images with a PSNR of known mean at every budget.
 
     Args:
-        gains: by budget, what all images gain over the floor in the mean, dB; or by split.
-        images: by split.
-        spread: standard deviation of an image's own gain around that, dB.
-        slices: by what is sliced, the slice of image i as a function of i.
-        effects: (by, value) -> by budget, dB that images of that slice gain beside.
-        seeds: of the ladder; `between` is the standard deviation of a seed's mean, dB.
-        tiny: images of each split that have no SSIM.
-        baseline: by budget, gains of the baseline's ladder.
+        gains: mean gain over the floor in dB, by budget; or this by split.
+        images: number of images by split.
+        spread: standard deviation of the gain of an image around the mean, in dB.
+        slices: by attribute, a function that maps the index of an image to its value.
+        effects: by attribute and value, additional gains in dB by budget.
+        seeds: number of seeds of the ladder.
+        between: standard deviation of the mean of a seed, in dB.
+        tiny: number of images of each split that have no SSIM.
+        baseline: gains of the baseline by budget.
+        seed: seed of the random gains.
     """
 
     def __init__(
@@ -53,11 +55,11 @@ class World:
         rng = np.random.default_rng(seed)
         luck = rng.normal(0, between, (seeds, len(budgets)))
         self.scores = {}
-        for place, (split, count) in enumerate(images.items()):
-            # The images themselves are the same ones in every world.
-            floor = np.random.default_rng(place).normal(28, 3, count)
+        for split_index, (split, count) in enumerate(images.items()):
+            # Every world has the same images.
+            floor = np.random.default_rng(split_index).normal(28, 3, count)
             values = np.full((count, self.layout.width), np.nan)
-            values[:, self.layout.floor("patch_pca")] = floor
+            values[:, self.layout.floor_column("patch_pca")] = floor
             columns = {by: [name(i) for i in range(count)] for by, name in (slices or {}).items()}
             extra = np.zeros((count, len(budgets)))
             for (by, value), effect in (effects or {}).items():
@@ -68,14 +70,14 @@ class World:
                 noise = rng.normal(0, spread, (count, of_seeds, len(budgets)))
                 psnr = floor[:, None, None] + means[:, None, :] + noise
                 psnr = psnr + (luck if name == MODEL else 0.0)
-                self.layout.of(values, name, "psnr")[:] = psnr
-                self.layout.of(values, name, "mse")[:] = 10 ** (-psnr / 10)
-                self.layout.of(values, name, "ms_ssim")[:] = 0.95
-                ssim = self.layout.of(values, name, "ssim")
+                self.layout.select(values, name, "psnr")[:] = psnr
+                self.layout.select(values, name, "mse")[:] = 10 ** (-psnr / 10)
+                self.layout.select(values, name, "ms_ssim")[:] = 0.95
+                ssim = self.layout.select(values, name, "ssim")
                 ssim[:] = psnr / 100 + 0.5
                 ssim[:tiny] = np.nan
             names = [f"{split}/{i:05}.png" for i in range(count)]
-            rows = table(names, [digest_of(name) for name in names], columns, values)
+            rows = make_table(names, [digest_of(name) for name in names], columns, values)
             sums = Sums()
             sums.add(rows)
             self.scores[split] = (sums, rows)
@@ -91,8 +93,8 @@ class World:
             losses=[1.0 / (epoch + 1) for epoch in range(before, stop)],
         )
 
-    def resum(self):
-        """Adds up again, after a table was changed."""
+    def recompute_sums(self):
+        """Recomputes the sums after a table was changed."""
         for split, (_, rows) in self.scores.items():
             sums = Sums()
             sums.add(rows)
@@ -108,14 +110,14 @@ def digest_of(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def world():
-    """Makes a `World`."""
+def make_world():
+    """The class `World`."""
     return World
 
 
 @pytest.fixture(scope="session")
 def note():
-    """The texts of a comparison's notes of a kind."""
+    """A function that returns the texts of a comparison's notes of a kind."""
 
     def texts(comparison, kind):
         return [n["text"] for n in comparison["answer"]["notes"] if n["kind"] == kind]

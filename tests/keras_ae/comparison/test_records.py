@@ -11,7 +11,7 @@ from keras_ae.errors import DataError
 from tests.keras_ae.report.reports import RUN, VERDICT, make_comparison
 
 
-def test_the_schema_beside_the_code_is_that_of_the_records():
+def test_the_schema_file_is_up_to_date():
     assert records.SCHEMA.read_text() == records.schema(), (
         "run: python -m keras_ae.comparison.records"
     )
@@ -21,25 +21,25 @@ def test_every_field_is_described():
     found = json.loads(records.schema())
     parts = {"Comparison": found, **found["$defs"]}
     for name, part in parts.items():
-        # Presets describe themselves in their docstring.
-        for field, told in {} if name == "Preset" else part.get("properties", {}).items():
-            ref = told.get("$ref", "").rpartition("/")[2]
-            assert told.get("description") or parts[ref]["description"], (name, field)
+        # The docstring of presets describes their fields.
+        for field, schema in {} if name == "Preset" else part.get("properties", {}).items():
+            ref = schema.get("$ref", "").rpartition("/")[2]
+            assert schema.get("description") or parts[ref]["description"], (name, field)
 
 
 @pytest.mark.parametrize("full", [True, False])
 def test_a_comparison_is_written_as_it_was_read(full, tmp_path):
-    made = make_comparison(full=full)
-    (tmp_path / "comparison.json").write_text(json.dumps(made))
+    comparison = make_comparison(full=full)
+    (tmp_path / "comparison.json").write_text(json.dumps(comparison))
     read = records.read(tmp_path / "comparison.json")
-    assert json.loads(read.to_json()) == made
+    assert json.loads(read.to_json()) == comparison
     assert (read.budgets[0].splits["val"], read.chosen_budget.epochs) == (
         read.budgets[0].splits.val,
-        made["chosen"]["epochs"],
+        comparison["chosen"]["epochs"],
     )
 
 
-def test_what_is_not_known_of_a_run_is_not_written():
+def test_unknown_facts_of_a_run_are_not_written():
     for part in ({"preset": "medium"}, {"git": None}, {**RUN, "git": None}):
         assert json.loads(records.Run(**part).to_json()) == part
     unserved = {name: value for name, value in VERDICT.items() if name != "served"}
@@ -47,13 +47,13 @@ def test_what_is_not_known_of_a_run_is_not_written():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_json_does_not_know_is_refused(value):
+def test_nan_and_infinity_are_refused(value):
     with pytest.raises(ValidationError, match="finite number"):
         Estimate(mean=value, interval=None)
 
 
-def test_a_mean_that_is_needed_and_not_there_is_told():
-    with pytest.raises(DataError, match="a mean over no image is not defined"):
+def test_a_missing_mean_that_is_needed_is_an_error():
+    with pytest.raises(DataError, match="the mean over zero images is not defined"):
         _ = Estimate(mean=None, interval=None).value
 
 
@@ -65,12 +65,12 @@ def changed(**parts) -> dict:
     ("content", "reason"),
     [
         ("{", " is not JSON: EOF while parsing"),
-        ("[]", " is of version None; expected 1: run the pipeline again"),
-        ("{}", " is of version None; expected 1"),
-        (json.dumps(changed(version=0)), " is of version 0; expected 1"),
+        ("[]", " has version None; expected 1: run the pipeline again"),
+        ("{}", " has version None; expected 1"),
+        (json.dumps(changed(version=0)), " has version 0; expected 1"),
         (
             json.dumps(changed(tolerance="much")),
-            r" is not a comparison: tolerance: expected a valid number.*; got 'much'$",
+            r" is not a valid comparison: tolerance: expected a valid number.*; got 'much'$",
         ),
         (
             json.dumps(changed(tolerance=-1)),
@@ -87,9 +87,7 @@ def changed(**parts) -> dict:
         (json.dumps(changed(colour="red")), ": colour: expected no such field in version 1$"),
     ],
 )
-def test_a_file_that_is_no_comparison_is_refused_with_the_field_and_what_was_expected(
-    content, reason, tmp_path
-):
+def test_an_invalid_file_is_refused_with_the_field_and_what_was_expected(content, reason, tmp_path):
     file = tmp_path / "comparison.json"
     file.write_text(content)
     with pytest.raises(DataError, match=f"^{file}.*{reason}"):

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from keras_ae.comparison import statistics
-from keras_ae.comparison.statistics import Bootstrap, components
+from keras_ae.comparison.statistics import Bootstrap, variance_components
 
 
 @pytest.mark.parametrize(("images", "skew"), [(8, 0.5), (40, 1.0), (400, 0.8)])
@@ -24,7 +24,7 @@ def test_a_combination_of_columns_is_that_of_the_differences():
     assert both == pytest.approx(alone, abs=1e-4)
 
 
-def test_what_is_not_defined_is_left_out():
+def test_nan_is_ignored():
     values = np.random.default_rng(0).normal(0, 1, (30, 1))
     gaps = np.concatenate([values, np.full((20, 1), np.nan)])
     assert Bootstrap(gaps).means == pytest.approx(values.mean())
@@ -36,18 +36,18 @@ def test_what_is_not_defined_is_left_out():
 def test_eight_images_give_an_interval_and_a_test_and_seven_do_not():
     values = np.random.default_rng(0).normal(1, 1, 8)
     assert Bootstrap(values[:, None]).interval([1.0]) is not None
-    assert statistics.wilcoxon(values) is not None
+    assert statistics.wilcoxon_p_value(values) is not None
     values[3] = np.nan
     assert Bootstrap(values[:, None]).interval([1.0]) is None
-    assert statistics.wilcoxon(values) is None
-    assert statistics.fell(values - 9) == 1.0
+    assert statistics.wilcoxon_p_value(values) is None
+    assert statistics.decrease_p_value(values - 9) == 1.0
 
 
-def test_equal_values_have_an_interval_of_no_width():
+def test_equal_values_have_an_interval_of_zero_width():
     assert Bootstrap(np.full((9, 1), 100.0)).interval([1.0]) == (100.0, 100.0)
-    assert statistics.wilcoxon(np.zeros(9)) == 1.0
-    assert statistics.fell(np.zeros(9)) == 1.0
-    assert statistics.fell(np.full(9, -0.1)) == 0.0
+    assert statistics.wilcoxon_p_value(np.zeros(9)) == 1.0
+    assert statistics.decrease_p_value(np.zeros(9)) == 1.0
+    assert statistics.decrease_p_value(np.full(9, -0.1)) == 0.0
 
 
 def test_the_same_images_give_the_same_interval():
@@ -63,26 +63,26 @@ def test_a_wider_level_gives_a_wider_interval():
 
 
 def test_p_values_are_adjusted_as_by_holm():
-    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert statistics.holm([]) == []
+    assert statistics.holm_adjusted([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm_adjusted([]) == []
 
 
-def test_components_find_the_deviations_that_were_put_in():
+def test_variance_components_recover_known_deviations():
     rng = np.random.default_rng(0)
     scores = (
         rng.normal(0, 2, (500, 1)) + rng.normal(0, 0.5, (1, 40)) + rng.normal(0, 0.1, (500, 40))
     )
-    parts = components(scores)
+    parts = variance_components(scores)
     assert parts.images == pytest.approx(2, rel=0.1)
     assert parts.seeds == pytest.approx(0.5, rel=0.3)
-    assert parts.rest == pytest.approx(0.1, rel=0.05)
+    assert parts.residual == pytest.approx(0.1, rel=0.05)
 
 
 def test_components_need_two_seeds_and_two_images_and_an_interval_eight():
-    assert components(np.zeros((9, 1))) is None
-    assert components(np.zeros((1, 3))) is None
-    few = components(np.random.default_rng(0).normal(0, 1, (7, 3)))
-    assert few.over_both is None
+    assert variance_components(np.zeros((9, 1))) is None
+    assert variance_components(np.zeros((1, 3))) is None
+    few = variance_components(np.random.default_rng(0).normal(0, 1, (7, 3)))
+    assert few.over_images_and_seeds is None
     assert few.images >= 0
-    same = components(np.full((9, 3), 30.0))
-    assert same.over_both == (30.0, 30.0)
+    same = variance_components(np.full((9, 3), 30.0))
+    assert same.over_images_and_seeds == (30.0, 30.0)

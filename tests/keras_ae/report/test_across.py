@@ -13,20 +13,20 @@ from tests.keras_ae.report.reports import make_comparison
 ROOT = Path(__file__).parents[3]
 
 
-def leave(place: Path, gain: float, **facts) -> Path:
-    """What a run leaves under its root, with 12 test images."""
-    place.mkdir(parents=True)
+def write_run(root: Path, gain: float, **facts) -> Path:
+    """Writes the files of a run with 12 test images under its root."""
+    root.mkdir(parents=True)
     comparison = make_comparison(full=False)
     comparison["run"] = {"preset": "medium", "parameters": 316816, "data": "photos", **facts}
-    (place / "comparison.json").write_text(json.dumps(comparison))
+    (root / "comparison.json").write_text(json.dumps(comparison))
     budgets = len(comparison["budgets"])
-    with (place / "images.jsonl").open("w") as file:
+    with (root / "images.jsonl").open("w") as file:
         for i in range(12):
             psnr = [[28 + i / 2 + gain * (1 + i / 100)] * budgets]
             scores = {"model": {"psnr": psnr, "ssim": [[0.9] * budgets]}}
             row = {"split": "test", "digest": f"{i:016x}", "scores": scores}
             file.write(json.dumps(row) + "\n")
-    return place
+    return root
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def run(tmp_path):
     return runs
 
 
-def test_runs_are_put_side_by_side_on_the_terminal_as_a_page_and_as_numbers(run, tmp_path):
-    one = leave(tmp_path / "runs" / "a<b>", 0.0)
-    two = leave(tmp_path / "runs" / "large", 0.5, preset="large")
-    done = run(one, two, "--html", tmp_path / "c.html", "--json", tmp_path / "c.json")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "large against a<b>: +0.53 (+0.52 to +0.54) dB" in done.stdout
-    assert "the 12 test images, which are the same ones" in done.stdout
+def test_runs_are_compared_on_the_terminal_as_a_page_and_as_json(run, tmp_path):
+    one = write_run(tmp_path / "runs" / "a<b>", 0.0)
+    two = write_run(tmp_path / "runs" / "large", 0.5, preset="large")
+    completed = run(one, two, "--html", tmp_path / "c.html", "--json", tmp_path / "c.json")
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr == ""
+    assert "large minus a<b>: +0.53 (+0.52 to +0.54) dB" in completed.stdout
+    assert "paired over the 12 test images, which are the same in both runs" in completed.stdout
     (pair,) = json.loads((tmp_path / "c.json").read_text())["pairs"]
     assert pair["psnr"]["mean"] == pytest.approx(0.5275)
     page = (tmp_path / "c.html").read_text()
@@ -66,14 +66,14 @@ def test_runs_are_put_side_by_side_on_the_terminal_as_a_page_and_as_numbers(run,
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["one"], "two or more runs are compared; got 1"),
-        (["one", "none"], "none: No such file or directory; a run is the --root"),
+        (["one"], "expected two or more runs; got 1"),
+        (["one", "none"], "none: No such file or directory; expected the --root of a finished run"),
         (["one", "two", "--json", "no/such/folder.json"], "cannot write no/such/folder.json"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, reason, capsys):
+def test_errors_are_one_line(tmp_path, arguments, reason, capsys):
     for name in ("one", "two"):
-        leave(tmp_path / name, 0.0)
+        write_run(tmp_path / name, 0.0)
     paths = [tmp_path / a if a in ("one", "two", "none") else a for a in arguments]
     assert main(["compare", *map(str, paths)]) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -17,32 +17,34 @@ from tests.keras_ae.report.reports import BUDGETS, make_comparison, make_picture
 NAMES = ["a<b>.png", "</script><script>x.png", "grey.png"]
 DRAWN = """(id) => {
   const canvas = document.getElementById(id);
-  return [canvas.dataset.place.split(" ").map(Number), canvas.toDataURL().split(",")[1]];
+  return [canvas.dataset.position.split(" ").map(Number), canvas.toDataURL().split(",")[1]];
 }"""
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, photographs):
-    """The page, and by name of the file the pixels of its pictures."""
-    place = tmp_path_factory.mktemp("report")
+    """The page, and the pixels of its pictures by file name."""
+    folder = tmp_path_factory.mktemp("report")
     photographs = [photographs[0], photographs[1], photographs[2].mean(2).astype(np.uint8)]
-    pixels = make_pictures(place / "pictures", photographs, side=120, names=NAMES, lossless=True)
+    pixels = make_pictures(folder / "pictures", photographs, side=120, names=NAMES, lossless=True)
     comparison = Comparison.model_validate(make_comparison())
-    write_report(comparison, place / "pictures", place / "report.html")
-    return place / "report.html", pixels
+    write_report(comparison, folder / "pictures", folder / "report.html")
+    return folder / "report.html", pixels
 
 
 @contextlib.contextmanager
 def opened(browser, path, **options):
-    """The page; fails if it said anything on the console or asked for anything but itself."""
+    """Opens the page; fails if it logs to the console or requests anything but itself."""
     context = browser.new_context(**options)
     page = context.new_page()
     faults = []
-    page.on("console", lambda said: faults.append(said.text))
+    page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on(
         "request",
-        lambda asked: asked.url.startswith(("data:", path.as_uri())) or faults.append(asked.url),
+        lambda request: (
+            request.url.startswith(("data:", path.as_uri())) or faults.append(request.url)
+        ),
     )
     page.goto(path.as_uri())
     yield page
@@ -53,23 +55,25 @@ def opened(browser, path, **options):
 @pytest.fixture
 def page(browser, report):
     with opened(browser, report[0], viewport={"width": 1280, "height": 1400}) as page:
-        shows(page, 0, 1000)
+        wait_until_shown(page, 0, 1000)
         page.locator("#panes").scroll_into_view_if_needed()
         yield page
 
 
-def shows(page, image, epochs, left="original"):
+def wait_until_shown(page, image, epochs, left="original"):
     page.wait_for_selector(f"#viewer[data-shown='{image} {epochs} {left}']")
 
 
 def drawn(page, id):
-    """Where the image lies in a canvas, and the canvas' pixels."""
-    place, data = page.evaluate(DRAWN, id)
-    return tuple(place), np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+    """The position of the image in a canvas, and the pixels of the canvas."""
+    position, data = page.evaluate(DRAWN, id)
+    return tuple(position), np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+    )
 
 
 def at_centres(page, id, picture, columns):
-    """A canvas' colours at the centres of the picture's pixels in some columns, and theirs."""
+    """Colours of a canvas at the centres of a picture's pixels in some columns, and the pixels."""
     (left, top, scale), canvas = drawn(page, id)
     assert scale >= 2
     ys = (top + (np.arange(picture.shape[0]) + 0.5) * scale).astype(int)
@@ -87,7 +91,7 @@ def test_the_divider_has_the_original_on_its_left_and_the_reconstruction_on_its_
     assert_shown(page, "compare", pixels["0.webp"], (0, 59))
     assert_shown(page, "compare", pixels["0-1000.webp"], (61, 120))
     page.get_by_role("radio", name="PCA floor").check()
-    shows(page, 0, 1000, "floor")
+    wait_until_shown(page, 0, 1000, "floor")
     assert_shown(page, "compare", pixels["0-floor.webp"], (0, 59))
     assert_shown(page, "compare", pixels["0-1000.webp"], (61, 120))
 
@@ -99,7 +103,7 @@ def test_the_slider_shows_the_image_and_the_error_map_of_its_budget(page, report
     slider.focus()
     page.keyboard.press("Home")
     for epochs in BUDGETS:
-        shows(page, 0, epochs)
+        wait_until_shown(page, 0, epochs)
         assert_shown(page, "compare", pixels[f"0-{epochs}.webp"], (61, 120))
         assert_shown(page, "errors", table[pixels[f"0-{epochs}-error.webp"][..., 0]])
         assert slider.get_attribute("aria-valuetext").startswith(f"{epochs:,} epochs")
@@ -110,7 +114,7 @@ def test_the_slider_shows_the_image_and_the_error_map_of_its_budget(page, report
 def test_the_scores_are_those_of_the_image_and_the_budget(page, report):
     entry = json.loads((report[0].parent / "pictures" / "pictures.json").read_text())["images"][1]
     page.get_by_role("radio", name=NAMES[1]).check()
-    shows(page, 1, 1000)
+    wait_until_shown(page, 1, 1000)
     budget = entry["budgets"]["1000"]
     assert page.inner_text("#psnr") == f"{budget['psnr']:.2f} dB"
     assert page.inner_text("#ssim") == f"{budget['ssim']:.4f}"
@@ -118,7 +122,7 @@ def test_the_scores_are_those_of_the_image_and_the_budget(page, report):
     assert page.inner_text("#gain") == f"{budget['psnr'] - entry['floor_psnr']:+.2f} dB"
     assert page.inner_text("#image-name") == f"{NAMES[1]} (median)"
     assert page.inner_text("#image-size") == (
-        f"{entry['width']} x {entry['height']} pixels, kept here at 20 % of its size"
+        f"{entry['width']} x {entry['height']} pixels, shown at 20 % of its size"
     )
 
 
@@ -126,18 +130,18 @@ def test_each_image_is_shown_grey_ones_too(page, report):
     _, pixels = report
     for number, name in enumerate(NAMES):
         page.get_by_role("radio", name=name).check()
-        shows(page, number, 1000)
+        wait_until_shown(page, number, 1000)
         assert_shown(page, "compare", pixels[f"{number}.webp"], (0, 59))
     assert (pixels["2.webp"].std(axis=2) == 0).all()
 
 
-def places(page):
-    """Where the image lies in both canvases: left, top, scale."""
+def positions(page):
+    """The position of the image in both canvases: left, top, scale."""
     return [drawn(page, id)[0] for id in ("compare", "errors")]
 
 
 def test_zoom_and_pan_are_the_same_in_both_panes(page):
-    compare, errors = places(page)
+    compare, errors = positions(page)
     assert compare == errors
     start = compare
     box = page.locator("#errors").bounding_box()
@@ -145,25 +149,25 @@ def test_zoom_and_pan_are_the_same_in_both_panes(page):
     page.mouse.click(x, y)
     page.mouse.wheel(0, -300)
     page.wait_for_selector("#panes.zoomed")
-    compare, errors = places(page)
+    compare, errors = positions(page)
     assert compare == errors
     assert compare[2] > 1.5 * start[2]
-    # What lies under the pointer stays there.
+    # The point under the pointer stays there.
     under = [(box["width"] / 4 - left) / scale for left, _, scale in (start, errors)]
     assert under[0] == pytest.approx(under[1], abs=0.5)
     page.mouse.down()
     page.mouse.move(x + 50, y + 20, steps=4)
     page.mouse.up()
-    moved = places(page)
+    moved = positions(page)
     assert moved[0] == moved[1]
     assert moved[0][0] == pytest.approx(compare[0] + 50, abs=2)
     assert moved[0][1] == pytest.approx(compare[1] + 20, abs=2)
-    page.get_by_role("button", name="Whole").click()
-    assert places(page) == [start, start]
+    page.get_by_role("button", name="Fit").click()
+    assert positions(page) == [start, start]
 
 
 def test_the_wheel_scrolls_the_page_before_a_pane_is_chosen(page):
-    start = places(page)
+    start = positions(page)
     page.locator("#compare-pane").hover()
     before = page.evaluate("scrollY")
     page.mouse.wheel(0, 200)
@@ -172,15 +176,15 @@ def test_the_wheel_scrolls_the_page_before_a_pane_is_chosen(page):
             break
         page.wait_for_timeout(20)
     assert page.evaluate("scrollY") > before
-    assert places(page) == start
+    assert positions(page) == start
 
 
 def test_two_fingers_zoom_both_panes(browser, report):
     size = {"width": 360, "height": 800}
     with opened(browser, report[0], viewport=size, has_touch=True) as page:
-        shows(page, 0, 1000)
+        wait_until_shown(page, 0, 1000)
         page.locator("#compare").scroll_into_view_if_needed()
-        start = places(page)
+        start = positions(page)
         box = page.locator("#compare").bounding_box()
         x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
         session = page.context.new_cdp_session(page)
@@ -191,7 +195,7 @@ def test_two_fingers_zoom_both_panes(browser, report):
             )
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         page.wait_for_selector("#panes.zoomed")
-        after = places(page)
+        after = positions(page)
         assert after[0] == after[1]
         assert after[0][2] > 2 * start[0][2]
 
@@ -213,7 +217,7 @@ def test_the_keyboard_is_enough(page, report):
     focused = "document.activeElement.id || document.activeElement.name"
     page.get_by_role("radio", name=NAMES[0]).focus()
     page.keyboard.press("ArrowRight")
-    shows(page, 1, 1000)
+    wait_until_shown(page, 1, 1000)
     order = []
     for _ in range(3):
         page.keyboard.press("Tab")
@@ -225,15 +229,15 @@ def test_the_keyboard_is_enough(page, report):
     assert page.get_attribute("#divider", "aria-valuetext") == "88 % original, 12 % reconstruction"
     assert_shown(page, "compare", pixels["1.webp"], (0, 104))
     page.keyboard.press("Shift+Tab")
-    start = places(page)
+    start = positions(page)
     page.keyboard.press("+")
     page.keyboard.press("ArrowRight")
-    zoomed = places(page)
+    zoomed = positions(page)
     assert zoomed[0] == zoomed[1]
     assert zoomed[0][2] == pytest.approx(1.5 * start[0][2])
     assert zoomed[0][0] < start[0][0]
     page.keyboard.press("0")
-    assert places(page) == start
+    assert positions(page) == start
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
 
@@ -270,7 +274,7 @@ def test_text_of_figures_is_selected_as_text(page):
 def test_nothing_sticks_out_on_any_screen(browser, report, width, scheme):
     size = {"width": width, "height": 900}
     with opened(browser, report[0], viewport=size, color_scheme=scheme) as page:
-        shows(page, 0, 1000)
+        wait_until_shown(page, 0, 1000)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         shown = [
             page.locator(f"svg.figure.{name}").first.is_visible() for name in ("wide", "narrow")
@@ -288,7 +292,7 @@ def test_nothing_sticks_out_on_any_screen(browser, report, width, scheme):
 
 def test_it_prints_light_with_every_detail_and_without_controls(browser, report):
     with opened(browser, report[0], color_scheme="dark") as page:
-        shows(page, 0, 1000)
+        wait_until_shown(page, 0, 1000)
         page.emulate_media(media="print", color_scheme="dark")
         colour = "getComputedStyle(document.body).backgroundColor"
         assert page.evaluate(colour) == "rgb(255, 255, 255)"
@@ -316,7 +320,7 @@ def test_a_page_of_few_budgets_and_no_run(browser, tmp_path, photographs, budget
     comparison = make_comparison(budgets, intervals=False, full=False)
     write_report(Comparison.model_validate(comparison), tmp_path, tmp_path / "report.html")
     with opened(browser, tmp_path / "report.html") as page:
-        shows(page, 0, budgets[0])
+        wait_until_shown(page, 0, budgets[0])
         assert page.is_disabled("#budget") == (len(budgets) == 1)
         assert page.get_by_role("heading", name="The best image").count() == 1
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_ae.comparison.records import Comparison, Run
 from keras_ae.report import card, formatting, pictures, slices
-from keras_ae.report.page import LIMIT, write_report
+from keras_ae.report.page import MAX_BYTES, write_report
 from tests.keras_ae.report.reports import RUN, VERDICT, make_comparison, make_pictures
 
 SCHEMA = json.loads(
@@ -35,13 +35,13 @@ def write(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, photographs):
-    place = tmp_path_factory.mktemp("pictures")
-    make_pictures(place, photographs, side=96, names=["a<b>.png", "</script>.png", "c.png"])
-    return place
+    folder = tmp_path_factory.mktemp("pictures")
+    make_pictures(folder, photographs, side=96, names=["a<b>.png", "</script>.png", "c.png"])
+    return folder
 
 
 def words(page, selector=None):
-    """The page's text, or that of its elements of a kind, without markup."""
+    """The text of the page, or of each of its elements of a kind, without markup."""
     if selector:
         found = re.findall(rf"<{selector}\b[^>]*>(.*?)</{selector}>", page, re.DOTALL)
         return [words(part) for part in found]
@@ -52,7 +52,7 @@ def svgs(page, name):
     return re.findall(rf'<svg class="figure {name}".*?</svg>', page.replace("\n", " "), re.DOTALL)
 
 
-def test_the_schema_is_one():
+def test_the_schema_is_valid():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
@@ -62,15 +62,15 @@ def test_the_answer_is_the_title_and_comes_first(write, folder):
     assert words(page, "h1") == [comparison["answer"]["sentence"]]
     titles = words(page, "h2")
     order = (
-        "What else to know", "Not blessed", "Quality", "Test images", "The best", "Slices", "Cost",
-        "Losses", "Beside codecs", "Beside the plain", "Seeds", "Trials", "Model and",
+        "Notes", "Not blessed", "Quality", "Test images", "The best", "Slices", "Cost",
+        "Losses", "Codecs at", "The plain", "Seeds", "Trials", "Model and",
     )  # fmt: skip
     assert [title[: len(start)] for title, start in zip(titles, order, strict=True)] == [*order]
     for note in comparison["answer"]["notes"]:
         assert note["text"] in words(page)
 
 
-def test_headings_leave_out_no_level(write, folder):
+def test_headings_skip_no_level(write, folder):
     levels = [int(level) for level in re.findall(r"<h(\d)", write(make_comparison(), folder))]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -89,10 +89,10 @@ def test_the_table_has_every_budget_with_its_intervals_and_marks_the_chosen_one(
     shown = f"{psnr['mean']:.2f} {psnr['interval'][0]:.2f} to {psnr['interval'][1]:.2f}"
     assert rows[5].startswith("1,000 chosen 1 min 40 s")
     assert shown in rows[5]
-    assert "SSIM leaves out 2 and MS-SSIM 0" in words(page)
+    assert "Of 48 test images, SSIM is not defined for 2 and MS-SSIM for 0." in words(page)
 
 
-def test_steps_tell_what_they_gained_with_interval_and_p_value(write):
+def test_gains_of_steps_have_intervals_and_p_values(write):
     comparison = make_comparison()
     page = words(write(comparison))
     step = comparison["differences"][0]["splits"]["test"]
@@ -106,17 +106,18 @@ def test_the_verdict_names_every_check_with_its_numbers(write):
     comparison = make_comparison()
     items = words(write(comparison), "li")
     assert (
-        "met Its mean test PSNR is +1.57 dB from the linear floor and must lie above it." in items
+        "met Its mean test PSNR is +1.57 dB relative to the linear floor "
+        "(required: more than 0 dB)." in items
     )
     assert "not compared Its mean test PSNR was compared with the floor only." in items
     assert any(i.startswith("not met Its PSNR on detail: 4 finest (12 images)") for i in items)
-    assert "too few Label: cat: not judged: 5 images, and 8 are needed." in items
-    assert any(item.startswith("served It answers") for item in items)
+    assert "too few Label: cat: not judged, because it has 5 images and 8 are needed." in items
+    assert any(item.startswith("served Its served predictions match") for item in items)
     blessed = {**VERDICT, "blessed": True, "checks": []}
-    assert "Blessed: it met every demand" in write({**comparison, "verdict": blessed})
+    assert "Blessed: the model meets all requirements" in write({**comparison, "verdict": blessed})
 
 
-def test_floors_are_rows_or_their_reason_is_told(write):
+def test_floors_are_rows_or_have_a_reason(write):
     without = write(make_comparison())
     assert "No PCA of whole images: images of 500x741 pixels are larger than 64x64." in without
     assert "PCA of images" not in without
@@ -126,7 +127,7 @@ def test_floors_are_rows_or_their_reason_is_told(write):
     assert all("PCA of whole images" in svg for svg in svgs(page, "wide")[:1])
 
 
-def test_the_card_tells_the_run_and_how_to_reproduce_it(write):
+def test_the_card_has_the_facts_of_the_run_and_its_command(write):
     page = words(write(make_comparison()))
     for text in (
         "photos &amp; &lt;more&gt;",
@@ -134,12 +135,12 @@ def test_the_card_tells_the_run_and_how_to_reproduce_it(write):
         "362 MB decoded, in memory",
         "316,816",
         "9,856",
-        "1/24 of the numbers of the image",
+        "1/24 of the values of the image",
         "3,200 tiles of 64x64",
         "906 tiles/s",
         "seeds 0, 1, 2",
         "Intel Xeon, 2 cores",
-        "with changes that are not committed",
+        "with uncommitted changes",
         "Trained on",
         "avx2, avx512f",
         "python 3.11.7, keras 3.15.0, tensorflow 2.21.0",
@@ -160,7 +161,7 @@ def test_any_fact_of_the_run_may_be_missing(write, name):
         assert "Model and data card" in write({**comparison, "run": run})
 
 
-def test_the_card_leaves_out_what_is_not_known():
+def test_the_card_omits_unknown_facts():
     for name in RUN:
         known = {k: v for k, v in RUN.items() if k != name}
         assert card.card(Run(**known)) == card.card(Run(**{**RUN, name: None}))
@@ -184,7 +185,7 @@ def test_pages_of_few_and_of_many_facts(write, folder, arguments):
     for svg in svgs(page, "wide") + svgs(page, "narrow"):
         xml.dom.minidom.parseString(svg)
     if not comparison["run"]:
-        assert "Nothing is known of the run" in page
+        assert "There is no information about the run" in page
         assert "lessed" not in page
     aims = set(re.findall(r'href="#([^"]+)', page))
     assert aims <= set(re.findall(r'\bid="([^"]+)"', page))
@@ -192,7 +193,7 @@ def test_pages_of_few_and_of_many_facts(write, folder, arguments):
         assert "No interval on val: 3 source images; an interval needs 8." in page
 
 
-def test_numbers_that_are_missing_are_dashes(write):
+def test_missing_numbers_are_dashes(write):
     comparison = make_comparison()
 
     def emptied(value):
@@ -218,7 +219,7 @@ def test_names_are_escaped_and_scripts_cannot_be_closed(write, folder):
     assert page.count("</script>") == 2
 
 
-def test_nothing_comes_from_elsewhere(write, folder):
+def test_the_page_loads_nothing_from_elsewhere(write, folder):
     page = write(make_comparison(), folder)
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) > 50
@@ -227,7 +228,7 @@ def test_nothing_comes_from_elsewhere(write, folder):
     assert "default-src 'none'; img-src data:;" in page
 
 
-def test_every_picture_lies_in_the_page_once_and_every_reference_has_its_aim(write, folder):
+def test_every_picture_is_stored_once_and_every_reference_resolves(write, folder):
     page = write(make_comparison(), folder)
     urls = re.findall(r'"(data:image/webp[^"]+)"', page)
     assert len(urls) == len(set(urls)) == 3 * (2 + 2 * 5)
@@ -237,7 +238,7 @@ def test_every_picture_lies_in_the_page_once_and_every_reference_has_its_aim(wri
     assert aims <= set(ids)
 
 
-def test_figures_are_well_formed_text_in_two_sizes_and_in_the_colours_of_the_page(write):
+def test_figures_are_well_formed_have_two_sizes_and_the_colours_of_the_page(write):
     page = write(make_comparison())
     wide, narrow = svgs(page, "wide"), svgs(page, "narrow")
     assert len(wide) == len(narrow) == 3
@@ -256,7 +257,7 @@ def test_figures_are_well_formed_text_in_two_sizes_and_in_the_colours_of_the_pag
     assert ">JPEG</text>" in wide[-1]
 
 
-def test_higher_psnr_lies_higher_and_epochs_grow_to_the_right(write):
+def test_higher_psnr_is_drawn_higher_and_epochs_grow_to_the_right(write):
     svg = svgs(write(make_comparison()), "wide")[0]
     (path,) = re.findall(
         r'<path d="([^"]+)"[^>]*style="fill: none; stroke: var\(--train\); stroke-width: 2.2', svg
@@ -291,10 +292,10 @@ def test_the_same_comparison_gives_the_same_page_and_leaves_matplotlib_alone(wri
     assert dict(mpl.rcParams) == before
 
 
-def test_of_many_slices_the_flagged_and_the_worst_come_first(write):
+def test_of_many_slices_worse_ones_and_lowest_gains_come_first(write):
     comparison = make_comparison(labels=1000)
     page = write(comparison)
-    shown = slices.order(Comparison.model_validate(comparison))
+    shown = slices.order_slices(Comparison.model_validate(comparison))
     assert shown.first[0].value == "4 finest"
     assert len(shown.first) + len(shown.rest) == 1012
     assert len(shown.first) <= slices.WORST + 1
@@ -307,7 +308,7 @@ def test_of_many_slices_the_flagged_and_the_worst_come_first(write):
     assert rest.count('<th scope="row">') == len(shown.rest)
 
 
-def test_a_page_stays_small_and_says_how_many_images_it_leaves_out(write, tmp_path):
+def test_a_page_stays_small_and_states_how_many_images_are_left_out(write, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.webp", quality=90, method=0)
     budgets = {
@@ -324,7 +325,7 @@ def test_a_page_stays_small_and_says_how_many_images_it_leaves_out(write, tmp_pa
     ]  # fmt: skip
     (tmp_path / "pictures.json").write_text(json.dumps({"error_top": 32, "images": images}))
     page = write(make_comparison((10, 100)), tmp_path)
-    assert LIMIT / 2 < len(page.encode()) < LIMIT
+    assert MAX_BYTES / 2 < len(page.encode()) < MAX_BYTES
     kept = len(re.findall(r'type="radio" name="image"', page))
     assert 3 < kept < 50
     assert f"{50 - kept} more images are left out" in page
@@ -333,7 +334,7 @@ def test_a_page_stays_small_and_says_how_many_images_it_leaves_out(write, tmp_pa
         assert f'aria-label="{name}"' in page
 
 
-def test_the_best_the_median_and_the_worst_are_kept_without_any_room(folder):
+def test_the_best_the_median_and_the_worst_are_kept_even_without_room(folder):
     kept = pictures.load(folder, 0)
     assert [image["rank"] for image in kept.images] == ["best", "median", "worst"]
     assert kept.left_out == 0
@@ -345,7 +346,7 @@ def luminance(colour):
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def test_text_stands_out_from_its_ground_in_both_themes_and_in_print():
+def test_text_has_enough_contrast_in_both_themes_and_in_print():
     style = (importlib.resources.files("keras_ae.report") / "style.css").read_text()
     themes = re.findall(r":root \{([^}]+)\}", style)
     assert len(themes) == 3
@@ -383,5 +384,5 @@ def test_text_stands_out_from_its_ground_in_both_themes_and_in_print():
         (formatting.sentence("Why?"), "Why?"),
     ],
 )
-def test_numbers_are_written_for_readers(text, expected):
+def test_numbers_are_formatted(text, expected):
     assert text == expected

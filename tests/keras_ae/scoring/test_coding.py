@@ -12,18 +12,18 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
 
 
-@pytest.mark.parametrize("code", [coding.jpeg, coding.webp])
+@pytest.mark.parametrize("code", [coding.encode_jpeg, coding.encode_webp])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_codec_uses_its_bytes_and_no_more(photographs, code, channels):
+def test_a_codec_stays_within_its_bytes(photographs, code, channels):
     image = photographs[0][:200, :250, :channels]
-    little, more = code(image, 2000), code(image, 6000)
-    assert 1500 < little.size <= 2000 < more.size <= 6000
-    assert little.pixels.shape == image.shape
-    assert little.pixels.dtype == np.uint8
-    assert psnr(more.pixels, image) > psnr(little.pixels, image) + 2 > 25
+    small, large = code(image, 2000), code(image, 6000)
+    assert 1500 < small.size <= 2000 < large.size <= 6000
+    assert small.pixels.shape == image.shape
+    assert small.pixels.dtype == np.uint8
+    assert psnr(large.pixels, image) > psnr(small.pixels, image) + 2 > 25
 
 
-@pytest.mark.parametrize("code", [coding.jpeg, coding.webp])
+@pytest.mark.parametrize("code", [coding.encode_jpeg, coding.encode_webp])
 def test_the_next_quality_would_not_fit(photographs, code):
     image = photographs[1][:120, :160, :1]
     best = code(image, 3000)
@@ -31,8 +31,8 @@ def test_the_next_quality_would_not_fit(photographs, code):
     assert code(image, best.size - 1).quality < best.quality
 
 
-@pytest.mark.parametrize("code", [coding.jpeg, coding.webp])
-def test_where_not_even_the_lowest_quality_fits_there_is_none(photographs, code):
+@pytest.mark.parametrize("code", [coding.encode_jpeg, coding.encode_webp])
+def test_none_if_not_even_the_lowest_quality_fits(photographs, code):
     assert code(photographs[0][:64, :64], 10) is None
 
 
@@ -40,12 +40,12 @@ def test_the_better_chroma_is_taken():
     # Stripes of red and blue as wide as a pixel are lost at half the resolution.
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, ::2, 0] = image[:, 1::2, 2] = 255
-    assert psnr(coding.jpeg(image, 10_000).pixels, image) > 25
+    assert psnr(coding.encode_jpeg(image, 10_000).pixels, image) > 25
 
 
-def test_only_the_scan_of_a_jpeg_counts(photographs, encode):
+def test_only_the_scan_of_a_jpeg_is_counted(photographs, encode):
     image = photographs[0][:64, :64]
-    coded = coding.jpeg(image, 4000)
+    coded = coding.encode_jpeg(image, 4000)
     candidates = [
         encode(image, "JPEG", quality=coded.quality, subsampling=sampling)
         for sampling in ("4:2:0", "4:4:4")
@@ -58,28 +58,28 @@ def test_only_the_scan_of_a_jpeg_counts(photographs, encode):
     assert coded.size in scans
 
 
-def test_a_header_of_a_webp_does_not_count(photographs, encode):
+def test_the_header_of_a_webp_is_not_counted(photographs, encode):
     image = photographs[0][:64, :64]
-    coded = coding.webp(image, 4000)
+    coded = coding.encode_webp(image, 4000)
     data = encode(image, "WEBP", quality=coded.quality, method=6)
     assert 0 <= len(data) - 30 - coded.size <= 1
     with Image.open(io.BytesIO(data)) as decoded:
         assert np.array_equal(np.asarray(decoded), coded.pixels)
 
 
-def test_webp_has_no_image_with_a_longer_side():
-    assert coding.webp(np.zeros((1, 16384, 3), np.uint8), 10**6) is None
+def test_webp_refuses_longer_sides():
+    assert coding.encode_webp(np.zeros((1, 16384, 3), np.uint8), 10**6) is None
 
 
-def test_a_quantizer_keeps_what_is_in_its_range_to_half_a_step():
+def test_a_quantizer_is_exact_to_half_a_step_in_its_range():
     rng = np.random.default_rng(0)
     scales = np.array([0.1, 1, 30, 0], np.float32)
     parts = [rng.normal(size=(1, 5, 7, 4)).astype(np.float32) * scales for _ in range(3)]
-    quantizer = coding.quantizer(parts)
+    quantizer = coding.fit_quantizer(parts)
     for latents in parts:
-        numbers = quantizer.encode(latents)
-        assert numbers.dtype == np.uint8
+        levels = quantizer.encode(latents)
+        assert levels.dtype == np.uint8
         step = (quantizer.high - quantizer.low) / 255
-        assert (np.abs(quantizer.decode(numbers) - latents) <= step * 0.51).all()
+        assert (np.abs(quantizer.decode(levels) - latents) <= step * 0.51).all()
     beyond = quantizer.decode(quantizer.encode(parts[0] + 1000))
     assert np.allclose(beyond[..., :3], quantizer.high[:3], rtol=1e-6)

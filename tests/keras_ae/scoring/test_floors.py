@@ -5,7 +5,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from keras_ae.models import linear
-from keras_ae.scoring.floors import Floors, fit_global, psnr_of
+from keras_ae.scoring.floors import Floors, fit_global, floor_psnr
 from keras_ae.scoring.reading import digest_of
 
 
@@ -19,38 +19,38 @@ def floors_of(images: np.ndarray, whole: linear.GlobalPCA | None) -> Floors:
     return Floors(linear.fit(linear.patch_moments(images, 8), 2), 8, whole)
 
 
-def test_the_global_floor_is_that_of_scikit_learn_and_passes_over_other_sizes(write_examples):
+def test_the_global_floor_equals_scikit_learn_and_skips_other_sizes(write_examples):
     train, test = smooth(700), smooth(3, seed=1)
     pattern, _ = write_examples(train)
     whole, reason = fit_global(pattern, 8, 2, 1)
     assert reason is None
-    psnr = psnr_of(floors_of(train, whole), 1)
+    psnr = floor_psnr(floors_of(train, whole), 1)
     pca = PCA(4, svd_solver="full").fit(train.reshape(700, -1) / 255.0)
     for image, value in zip(test, psnr(test)[:, 1]):
         vector = image.reshape(1, -1) / 255.0
         back = np.round(np.clip(pca.inverse_transform(pca.transform(vector)), 0, 1) * 255) / 255
         assert value == pytest.approx(-10 * math.log10(np.mean((back - vector) ** 2)), abs=0.02)
-    turned = psnr(smooth(2, 12, 8, seed=2))
-    assert np.isnan(turned[:, 1]).all()
-    assert np.isfinite(turned[:, 0]).all()
+    other_size = psnr(smooth(2, 12, 8, seed=2))
+    assert np.isnan(other_size[:, 1]).all()
+    assert np.isfinite(other_size[:, 0]).all()
 
 
 def test_an_exact_reconstruction_counts_as_100_db(write_examples):
     same = np.full((100, 8, 12, 1), 9, np.uint8)
     pattern, _ = write_examples(same)
     whole, _ = fit_global(pattern, 8, 2, 1)
-    assert psnr_of(floors_of(same, whole), 1)(same[:2]).tolist() == [[100.0, 100.0]] * 2
+    assert floor_psnr(floors_of(same, whole), 1)(same[:2]).tolist() == [[100.0, 100.0]] * 2
 
 
-def test_where_there_is_none_the_reason_is_given(write_examples):
+def test_a_missing_global_floor_has_a_reason(write_examples):
     pattern, _ = write_examples([*smooth(2), *smooth(1, 9)])
     whole, reason = fit_global(pattern, 8, 2, 1)
     assert whole is None
     assert reason.startswith("the training images differ in size: ")
-    assert np.isnan(psnr_of(floors_of(smooth(9), None), 1)(smooth(2))[:, 1]).all()
+    assert np.isnan(floor_psnr(floors_of(smooth(9), None), 1)(smooth(2))[:, 1]).all()
 
 
-def test_images_are_known_by_their_bytes(write_examples):
+def test_digests_identify_encoded_images(write_examples):
     _, encoded = write_examples(smooth(3))
     assert len({digest_of(data) for data in encoded}) == 3
     assert digest_of(encoded[0]) == digest_of(bytes(encoded[0]))

@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ae.scores import MODEL, Layout, table
-from keras_ae.scoring.pictures import ERROR_TOP, choose, write_pictures
+from keras_ae.scores import MODEL, Layout, make_table
+from keras_ae.scoring.pictures import ERROR_TOP, select_images, write_pictures
 from keras_ae.scoring.reading import digest_of
 
 LAYOUT = Layout((10, 20), {MODEL: 1})
 
 
-def test_the_best_the_median_and_the_worst_come_first_and_others_lie_between():
+def test_the_best_the_median_and_the_worst_come_first_then_others_between():
     psnr = np.array([20.0, 30.0, 10.0, 25.0, 15.0])
-    shown = choose(psnr)
-    assert [s.rank for s in shown] == ["best", "median", "worst", "", ""]
-    assert [psnr[s.row] for s in shown] == [30.0, 20.0, 10.0, 25.0, 15.0]
-    many = choose(np.arange(1000.0))
+    selected = select_images(psnr)
+    assert [s.rank for s in selected] == ["best", "median", "worst", "", ""]
+    assert [psnr[s.row] for s in selected] == [30.0, 20.0, 10.0, 25.0, 15.0]
+    many = select_images(np.arange(1000.0))
     assert len(many) == 12
     assert len({s.row for s in many}) == 12
-    assert [s.rank for s in choose(np.array([1.0]))] == ["best"]
-    assert [s.rank for s in choose(np.array([1.0, 2.0]))] == ["best", "worst"]
+    assert [s.rank for s in select_images(np.array([1.0]))] == ["best"]
+    assert [s.rank for s in select_images(np.array([1.0, 2.0]))] == ["best", "worst"]
 
 
 @pytest.mark.parametrize(("channels", "sides"), [(3, (90, 120)), (1, (20, 1030))])
@@ -33,8 +33,8 @@ def test_reconstructions_and_error_maps_are_those_of_the_image(
     pattern, encoded = write_examples(images)
     values = np.full((3, LAYOUT.width), np.nan, np.float32)
     values[:, 0] = 20.0
-    LAYOUT.of(values, MODEL, "psnr")[:] = np.array([[[21, 25]], [[22, 30]], [[23, 20]]])
-    rows = table(["a", "b", "c"], [digest_of(e) for e in encoded], {}, values)
+    LAYOUT.select(values, MODEL, "psnr")[:] = np.array([[[21, 25]], [[22, 30]], [[23, 20]]])
+    rows = make_table(["a", "b", "c"], [digest_of(e) for e in encoded], {}, values)
 
     def reconstruct(batch):
         return {"10": batch, "20": batch + np.uint8(16), "floor": batch}
@@ -62,11 +62,11 @@ def test_reconstructions_and_error_maps_are_those_of_the_image(
     assert error.mean() == pytest.approx(255 * 16 / ERROR_TOP, abs=2)
 
 
-def test_copies_of_an_image_are_shown_as_often_as_they_are_there(write_examples, tmp_path):
+def test_copies_of_an_image_are_all_shown(write_examples, tmp_path):
     image = np.full((20, 20, 1), 99, np.uint8)
     pattern, encoded = write_examples([image, image])
     values = np.full((2, LAYOUT.width), 20.0, np.float32)
-    rows = table(["a", "copy of a"], [digest_of(e) for e in encoded], {}, values)
+    rows = make_table(["a", "copy of a"], [digest_of(e) for e in encoded], {}, values)
     write_pictures(
         pattern, rows, LAYOUT, (0, 0), lambda x: {"10": x, "20": x, "floor": x}, 1, tmp_path
     )

@@ -5,14 +5,14 @@ import platform
 import keras
 import tensorflow as tf
 
-from keras_ae.comparison.records import TrainedOn
+from keras_ae.comparison.records import TrainingEnvironment
 from pipeline.runtime import environment
 
 
 def test_what_training_depends_on_is_plain_json_as_the_comparison_has_it():
     told = environment.describe()
     assert json.loads(json.dumps(told, allow_nan=False)) == told
-    TrainedOn(stages=("model_10",), **told)
+    TrainingEnvironment(stages=("model_10",), **told)
     assert told["backend"] == keras.backend.backend()
     assert told["packages"]["python"] == platform.python_version()
     assert told["packages"]["tensorflow"] == tf.__version__

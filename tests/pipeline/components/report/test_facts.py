@@ -9,7 +9,7 @@ import keras
 import pytest
 from tfx.types import standard_artifacts
 
-from keras_ae.comparison.records import TrainedOn
+from keras_ae.comparison.records import TrainingEnvironment
 from pipeline.components.report import facts
 from tests.pipeline.components.report.test_executor import STAGE
 
@@ -62,8 +62,8 @@ def test_stages_of_different_machines_and_settings_are_told_apart():
     places = {"model_100": other, "model_10": PLACE, "baseline_10": other}
     stages = {n: dataclasses.replace(STAGE, trained_on=place) for n, place in places.items()}
     assert facts.trained_on(stages) == (
-        TrainedOn(stages=("model_100", "baseline_10"), **other),
-        TrainedOn(stages=("model_10",), **PLACE),
+        TrainingEnvironment(stages=("model_100", "baseline_10"), **other),
+        TrainingEnvironment(stages=("model_10",), **PLACE),
     )
 
 

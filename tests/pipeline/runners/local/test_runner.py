@@ -122,7 +122,7 @@ def test_a_refusal_names_each_failed_check_and_the_worst_slices(tmp_path, capsys
     summary._print_push(tmp_path, outcome(0, ""), judged(False, checks))
     assert capsys.readouterr().out == (
         "not pushed: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
-        "slice 3 fell; more slices that fell too far: 2\n"
+        "slice 3 fell; and 2 more slices below the limit\n"
     )
 
 
