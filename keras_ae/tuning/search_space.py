@@ -1,7 +1,7 @@
 """What tuning may change in a preset, within a parameter budget. Standard library only."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import count, takewhile
 from typing import Any
@@ -12,6 +12,42 @@ from keras_ae.presets import Preset
 
 DEPTHS = (2, 4, 6, 8, 12)
 WIDTH_STEP = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """A point of a search space.
+
+    Attributes:
+        width: channels of the residual path.
+        blocks: residual blocks of encoder and decoder.
+        learning_rate: Adam's, after the warm-up.
+        batch_size: batch size (maximum).
+        parameters: number of trainable parameters.
+        untuned: whether these are the preset's own values.
+    """
+
+    width: int
+    blocks: tuple[int, int]
+    learning_rate: float
+    batch_size: int
+    parameters: int
+    untuned: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial(Point):
+    """A trial of a search.
+
+    Attributes:
+        trial: number of the trial, from 1.
+        val_psnr: mean PSNR on val, dB.
+        taken: whether the ladder is trained with its values.
+    """
+
+    trial: int
+    val_psnr: float
+    taken: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,69 +181,67 @@ def count_parameters(preset: Preset, channels: int, stride: int, latent_channels
     return path(patch, latent_channels, encoder) + path(latent_channels, patch, decoder)
 
 
-def trials(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lists trials for reports.
+def trials(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[Trial]:
+    """Lists trials for reports, the best first.
 
     Args:
         space: what was searched.
         results: the best first, of each trial `trial_id`, `score` (val PSNR, dB) and its values, as
             TFX's Tuner writes them.
-
-    Returns:
-        As JSON, the best first: `trial` (from 1), what `facts` gives, `val_psnr` in dB and `taken`.
     """
     return [
-        {
-            "trial": int(result["trial_id"]) + 1,
-            **facts(space, result),
-            "val_psnr": float(result["score"]),
-            "taken": place == 0,
-        }
-        for place, result in enumerate(results)
+        Trial(
+            trial=int(result["trial_id"]) + 1,
+            val_psnr=float(result["score"]),
+            taken=rank == 0,
+            **dataclasses.asdict(point(space, result)),
+        )
+        for rank, result in enumerate(results)
     ]
 
 
-def facts(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A point of the space: `width`, `blocks` (encoder, decoder), `learning_rate`, `batch_size`,
-    `parameters`, and `untuned`, whether these are the preset's own values."""
+def point(space: SearchSpace, values: Mapping[str, Any]) -> Point:
+    """The point of a space that the values of a trial stand for, as of `tuned`."""
     preset, batch_size = tuned(space.preset, values)
     same = dataclasses.replace(preset, name=space.preset.name) == space.preset
-    return {
-        "width": preset.widths[0],
-        "blocks": list(preset.blocks),
-        "learning_rate": preset.learning_rate,
-        "batch_size": batch_size,
-        "parameters": space.parameters_of(preset),
-        "untuned": same and batch_size == space.batch_size,
-    }
-
-
-def describe(trial: Mapping[str, Any]) -> str:
-    """The facts of a trial in a few words."""
-    encoder, decoder = trial["blocks"]
-    return (
-        f"width {trial['width']}, {encoder} + {decoder} blocks, "
-        f"learning rate {trial['learning_rate']:.2g}, batch size {trial['batch_size']}"
+    return Point(
+        width=preset.widths[0],
+        blocks=preset.blocks,
+        learning_rate=preset.learning_rate,
+        batch_size=batch_size,
+        parameters=space.parameters_of(preset),
+        untuned=same and batch_size == space.batch_size,
     )
 
 
-def summary(trials: list[dict[str, Any]], tuning: Mapping[str, Any]) -> str:
-    """What was taken and what that gained, in a sentence.
+def describe(point: Point) -> str:
+    """Describes a point in a few words."""
+    encoder, decoder = point.blocks
+    return (
+        f"width {point.width}, {encoder} + {decoder} blocks, "
+        f"learning rate {point.learning_rate:.2g}, batch size {point.batch_size}"
+    )
+
+
+def summary(trials: Sequence[Trial], *, preset: str, epochs: int, failed: int) -> str:
+    """The values that were taken and what they gained, in a sentence.
 
     Args:
-        trials: the rows of `trials`.
-        tuning: `preset`, `trials`, `epochs`, `parameters` and `failed` of the search.
+        trials: trials that trained, the best first.
+        preset: name of the preset around which was searched.
+        epochs: epochs of each trial.
+        failed: number of trials that did not train.
     """
     taken = trials[0]
     text = (
-        f"{describe(taken)} ({taken['parameters']:,} parameters), the best of {tuning['trials']} "
-        f"trials of {tuning['epochs']} epochs with {taken['val_psnr']:.2f} dB on val"
+        f"{describe(taken)} ({taken.parameters:,} parameters), the best of "
+        f"{len(trials) + failed} trials of {epochs} epochs with {taken.val_psnr:.2f} dB on val"
     )
-    untuned = next((row for row in trials if row["untuned"]), None)
+    untuned = next((trial for trial in trials if trial.untuned), None)
     if untuned is taken:
-        text += f"; that is {tuning['preset']} itself"
+        text += f"; that is {preset} itself"
     elif untuned is not None:
-        text += f"; {tuning['preset']} itself has {untuned['val_psnr']:.2f} dB"
-    if tuning["failed"]:
-        text += f"; {tuning['failed']} did not train"
+        text += f"; {preset} itself has {untuned.val_psnr:.2f} dB"
+    if failed:
+        text += f"; {failed} did not train"
     return text

@@ -152,7 +152,7 @@ class PresetTuner(base_tuner.BaseTuner):
         try:
             values = trial.hyperparameters.values
             number = f"{int(trial.trial_id) + 1} of {self.oracle.max_trials}"
-            shown = search_space.describe(search_space.facts(self.space, values))
+            shown = search_space.describe(search_space.point(self.space, values))
             what = f"    trial {number}: {shown}"
             psnr = self._judge(*search_space.tuned(self.space.preset, values))
         except TrainingError as error:
