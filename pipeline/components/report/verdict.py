@@ -1,4 +1,4 @@
-"""What an evaluation says of a model: each demand with its number, met or not, and each slice."""
+"""The verdict of an evaluation: each limit with its value and whether it is met, and each slice."""
 
 import math
 from collections import Counter
@@ -12,9 +12,9 @@ from keras_ae.comparison.records import Check, CheckName, SliceVerdict, Verdict
 from pipeline.evaluation import (
     GAIN,
     IMAGES,
-    JUDGED_FROM,
     MEAN_PSNR,
     MEAN_SSIM,
+    MIN_SLICE_IMAGES,
     SKIPPED_SSIM,
     SLICE_PSNR,
     Limits,
@@ -24,7 +24,7 @@ _OVERALL = ("", "")
 
 
 class _Slice(NamedTuple):
-    """Metrics of the model over some test images, and their changes against the one in service."""
+    """Metrics over the images of a slice, and their changes against the model in service."""
 
     values: dict[str, float]
     changes: dict[str, float]
@@ -32,11 +32,11 @@ class _Slice(NamedTuple):
 
 
 def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
-    """Reads an evaluation: what was demanded of the model, what it reached, and whether it passed.
+    """Reads the limits of an evaluation, the values that the model reached, and whether it passed.
 
     Args:
         evaluation_uri: folder of the Evaluator's ModelEvaluation.
-        limits: those that the evaluation was made with.
+        limits: limits of the evaluation.
 
     Returns:
         The verdict, which does not say whether the model can be served.
@@ -44,9 +44,9 @@ def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
     result = tfma.load_validation_result(evaluation_uri)
     slices = _slices(evaluation_uri, result)
     overall = slices.pop(_OVERALL)
-    # One slice of all images says nothing that they do not, unless it is why the model fails.
-    values = Counter(by for by, _ in slices)
-    slices = {key: s for key, s in slices.items() if values[key[0]] > 1 or s.failed}
+    # The only slice of a kind has all images, and is left out unless the model fails because of it.
+    counts = Counter(by for by, _ in slices)
+    slices = {key: s for key, s in slices.items() if counts[key[0]] > 1 or s.failed}
     checks = [_gain(overall, limits), _change(overall, limits)]
     if overall.changes:
         checks += [_slice_change(key, s, limits) for key, s in slices.items() if _judged(s)]
@@ -57,7 +57,7 @@ def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
         blessed=result.validation_ok,
         checks=tuple(checks),
         not_judged=tuple(
-            f"{_name(key)}: not judged: {_images(s)}, and {JUDGED_FROM} are needed"
+            f"{_name(key)}: not judged: {_images(s)}, and {MIN_SLICE_IMAGES} are needed"
             for key, s in slices.items()
             if s.changes and not _judged(s)
         ),
@@ -67,16 +67,17 @@ def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
 
 
 def reasons(verdict: Verdict) -> list[str]:
-    """Why a model was blessed or not: of the slices those that were lost most, three at most.
+    """Why a model was blessed or not, in sentences.
 
     Returns:
-        A sentence for each demand that was not met, or for those that were.
+        For a blessed model a sentence for each limit, and for the slice that fell the most; for
+        another one a sentence for each limit that is not met, and for three slices at most.
     """
     checks = [check for check in verdict.checks if check.ok is verdict.blessed]
     sentences = [check.text for check in checks if not check.slice]
-    slices = sorted((k for k in checks if k.slice), key=lambda check: check.value or 0.0)
+    slices = sorted((check for check in checks if check.slice), key=lambda c: c.value or 0.0)
     if verdict.blessed:
-        return sentences + [f"{k.text} (the worst of {len(slices)} slices)" for k in slices[:1]]
+        return sentences + [f"{c.text} (the worst of {len(slices)} slices)" for c in slices[:1]]
     sentences += [check.text for check in slices[:3]]
     if len(slices) > 3:
         sentences.append(f"more slices that fell too far: {len(slices) - 3}")
@@ -84,18 +85,18 @@ def reasons(verdict: Verdict) -> list[str]:
 
 
 def _slices(evaluation_uri: str, result: Any) -> dict[tuple[str, str], _Slice]:
-    """By name and value of the slice, in the contract's order; over all images first."""
+    """The slices by kind and value, in the contract's order; all images first."""
     failed = {
         _key(failure.slice_key): {metric.metric_key.name for metric in failure.failures}
         for failure in result.metric_validations_per_slice
     }
-    found = {}
+    slices = {}
     for record in tfma.load_metrics(evaluation_uri):
         values, changes = dict(_metrics(record, False)), dict(_metrics(record, True))
         key = _key(record.slice_key)
-        found[key] = _Slice(values, changes, failed.get(key, set()))
+        slices[key] = _Slice(values, changes, failed.get(key, set()))
     order = ("", *c.SLICES)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+    return dict(sorted(slices.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
 
 def _metrics(record: Any, is_diff: bool) -> Iterator[tuple[str, float]]:
@@ -138,7 +139,7 @@ def _slice_change(key: tuple[str, str], judged: _Slice, limits: Limits) -> Check
 
 def _check(
     name: CheckName,
-    of: _Slice,
+    metrics: _Slice,
     value: float | None,
     limit: float,
     text: str,
@@ -147,10 +148,10 @@ def _check(
     return Check(
         name=name,
         slice=slice_name,
-        images=int(of.values[IMAGES]),
+        images=int(metrics.values[IMAGES]),
         value=value,
         limit=limit,
-        ok=None if value is None else name not in of.failed,
+        ok=None if value is None else name not in metrics.failed,
         text=text,
     )
 
@@ -163,34 +164,34 @@ def _against(value: float, limit: float) -> str:
 
 
 def _db(value: float, limit: float) -> str:
-    """A difference with as many digits as show on which side of the limit it lies."""
-    shown = (n for n in range(2, 10) if round(value, n) != round(limit, n) or value == limit)
-    digits = next(shown, 10)
+    """A difference with as many digits as are needed to distinguish it from the limit."""
+    enough = (n for n in range(2, 10) if round(value, n) != round(limit, n) or value == limit)
+    digits = next(enough, 10)
     return f"{value:+.{digits}f} dB"
 
 
-def _judged(of: _Slice) -> bool:
-    return of.values[IMAGES] >= JUDGED_FROM
+def _judged(metrics: _Slice) -> bool:
+    return metrics.values[IMAGES] >= MIN_SLICE_IMAGES
 
 
 def _name(key: tuple[str, str]) -> str:
     return f"{key[0]}: {key[1]}"
 
 
-def _images(of: _Slice) -> str:
-    count = int(of.values[IMAGES])
+def _images(metrics: _Slice) -> str:
+    count = int(metrics.values[IMAGES])
     return f"{count} image{'' if count == 1 else 's'}"
 
 
-def _row(key: tuple[str, str], of: _Slice) -> SliceVerdict:
+def _row(key: tuple[str, str], metrics: _Slice) -> SliceVerdict:
     return SliceVerdict(
         by=key[0],
         value=key[1],
-        images=int(of.values[IMAGES]),
-        psnr=_number(of.values[MEAN_PSNR]),
-        ssim=_number(of.values[MEAN_SSIM]),
-        gain=_number(of.values[GAIN]),
-        change=_number(of.changes.get(MEAN_PSNR, math.nan)),
+        images=int(metrics.values[IMAGES]),
+        psnr=_number(metrics.values[MEAN_PSNR]),
+        ssim=_number(metrics.values[MEAN_SSIM]),
+        gain=_number(metrics.values[GAIN]),
+        change=_number(metrics.changes.get(MEAN_PSNR, math.nan)),
     )
 
 
