@@ -1,4 +1,4 @@
-"""The image, as far as it can be checked without Docker: its steps are run on this machine."""
+"""Tests of the Dockerfile without Docker: its steps are run on this machine."""
 
 import fnmatch
 import importlib.util

@@ -84,7 +84,7 @@ def model_blessing(root, blessed: int = 1):
 
 
 def push(model, infra_blessing, root):
-    """Runs the Pusher; its PushedModel."""
+    """Runs the Pusher, and returns its PushedModel."""
     pushed = artifact(standard_artifacts.PushedModel, f"{root}/pushed")
     destination = pusher_pb2.PushDestination(
         filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{root}/push")

@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 class Runs:
-    """Runs of Trainers alone, in one root, on a clock by which each epoch takes a second."""
+    """Runs only the Trainers, in one root, with a clock by which each epoch takes a second."""
 
     def __init__(self, folder, monkeypatch):
         self.trained, self.stop_at = [], None
@@ -62,7 +62,7 @@ class Runs:
         monkeypatch.setattr(plan.Forecast, "during", watched)
 
     def __call__(self, *budgets: int, seeds: int = 1, baseline: tuple[int, ...] = ()) -> None:
-        """Trains ladders, after which `trained` has the seed and the number of each epoch."""
+        """Trains ladders; then `trained` has the seed and the number of each epoch."""
         self.trained.clear()
         images = Importer(
             source_uri=str(self._folder / "examples"),

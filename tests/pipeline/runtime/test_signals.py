@@ -27,7 +27,7 @@ with signals.handled("python run.py --data 'a b'") as watch:
     except KeyboardInterrupt:
         sys.exit(watch.report())
 """
-GOES_ON = """
+CONTINUES = """
 import subprocess
 with signals.handled("python run.py --data 'a b'"):
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
@@ -112,7 +112,7 @@ def test_a_signal_that_comes_in_a_finalizer_counts(start):
 
 @pytest.mark.parametrize("seconds", [0.5, 60])
 def test_a_program_that_does_not_stop_is_killed_after_a_while_or_by_a_second_signal(start, seconds):
-    process = start(GOES_ON, seconds)
+    process = start(CONTINUES, seconds)
     child = psutil.Process(int(process.stdout.readline()))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)

@@ -36,7 +36,7 @@ def judged(text: str) -> Verdict:
 
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> str:
-    """The address of a store of files."""
+    """The address of an MLflow store in a folder."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return (tmp_path / "mlruns").as_uri()
 

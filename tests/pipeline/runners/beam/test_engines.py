@@ -95,7 +95,7 @@ def test_the_suffix_of_a_command_line_is_quoted_for_a_shell():
     ],
 )
 def test_each_engine_has_its_command_line(runner, workers, passed, arguments):
-    # Where the steps run elsewhere, nothing needs to be installed here.
+    # Nothing needs to be installed here if the steps run on other machines.
     assert engines.beam_arguments(runner, workers, passed, here=False) == arguments
 
 
@@ -176,7 +176,7 @@ def test_dask_is_refused():
 
 
 def test_checking_options_sets_up_no_logging(monkeypatch):
-    # pytest's own handlers would keep Beam from adding one.
+    # Beam adds no handler if there are those of pytest.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     engines.beam_arguments("direct", 1, ["--temp_location=/tmp/x"])
     assert logging.getLogger().handlers == []

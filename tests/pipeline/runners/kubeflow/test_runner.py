@@ -58,7 +58,7 @@ def test_kfp_and_the_backend_take_the_golden_pipeline():
     component = load_component_from_text(text)
     assert set(component.component_spec.inputs) == {"data", "data_fingerprint", "preset", "seed"}
     assert component.component_spec.inputs["seed"].type == "Integer"
-    # What the open-source backend does not run.
+    # The open-source backend does not support it.
     assert "resolver" not in text
     assert "lifecycle" not in text
 

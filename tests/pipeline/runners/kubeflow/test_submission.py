@@ -110,7 +110,7 @@ def submit(kubeflow, monkeypatch):
         raise StorageError(f"cannot write to {uri}: there is no bucket")
 
     def status(*flags: str, reachable: bool = True) -> int:
-        # Asking a bucket is tested with the function that does it.
+        # Access to a bucket is tested elsewhere.
         found = (lambda uri: None) if reachable else check
         monkeypatch.setattr(submission, "check_reachable", found)
         given = ["--image", "keras-ae:1", "--pipeline-root", "gs://bucket/root", "--submit"]

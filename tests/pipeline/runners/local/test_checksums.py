@@ -96,7 +96,7 @@ def connection(tmp_path):
 
 @pytest.fixture
 def store(artifact, connection) -> MetadataStore:
-    """A store that knows one artifact of the pipeline `line`, written by execution 1."""
+    """A metadata store with one artifact of the pipeline `line`, written by execution 1."""
     store = MetadataStore(connection)
     kinds = mlmd.ArtifactType(name="Model"), mlmd.ExecutionType(name="Node")
     model, node = store.put_artifact_type(kinds[0]), store.put_execution_type(kinds[1])
@@ -178,7 +178,7 @@ def break_a_page(path: Path) -> None:
 
 
 def break_a_row(path: Path) -> None:
-    """Which SQLite itself does not notice."""
+    """Changes bytes in a way that SQLite itself does not notice."""
     flip(path, path.read_bytes().rindex(b"/artifacts/line/") + 1)
 
 
@@ -214,12 +214,12 @@ def test_a_broken_store_is_replaced_by_its_copy(
 def test_a_store_that_was_written_since_is_not_damaged(
     store, connection, artifact, tmp_path, capsys
 ):
-    """As by a run that was killed."""
+    """A run that is killed changes the store after its last backup."""
     root = tmp_path / "root"
     metadata.back_up(root)
-    (found,) = store.get_artifacts()
-    found.state = mlmd.Artifact.DELETED
-    store.put_artifacts([found])
+    (stored,) = store.get_artifacts()
+    stored.state = mlmd.Artifact.DELETED
+    store.put_artifacts([stored])
     metadata.check(root)
     assert capsys.readouterr().out == ""
     assert state_of(connection, artifact) == mlmd.Artifact.DELETED

@@ -24,7 +24,7 @@ with lock.locked(Path(sys.argv[1]), "python run_local.py --seed 7", wait="--wait
 
 @contextmanager
 def holder(root, *flags):
-    """A process that wants the lock, and says when it has it."""
+    """A process that acquires the lock, and prints when it has it."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(root), *flags],
         stdin=subprocess.PIPE,

@@ -64,7 +64,7 @@ def test_a_run_that_is_started_again_is_compared_with_the_same_model(tmp_path):
     run = {"command": "python run_local.py", "data": "1234"}
     assert recovery.record_start(root, run, old) == old
     assert recovery.record_start(root, run, pushed) == old
-    # Another run, or what another root has pushed meanwhile, is a new beginning.
+    # Another run, and a model that another root has pushed meanwhile, are recorded as new.
     assert recovery.record_start(root, {**run, "data": "5678"}, pushed) == pushed
     assert recovery.record_start(root, run, old) == old
     elsewhere = model(tmp_path / "other", "1")
