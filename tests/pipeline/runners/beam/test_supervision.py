@@ -79,7 +79,7 @@ def test_a_worker_that_dies_ends_the_run():
         (
             "RuntimeError: OSError: [Errno 28] No space left on device: '/x'",
             StorageError,
-            "cannot write: No space left on device: '/x'; what earlier runs made is stderr",
+            "cannot write: No space left on device: '/x'; what earlier runs made is kept",
         ),
         (
             "google.api_core.exceptions.ForbiddenError: no bucket",
