@@ -1,4 +1,4 @@
-"""The pipeline itself: what runs, on what, in which order. Knows no runner and no path."""
+"""The definition of the pipeline: its components and their inputs, for every runner."""
 
 import dataclasses
 import functools
@@ -13,9 +13,9 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types import standard_artifacts
 
-from keras_ae import budgets as ladder
 from keras_ae import contract as c
 from keras_ae import presets
+from keras_ae.budgets import stages
 from keras_ae.scores import BASELINE, MODEL
 from pipeline import evaluation
 from pipeline.components.budget_comparison.component import BudgetComparison
@@ -50,19 +50,18 @@ def create_pipeline(
     """Builds the pipeline from images to a pushed SavedModel.
 
     Args:
-        config: what is asked for.
+        config: settings of the run.
         pipeline_name: name under which results are cached; also the lineage of what is pushed.
-        pipeline_root: where artifacts go.
-        data_fingerprint: digest of the data's content, so that a change of it is noticed, or a
-            runtime parameter.
-        push_destination: folder of the version folders.
-        checkpoints: folder for the state of unfinished stages.
-        in_service: SavedModel that a new one is measured against, if there is one.
-        check_command: what serves a model and compares its answers before a push, see
+        pipeline_root: path or URI of the folder of the artifacts.
+        data_fingerprint: digest of the data's content, for the cache keys, or a runtime parameter.
+        push_destination: path or URI of the folder of the version folders.
+        checkpoints: path or URI of the folder for the state of unfinished stages.
+        in_service: Model artifact that a new model is compared with, if there is one.
+        check_command: command that serves a model and compares its predictions before a push, see
             `ServingCheck`; empty to compare in process only.
         command: the command line that reproduces the run, for the report.
-        metadata_connection_config: of ML Metadata, for runners that need it.
-        beam_pipeline_args: for the components that run on Beam.
+        metadata_connection_config: connection to ML Metadata, for runners that need it.
+        beam_pipeline_args: Beam's options for the components that run on it.
     """
     preset, seed = config.preset, config.seed
     images = ImageExampleGen(
@@ -106,22 +105,23 @@ def create_pipeline(
             parameters=config.search_space.parameters,
         )
         code = source_fingerprint("pipeline.tuner")
-        own = dataclasses.asdict(search)
-        tuner = _tuner(TunerConfig.of(config, **training, **own, fingerprint=code), examples, graph)
+        tuner = _tuner(
+            TunerConfig.of(config, search, **training, fingerprint=code), examples, graph
+        )
     settings = functools.partial(
         StageSettings.of,
         config,
         **training,
         fingerprint=source_fingerprint("pipeline.components.stage_trainer.executor"),
     )
-    ladder_of = functools.partial(
+    trainers_of = functools.partial(
         _trainers, config.budgets, examples=examples, transform_graph=graph, settings=settings
     )
-    trainers = ladder_of(preset=preset, seed=seed, tuner=tuner)
+    trainers = trainers_of(preset=preset, seed=seed, tuner=tuner)
     for i in range(1, config.seeds):
-        trainers |= ladder_of(preset=preset, seed=seed + i, tuner=tuner, other_seed=seed + i)
+        trainers |= trainers_of(preset=preset, seed=seed + i, tuner=tuner, other_seed=seed + i)
     if config.with_baseline:
-        trainers |= ladder_of(preset=presets.BASELINE, seed=seed, name=BASELINE)
+        trainers |= trainers_of(preset=presets.BASELINE, seed=seed, ladder=BASELINE)
     models = {key: trainer.outputs["model"] for key, trainer in trainers.items()}
     comparison = BudgetComparison(
         examples=examples,
@@ -131,12 +131,13 @@ def create_pipeline(
         tolerance=config.tolerance,
         fingerprint=source_fingerprint("pipeline.components.budget_comparison.executor"),
     )
-    baseline = _importer(in_service)
+    importer = _importer(in_service)
+    model_in_service = importer.outputs["result"] if importer else None
     limits = Limits.of(config)
     evaluator = Evaluator(
         examples=examples,
         model=comparison.outputs["model"],
-        baseline_model=baseline.outputs["result"] if baseline else None,
+        baseline_model=model_in_service,
         eval_config=eval_config(limits, source_fingerprint("pipeline.evaluation")),
         example_splits=[c.TEST],
     )
@@ -160,7 +161,7 @@ def create_pipeline(
             "infra_blessing": check.outputs["blessing"],
         },
         models=models,
-        in_service=baseline.outputs["result"] if baseline else None,
+        in_service=model_in_service,
         limits=limits,
         command=command,
         data_fingerprint=data_fingerprint,
@@ -182,7 +183,7 @@ def create_pipeline(
     return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[*nodes, *([baseline] if baseline else []), evaluator, check, report, pusher],
+        components=[*nodes, *([importer] if importer else []), evaluator, check, report, pusher],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_pipeline_args,
@@ -190,7 +191,7 @@ def create_pipeline(
 
 
 class Evaluator(components.Evaluator):
-    """TFX's, with the executor of `pipeline.evaluation`."""
+    """TFX's Evaluator with the executor of `pipeline.evaluation`."""
 
     EXECUTOR_SPEC = BeamExecutorSpec(evaluation.Executor)
 
@@ -215,17 +216,18 @@ def _trainers(
     preset: Any,
     seed: Any,
     tuner: Any = None,
-    name: str = MODEL,
+    ladder: str = MODEL,
     other_seed: int | None = None,
 ) -> dict[ModelKey, Any]:
-    """The chain of Trainers of one ladder, by the key of their models in the comparison.
+    """The Trainers of a ladder, each of which continues the one before it, by their model's key.
 
-    The first seed's have the names and settings of a run without other seeds, whose results serve.
+    Those of the first seed have the same names and settings in a run with this seed only, so that
+    each of the two runs uses the cached results of the other.
     """
     trainers: dict[ModelKey, Any] = {}
     model = None
-    for stage in ladder.stages(budgets):
-        key = ModelKey(name, stage.stop, other_seed)
+    for stage in stages(budgets):
+        key = ModelKey(ladder, stage.stop, other_seed)
         trainer = StageTrainer(
             examples=examples,
             transform_graph=transform_graph,
@@ -249,8 +251,8 @@ def _importer(in_service: str | None) -> Any:
 
 
 def _stats_options() -> Any:
-    """Statistics of the images' bytes by their length only: their values do not fit in memory."""
-    # Importable only after tfx, which adds to tfx_bsl what it needs.
+    """Options for statistics of the images' bytes without their values, which need much memory."""
+    # It can be imported only after tfx, which adds modules that it needs to tfx_bsl.
     import tensorflow_data_validation as tfdv
 
     feature = schema_pb2.Feature(

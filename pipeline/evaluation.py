@@ -1,4 +1,4 @@
-"""Evaluator: quality of the test images and of slices of them, and what a blessing takes."""
+"""The Evaluator: quality of the test images and of slices of them, and the blessing's limits."""
 
 import dataclasses
 import json
@@ -29,23 +29,24 @@ SLICE_PSNR: Final = "slice_psnr"
 IMAGES = "images"
 SKIPPED_SSIM = "skipped_ssim"
 
-JUDGED_FROM = MIN_IMAGES
-"""Test images that a slice needs to be judged."""
+MIN_SLICE_IMAGES = MIN_IMAGES
+"""Number of test images that a slice must have to affect the blessing."""
 
 MEAN, COUNT, SKIPPED = "mean", "count", "skipped"
 
-# Sums are whole numbers of these steps, in dB or SSIM: exact, so that any order gives the same.
+# Values are rounded to whole numbers of these steps, in dB or SSIM. Their sums are exact, so that
+# they do not depend on the order in which Beam adds.
 _STEP = 2.0**-32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits(Settings):
-    """What a model must reach to be blessed, in dB of mean test PSNR.
+    """Limits of the blessing, in dB of mean test PSNR.
 
     Attributes:
-        min_gain: to exceed the linear floor by.
-        max_drop: that may be lost against the model in service.
-        max_slice_drop: that a slice of at least `JUDGED_FROM` images may lose against it.
+        min_gain: gain over the linear floor that the model must exceed.
+        max_drop: maximum loss against the model in service.
+        max_slice_drop: the same for each slice of at least `MIN_SLICE_IMAGES` images.
     """
 
     min_gain: float = 0.0
@@ -57,23 +58,27 @@ def eval_config(limits: Limits, code: str) -> config_pb2.EvalConfig:
     """Metrics over all test images and over each slice, with the limits as thresholds.
 
     Args:
-        limits: of the blessing; TFX drops those against the model in service where there is none.
-        code: fingerprint of this module, so that a cached verdict does not outlive an edit.
+        limits: limits of the blessing; TFX ignores those against the model in service where there
+            is none.
+        code: fingerprint of this module, so that an edit invalidates cached evaluations.
     """
     overall = [config_pb2.SlicingSpec()]
     slices = [config_pb2.SlicingSpec(feature_keys=[c.SLICE_PREFIX + name]) for name in c.SLICES]
-    mean = {"of": MEAN, "code": code}
+    mean = {"statistic": MEAN, "code": code}
     psnr = {**mean, "output": c.PSNR}
     ssim = {**mean, "output": c.SSIM}
     metrics = [
-        _metric(MEAN_PSNR, psnr, _may_fall(limits.max_drop), overall),
-        _metric(GAIN, {**psnr, "minus": c.FLOOR_PSNR}, _exceeds(limits.min_gain), overall),
+        _metric(MEAN_PSNR, psnr, _max_drop(limits.max_drop), overall),
+        _metric(GAIN, {**psnr, "minus": c.FLOOR_PSNR}, _min_gain(limits.min_gain), overall),
         _metric(
-            SLICE_PSNR, {**psnr, "least": JUDGED_FROM}, _may_fall(limits.max_slice_drop), slices
+            SLICE_PSNR,
+            {**psnr, "min_images": MIN_SLICE_IMAGES},
+            _max_drop(limits.max_slice_drop),
+            slices,
         ),
         _metric(MEAN_SSIM, ssim),
-        _metric(IMAGES, {**psnr, "of": COUNT}),
-        _metric(SKIPPED_SSIM, {**ssim, "of": SKIPPED}),
+        _metric(IMAGES, {**psnr, "statistic": COUNT}),
+        _metric(SKIPPED_SSIM, {**ssim, "statistic": SKIPPED}),
     ]
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(signature_name=c.SCORE)],
@@ -90,7 +95,7 @@ def _metric(
 ) -> config_pb2.MetricConfig:
     limits = []
     if threshold:
-        # One that names no slices would hold for all of them.
+        # TFMA applies a threshold without slices to all slices.
         limits = [config_pb2.PerSliceMetricThreshold(slicing_specs=slices, threshold=threshold)]
     return config_pb2.MetricConfig(
         class_name="OutputMetric",
@@ -100,13 +105,13 @@ def _metric(
     )
 
 
-def _exceeds(gain: float) -> config_pb2.MetricThreshold:
-    # TFMA lets a value pass that is the bound itself.
+def _min_gain(gain: float) -> config_pb2.MetricThreshold:
+    # TFMA accepts a value that is equal to the bound.
     bound = config_pb2.GenericValueThreshold(lower_bound={"value": gain + _STEP})
     return config_pb2.MetricThreshold(value_threshold=bound)
 
 
-def _may_fall(drop: float) -> config_pb2.MetricThreshold:
+def _max_drop(drop: float) -> config_pb2.MetricThreshold:
     bound = config_pb2.GenericChangeThreshold(
         direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop}
     )
@@ -114,10 +119,10 @@ def _may_fall(drop: float) -> config_pb2.MetricThreshold:
 
 
 class Executor(evaluator.Executor):
-    """TFX's Evaluator, which measures a model that is in service already against the floor only.
+    """TFX's Evaluator, which does not compare a model that is already in service with itself.
 
-    It would not differ from itself, and the local runner's cache so finds what it was measured
-    before.
+    Such a model is compared with the floor only, so that the local runner finds its earlier
+    evaluation in the cache.
     """
 
     def Do(  # noqa: N802
@@ -126,12 +131,10 @@ class Executor(evaluator.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Evaluates, with the model in service if there is another one."""
+        """Evaluates a model, and compares it with the model in service if that is another one."""
         in_service = input_dict.get(BASELINE_MODEL_KEY)
         if in_service and _digest(in_service) == _digest(input_dict[MODEL_KEY]):
-            input_dict = {
-                key: each for key, each in input_dict.items() if key != BASELINE_MODEL_KEY
-            }
+            input_dict = {k: v for k, v in input_dict.items() if k != BASELINE_MODEL_KEY}
         super().Do(input_dict, output_dict, exec_properties)
 
 
@@ -147,19 +150,31 @@ class OutputMetric(tfma.metrics.Metric):
     without labels.
 
     Args:
-        name: of the metric.
+        name: name of the metric.
         output: name of the output.
-        of: `MEAN`, `COUNT` of the images that are not skipped, or `SKIPPED`, the count of the rest.
+        statistic: `MEAN`, `COUNT` of the images that are not skipped, or `SKIPPED`, the count of
+            those that are.
         minus: name of the output that is subtracted, or empty.
-        least: images below which the mean is given as 0, whatever the model, so that no change of
-            it is seen: TFMA would refuse a model for a metric that is missing or not a number.
+        min_images: number of images below which the mean is 0 for every model, so that it does not
+            change: TFMA would reject a model if the metric was missing or not a number.
         code: fingerprint of this module.
     """
 
     def __init__(
-        self, name: str, output: str, of: str, minus: str = "", least: int = 0, code: str = ""
+        self,
+        name: str,
+        output: str,
+        statistic: str,
+        minus: str = "",
+        min_images: int = 0,
+        code: str = "",
     ):
-        options = {"output": output, "of": of, "minus": minus, "least": least}
+        options = {
+            "output": output,
+            "statistic": statistic,
+            "minus": minus,
+            "min_images": min_images,
+        }
         super().__init__(_computations, name=name, code=code, **options)
 
 
@@ -169,16 +184,17 @@ def _computations(
     eval_config: Any = None,
     *,
     output: str,
-    of: str,
+    statistic: str,
     minus: str,
-    least: int,
+    min_images: int,
     **_: Any,
 ) -> list[tfma.metrics.MetricComputation]:
     computations = []
     for model_name in model_names or [""]:
         key = metric_types.MetricKey(name=name, model_name=model_name)
-        several = bool(eval_config) and len(eval_config.model_specs) > 1
-        combiner = _Combiner(key, model_name if several else "", output, of, minus, least)
+        # Predictions are keyed by model only if there are several models.
+        keyed = bool(eval_config) and len(eval_config.model_specs) > 1
+        combiner = _Combiner(key, model_name if keyed else "", output, statistic, minus, min_images)
         computations.append(
             metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
         )
@@ -192,9 +208,11 @@ class _Sum(NamedTuple):
 
 
 class _Combiner(beam.CombineFn):
-    def __init__(self, key: Any, model: str, output: str, of: str, minus: str, least: int):
-        self._key, self._model, self._of, self._least = key, model, of, least
-        self._output, self._minus = output, minus
+    def __init__(
+        self, key: Any, model: str, output: str, statistic: str, minus: str, min_images: int
+    ):
+        self._key, self._model, self._output, self._minus = key, model, output, minus
+        self._statistic, self._min_images = statistic, min_images
 
     def create_accumulator(self) -> _Sum:
         return _Sum()
@@ -216,8 +234,8 @@ class _Combiner(beam.CombineFn):
         return {self._key: self._value(accumulator)}
 
     def _value(self, sums: _Sum) -> float:
-        if self._of != MEAN:
-            return float(sums.images if self._of == COUNT else sums.skipped)
-        if sums.images < self._least:
+        if self._statistic != MEAN:
+            return float(sums.images if self._statistic == COUNT else sums.skipped)
+        if sums.images < self._min_images:
             return 0.0
         return sums.steps / sums.images * _STEP if sums.images else float("nan")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# As a script its own folder comes first on the path, where the packages are not.
+# The path of a script begins with its own folder, not with that of the packages.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
 from keras_ae.datasets.sources import base
@@ -18,7 +18,7 @@ from pipeline.runners.beam import engines
 from pipeline.runners.kubeflow import cluster, runner
 
 PROGRAM = "pipeline/run_kubeflow.py"
-_OF_SUBMISSION = (
+_SUBMISSION_FLAGS = (
     "output", "submit", "host", "namespace", "experiment", "run_name", "wait", "no_cache",
     "data_fingerprint",
 )  # fmt: skip
@@ -26,7 +26,7 @@ _OF_SUBMISSION = (
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads and checks the command line, before anything heavy is imported."""
-    own, passed = engines.split(sys.argv[1:] if argv is None else argv)
+    words, beam_options = engines.split(sys.argv[1:] if argv is None else argv)
     parser = flags.Parser(
         prog="run_kubeflow.py",
         description="Compile the pipeline to KFP's YAML (--output), or start it on Kubeflow "
@@ -35,13 +35,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     _add_actions(parser)
     flags.add_arguments(parser)
-    _add_places(parser)
+    _add_locations(parser)
     _add_cluster(parser)
     engines.add_arguments(parser)
-    arguments = flags.parse(parser, own)
+    arguments = flags.parse(parser, words)
     _check(parser, arguments)
-    arguments.command = _command(parser, arguments) + engines.rest(passed)
-    arguments.passed = passed
+    arguments.command = _command(parser, arguments) + engines.suffix(beam_options)
+    arguments.beam_options = beam_options
     arguments.push_dir = arguments.push_dir or f"{arguments.pipeline_root}/serving/keras_ae"
     arguments.checkpoints = arguments.checkpoints or f"{arguments.pipeline_root}/checkpoints"
     arguments.check_command = ["python", "-m", "serving.check"]
@@ -49,7 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses, compiles and, if asked, submits; returns the exit status."""
+    """Parses the command line, compiles and, with --submit, submits; returns the exit status."""
     arguments = parse_arguments(argv)
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: a run that was started goes on", file=sys.stderr)
+        print("interrupted: a run that was started continues", file=sys.stderr)
         return 130
     return 0
 
@@ -69,20 +69,24 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="FILE.yaml", help="write the compiled pipeline here")
     add("--submit", action="store_true", help="upload the pipeline and start a run; needs --host")
     add("--host", metavar="URL", help="address of Kubeflow Pipelines, http(s)://HOST[:PORT]")
-    add("--namespace", help="of the run, where Kubeflow has several users")
-    add("--experiment", default="keras-ae", metavar="NAME", help="experiment that the run joins")
-    add("--run-name", metavar="NAME", help="shown for the run (default: pipeline and time)")
-    add("--wait", action="store_true", help="wait for the end; the exit status tells of it")
-    add("--no-cache", action="store_true", help="run every step, whatever earlier runs made")
+    add("--namespace", help="namespace of the run, where Kubeflow has several users")
+    add("--experiment", default="keras-ae", metavar="NAME", help="experiment of the run")
+    add("--run-name", metavar="NAME", help="name of the run (default: pipeline and time)")
+    add(
+        "--wait",
+        action="store_true",
+        help="wait until the run ends; the exit status says whether it succeeded",
+    )
+    add("--no-cache", action="store_true", help="run every step, without cached results")
     add(
         "--data-fingerprint",
         metavar="TEXT",
-        help="stands for the content of the data: another text means other data (default: "
-        "computed when the run is submitted, if this machine sees the data)",
+        help="represents the content of the data: a different text means different data (default: "
+        "computed when the run is submitted, if this machine can read the data)",
     )
 
 
-def _add_places(parser: argparse.ArgumentParser) -> None:
+def _add_locations(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--name", type=flags.checked(_name), default="keras-ae", help="name of the pipeline")
     add("--image", required=True, help="container image of the project, see pipeline/Dockerfile")
@@ -91,14 +95,18 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=flags.checked(_root),
         metavar="URI",
-        help="where artifacts go: gs://BUCKET/FOLDER or s3://BUCKET/FOLDER",
+        help="folder of the artifacts: gs://BUCKET/FOLDER or s3://BUCKET/FOLDER",
     )
-    add("--push-dir", metavar="URI", help="of the version folders (default: ROOT/serving/keras_ae)")
-    add("--checkpoints", metavar="URI", help="of unfinished stages (default: ROOT/checkpoints)")
+    add("--push-dir", metavar="URI", help="folder of the versions (default: ROOT/serving/keras_ae)")
+    add(
+        "--checkpoints",
+        metavar="URI",
+        help="folder of unfinished stages (default: ROOT/checkpoints)",
+    )
     add(
         "--incumbent-uri",
         metavar="URI",
-        help="Model artifact of the model in service, which a new one must not be worse than",
+        help="Model artifact that is in service, which a new model must not be worse than",
     )
 
 
@@ -110,13 +118,13 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         ("--trainer-cpu", "4", "cores of Trainers and Tuner"),
         ("--trainer-memory", "16Gi", "memory of Trainers and Tuner"),
     ):
-        add(flag, type=text(_kept(cluster.quantity)), default=default, help=what)
+        add(flag, type=text(_validated(cluster.quantity)), default=default, help=what)
     add(
         "--gpu",
-        type=text(_kept(cluster.gpu)),
+        type=text(_validated(cluster.gpu)),
         default="none",
         metavar="NAME=COUNT",
-        help="of Trainers and Tuner, such as nvidia.com/gpu=1",
+        help="accelerators of Trainers and Tuner, such as nvidia.com/gpu=1",
     )
     for flag, read, form, what in (
         ("--node-selector", cluster.pair, "KEY=VALUE", "label of machines for Trainers and Tuner"),
@@ -126,13 +134,13 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
             "KEY[=VALUE]:EFFECT",
             "taint of machines for Trainers and Tuner",
         ),
-        ("--volume", cluster.mount, "CLAIM:/PATH", "volume claim that every node sees"),
-        ("--secret", cluster.mount, "NAME:/PATH", "secret that every node sees, as files"),
+        ("--volume", cluster.mount, "CLAIM:/PATH", "volume claim to mount in every node"),
+        ("--secret", cluster.mount, "NAME:/PATH", "secret to mount in every node, as files"),
         ("--env", cluster.pair, "NAME=VALUE", "environment variable of every node"),
     ):
         add(
             flag,
-            type=text(_kept(read)),
+            type=text(_validated(read)),
             action="append",
             default=[],
             metavar=form,
@@ -142,7 +150,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     if not (arguments.output or arguments.submit):
-        parser.error("say what to do: --output FILE.yaml, --submit, or both")
+        parser.error("expected --output FILE.yaml, --submit, or both; got neither")
     if arguments.submit and not arguments.host:
         parser.error("--submit needs --host")
     if arguments.host and not arguments.host.startswith(("http://", "https://")):
@@ -151,34 +159,34 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
         parser.error(f"--output: Kubeflow takes .yaml only; got {str(arguments.output)!r}")
     volumes = [cluster.mount(volume).path for volume in arguments.volume]
     for name in ("data", "push_dir", "checkpoints", "incumbent_uri"):
-        place = getattr(arguments, name)
-        if name == "data" and (place == base.SAMPLE or place.startswith(base.TFDS_PREFIX)):
+        location = getattr(arguments, name)
+        if name == "data" and (location == base.SAMPLE or location.startswith(base.TFDS_PREFIX)):
             continue
-        if place and not _seen(place, volumes):
+        if location and not _is_reachable(location, volumes):
             parser.error(
-                f"--{name.replace('_', '-')}: the nodes do not see {place!r}: give a gs:// or "
+                f"--{name.replace('_', '-')}: the nodes cannot reach {location!r}: give a gs:// or "
                 "s3:// URI, or an absolute path on a --volume CLAIM:/PATH"
             )
 
 
-def _seen(place: str, volumes: list[str]) -> bool:
-    """Whether the nodes of a cluster can reach a place."""
-    if "://" in place:
+def _is_reachable(location: str, volumes: list[str]) -> bool:
+    """Whether the nodes of a cluster can reach a path or URI."""
+    if "://" in location:
         return True
-    return any(Path(place).is_relative_to(volume) for volume in volumes)
+    return any(Path(location).is_relative_to(volume) for volume in volumes)
 
 
 def _command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
-    """The command line that compiles this again, without what each run may be given anew."""
+    """The command line that compiles the same pipeline, without what each run can set."""
     defaults = parser.parse_args(["--image=", "--pipeline-root=gs://bucket/root"])
     defaults.image = defaults.pipeline_root = None
-    leave = {*_OF_SUBMISSION, *runner.runtime_parameters(arguments)}
-    own = {name: value for name, value in vars(arguments).items() if name not in leave}
-    return flags.command(PROGRAM, defaults, argparse.Namespace(**own))
+    excluded = {*_SUBMISSION_FLAGS, *runner.runtime_parameters(arguments)}
+    included = {name: value for name, value in vars(arguments).items() if name not in excluded}
+    return flags.command(PROGRAM, defaults, argparse.Namespace(**included))
 
 
-def _kept(read: Callable[[str], Any]) -> Callable[[str], str]:
-    """Checks a text by reading it, and keeps it as it was written."""
+def _validated(read: Callable[[str], Any]) -> Callable[[str], str]:
+    """Makes a reader that checks a text by another reader, and returns it unchanged."""
 
     def checked(text: str) -> str:
         read(text)
@@ -191,15 +199,15 @@ def _root(text: str) -> str:
     scheme, _, rest = text.partition("://")
     if scheme not in ("gs", "s3") or not rest.strip("/"):
         raise ConfigurationError(
-            "Kubeflow keeps artifacts in a bucket: expected gs://BUCKET/FOLDER or "
-            f"s3://BUCKET/FOLDER; got {text!r}"
+            "expected a bucket for the artifacts, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; "
+            f"got {text!r}"
         )
     return text.rstrip("/")
 
 
 def _name(text: str) -> str:
     if not re.fullmatch("[a-z0-9][a-z0-9-]{0,127}", text):
-        raise ConfigurationError(f"expected small letters, digits and hyphens; got {text!r}")
+        raise ConfigurationError(f"expected lower-case letters, digits and hyphens; got {text!r}")
     return text
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-# As a script its own folder comes first on the path, where the packages are not.
+# The path of a script begins with its own folder, not with that of the packages.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
 from keras_ae.datasets.sources.open import check
@@ -30,7 +30,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--root",
         type=flags.checked(_folder),
         default=Path("runs/default"),
-        help="folder of everything a run makes",
+        help="folder of everything that a run writes",
     )
     add(
         "--push-dir",
@@ -43,19 +43,19 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--wait",
         action="store_true",
-        help="if another run uses the root, wait until it ends instead of saying so",
+        help="if another run uses the root, wait until it ends instead of failing",
     )
     add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
-    own, passed = engines.split(sys.argv[1:] if argv is None else argv)
-    arguments = flags.parse(parser, own)
-    # Whether it waits makes no other run of it.
-    same = argparse.Namespace(**{**vars(arguments), "wait": False})
-    defaults = parser.parse_args([])
-    arguments.settings = flags.as_yaml(defaults, same)
-    if passed:
-        arguments.settings = f"# To be given as well:{engines.rest(passed)}\n{arguments.settings}"
-    arguments.command = flags.command(PROGRAM, defaults, same) + engines.rest(passed)
-    arguments.beam_options = passed
+    words, beam_options = engines.split(sys.argv[1:] if argv is None else argv)
+    arguments = flags.parse(parser, words)
+    # A run that waits is the same run: `command` identifies it.
+    without_wait = argparse.Namespace(**{**vars(arguments), "wait": False})
+    defaults, suffix = parser.parse_args([]), engines.suffix(beam_options)
+    arguments.settings = flags.as_yaml(defaults, without_wait)
+    if beam_options:
+        arguments.settings = f"# On the command line, add:{suffix}\n{arguments.settings}"
+    arguments.command = flags.command(PROGRAM, defaults, without_wait) + suffix
+    arguments.beam_options = beam_options
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()
@@ -66,14 +66,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def _folder(text: str) -> Path:
     if "://" in text:
         raise ConfigurationError(
-            f"expected a folder of this machine; got {text!r}: run_kubeflow.py has its root in a "
-            "bucket"
+            f"expected a folder on this machine; got {text!r}; for a root in a bucket use "
+            "run_kubeflow.py"
         )
     return Path(text)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses, runs and reports; returns the exit status."""
+    """Parses the command line, runs and reports; returns the exit status."""
     arguments = parse_arguments(argv)
     with signals.handled(arguments.command) as watch:
         try:
@@ -89,17 +89,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    # TensorFlow looks at URIs, and has much to say that nobody asked for.
+    # For URIs this uses TensorFlow, which logs much.
     with console.logs_to(Path(os.devnull)):
         check(arguments.data)
-    chosen = arguments.beam_runner, arguments.workers, arguments.beam_options
-    arguments.beam_arguments = engines.beam_arguments(*chosen)
+    arguments.beam_arguments = engines.beam_arguments(
+        arguments.beam_runner, arguments.workers, arguments.beam_options
+    )
     if arguments.beam_runner == engines.DATAFLOW:
         raise ConfigurationError(
-            "Dataflow's machines do not see the folder --root; run_kubeflow.py has its root at "
-            "gs://"
+            "Dataflow's machines cannot reach the folder of --root; use run_kubeflow.py with a "
+            "root at gs://"
         )
-    # The pipeline trains on TensorFlow, whatever the library is set to elsewhere.
+    # The pipeline trains on TensorFlow, whatever backend the user has set for Keras.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from pipeline.runners.local.runner import run
 

@@ -1,4 +1,4 @@
-"""The Trainer's side of one stage: FnArgs in, a ladder that trains, a Model artifact out."""
+"""`run_fn` of the Trainers: trains one stage of a ladder, and writes its Model artifact."""
 
 import dataclasses
 import json
@@ -30,18 +30,18 @@ from pipeline.training_data import TrainingImages, digest, read_moments
 def run_fn(fn_args: FnArgs) -> None:
     """Trains one stage of the ladder.
 
-    Writes SavedModel, `.keras` file, training state, the linear floor and a summary.
+    Writes the SavedModel, the `.keras` file, the training state, the linear floor and a summary.
     """
-    config = StageConfig(**fn_args.custom_config)
+    config = StageConfig.from_dict(fn_args.custom_config)
     preset, batch_size = _preset(config, fn_args.hyperparameters)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit_bytes)
     data = digest("", storage.glob(*fn_args.train_files))
-    foot = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
+    initial_state = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
         ladder_cache.clear()
-    # It exports with one size of tiles, which is no part of what it trains.
-    name = f"{foot}, tile {config.tile}"
-    exported = ladder_cache.pop(name)
+    # The exporter depends on the size of the served tiles, which does not affect the training.
+    cache_key = f"{initial_state}, tile {config.tile}"
+    exported = ladder_cache.pop(cache_key)
     images.report_placement(to_terminal=exported is None)
     if exported is None:
         floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
@@ -50,15 +50,15 @@ def run_fn(fn_args: FnArgs) -> None:
         exported = ladder_cache.Exported(ladder, exporter)
     ladder, exporter = exported
     with ExitStack() as stack:
-        before = []
+        base_states = []
         if config.start:
             state = storage.join(storage.parent(fn_args.base_model), STATE)
-            before.append(stack.enter_context(artifacts.fetched(state)))
-            ladder.restore(before[0])
-        ladder_cache.put(name, exported)
-        key = digest(data + _settings(config, preset, batch_size, images.streamed), before)
-        checkpoint, keep = stack.enter_context(
-            artifacts.kept(storage.join(config.checkpoints, f"{key}.npz"))
+            base_states.append(stack.enter_context(artifacts.fetched(state)))
+            ladder.restore(base_states[0])
+        ladder_cache.put(cache_key, exported)
+        key = digest(data + _settings(config, preset, batch_size, images.streamed), base_states)
+        checkpoint, upload = stack.enter_context(
+            artifacts.checkpoint_file(storage.join(config.checkpoints, f"{key}.npz"))
         )
         forecast = plan.forecast(config.preset, config.seed, config.stop)
         writer = tf.summary.create_file_writer(fn_args.model_run_dir)
@@ -66,7 +66,7 @@ def run_fn(fn_args: FnArgs) -> None:
             summary = ladder.train(
                 config.stop,
                 checkpoint=checkpoint,
-                on_checkpoint=keep,
+                on_checkpoint=upload,
                 on_epoch=_log_epoch,
                 status_lines=forecast.during,
                 should_stop=signals.requested,
@@ -75,10 +75,10 @@ def run_fn(fn_args: FnArgs) -> None:
             )
         for line in forecast.at_end(ladder):
             _say(line)
-        # Uploaded, where that is to be done, before the checkpoint goes.
-        place = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
-        _save(ladder, exporter, fn_args, config, place)
-        left = StageSummary(
+        # Entered after the checkpoint, so that the artifact is uploaded before that is removed.
+        folder = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
+        _save(ladder, exporter, fn_args, config, folder)
+        stage_summary = StageSummary(
             start=summary.start,
             stop=summary.stop,
             seconds=summary.seconds,
@@ -103,23 +103,23 @@ def run_fn(fn_args: FnArgs) -> None:
             trained_on=describe(),
             losses=tuple(float(f"{loss:.6g}") for loss in ladder.losses[config.start :]),
         )
-        (place / SUMMARY).write_text(left.to_json())
+        (folder / SUMMARY).write_text(stage_summary.to_json())
 
 
 def _save(
-    ladder: Ladder, exporter: Exporter, fn_args: FnArgs, config: StageConfig, place: Path
+    ladder: Ladder, exporter: Exporter, fn_args: FnArgs, config: StageConfig, folder: Path
 ) -> None:
-    ladder.save(place / STATE)
-    linear.save(exporter.floor, place / FLOOR)
+    ladder.save(folder / STATE)
+    linear.save(exporter.floor, folder / FLOOR)
     with ladder.ema_model() as model:
         val_images = StoredImages(fn_args.eval_files).read(config.channels)
         val_mse = mse_per_image(model, (image for _, image in val_images))
-        model.save(place / MODEL)
-        exporter.write(place / storage.name(fn_args.serving_model_dir), val_mse)
+        model.save(folder / MODEL)
+        exporter.write(folder / storage.name(fn_args.serving_model_dir), val_mse)
 
 
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:
-    """The model and the batch size: as told, or as the Tuner found them."""
+    """The preset and the batch size: those of the settings, or the best ones of a Tuner."""
     preset = presets.get(config.preset)
     if not hyperparameters:
         return preset, config.batch_size
@@ -147,15 +147,23 @@ def _begin(
 def _settings(
     config: StageConfig, preset: Preset, batch_size: int, streamed: bool, **others: int
 ) -> str:
-    """All that determines the stage beside its files: a checkpoint never meets another one."""
+    """The settings that the training of a stage depends on, as text for cache and checkpoint keys.
+
+    Args:
+        config: settings of the Trainer.
+        preset: preset that is trained.
+        batch_size: batch size that is used.
+        streamed: whether the training images are streamed.
+        others: settings that replace those of `config`.
+    """
     settings: dict[str, Any] = {
         **dataclasses.asdict(config),
         "preset": dataclasses.asdict(preset),
         "batch_size": batch_size,
-        # Not the limit itself matters but on which side of it the images are.
+        # The limit matters only by whether the images are streamed.
         "memory_limit_bytes": streamed,
         "checkpoints": None,
-        # Of the export only.
+        # It affects the export only.
         "tile": None,
         **others,
     }

@@ -1,4 +1,4 @@
-"""The Tuner's side of a search: FnArgs in, a tuner of `keras_ae.tuning.tuner` out."""
+"""`tuner_fn` of the Tuner: sets up the search of `keras_ae.tuning.tuner`."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from pipeline.training_data import TrainingImages, digest, read_moments
 
 
 class _ValImages:
-    """The held-out images, decoded anew for each trial."""
+    """The validation images, which are decoded again in each iteration."""
 
     def __init__(self, patterns: list[str], channels: int):
         self._stored, self._channels = StoredImages(patterns), channels
@@ -26,17 +26,17 @@ class _ValImages:
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Prepares the search that the Tuner then runs; it writes the best values and all trials."""
-    config = TunerConfig(**fn_args.custom_config)
+    """Sets up the search. The Tuner runs it, and writes the best hyperparameters and all trials."""
+    config = TunerConfig.from_dict(fn_args.custom_config)
     images = TrainingImages(fn_args.train_files, config.channels, config.memory_limit_bytes)
     images.report_placement(to_terminal=False)
     files = storage.glob(*fn_args.train_files, *fn_args.eval_files)
-    # The working folder that TFX gives does not outlive a failure.
-    name = digest(f"{config.fingerprint} {images.streamed}", files)
+    # In the folder of the checkpoints, because TFX removes the Tuner's own after a failure.
+    key = digest(f"{config.fingerprint} {images.streamed}", files)
     tuner = search.tuner(
         lambda batch_size: images.tiles(config.stride, batch_size, config.seed),
         _ValImages(fn_args.eval_files, config.channels),
-        directory=storage.join(config.checkpoints, f"tuning-{name}"),
+        directory=storage.join(config.checkpoints, f"tuning-{key}"),
         preset=config.preset,
         trials=config.trials,
         epochs=config.epochs,

@@ -4,7 +4,7 @@ It uses the standard library only, so that the runner can check the flags of tun
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import count, takewhile
 from typing import Any
@@ -15,6 +15,42 @@ from keras_ae.presets import Preset
 
 DEPTHS = (2, 4, 6, 8, 12)
 WIDTH_STEP = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """A point of a search space.
+
+    Attributes:
+        width: channels of the residual path.
+        blocks: residual blocks of encoder and decoder.
+        learning_rate: Adam's, after the warm-up.
+        batch_size: batch size (maximum).
+        parameters: number of trainable parameters.
+        untuned: whether these are the preset's own values.
+    """
+
+    width: int
+    blocks: tuple[int, int]
+    learning_rate: float
+    batch_size: int
+    parameters: int
+    untuned: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial(Point):
+    """A trial of a search.
+
+    Attributes:
+        trial: number of the trial, from 1.
+        val_psnr: mean PSNR on val, dB.
+        taken: whether the ladder is trained with its values.
+    """
+
+    trial: int
+    val_psnr: float
+    taken: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,74 +189,67 @@ def count_parameters(preset: Preset, channels: int, stride: int, latent_channels
     return count_path(patch, latent_channels, encoder) + count_path(latent_channels, patch, decoder)
 
 
-def trial_rows(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns a table of the trials for reports.
+def read_trials(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[Trial]:
+    """Lists trials for reports, the best first.
 
     Args:
-        space: the search space.
-        results: results as TFX's Tuner writes them, the best trial first: `trial_id`, `score` (val
-            PSNR in dB) and the values of each trial.
-
-    Returns:
-        Rows that can be written as JSON, the best trial first: `trial` (from 1), the items of
-        `describe_values`, `val_psnr` in dB and `taken`.
+        space: what was searched.
+        results: the best first, of each trial `trial_id`, `score` (val PSNR, dB) and its values, as
+            TFX's Tuner writes them.
     """
     return [
-        {
-            "trial": int(result["trial_id"]) + 1,
-            **describe_values(space, result),
-            "val_psnr": float(result["score"]),
-            "taken": rank == 0,
-        }
+        Trial(
+            trial=int(result["trial_id"]) + 1,
+            val_psnr=float(result["score"]),
+            taken=rank == 0,
+            **dataclasses.asdict(point_of(space, result)),
+        )
         for rank, result in enumerate(results)
     ]
 
 
-def describe_values(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes the values of a trial.
-
-    Returns:
-        `width`, `blocks` (encoder, decoder), `learning_rate`, `batch_size`, `parameters`, and
-        `untuned`: whether these are the values of the preset itself.
-    """
+def point_of(space: SearchSpace, values: Mapping[str, Any]) -> Point:
+    """Returns the point of a search space that the values of a trial describe."""
     preset, batch_size = apply_values(space.preset, values)
-    is_preset = dataclasses.replace(preset, name=space.preset.name) == space.preset
-    return {
-        "width": preset.widths[0],
-        "blocks": list(preset.blocks),
-        "learning_rate": preset.learning_rate,
-        "batch_size": batch_size,
-        "parameters": space.parameters_of(preset),
-        "untuned": is_preset and batch_size == space.batch_size,
-    }
-
-
-def format_trial(trial: Mapping[str, Any]) -> str:
-    """Formats the items of `describe_values` as a short text."""
-    encoder, decoder = trial["blocks"]
-    return (
-        f"width {trial['width']}, {encoder} + {decoder} blocks, "
-        f"learning rate {trial['learning_rate']:.2g}, batch size {trial['batch_size']}"
+    same = dataclasses.replace(preset, name=space.preset.name) == space.preset
+    return Point(
+        width=preset.widths[0],
+        blocks=preset.blocks,
+        learning_rate=preset.learning_rate,
+        batch_size=batch_size,
+        parameters=space.parameters_of(preset),
+        untuned=same and batch_size == space.batch_size,
     )
 
 
-def format_summary(rows: list[dict[str, Any]], tuning: Mapping[str, Any]) -> str:
-    """Formats the best trial, and its gain over the preset, as a sentence.
+def format_point(point: Point) -> str:
+    """Formats a point as a short text."""
+    encoder, decoder = point.blocks
+    return (
+        f"width {point.width}, {encoder} + {decoder} blocks, "
+        f"learning rate {point.learning_rate:.2g}, batch size {point.batch_size}"
+    )
+
+
+def format_summary(trials: Sequence[Trial], *, preset: str, epochs: int, failed: int) -> str:
+    """The values that were taken and what they gained, in a sentence.
 
     Args:
-        rows: the table of `trial_rows`.
-        tuning: `preset`, `trials`, `epochs`, `parameters` and `failed` of the search.
+        trials: trials that trained, the best first.
+        preset: name of the preset around which was searched.
+        epochs: epochs of each trial.
+        failed: number of trials that failed.
     """
-    best = rows[0]
+    best = trials[0]
     text = (
-        f"{format_trial(best)} ({best['parameters']:,} parameters), the best of {tuning['trials']} "
-        f"trials of {tuning['epochs']} epochs with {best['val_psnr']:.2f} dB on val"
+        f"{format_point(best)} ({best.parameters:,} parameters), the best of "
+        f"{len(trials) + failed} trials of {epochs} epochs with {best.val_psnr:.2f} dB on val"
     )
-    untuned = next((row for row in rows if row["untuned"]), None)
+    untuned = next((trial for trial in trials if trial.untuned), None)
     if untuned is best:
-        text += f"; this is the preset {tuning['preset']} unchanged"
+        text += f"; this is the preset {preset} unchanged"
     elif untuned is not None:
-        text += f"; {tuning['preset']} without tuning has {untuned['val_psnr']:.2f} dB"
-    if tuning["failed"]:
-        text += f"; {tuning['failed']} trial{'s' if tuning['failed'] > 1 else ''} failed"
+        text += f"; {preset} without tuning has {untuned.val_psnr:.2f} dB"
+    if failed:
+        text += f"; {failed} trial{'s' if failed > 1 else ''} failed"
     return text

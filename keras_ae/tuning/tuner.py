@@ -153,7 +153,7 @@ class PresetTuner(base_tuner.BaseTuner):
         try:
             values = trial.hyperparameters.values
             number = f"{int(trial.trial_id) + 1} of {self.oracle.max_trials}"
-            text = search_space.format_trial(search_space.describe_values(self.space, values))
+            text = search_space.format_point(search_space.point_of(self.space, values))
             line = f"    trial {number}: {text}"
             psnr = self._evaluator(*search_space.apply_values(self.space.preset, values))
         except TrainingError as error:

@@ -41,8 +41,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         CONFIG,
         metavar="FILE",
-        help="settings from a YAML or JSON file, by the names of these flags; flags given as well "
-        "win",
+        help="settings from a YAML or JSON file, by the names of these flags; flags on the "
+        "command line take precedence",
     )
     for name, (default, flag) in run_config.flags().items():
         if isinstance(default, bool):

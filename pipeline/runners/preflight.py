@@ -29,14 +29,14 @@ def check_reachable(uri: PathOrUri) -> None:
         _check_other(str(uri))
 
 
-def _check_folder(place: Path) -> None:
+def _check_folder(folder: Path) -> None:
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         # A file without a name, so that a process that is killed leaves nothing behind.
-        with TemporaryFile(dir=place) as probe:
+        with TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
     except OSError as error:
-        raise StorageError(f"cannot write to {place}: {error.strerror}") from error
+        raise StorageError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def _check_bucket(uri: str) -> None:

@@ -24,8 +24,8 @@ def cache_keys_from(inputs_in_key: Callable[[Artifacts], Artifacts]) -> Iterator
     Replaces: `tfx.orchestration.portable.cache_utils.get_cache_context`, which the launcher calls.
     Written for: tfx 1.21.0.
     Reason: the key is a digest of each input's record in ML Metadata: id, URI and times of
-        creation included. An input that was written anew with the same content is another one, so
-        that all that follows runs again.
+        creation included. An input that was written again with the same content is another one, so
+        that all later steps run again.
     Remove when: TFX has a cache key by content, or takes a function that computes the key.
 
     Args:

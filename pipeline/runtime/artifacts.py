@@ -1,5 +1,6 @@
-"""Artifacts at remote URIs, such as gs://: local copies for what needs files, uploads of what it
-wrote. Local paths are used as they are, without a copy.
+"""Artifacts at remote URIs, such as gs://: local copies to read, and uploads of what was written.
+
+Local paths are used as they are, without a copy.
 """
 
 import logging
@@ -17,47 +18,49 @@ from keras_ae.concurrency import map_in_threads
 from keras_ae.storage import PathOrUri
 from keras_ae.training import checkpoints
 
-# What a Trainer leaves in its Model artifact beside the SavedModel.
+# Files that a Trainer writes to its Model artifact in addition to the SavedModel.
 MODEL: Final = Path("model.keras")
-"""The model in Keras's own format, which the SavedModel has to answer as."""
+"""The model in Keras's own format, whose predictions the SavedModel must reproduce."""
 STATE: Final = Path("training_state") / "state.npz"
 SUMMARY: Final = Path("training_state") / "summary.json"
 FLOOR: Final = Path("training_state") / "floor.npz"
 
-PARALLEL = 8
-"""Files that are copied at a time."""
+PARALLEL_COPIES = 8
+"""Number of files that are copied at the same time."""
 PROVENANCE = Path("assets.extra") / "keras_ae.json"
-"""What Pusher notes in the version that it publishes."""
-LAST = "saved_model.pb"
-"""What readers take for the sign of a whole SavedModel."""
+"""File that Pusher adds to a version when it publishes it."""
+LAST_FILE = "saved_model.pb"
+"""File that is copied after all others: readers take a SavedModel that has it for complete."""
 
 
 def copy_folder(source: PathOrUri, target: PathOrUri) -> None:
     """Copies the files of a folder, `saved_model.pb` after all others.
 
     Raises:
-        StorageError: if a remote one fails; some of the files may be there then.
+        StorageError: if a remote copy fails; the target may then have part of the files.
     """
     if not storage.is_uri(source) and not storage.is_uri(target):
         shutil.copytree(source, target, dirs_exist_ok=True)
         return
     names = sorted(storage.walk_names(source))
-    began = time.monotonic()
+    start = time.monotonic()
 
     def copy(name: str) -> None:
         storage.copy(storage.join(source, name), storage.join(target, name))
 
     for last in (False, True):
-        chosen = [name for name in names if (storage.name(name) == LAST) is last]
-        deque(map_in_threads(copy, chosen, PARALLEL), 0)
+        chosen = [name for name in names if (storage.name(name) == LAST_FILE) is last]
+        deque(map_in_threads(copy, chosen, PARALLEL_COPIES), 0)
     logging.info(
-        "%d files from %s to %s in %.1f s", len(names), source, target, time.monotonic() - began
+        "%d files from %s to %s in %.1f s", len(names), source, target, time.monotonic() - start
     )
 
 
 @contextmanager
 def fetched(place: PathOrUri) -> Iterator[Path]:
-    """A folder or a file to read: a local copy until the block ends, or the local path itself.
+    """Yields a local path of a folder or a file to read.
+
+    It is a copy, which is removed at the end of the block, or the place itself if that is local.
 
     Raises:
         StorageError: if it cannot be read.
@@ -73,9 +76,9 @@ def fetched(place: PathOrUri) -> Iterator[Path]:
 
 @contextmanager
 def written(folder: PathOrUri) -> Iterator[Path]:
-    """A folder to write, which is made: uploaded when the block ends well, or the local one itself.
+    """Yields a local folder to write to, and uploads it at the end of the block.
 
-    A block that fails uploads nothing.
+    A local folder is created if it is missing, and used itself. A block that fails uploads nothing.
 
     Raises:
         StorageError: if it cannot be uploaded.
@@ -90,11 +93,14 @@ def written(folder: PathOrUri) -> Iterator[Path]:
 
 
 @contextmanager
-def kept(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A checkpoint that outlives this process until the block ends well, and the one before it.
+def checkpoint_file(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Keeps a checkpoint, and the one before it, at a place until the block succeeds.
 
-    Gives a local path, where what an earlier process left is found, and a function that saves what
-    is there now. A local file is saved where it is, and stays.
+    A local file is used itself, and stays when the block ends.
+
+    Yields:
+        A local path, with the checkpoint of an earlier process if there is one, and a function that
+        uploads the file at this path.
     """
     if not storage.is_uri(place):
         yield Path(place), lambda: None
@@ -104,7 +110,7 @@ def kept(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
     def save() -> None:
         if storage.exists(place):
             storage.rename(place, before)
-        # An object appears when it is whole.
+        # An object in a bucket appears only when it is complete.
         storage.copy(local, place)
 
     with TemporaryDirectory() as folder:
@@ -120,7 +126,7 @@ def kept(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 
 def model_digest(model: Path) -> str:
-    """SHA-256 over the names and contents of a SavedModel's files, but for what `publish` adds."""
+    """SHA-256 over the names and contents of a SavedModel's files, without what `publish` adds."""
     files = sorted(path for path in model.rglob("*") if path.is_file())
     return storage.sha256_of_parts(
         path.relative_to(model).as_posix().encode() + b"\0" + storage.sha256_of_file(path)

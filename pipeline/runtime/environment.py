@@ -1,5 +1,6 @@
 """The environment of a process: machine, packages, settings. Results depend on all of them."""
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -32,7 +33,7 @@ CPU_FLAGS = (
     *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_bf16", "amx_int8"),
 )
-"""Flags by which oneDNN, XLA and Eigen choose their kernels, and so the order of sums."""
+"""CPU features that oneDNN, XLA and Eigen choose kernels by, which sum in different orders."""
 
 _PREFIXES = ("CUDA_", "DNNL_", "JAX_", "KERAS_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
 _NAMES = ("NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "XLA_FLAGS")
@@ -46,34 +47,84 @@ _TERRAFORM = (
     "TF_VAR_",
     "TF_WORKSPACE",
 )
-"""Prefixes of Terraform's variables, which are no settings of TensorFlow's."""
+"""Prefixes of Terraform's variables, which TensorFlow does not read."""
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
-def describe() -> dict[str, Any]:
-    """Describes what training in this process depends on apart from data, code and flags.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The machine of a process.
 
-    Returns:
-        A dictionary that can be written as JSON: `machine` and `packages` as of the functions,
-        `backend` of Keras, `environment` (variables that libraries read), and `settings`: threads
-        that TensorFlow may use within an operation and between operations (0: as many as there are
-        cores), and whether deterministic operations are enabled.
+    Attributes:
+        platform: operating system and its version.
+        processor: name of the processor.
+        cpu_flags: those of `CPU_FLAGS` that the processor has.
+        cores, memory_bytes: what this process may use.
+        accelerators: names of the GPUs that TensorFlow sees.
     """
-    return {
-        "machine": machine(),
-        "packages": packages((*PACKAGES, keras.backend.backend())),
-        "backend": keras.backend.backend(),
-        "environment": environment(os.environ),
-        "settings": {
-            "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
-            "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
-            "deterministic_ops": _ops_are_deterministic(),
-        },
-    }
+
+    platform: str
+    processor: str
+    cpu_flags: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    accelerators: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ThreadSettings:
+    """Settings of TensorFlow.
+
+    Attributes:
+        intra_op_threads, inter_op_threads: threads within an operation and between operations; 0
+            for as many as there are cores.
+        deterministic_ops: whether deterministic operations are enabled.
+    """
+
+    intra_op_threads: int
+    inter_op_threads: int
+    deterministic_ops: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What training in a process depends on apart from data, code and flags.
+
+    The fields are those of `keras_ae.comparison.records.TrainingEnvironment`. That class is not used here,
+    because all that a Trainer imports enters its cache key.
+
+    Attributes:
+        machine: where the process runs.
+        packages: versions of packages, and of Python, by name.
+        backend: of Keras.
+        environment: environment variables that libraries read.
+        settings: of TensorFlow.
+    """
+
+    machine: Machine
+    packages: dict[str, str]
+    backend: str
+    environment: dict[str, str]
+    settings: ThreadSettings
+
+
+def describe() -> Environment:
+    """Describes the environment of this process."""
+    return Environment(
+        machine=machine(),
+        packages=packages((*PACKAGES, keras.backend.backend())),
+        backend=keras.backend.backend(),
+        environment=relevant_variables(os.environ),
+        settings=ThreadSettings(
+            intra_op_threads=tf.config.threading.get_intra_op_parallelism_threads(),
+            inter_op_threads=tf.config.threading.get_inter_op_parallelism_threads(),
+            deterministic_ops=_ops_are_deterministic(),
+        ),
+    )
 
 
 def packages(names: Iterable[str]) -> dict[str, str]:
-    """The versions of packages that are installed, and of Python, by name."""
+    """The versions of those packages that are installed, and of Python, by name."""
     versions = {"python": platform.python_version()}
     for name in sorted(set(names)):
         try:
@@ -83,24 +134,27 @@ def packages(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
-    """`platform`, `processor`, its `cpu_flags` of `CPU_FLAGS`, `cores` and `memory_bytes` that this
-    process may use, and the names of the `accelerators` that TensorFlow sees."""
+def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
+    """Describes this machine.
+
+    Args:
+        cpuinfo: where Linux describes its processors.
+    """
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     entries = [line.partition(":")[::2] for line in text.splitlines()]
     models = [value.strip() for name, value in entries if "model name" in name]
     flags = next((value.split() for name, value in entries if name.strip() == "flags"), [])
-    return {
-        "platform": platform.platform(),
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": memory.total(),
-        "accelerators": [_name(device) for device in tf.config.list_physical_devices("GPU")],
-    }
+    return Machine(
+        platform=platform.platform(),
+        processor=models[0] if models else platform.processor() or platform.machine(),
+        cpu_flags=tuple(flag for flag in CPU_FLAGS if flag in flags),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=memory.total(),
+        accelerators=tuple(map(_name, tf.config.list_physical_devices("GPU"))),
+    )
 
 
-def environment(variables: Mapping[str, str]) -> dict[str, str]:
+def relevant_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables that affect what TensorFlow, Keras, JAX and their libraries compute."""
     return {
         name: value

@@ -42,21 +42,22 @@ def source_fingerprint(module: str) -> str:
 
 
 def _is_data(path: Path) -> bool:
-    # These do not affect what a step computes.
-    other = path.suffix in (".py", ".pyi") or path.name in ("Dockerfile", "py.typed")
-    return path.is_file() and not other
+    # Code is followed by its imports. The other files do not affect what a step computes.
+    excluded = path.suffix in (".py", ".pyi") or path.name in ("Dockerfile", "py.typed")
+    return path.is_file() and not excluded
 
 
 def _closure(module: str) -> set[Path]:
-    found: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        path = _file(waiting.pop())
-        if path is None or path in found:
+    """The files of a module and of all modules of the project that it imports."""
+    files: set[Path] = set()
+    modules = [module]
+    while modules:
+        path = _file(modules.pop())
+        if path is None or path in files:
             continue
-        found.add(path)
-        waiting.extend(_imports(path.read_text()))
-    return found
+        files.add(path)
+        modules.extend(_imports(path.read_text()))
+    return files
 
 
 @cache

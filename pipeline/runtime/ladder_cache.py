@@ -1,4 +1,4 @@
-"""A cache of the compiled ladder that one Trainer leaves for the next one in the same process.
+"""A cache in which a Trainer leaves its compiled ladder for the next one in the same process.
 
 It is a module of its own because TFX loads the Trainer's module again for each stage.
 """
@@ -23,7 +23,7 @@ def put(name: str, exported: Exported) -> None:
     """Caches a ladder with its exporter, and drops all others.
 
     Args:
-        name: key made of what determines both before any epoch: settings, data and code.
+        name: digest of all that both depend on before the first epoch: settings, data and code.
         exported: the ladder and its exporter.
     """
     _cached.clear()
@@ -31,7 +31,7 @@ def put(name: str, exported: Exported) -> None:
 
 
 def pop(name: str) -> Exported | None:
-    """Removes and returns the entry of a name, in the state it has, and drops all others."""
+    """Removes and returns the entry of a name, in its current state, and drops all others."""
     exported = _cached.pop(name, None)
     clear()
     return exported

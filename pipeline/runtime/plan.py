@@ -41,8 +41,8 @@ class Plan:
     def __init__(
         self, stages: Iterable[Stage], cached: Callable[[str], Collection[str]] = lambda node: ()
     ):
-        self.stages, self._cached = tuple(stages), cached
-        self._known: Collection[str] | None = None
+        self.stages, self._find_cached = tuple(stages), cached
+        self._cached_nodes: Collection[str] | None = None
         self.rates: dict[str, float] = {}
 
     def ahead(self, stage: Stage, epochs: float) -> dict[str, list[RemainingStage]]:
@@ -52,23 +52,23 @@ class Plan:
             stage: the stage that trains now.
             epochs: epochs of its ladder that are done.
         """
-        if self._known is None:
+        if self._cached_nodes is None:
             try:
-                self._known = self._cached(stage.node)
+                self._cached_nodes = self._find_cached(stage.node)
             except Exception:
                 # A run must not fail because of a forecast.
                 logging.exception("cannot find out which stages are cached")
-                self._known = ()
-        found: dict[str, list[RemainingStage]] = {}
-        later = False
+                self._cached_nodes = ()
+        work: dict[str, list[RemainingStage]] = {}
+        is_later = False
         for each in self.stages:
-            left = 0.0
+            remaining = 0.0
             if each == stage:
-                later, left = True, each.stop - epochs
-            elif later and each.node not in self._known:
-                left = each.stop - each.start
-            found.setdefault(each.preset, []).append(RemainingStage(each.stop, left))
-        return found
+                is_later, remaining = True, each.stop - epochs
+            elif is_later and each.node not in self._cached_nodes:
+                remaining = each.stop - each.start
+            work.setdefault(each.preset, []).append(RemainingStage(each.stop, remaining))
+        return work
 
 
 class Forecast:
@@ -101,7 +101,7 @@ class Forecast:
             return []
         ahead = self._plan.ahead(self._stage, epochs)
         own = ahead.pop(preset, [])
-        return format_forecast(own, rates[preset], len(ladder.tiles), _untimed(ahead))
+        return format_forecast(own, rates[preset], len(ladder.tiles), _describe_untimed(ahead))
 
 
 def trainers(nodes: Iterable[Any]) -> list[Any]:
@@ -111,13 +111,13 @@ def trainers(nodes: Iterable[Any]) -> list[Any]:
 
 def stages(trainers: Iterable[Any]) -> list[Stage]:
     """The stages that these nodes train."""
-    found = []
+    stages = []
     for node in (each.pipeline_node for each in trainers):
         values = {name: value.field_value for name, value in node.parameters.parameters.items()}
         settings = StageSettings.from_json(values["custom_config"].string_value)
         ladder = values["preset"].string_value, values["seed"].int_value
-        found.append(Stage(node.node_info.id, *ladder, settings.start, settings.stop))
-    return found
+        stages.append(Stage(node.node_info.id, *ladder, settings.start, settings.stop))
+    return stages
 
 
 _plan = Plan(())
@@ -140,18 +140,20 @@ def forecast(preset: str, seed: int, stop: int) -> Forecast:
     It has no lines if no plan with such a stage is in use.
     """
     wanted = (preset, seed, stop)
-    found = (s for s in _plan.stages if (s.preset, s.seed, s.stop) == wanted)
-    return Forecast(_plan, next(found, Stage("", preset, seed, stop, stop)))
+    matches = (s for s in _plan.stages if (s.preset, s.seed, s.stop) == wanted)
+    return Forecast(_plan, next(matches, Stage("", preset, seed, stop, stop)))
 
 
 def _epochs(ladder: Ladder) -> float:
+    """The epochs that a ladder has trained, with the part of the present one."""
     sizes = ladder.tiles.batch_sizes
     return ladder.epoch + sum(sizes[: ladder.position.batches_done]) / sum(sizes)
 
 
-def _untimed(ahead: dict[str, list[RemainingStage]]) -> str:
-    left = {preset: round(sum(work.epochs for work in works)) for preset, works in ahead.items()}
-    names = {preset: f"{n} epochs of the preset {preset}" for preset, n in left.items() if n}
-    if presets.BASELINE in names:
-        names[presets.BASELINE] = f"the baseline's {left[presets.BASELINE]} epochs"
-    return " and ".join(names.values())
+def _describe_untimed(ahead: dict[str, list[RemainingStage]]) -> str:
+    """Describes the remaining epochs of presets whose speed is not known."""
+    epochs = {preset: round(sum(work.epochs for work in works)) for preset, works in ahead.items()}
+    texts = {preset: f"{n} epochs of the preset {preset}" for preset, n in epochs.items() if n}
+    if presets.BASELINE in texts:
+        texts[presets.BASELINE] = f"the baseline's {epochs[presets.BASELINE]} epochs"
+    return " and ".join(texts.values())

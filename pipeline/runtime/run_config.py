@@ -18,8 +18,8 @@ class Flag(NamedTuple):
 
     Attributes:
         help: what it means.
-        read: reads its text; raises ConfigurationError.
-        metavar: what stands for its value in the help.
+        read: parses its text; raises ConfigurationError.
+        metavar: name of its value in the help.
     """
 
     help: str
@@ -58,7 +58,7 @@ def _tile(text: str) -> int:
 
 
 def _plain_uri(text: str) -> str:
-    # It is shown in the report.
+    # The report shows the address.
     if "@" in urlsplit(text).netloc:
         raise ConfigurationError(
             "give user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not "
@@ -73,7 +73,7 @@ def _setting(default: Any, help: str, *details: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What is trained on what, how it is compared, and what a push takes.
+    """Settings of a run: data, training, comparison, and the limits of a push.
 
     Each setting is described by the help of its flag. In a pipeline that Kubeflow runs, `data`
     may be a runtime parameter, `preset` if nothing is tuned and no baseline compared, and `seed` if
@@ -93,10 +93,10 @@ class RunConfig:
     )
     preset: str = _setting(presets.DEFAULT, f"the model: {', '.join(presets.PRESETS)}", _preset)
     channels: int = _setting(3, "1 for grey, 3 for RGB", _channels, "{1,3}")
-    seed: int = _setting(0, "of weights, crops and order", number(int, 0, 2**31))
+    seed: int = _setting(0, "seed of weights, crops and order", number(int, 0, 2**31))
     seeds: int = _setting(
         1,
-        "ladders that are trained: with --seed, the number after it and so on",
+        "number of ladders to train, with the seeds --seed, --seed + 1 and so on",
         number(int, 1, 1000),
         "N",
     )
@@ -121,40 +121,40 @@ class RunConfig:
     tune_epochs: int = _setting(10, "epochs of each trial", number(int, 1, 2**31))
     tune_parameters: int = _setting(
         0,
-        "most trainable parameters of a trial's model, 0 for as many as the preset has",
+        "maximum number of trainable parameters of a trial's model; 0 for that of the preset",
         number(int, 0, 2**31),
     )
     memory_limit: float | None = _setting(
         None,
-        "decoded training images that need more are decoded anew in each epoch; half of "
-        "this machine's memory unless given",
+        "memory for decoded training images; if they need more, they are decoded again in each "
+        "epoch (default: half of this machine's memory)",
         number(float, 0, 10**6),
         "GB",
     )
     tolerance: float = _setting(
         0.1,
-        "dB of mean val PSNR that count as equal when a budget is chosen",
+        "dB of mean val PSNR within which budgets count as equal when one is chosen",
         number(float, 0, 100),
     )
     min_gain: float = _setting(
         0.0,
         "dB by which mean test PSNR must exceed that of the linear floor for a push; at 0 any "
-        "gain over the best linear autoencoder of the same size will do",
+        "gain over the best linear autoencoder of the same size suffices",
         number(float, -100, 100),
         "DB",
     )
     max_drop: float = _setting(
         0.1,
         "dB of mean test PSNR that a pushed model may lose against the model in service; by "
-        "default what counts as equal between budgets",
+        "default the difference within which budgets count as equal",
         number(float, 0, 100),
         "DB",
     )
     max_slice_drop: float = _setting(
         0.5,
-        "the same for each slice of at least 8 test images (a label, a folder, a quartile of "
-        "size, brightness or detail); by default more than --max-drop, for a mean over few images "
-        "is less certain",
+        "the same for each slice of at least 8 test images (a label, a folder, a quarter by "
+        "size, brightness or detail); by default more than --max-drop, because a mean over few "
+        "images is less certain",
         number(float, 0, 100),
         "DB",
     )
@@ -167,7 +167,7 @@ class RunConfig:
         _plain_uri,
         "URI",
     )
-    mlflow_experiment: str = _setting("keras-ae", "experiment that it joins", str, "NAME")
+    mlflow_experiment: str = _setting("keras-ae", "MLflow experiment of the run", str, "NAME")
 
     def __post_init__(self) -> None:
         if not self.tune:
@@ -178,20 +178,20 @@ class RunConfig:
             _ = self.search_space
         if self.with_baseline and self.preset == presets.BASELINE:
             raise ConfigurationError(
-                f"--with-baseline needs another --preset than {presets.BASELINE}"
+                f"--with-baseline needs a --preset other than {presets.BASELINE}"
             )
         if self.mlflow_uri is None and self.mlflow_experiment != RunConfig.mlflow_experiment:
             raise ConfigurationError("--mlflow-experiment needs --mlflow-uri")
 
     @property
     def search_space(self) -> SearchSpace:
-        """What `tune` searches."""
+        """The search space of `tune`."""
         preset = presets.get(self.preset)
         return SearchSpace(preset, self.batch_size, self.tune_parameters, self.channels)
 
     @property
     def memory_limit_bytes(self) -> int | None:
-        """Of decoded training images, or None for half of the memory of the machine that trains."""
+        """`memory_limit` in bytes; None for half of the memory of the machine that trains."""
         return None if self.memory_limit is None else int(self.memory_limit * memory.GB)
 
 

@@ -1,4 +1,4 @@
-"""What a search before the ladder is told."""
+"""Settings of the search for hyperparameters before the ladder."""
 
 import dataclasses
 
@@ -7,14 +7,14 @@ from pipeline.runtime.settings import Settings, TrainingSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search(Settings):
-    """What a Tuner searches.
+    """A search for hyperparameters.
 
     Attributes:
-        trials: how many.
-        epochs: of each trial.
-        parameters: most trainable parameters of a model.
-        preset: around which to search.
-        batch_size: largest number of tiles in a step, around which to search.
+        trials: number of trials.
+        epochs: epochs of each trial.
+        parameters: maximum number of trainable parameters of a model.
+        preset: name of the preset around which to search.
+        batch_size: batch size (maximum) around which to search.
     """
 
     trials: int
@@ -26,11 +26,11 @@ class Search(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TunerConfig(Search, TrainingSettings):
-    """What a Tuner is told in its `custom_config`.
+    """Settings of a Tuner, passed as its `custom_config`.
 
     Attributes:
-        seed: of weights, tiles and search.
-        fingerprint: of the tuning code.
+        seed: seed of weights, tiles and search.
+        fingerprint: digest of the tuning code.
     """
 
     seed: int

@@ -1,31 +1,44 @@
-"""What the definition hands its components, as types that travel as JSON.
+"""Settings of the pipeline's components, which reach them as JSON.
 
-A field that has the name of a setting in `RunConfig` is taken from there: a new flag is a field of
-`RunConfig` and one of the class that its consumer reads. Those of training lie here and no others:
-what a Trainer imports is in its cache key.
+A field with the name of a setting in `RunConfig` is taken from there: a new flag is a field of
+`RunConfig` and one of the class that its consumer reads. This module has the settings of training
+only, because all that a Trainer imports enters its cache key.
 """
 
 import dataclasses
 import json
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """Settings of a component; subclasses are frozen dataclasses."""
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     @classmethod
-    def of(cls, config: object, **others: Any) -> Self:
-        """Takes what a run configuration has, and the rest from `others`."""
-        names = [field.name for field in dataclasses.fields(cls) if hasattr(config, field.name)]
-        return cls(**{name: getattr(config, name) for name in names} | others)
+    def of(cls, *sources: object, **others: Any) -> Self:
+        """Takes each field from the attribute of its name, or from the argument of its name.
+
+        Args:
+            sources: a run configuration, or other settings; a later one takes precedence.
+            others: fields that take precedence over all sources.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        values = {n: getattr(source, n) for source in sources for n in names if hasattr(source, n)}
+        return cls(**values | others)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Reads fields by name, and checks their types; fields that it does not know are errors."""
+        return TypeAdapter(cls).validate_python(values)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote, and checks its types."""
-        return TypeAdapter(cls).validate_json(text)
+        """Reads the text of `to_json`, and checks it as `from_dict` does."""
+        return cls.from_dict(json.loads(text))
 
     def to_json(self) -> str:
         """All fields as text."""
@@ -34,14 +47,14 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Settings):
-    """What Trainers and the Tuner of a run have in common.
+    """Settings that the Trainers and the Tuner of a run have in common.
 
     Attributes:
-        channels, stride, latent_channels: of the model.
-        batch_size: largest number of tiles in a step; a Tuner may change it.
-        memory_limit_bytes: of decoded training images, above which they are streamed; None for half
-            of the machine's memory.
-        checkpoints: folder, or its URI, for the state of unfinished work.
+        channels, stride, latent_channels: shape of the model.
+        batch_size: batch size (maximum); a Tuner may change it.
+        memory_limit_bytes: size of the decoded training images above which they are streamed; None
+            for half of the machine's memory.
+        checkpoints: path or URI of the folder for the state of unfinished work.
     """
 
     channels: int
@@ -54,12 +67,12 @@ class TrainingSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageSettings(TrainingSettings):
-    """What a Trainer is told in its `custom_config`.
+    """Settings of a Trainer, passed as its `custom_config`.
 
     Attributes:
-        tile: most pixels of a side that go through the served model at once.
-        start, stop: epochs of the ladder before and after.
-        fingerprint: of the training code.
+        tile: side of the tiles of the served model, pixels.
+        start, stop: epochs of the ladder before and after the stage.
+        fingerprint: digest of the training code.
     """
 
     tile: int
@@ -70,11 +83,11 @@ class StageSettings(TrainingSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig(StageSettings):
-    """All that `pipeline.trainer.run_fn` is told.
+    """All settings of `pipeline.trainer.run_fn`.
 
     Attributes:
-        preset: name of the model's preset; a Tuner may change what it stands for.
-        seed: of the initial weights and of the tiles.
+        preset: name of the model's preset; a Tuner may change its values.
+        seed: seed of the initial weights and of the tiles.
     """
 
     preset: str

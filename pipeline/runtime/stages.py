@@ -1,9 +1,8 @@
-"""What a stage of a ladder leaves beside its model, for those that compare and report it."""
+"""The summary that a Trainer writes of its stage, and that comparison and report read."""
 
 import dataclasses
 import json
 from functools import cache
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -11,33 +10,34 @@ from keras_ae import storage
 from keras_ae.presets import Preset
 from keras_ae.storage import PathOrUri
 from pipeline.runtime.artifacts import SUMMARY
+from pipeline.runtime.environment import Environment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageSummary:
-    """A stage that was trained, as `summary.json` has it.
+    """The content of `summary.json`.
 
     Attributes:
-        start, stop: epochs of the ladder before and after.
+        start, stop: epochs of the ladder before and after the stage.
         seconds: time in training steps, including those before an interruption.
-        tiles_per_second: over the epochs that were trained without one.
-        loss: mean of the last epoch.
-        preset: its name; that of a tuned one ends in "tuned".
+        tiles_per_second: speed of the epochs since the last interruption.
+        loss: mean loss of the last epoch.
+        preset: name of the preset; the name of a tuned one ends in "tuned".
         preset_settings: how the model was built and trained.
-        channels, stride, latent_channels: of the model.
-        seed: of weights, crops and order.
-        batch_size: largest number of tiles in a step.
-        parameters: of the model.
-        flops_per_pixel: of a reconstruction.
-        decoded_bytes: of all training images.
+        channels, stride, latent_channels: shape of the model.
+        seed: seed of weights, crops and order.
+        batch_size: batch size (maximum).
+        parameters: number of parameters of the model.
+        flops_per_pixel: floating-point operations of a reconstruction.
+        decoded_bytes: size of all training images.
         placement: where the training images were kept.
         tile: side of a training tile, pixels.
-        served_tile: most pixels of a side that go through the served model at once.
-        tiles_per_epoch: tiles that an epoch shows.
-        backend: of Keras.
+        served_tile: side of the tiles of the served model, pixels.
+        tiles_per_epoch: number of training tiles in an epoch.
+        backend: backend of Keras.
         code_fingerprint: digest of the training code.
-        trained_on: what `pipeline.runtime.environment.describe` says.
-        losses: mean of each epoch of the stage.
+        trained_on: environment of the process.
+        losses: mean loss of each epoch of the stage.
     """
 
     start: int
@@ -61,7 +61,7 @@ class StageSummary:
     tiles_per_epoch: int
     backend: str
     code_fingerprint: str
-    trained_on: dict[str, Any]
+    trained_on: Environment
     losses: tuple[float, ...]
 
     def to_json(self) -> str:
@@ -70,14 +70,14 @@ class StageSummary:
 
     @property
     def graph(self) -> str:
-        """All that the graph of the SavedModel follows from; the rest is in its weights."""
+        """Everything that the graph of the SavedModel depends on; models differ else by weights."""
         settings = dataclasses.asdict(self.preset_settings)
         shape = self.channels, self.stride, self.latent_channels, self.served_tile
         return json.dumps([settings, *shape, self.code_fingerprint], sort_keys=True)
 
 
 def read_summary(model: PathOrUri) -> StageSummary:
-    """The summary that lies in a Model artifact of a stage.
+    """Reads the summary in the Model artifact of a stage.
 
     Args:
         model: folder of the artifact, or its URI.

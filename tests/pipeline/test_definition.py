@@ -53,7 +53,7 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, in_service, tune):
     assert "Trainer_10" in tasks["Trainer_100"]["dependentTasks"]
     for name in ("Trainer_10", "Trainer_100", "BudgetComparison"):
         assert ("Tuner" in tasks[name]["dependentTasks"]) == bool(tune)
-    # What the open-source backend does not run.
+    # The open-source backend does not support it.
     assert "preCacheCheck" not in path.read_text()
     load_component_from_file(str(path))
 
@@ -71,7 +71,7 @@ def test_a_longer_ladder_leaves_the_nodes_that_it_shares_as_they_are():
         assert short[name].inputs == long[name].inputs
 
 
-def test_each_further_seed_and_the_baseline_are_a_ladder_of_their_own():
+def test_each_further_seed_and_the_baseline_have_a_ladder_of_their_own():
     plain, many = nodes(seed=3), nodes(seed=3, seeds=3, with_baseline=True, tune=1)
     ladders = {
         "Trainer_10": "Trainer_100",
@@ -86,13 +86,13 @@ def test_each_further_seed_and_the_baseline_are_a_ladder_of_their_own():
         assert channel.producer_node_query.id == first
         assert ("hyperparameters" in many[first].inputs.inputs) == ("baseline" not in first)
     assert plain["Trainer_10"].parameters == many["Trainer_10"].parameters
-    told = {name: many[name].parameters.parameters for name in trainers}
-    assert [told[name]["seed"].field_value.int_value for name in ladders] == [3, 4, 5, 3]
-    names = [told[name]["preset"].field_value.string_value for name in ladders]
+    parameters = {name: many[name].parameters.parameters for name in trainers}
+    assert [parameters[name]["seed"].field_value.int_value for name in ladders] == [3, 4, 5, 3]
+    names = [parameters[name]["preset"].field_value.string_value for name in ladders]
     assert names == [*["medium"] * 3, "baseline"]
 
 
-def test_the_comparison_takes_every_model_under_its_key():
+def test_the_comparison_gets_every_model_under_its_key():
     node = nodes(seed=3, seeds=2, with_baseline=True)["BudgetComparison"]
     producers = {
         key: value.channels[0].producer_node_query.id for key, value in node.inputs.inputs.items()
@@ -108,8 +108,8 @@ def test_the_comparison_takes_every_model_under_its_key():
     }
     ladders = keys.ladders(node.parameters.parameters["models"].field_value.string_value)
     inputs = {
-        ladder: [{budget: key.input for budget, key in of_seed.items()} for of_seed in of_seeds]
-        for ladder, of_seeds in ladders.items()
+        ladder: [{budget: key.input for budget, key in by_budget.items()} for by_budget in seeds]
+        for ladder, seeds in ladders.items()
     }
     assert list(inputs) == ["model", "baseline"]
     assert inputs == {
@@ -121,21 +121,21 @@ def test_the_comparison_takes_every_model_under_its_key():
     }
 
 
-def test_the_report_waits_for_all_that_it_tells_of():
+def test_the_report_waits_for_everything_that_it_describes():
     mlflow = {"mlflow_uri": "http://127.0.0.1:5000", "mlflow_experiment": "ours"}
-    several = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", **mlflow)
-    node = several["Report"]
+    tracked = nodes(seeds=2, in_service="gs://bucket/model", command="run --it", **mlflow)
+    node = tracked["Report"]
     assert set(node.upstream_nodes) == {
         "ImageExampleGen", "SchemaGen", "Transform", "BudgetComparison", "Evaluator",
         "ServingCheck", "ModelInService",
         "Trainer_10", "Trainer_100", "Trainer_10_seed_1", "Trainer_100_seed_1",
     }  # fmt: skip
-    told = {
+    parameters = {
         name: value.field_value.string_value for name, value in node.parameters.parameters.items()
     }
-    assert told["command"] == "run --it"
-    assert json.loads(told["mlflow"]) == mlflow
-    assert told["data_fingerprint"] == "0123"
+    assert parameters["command"] == "run --it"
+    assert json.loads(parameters["mlflow"]) == mlflow
+    assert parameters["data_fingerprint"] == "0123"
     plain = nodes()["Report"]
     assert "in_service" not in plain.inputs.inputs
     untracked = json.loads(plain.parameters.parameters["mlflow"].field_value.string_value)
@@ -143,7 +143,7 @@ def test_the_report_waits_for_all_that_it_tells_of():
 
 
 def test_a_baseline_is_not_compared_with_itself():
-    with pytest.raises(ConfigurationError, match="needs another --preset than baseline"):
+    with pytest.raises(ConfigurationError, match="needs a --preset other than baseline"):
         nodes(preset="baseline", with_baseline=True)
 
 
@@ -168,12 +168,13 @@ def custom_config(node) -> dict:
     return json.loads(node.parameters.parameters["custom_config"].field_value.string_value)
 
 
-def test_tuning_adds_a_tuner_whose_values_all_trainers_take():
+def test_tuning_adds_a_tuner_whose_hyperparameters_all_trainers_get():
     plain, tuned = nodes(), nodes(tune=2, tune_epochs=3, tune_parameters=50_000, seed=4)
     assert set(tuned) - set(plain) == {"Tuner"}
-    told = custom_config(tuned["Tuner"])
-    assert (told["trials"], told["epochs"], told["parameters"], told["seed"]) == (2, 3, 50_000, 4)
-    assert len(told["fingerprint"]) == 16
+    config = custom_config(tuned["Tuner"])
+    expected = {"trials": 2, "epochs": 3, "parameters": 50_000, "seed": 4}
+    assert {name: config[name] for name in expected} == expected
+    assert len(config["fingerprint"]) == 16
     for name in ("Trainer_10", "Trainer_100"):
         assert "hyperparameters" not in plain[name].inputs.inputs
         (channel,) = tuned[name].inputs.inputs["hyperparameters"].channels
@@ -184,7 +185,7 @@ def test_tuning_adds_a_tuner_whose_values_all_trainers_take():
     assert "tuner_results" not in plain["BudgetComparison"].inputs.inputs
 
 
-def test_the_budget_of_trials_is_the_preset_s_own_unless_given():
+def test_trials_have_as_many_parameters_as_the_preset_by_default():
     space = SearchSpace(presets.get(presets.DEFAULT))
     assert custom_config(nodes(tune=1)["Tuner"])["parameters"] == space.parameters
     grey = custom_config(nodes(tune=1, channels=1)["Tuner"])
@@ -193,14 +194,14 @@ def test_the_budget_of_trials_is_the_preset_s_own_unless_given():
         nodes(tune=1, preset="baseline")
 
 
-def test_the_tile_concerns_the_models_that_are_served_and_their_check():
+def test_the_tile_affects_only_the_trainers_and_the_serving_check():
     plain, other = nodes(tune=1), nodes(tune=1, tile=256)
     differing = {name for name in plain if plain[name].parameters != other[name].parameters}
     assert differing == {"Trainer_10", "Trainer_100", "ServingCheck"}
     assert custom_config(other["Trainer_10"])["tile"] == 256
 
 
-def test_the_pusher_waits_for_the_check_of_what_is_served():
+def test_the_pusher_waits_for_the_serving_check():
     checked = nodes(check_command=["serve-and-compare", "--fast"])
     (channel,) = checked["Pusher"].inputs.inputs["infra_blessing"].channels
     assert channel.producer_node_query.id == "ServingCheck"

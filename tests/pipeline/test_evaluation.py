@@ -42,15 +42,15 @@ def textures(kind: int, count: int, side: int = 16) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, unoptimized_graphs) -> dict[str, Path]:
-    """Model artifacts with eight latent numbers, which is too few for both kinds of texture."""
-    place = tmp_path_factory.mktemp("models")
+    """Model artifacts with eight latent channels, too few for both kinds of texture."""
+    folder = tmp_path_factory.mktemp("models")
     many, few = textures(1, 30), textures(2, 30)
     floors = {
         "for many": linear.fit(linear.patch_moments(many + few[:3], 8), 8),
         "for few": linear.fit(linear.patch_moments(few + many[:3], 8), 8),
         "for none": linear.fit(linear.patch_moments(textures(3, 30), 8), 8),
     }
-    made = {}
+    folders = {}
     for name, path, floor in (
         ("for many", "for many", "for none"),
         ("for few", "for few", "for none"),
@@ -58,36 +58,36 @@ def models(tmp_path_factory, unoptimized_graphs) -> dict[str, Path]:
     ):
         model = ConvAutoencoder(TINY)
         linear.set_linear_path(model, floors[path])
-        made[name] = place / name
+        folders[name] = folder / name
         calibration = Calibration()
         signatures = Signatures(model, floors[floor], calibration, SERVING_TILE)
-        save(signatures, [v.value for v in model.variables] + calibration.variables, made[name])
-    return made
+        save(signatures, [v.value for v in model.variables] + calibration.variables, folders[name])
+    return folders
 
 
-def save(signatures: Signatures, variables: list, place: Path) -> None:
-    """What `export` writes, with the one signature that is needed: a fifth of the time."""
+def save(signatures: Signatures, variables: list, folder: Path) -> None:
+    """Writes a model as `export` does, but only the signature that is needed: five times faster."""
     module = tf.Module()
     module.variables_of_the_model = variables
     score = signatures.functions[c.SCORE].get_concrete_function()
-    tf.saved_model.save(module, str(place / "Format-Serving"), signatures={c.SCORE: score})
+    tf.saved_model.save(module, str(folder / "Format-Serving"), signatures={c.SCORE: score})
 
 
 @pytest.fixture(scope="module")
 def evaluate(tmp_path_factory, models, encode):
-    """Runs the Evaluator on 16 images of one kind and some of another: its verdict."""
+    """Runs the Evaluator on 16 images of one texture and `few` of another; gives its verdict."""
 
     @functools.cache
     def run(model: str, in_service: str | None = None, few: int = 8, limits=Limits()):  # noqa: B008
         images = [("many", image) for image in textures(1, 15) + textures(1, 1, side=8)]
         images += [("few", image) for image in textures(2, few)]
-        place = tmp_path_factory.mktemp("evaluated")
-        (place / "Split-test").mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(place / "Split-test" / "data.gz"), options="GZIP") as writer:
+        folder = tmp_path_factory.mktemp("evaluated")
+        (folder / "Split-test").mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(folder / "Split-test" / "data.gz"), options="GZIP") as writer:
             for i, (label, image) in enumerate(images):
                 record = Record(f"{i}.png", encode(image, "PNG"), label=label)
                 writer.write(to_example(record, 3, ("1 smallest", "2", "3")))
-        examples = artifact(standard_artifacts.Examples, place)
+        examples = artifact(standard_artifacts.Examples, folder)
         examples.split_names = '["test"]'
         inputs = {
             "examples": [examples],
@@ -96,8 +96,8 @@ def evaluate(tmp_path_factory, models, encode):
         if in_service:
             inputs["baseline_model"] = [artifact(standard_artifacts.Model, models[in_service])]
         outputs = {
-            "evaluation": [artifact(standard_artifacts.ModelEvaluation, place / "evaluation")],
-            "blessing": [artifact(standard_artifacts.ModelBlessing, place / "blessing")],
+            "evaluation": [artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")],
+            "blessing": [artifact(standard_artifacts.ModelBlessing, folder / "blessing")],
         }
         properties = {
             "eval_config": proto_utils.proto_to_json(eval_config(limits, "code")),
@@ -105,33 +105,33 @@ def evaluate(tmp_path_factory, models, encode):
         }
         context = evaluation.Executor.Context(
             beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
-            tmp_dir=str(place),
+            tmp_dir=str(folder),
             unique_id="1",
         )
         evaluation.Executor(context).Do(inputs, outputs, properties)
-        told = verdict(str(place / "evaluation"), limits)
-        assert told.blessed == outputs["blessing"][0].get_int_custom_property("blessed")
-        assert told.blessed == all(check.ok in (True, None) for check in told.checks)
-        return told
+        result = verdict(str(folder / "evaluation"), limits)
+        assert result.blessed == outputs["blessing"][0].get_int_custom_property("blessed")
+        assert result.blessed == all(check.ok in (True, None) for check in result.checks)
+        return result
 
     return run
 
 
 def artifact(kind, uri: Path):
-    made = kind()
-    made.uri = str(uri)
-    return made
+    artifact = kind()
+    artifact.uri = str(uri)
+    return artifact
 
 
-def by_name(told: Verdict) -> dict[tuple[str, str | None], Check]:
-    return {(check.name, check.slice): check for check in told.checks}
+def by_name(result: Verdict) -> dict[tuple[str, str | None], Check]:
+    return {(check.name, check.slice): check for check in result.checks}
 
 
-def test_a_model_above_the_floor_is_blessed_where_no_other_is_in_service(evaluate):
-    told = evaluate("for many", in_service="for many")
-    assert told == evaluate("for many")
-    assert told.blessed
-    checks = by_name(told)
+def test_a_model_above_the_floor_is_blessed_if_no_other_is_in_service(evaluate):
+    result = evaluate("for many", in_service="for many")
+    assert result == evaluate("for many")
+    assert result.blessed
+    checks = by_name(result)
     assert set(checks) == {(FLOOR, None), (SERVICE, None), (SLICE, None)}
     floor = checks[FLOOR, None]
     assert floor.ok
@@ -143,32 +143,32 @@ def test_a_model_above_the_floor_is_blessed_where_no_other_is_in_service(evaluat
     for name in (SERVICE, SLICE):
         assert checks[name, None].ok is checks[name, None].value is None
         assert "no other model is in service" in checks[name, None].text
-    assert reasons(told) == [floor.text]
-    assert told.not_judged == ()
+    assert reasons(result) == [floor.text]
+    assert result.not_judged == ()
 
 
-def test_slices_are_told_with_their_numbers(evaluate):
-    told = evaluate("for many")
-    assert [(s.by, s.value, s.images) for s in told.slices] == [
+def test_slices_are_in_the_verdict_with_their_metrics(evaluate):
+    result = evaluate("for many")
+    assert [(s.by, s.value, s.images) for s in result.slices] == [
         ("label", "few", 8),
         ("label", "many", 16),
     ]
-    few, many = told.slices
+    few, many = result.slices
     assert many.psnr > few.psnr + 3
     gain = (8 * few.gain + 16 * many.gain) / 24
-    assert gain == pytest.approx(by_name(told)[FLOOR, None].value)
+    assert gain == pytest.approx(by_name(result)[FLOOR, None].value)
     # One image is smaller than the window of SSIM.
-    assert told.skipped_ssim == 1
+    assert result.skipped_ssim == 1
     assert 0 < few.ssim < many.ssim < 1
-    assert all(s.change is None for s in told.slices)
+    assert all(s.change is None for s in result.slices)
 
 
 def test_a_model_that_does_not_exceed_the_floor_and_is_below_the_one_in_service(evaluate):
     # The floor's own model differs from the floor by rounding.
     limits = Limits(min_gain=1e-3, max_slice_drop=ANY)
-    told = evaluate("the floor", in_service="for many", limits=limits)
-    assert not told.blessed
-    checks = by_name(told)
+    result = evaluate("the floor", in_service="for many", limits=limits)
+    assert not result.blessed
+    checks = by_name(result)
     floor, service = checks[FLOOR, None], checks[SERVICE, None]
     assert floor.value == pytest.approx(0, abs=1e-4)
     assert floor.ok is False
@@ -178,7 +178,7 @@ def test_a_model_that_does_not_exceed_the_floor_and_is_below_the_one_in_service(
         f"its mean test PSNR is {service.value:.2f} dB relative to the model in service "
         "(allowed: a drop of at most 0.1 dB)"
     )
-    assert reasons(told) == [floor.text, service.text]
+    assert reasons(result) == [floor.text, service.text]
     many = checks[SLICE, "label: many"]
     assert many.ok
     assert many.value < service.value
@@ -186,33 +186,33 @@ def test_a_model_that_does_not_exceed_the_floor_and_is_below_the_one_in_service(
 
 
 def test_a_slice_that_got_worse_blocks_a_model_that_got_better(evaluate):
-    told = evaluate("for many", in_service="for few")
-    assert not told.blessed
-    checks = by_name(told)
+    result = evaluate("for many", in_service="for few")
+    assert not result.blessed
+    checks = by_name(result)
     assert checks[SERVICE, None].ok
     assert checks[SERVICE, None].value > 0
     few, many = checks[SLICE, "label: few"], checks[SLICE, "label: many"]
     assert many.ok
     assert few.ok is False
     assert few.value < few.limit == -0.5
-    assert reasons(told) == [few.text]
+    assert reasons(result) == [few.text]
     assert few.text == (
         f"its PSNR on label: few (8 images) is {few.value:.2f} dB relative to the model in service "
         "(allowed: a drop of at most 0.5 dB)"
     )
-    changes = {s.value: s.change for s in told.slices if s.by == "label"}
+    changes = {s.value: s.change for s in result.slices if s.by == "label"}
     assert changes == {"few": few.value, "many": many.value}
 
 
-def test_a_slice_of_seven_images_has_no_say(evaluate):
-    told = evaluate("for many", in_service="for few", few=7)
-    assert told.blessed
-    assert (SLICE, "label: few") not in by_name(told)
-    assert told.not_judged == ("label: few: not judged, because it has 7 images and 8 are needed",)
-    (few,) = (s for s in told.slices if s.value == "few")
+def test_a_slice_of_seven_images_does_not_affect_the_blessing(evaluate):
+    result = evaluate("for many", in_service="for few", few=7)
+    assert result.blessed
+    assert (SLICE, "label: few") not in by_name(result)
+    assert result.not_judged == ("label: few: not judged: 7 images, and 8 are needed",)
+    (few,) = (s for s in result.slices if s.value == "few")
     assert few.change < -0.5
     assert few.images == 7
-    assert len(reasons(told)) == 3
+    assert len(reasons(result)) == 3
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_slice_of_seven_images_has_no_say(evaluate):
         (2**-40, 0.0, "+0.0000000000 dB"),
     ],
 )
-def test_a_number_shows_on_which_side_of_the_limit_it_lies(value, limit, shown):
+def test_a_number_has_the_digits_that_distinguish_it_from_the_limit(value, limit, shown):
     assert _db(value, limit) == shown
 
 

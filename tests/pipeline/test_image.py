@@ -1,4 +1,4 @@
-"""The image, as far as it can be checked without Docker: its steps are run on this machine."""
+"""Tests of the Dockerfile without Docker: its steps are run on this machine."""
 
 import fnmatch
 import importlib.util
@@ -53,9 +53,9 @@ def texts(name: str, stage: str | None = None) -> list[str]:
 
 
 def sources() -> list[str]:
-    """What is copied from the project."""
+    """The files and folders of the project that are copied into the image."""
     copies = [text.split() for text in texts("COPY") if not text.startswith("--from")]
-    return [source for *some, _ in copies for source in some]
+    return [source for *paths, _ in copies for source in paths]
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess:
@@ -73,7 +73,7 @@ def locked(package: str) -> str:
     return found[1]
 
 
-def test_hadolint_has_nothing_to_say():
+def test_hadolint_finds_nothing():
     assert "hadolint" not in FILE.read_text()
     done = subprocess.run([BIN / "hadolint", FILE], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
@@ -97,7 +97,7 @@ def test_a_target_ends_as_a_user_by_number(target):
     assert "useradd --uid 10001 --gid 0 " in " ".join(texts("RUN", "runtime"))
 
 
-def test_kubeflow_is_what_is_built_unless_said_otherwise():
+def test_the_default_target_is_the_image_for_kubeflow():
     assert STEPS[-1].stage == "kubeflow"
     program, flag, module = json.loads(STEPS[-1].text)
     assert (program, flag) == ("python", "-m")
@@ -123,20 +123,20 @@ def test_labels_are_those_of_the_project():
 def test_what_is_copied_is_there_and_reaches_the_engine():
     assert not texts("ADD")
     rules = (ROOT / ".dockerignore").read_text().split("\n")
-    kept = {rule[1:] for rule in rules if rule.startswith("!")}
+    included = {rule[1:] for rule in rules if rule.startswith("!")}
     assert "*" in rules
-    assert set(sources()) == kept
+    assert set(sources()) == included
     for source in sources():
         assert (ROOT / source).exists()
     for heavy in (".venv", ".git", "runs", "tests", "build"):
-        assert not any(fnmatch.fnmatch(heavy, rule) for rule in kept)
+        assert not any(fnmatch.fnmatch(heavy, rule) for rule in included)
 
 
 @pytest.mark.parametrize(
     ("variant", "lock"), [("cpu", "requirements.lock"), ("gpu", "requirements-gpu.lock")]
 )
 def test_each_variant_installs_its_lock_by_hash(variant, lock, tmp_path):
-    """The network is not there, so a stand-in for uv says what it is asked."""
+    """Without a network, a replacement of uv prints its arguments."""
     stand_in = tmp_path / "uv"
     stand_in.write_text('#!/bin/sh\necho "$@"\n')
     stand_in.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Training and comparing below gs:// give what they give in a local folder."""
+"""Training and comparing below gs:// give the same results as in a local folder."""
 
 from pathlib import Path
 
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, photographs, encode) -> Path:
     """A folder with examples of nine images in three splits."""
-    place = tmp_path_factory.mktemp("root")
+    folder = tmp_path_factory.mktemp("root")
     for split, count in zip(c.SPLITS, (4, 2, 3)):
-        (place / "examples" / f"Split-{split}").mkdir(parents=True)
-        path = str(place / "examples" / f"Split-{split}" / "data.gz")
+        (folder / "examples" / f"Split-{split}").mkdir(parents=True)
+        path = str(folder / "examples" / f"Split-{split}" / "data.gz")
         with tf.io.TFRecordWriter(path, options="GZIP") as writer:
             for i in range(count):
                 image = photographs[i % 3][10 * i : 10 * i + 64, :72]
                 writer.write(to_example(Record(f"{split}/{i}.png", encode(image, "PNG")), 3))
-    return place
+    return folder
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def train(monkeypatch):
     ladder_cache.clear()
 
 
-def arrays(place: Path) -> dict[str, np.ndarray]:
-    """The training state, without the time that it took."""
-    with np.load(place / STATE) as state:
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a training state, without the time that training took."""
+    with np.load(folder / STATE) as state:
         return {name: state[name] for name in state.files if name != "seconds"}
 
 
@@ -84,7 +84,7 @@ def stop_in_the_third_epoch(ladder) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_stage_goes_on_from_the_checkpoint_in_the_bucket(
+def test_a_stage_resumes_from_the_checkpoint_in_the_bucket(
     root, train, bucket, tmp_path, monkeypatch
 ):
     uri = bucket.put(root, "training")
@@ -114,10 +114,10 @@ def test_a_stage_goes_on_from_the_checkpoint_in_the_bucket(
 def compare(root: Path | str, tmp_path: Path) -> None:
     """Compares the budgets 1 and 2 of `root`, into `ROOT/comparison` and `ROOT/chosen`."""
 
-    def artifact(kind, place: str):
-        made = kind()
-        made.uri = f"{root}/{place}"
-        return [made]
+    def artifact(kind, name: str):
+        new = kind()
+        new.uri = f"{root}/{name}"
+        return [new]
 
     consumed = {
         "examples": artifact(standard_artifacts.Examples, "examples"),
@@ -125,7 +125,7 @@ def compare(root: Path | str, tmp_path: Path) -> None:
         "model_2": artifact(standard_artifacts.Model, "1-2"),
     }
     consumed["examples"][0].split_names = '["train", "val", "test"]'
-    made = {
+    outputs = {
         "comparison": artifact(Comparison, "comparison"),
         "model": artifact(standard_artifacts.Model, "chosen"),
     }
@@ -135,8 +135,8 @@ def compare(root: Path | str, tmp_path: Path) -> None:
         unique_id="1",
     )
     models = keys.to_json([ModelKey(MODEL, budget) for budget in (1, 2)])
-    told = {"tolerance": 0.1, "models": models}
-    executor.Executor(context).Do(consumed, made, told)
+    parameters = {"tolerance": 0.1, "models": models}
+    executor.Executor(context).Do(consumed, outputs, parameters)
 
 
 def test_a_comparison_in_the_bucket_is_the_same_to_the_byte(root, train, bucket, tmp_path):
@@ -155,7 +155,7 @@ def test_a_comparison_in_the_bucket_is_the_same_to_the_byte(root, train, bucket,
         assert files == expected
 
 
-def test_a_search_goes_on_from_the_bucket(bucket, tmp_path):
+def test_a_search_resumes_from_the_bucket(bucket, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make_tuner(f"{bucket.uri}/search", FakeEvaluator(interrupt_after=2), trials=3).search()
     rest = FakeEvaluator()

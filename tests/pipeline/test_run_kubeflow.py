@@ -10,14 +10,14 @@ from pipeline.run_kubeflow import main, parse_arguments
 from pipeline.runners.kubeflow import cluster
 
 ROOT = Path(__file__).parents[2]
-GIVEN = ["--image", "keras-ae:1", "--pipeline-root", "gs://bucket/root", "--output", "p.yaml"]
+REQUIRED = ["--image", "keras-ae:1", "--pipeline-root", "gs://bucket/root", "--output", "p.yaml"]
 
 
-def test_places_lie_below_the_pipeline_root_unless_given():
-    arguments = parse_arguments(GIVEN)
+def test_folders_are_below_the_pipeline_root_by_default():
+    arguments = parse_arguments(REQUIRED)
     assert arguments.push_dir == "gs://bucket/root/serving/keras_ae"
     assert arguments.checkpoints == "gs://bucket/root/checkpoints"
-    other = parse_arguments([*GIVEN, "--push-dir", "/models/m", "--volume", "models:/models"])
+    other = parse_arguments([*REQUIRED, "--push-dir", "/models/m", "--volume", "models:/models"])
     assert other.push_dir == "/models/m"
 
 
@@ -33,52 +33,55 @@ def test_places_lie_below_the_pipeline_root_unless_given():
         (["--toleration", "gpu:Never"], "one of NoSchedule, PreferNoSchedule, NoExecute; got"),
         (["--node-selector", "pool"], "expected KEY=VALUE; got 'pool'"),
         (["--volume", "claim"], "expected NAME:/PATH such as images:/data; got 'claim'"),
-        (["--pipeline-root", "runs/x"], "expected gs://BUCKET/FOLDER or s3://.* got 'runs/x'"),
+        (["--pipeline-root", "runs/x"], "gs://BUCKET/FOLDER or s3://.* got 'runs/x'"),
         (["--pipeline-root", "gs://"], "got 'gs://'"),
-        (["--name", "Mine"], "expected small letters, digits and hyphens; got 'Mine'"),
+        (["--name", "Mine"], "expected lower-case letters, digits and hyphens; got 'Mine'"),
         (["--output", "p.json"], "Kubeflow takes .yaml only; got 'p.json'"),
         (["--submit"], "--submit needs --host"),
         (["--submit", "--host", "kubeflow:80"], "expected http://HOST or https://HOST; got"),
-        (["--data", "images"], "--data: the nodes do not see 'images': give a gs:// or s3://"),
-        (["--data", "/d/x", "--volume", "v:/data"], "the nodes do not see '/d/x'"),
-        (["--push-dir", "/models"], "--push-dir: the nodes do not see '/models'"),
+        (["--data", "images"], "--data: the nodes cannot reach 'images': give a gs:// or s3://"),
+        (["--data", "/d/x", "--volume", "v:/data"], "the nodes cannot reach '/d/x'"),
+        (["--push-dir", "/models"], "--push-dir: the nodes cannot reach '/models'"),
         (["--preset", "vgg"], "preset must be one of"),
         (["--beam-runner", "storm"], "invalid choice: 'storm'"),
     ],
 )
-def test_a_wrong_flag_is_told(flags, text, capsys):
+def test_a_wrong_flag_is_reported(flags, text, capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_arguments([*GIVEN, *flags])
+        parse_arguments([*REQUIRED, *flags])
     assert caught.value.code == 2
     assert re.search(text, capsys.readouterr().err.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("arguments", "text"),
     [
         (["--output", "p.yaml", "--pipeline-root", "gs://b/r"], "required: --image"),
         (["--output", "p.yaml", "--image", "x"], "required: --pipeline-root"),
-        (["--image", "x", "--pipeline-root", "gs://b/r"], "say what to do: --output FILE.yaml"),
+        (
+            ["--image", "x", "--pipeline-root", "gs://b/r"],
+            "expected --output FILE.yaml, --submit, or both",
+        ),
     ],
 )
-def test_what_is_missing_is_told(given, text, capsys):
+def test_a_missing_flag_is_reported(arguments, text, capsys):
     with pytest.raises(SystemExit):
-        parse_arguments(given)
+        parse_arguments(arguments)
     assert text in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_the_command_of_the_report_leaves_out_what_a_run_is_given():
+def test_the_command_of_the_report_leaves_out_the_parameters_of_a_run():
     flags = ["--budgets", "1,2", "--preset", "small", "--seed", "3", "--gpu", "a/b=1"]
     flags += ["--env", "A=1", "--env", "B=2", "--data", "gs://b/x.zip", "--data-fingerprint", "v1"]
-    arguments = parse_arguments([*GIVEN, *flags, "--", "--temp_location=gs://b/t"])
+    arguments = parse_arguments([*REQUIRED, *flags, "--", "--temp_location=gs://b/t"])
     assert arguments.command == (
         "python pipeline/run_kubeflow.py --budgets 1,2 --image keras-ae:1 "
         "--pipeline-root gs://bucket/root --gpu a/b=1 --env A=1 --env B=2 -- "
         "--temp_location=gs://b/t"
     )
-    again = parse_arguments([*GIVEN[-2:], *shlex.split(arguments.command)[2:]])
+    again = parse_arguments([*REQUIRED[-2:], *shlex.split(arguments.command)[2:]])
     assert again.command == arguments.command
-    fixed = parse_arguments([*GIVEN, "--seeds", "2", "--seed", "3"]).command
+    fixed = parse_arguments([*REQUIRED, "--seeds", "2", "--seed", "3"]).command
     assert "--seed 3 --seeds 2" in fixed
 
 
@@ -92,7 +95,7 @@ def test_quantities_are_those_of_kubernetes(text, value):
 def test_a_folder_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pipeline.runners.kubeflow.runner.compiled", lambda arguments: "text")
     (tmp_path / "file").touch()
-    assert main([*GIVEN[:-1], str(tmp_path / "file" / "p.yaml")]) == 1
+    assert main([*REQUIRED[:-1], str(tmp_path / "file" / "p.yaml")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: cannot write ")
 

@@ -18,7 +18,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / "pipeline" / "run_local.py"), *arguments],
         cwd=cwd,
-        # Output that is held back meets a full disk late.
+        # With buffered output, a full disk is noticed only when the buffer is written.
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         capture_output=True,
         text=True,
@@ -46,12 +46,12 @@ def test_defaults_are_those_of_the_documentation():
         (["--channels", "2"], r"expected 1 \(grey\) or 3 \(RGB\) channels; got '2'"),
         (["--seed", "-1"], "expected a whole number from 0"),
         (["--seeds", "0"], "expected a whole number from 1 to 1000; got '0'"),
-        (["--with-baseline", "--preset", "baseline"], "needs another --preset than baseline"),
+        (["--with-baseline", "--preset", "baseline"], "needs a --preset other than baseline"),
         (["--mlflow-experiment", "mine"], "--mlflow-experiment needs --mlflow-uri"),
         (["--mlflow-uri", "http://me:secret@host"], "password in MLFLOW_TRACKING_USERNAME"),
         (["--max-bad-share", "2"], "expected a number from 0 to 1; got '2'"),
         (["--max-drop", "-1"], "expected a number from 0 to 100; got '-1'"),
-        (["--root", "gs://bucket/run"], "expected a folder of this machine; got 'gs://bucket/run'"),
+        (["--root", "gs://bucket/run"], "expected a folder on this machine; got 'gs://bucket/run'"),
         (["--min-gain", "nan"], "expected a number from -100 to 100; got 'nan'"),
         (["--tolerance", "nan"], "expected a number from 0 to 100; got 'nan'"),
         (["--tune", "-1"], "expected a whole number from 0 to 10000; got '-1'"),
@@ -68,7 +68,7 @@ def test_defaults_are_those_of_the_documentation():
         (["--epochs", "3"], "unrecognized arguments: --epochs"),
     ],
 )
-def test_a_wrong_flag_is_told(flags, text, capsys):
+def test_a_wrong_flag_is_reported(flags, text, capsys):
     with pytest.raises(SystemExit) as caught:
         parse_arguments(flags)
     assert caught.value.code == 2
@@ -97,13 +97,13 @@ def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, 
     assert vars(again) == vars(arguments)
 
 
-def test_a_run_that_waits_for_another_one_is_told_as_the_same_run():
+def test_a_run_that_waits_for_another_one_has_the_same_command():
     waiting, other = parse_arguments(["--seed", "1", "--wait"]), parse_arguments(["--seed", "1"])
     assert waiting.command == other.command
     assert (waiting.wait, other.wait) == (True, False)
 
 
-def test_a_second_run_in_a_root_says_who_is_there_and_leaves_it_alone(tmp_path, capsys):
+def test_a_second_run_in_a_root_names_the_first_one_and_changes_nothing(tmp_path, capsys):
     root = tmp_path / "root"
     root.mkdir()
     with lock.locked(root, "python pipeline/run_local.py --seed 7"):
@@ -114,7 +114,7 @@ def test_a_second_run_in_a_root_says_who_is_there_and_leaves_it_alone(tmp_path, 
     assert ": python pipeline/run_local.py --seed 7; use --wait to wait for it" in line
 
 
-def test_an_engine_that_is_not_here_is_told_before_anything_starts(tmp_path, capsys):
+def test_a_missing_engine_is_reported_before_anything_starts(tmp_path, capsys):
     flags = ["--root", str(tmp_path / "root"), "--beam-runner", "spark"]
     assert main([*flags, "--", "--job_server_java_launcher=/no/java"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -129,7 +129,7 @@ def test_dataflow_is_refused_a_folder_of_this_machine(tmp_path, capsys, monkeypa
     root = tmp_path / "root"
     assert main(["--root", str(root), "--beam-runner", "dataflow", "--", *options]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "do not see the folder --root; run_kubeflow.py" in line
+    assert "cannot reach the folder of --root; use run_kubeflow.py" in line
     assert not root.exists()
 
 
@@ -176,7 +176,7 @@ def make_text_files(place: Path) -> Path:
         (lambda t: ["--push-dir", f"{make_text_files(t / 'texts')}/a.txt/x"], "cannot write to"),
     ],
 )
-def test_bad_places_end_in_one_line(arguments, text, tmp_path, capsys):
+def test_bad_paths_end_in_one_line(arguments, text, tmp_path, capsys):
     flags = arguments(tmp_path)
     roots = [] if "--root" in flags else ["--root", str(tmp_path / "root")]
     assert main([*flags, *roots]) == 1
@@ -215,7 +215,7 @@ def test_too_many_bad_images_end_in_one_line(tmp_path, photographs, encode):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_ends_in_one_line_and_leaves_what_was_there(tmp_path):
+def test_a_full_disk_ends_in_one_line_and_earlier_results_stay(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)])

@@ -34,7 +34,7 @@ STAGES = ("0-1-0", "1-2-0")
 VALUES = {"depth": 2, "width_2": 24, "learning_rate": 2e-3, "batch_size": 16}
 
 
-def test_a_stage_takes_its_preset_from_the_tuner_where_there_was_one():
+def test_a_stage_takes_its_preset_from_the_tuner_if_there_is_one():
     assert trainer._preset(CONFIG, None) == (presets.get(presets.DEFAULT), 32)
     preset, batch_size = trainer._preset(CONFIG, {"space": [], "values": VALUES})
     assert (preset.widths, sum(preset.blocks), preset.learning_rate) == ((24,), 2, 2e-3)
@@ -42,13 +42,13 @@ def test_a_stage_takes_its_preset_from_the_tuner_where_there_was_one():
     assert batch_size == 16
 
 
-def test_a_checkpoint_is_of_one_set_of_values_and_one_placement(tmp_path):
+def test_a_checkpoint_is_used_for_the_same_settings_and_placement_only(tmp_path):
     (tmp_path / "data").write_text("images")
 
     def key(values, streamed=False, **changes):
         config = dataclasses.replace(CONFIG, **changes)
-        found = trainer._preset(config, values and {"values": values})
-        settings = trainer._settings(config, *found, streamed)
+        preset, batch_size = trainer._preset(config, values and {"values": values})
+        settings = trainer._settings(config, preset, batch_size, streamed)
         return training_data.digest(settings, [tmp_path / "data"])
 
     other = {"width_2": 32, "learning_rate": 1e-3, "batch_size": 8}
@@ -102,10 +102,12 @@ def test_images_are_read_in_the_order_of_their_sources(examples, pixels):
     assert all(np.array_equal(a, b) for a, b in zip(read, pixels))
 
 
-def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples, monkeypatch):
-    made = []
+def test_the_next_stage_continues_with_the_cached_ladder(tmp_path, examples, monkeypatch):
+    ladders = []
     begin = trainer._begin
-    monkeypatch.setattr(trainer, "_begin", lambda *args: made.append(begin(*args)) or made[-1])
+    monkeypatch.setattr(
+        trainer, "_begin", lambda *args: ladders.append(begin(*args)) or ladders[-1]
+    )
     monkeypatch.setattr(trainer.Exporter, "write", lambda self, path, val_mse: None)
     monkeypatch.setattr(trainer, "read_moments", lambda graph: np.eye(193))
     monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
@@ -132,23 +134,23 @@ def test_the_next_stage_goes_on_with_the_ladder_that_is_held(tmp_path, examples,
     ladder_cache.clear()
     train(0, 1, "none")
     train(1, 2, "0-1-0")
-    assert len(made) == 1
+    assert len(ladders) == 1
     once = weights("1-2-0")
-    left = [read_summary(tmp_path / stage) for stage in STAGES]
-    assert [len(summary.losses) for summary in left] == [1, 1]
-    assert left[0].trained_on == environment.describe()
-    assert left[0].code_fingerprint == CONFIG.fingerprint
-    losses = [summary.losses[0] for summary in left]
-    np.testing.assert_allclose(losses, made[0].losses, rtol=1e-5)
-    assert left[0].flops_per_pixel == made[0].model.flops_per_pixel
+    summaries = [read_summary(tmp_path / stage) for stage in STAGES]
+    assert [len(summary.losses) for summary in summaries] == [1, 1]
+    assert summaries[0].trained_on == environment.describe()
+    assert summaries[0].code_fingerprint == CONFIG.fingerprint
+    losses = [summary.losses[0] for summary in summaries]
+    np.testing.assert_allclose(losses, ladders[0].losses, rtol=1e-5)
+    assert summaries[0].flops_per_pixel == ladders[0].model.flops_per_pixel
     floor = linear.load(tmp_path / "1-2-0" / trainer.FLOOR)
     np.testing.assert_array_equal(floor.components, linear.fit(np.eye(193), 8).components)
     train(1, 2, "0-1-0")
-    assert len(made) == 1
+    assert len(ladders) == 1
     assert all(np.array_equal(a, b) for a, b in zip(once, weights("1-2-0"), strict=True))
     train(0, 2, "none")
-    assert len(made) == 2
+    assert len(ladders) == 2
     assert all(np.array_equal(a, b) for a, b in zip(once, weights("0-2-0"), strict=True))
     train(0, 1, "none", seed=1)
-    assert len(made) == 3
+    assert len(ladders) == 3
     ladder_cache.clear()

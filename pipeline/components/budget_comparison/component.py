@@ -1,4 +1,4 @@
-"""BudgetComparison: every budget's model on every image, and the model that is worth it."""
+"""BudgetComparison: scores the models of all budgets on all images, and chooses one of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,17 +19,17 @@ class Comparison(artifact.Artifact):
 
 
 class BudgetComparison(base_beam_component.BaseBeamComponent):
-    """Scores all budgets on all splits, chooses one on val, and gives its model.
+    """Scores the models of all budgets on all splits, and chooses one by its scores on val.
 
     The outputs are `comparison` and `model`.
 
     Args:
         examples: channel of Examples with the splits train, val and test.
         models: channel of the Model of each budget, seed and ladder.
-        tuner_results: channel of the TunerResults behind the models, if they were tuned.
-        tuning: what was searched, if they were.
-        tolerance: dB of val PSNR within which a smaller budget is as good.
-        fingerprint: of the executor's source.
+        tuner_results: channel of the TunerResults, if the models were tuned.
+        tuning: settings of the search, if the models were tuned.
+        tolerance: dB of val PSNR within which a smaller budget counts as equal.
+        fingerprint: digest of the executor's source.
     """
 
     SPEC_CLASS = component_spec.ComponentSpec
@@ -47,11 +47,11 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
         # A union of channels does not compile for Kubeflow: one input key per model.
         inputs = {key.input: channel for key, channel in models.items()}
         spec_class = _spec_for(tuple(inputs))
-        tuned = {"tuner_results": tuner_results, "tuning": tuning.to_json()} if tuning else {}
+        search = {"tuner_results": tuner_results, "tuning": tuning.to_json()} if tuning else {}
         spec = spec_class(
             examples=examples,
             **inputs,
-            **tuned,
+            **search,
             models=keys.to_json(models),
             tolerance=tolerance,
             fingerprint=fingerprint,

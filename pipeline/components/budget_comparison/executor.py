@@ -1,4 +1,4 @@
-"""The work of BudgetComparison, on Beam: score, choose, and show some images."""
+"""Executor of BudgetComparison: scores models on Beam, chooses one, and writes pictures."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ from pipeline.runtime.stages import StageSummary, read_summary
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Runs every SavedModel over whole images, once."""
+    """Scores every SavedModel on whole images, in one pass over them."""
 
     def Do(  # noqa: N802
         self,
@@ -45,36 +45,36 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes comparison, scores of each image and pictures, and copies the chosen model."""
+        """Writes the comparison, the scores of each image and pictures; copies the chosen model."""
         run = _Run.of(input_dict, keys.ladders(exec_properties["models"]))
         compared = artifact_utils.get_single_instance(output_dict["comparison"])
-        # Beam's workers share no disk with this process where they run elsewhere.
+        # Below the artifact's URI, because Beam's workers may run on other machines.
         parts = storage.join(compared.uri, f".parts-{uuid.uuid4().hex}")
-        with artifacts.written(compared.uri) as place:
+        with artifacts.written(compared.uri) as folder:
             try:
-                comparison = self._compare(run, exec_properties["tolerance"], place, parts)
+                comparison = self._compare(run, exec_properties["tolerance"], folder, parts)
             finally:
                 unload_all()
-            tuned = _tuning(input_dict, exec_properties, run.first)
-            (place / COMPARISON).write_text(comparison.model_copy(update=tuned).to_json())
+            tuning = _tuning(input_dict, exec_properties, run.first)
+            (folder / COMPARISON).write_text(comparison.model_copy(update=tuning).to_json())
         model = artifact_utils.get_single_instance(output_dict["model"])
         seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
         artifacts.copy_folder(run.artifact(seed, epochs).uri, model.uri)
         if not storage.is_uri(model.uri):
-            server.begin(Path(path_utils.serving_model_path(model.uri)))
+            server.start(Path(path_utils.serving_model_path(model.uri)))
         for artifact in (compared, model):
             artifact.set_int_custom_property("epochs", epochs)
             artifact.set_int_custom_property("seed", seed)
 
-    def _compare(self, run: "_Run", tolerance: float, place: Path, parts: str) -> Comparison:
+    def _compare(self, run: "_Run", tolerance: float, folder: Path, parts: str) -> Comparison:
         stage = run.first
-        whole, no_whole = fit_global(
+        global_pca, no_global_pca = fit_global(
             run.patterns[c.TRAIN], stage.stride, stage.latent_channels, stage.channels
         )
         model = run.ladders[MODEL][0][run.layout.budgets[0]]
         with artifacts.fetched(storage.join(model.uri, FLOOR)) as floor:
-            patch = linear.load(floor)
-        floors = Floors(patch, stage.stride, whole)
+            patch_pca = linear.load(floor)
+        floors = Floors(patch_pca, stage.stride, global_pca)
         scores = score(
             self._make_beam_pipeline,
             run.patterns,
@@ -82,29 +82,33 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             run.layout,
             floors,
             stage.channels,
-            place / IMAGES,
+            folder / IMAGES,
             parts,
         )
         comparison = compare(
-            scores, run.layout, run.stages, tolerance=tolerance, no_global_floor_reason=no_whole
+            scores,
+            run.layout,
+            run.stages,
+            tolerance=tolerance,
+            no_global_floor_reason=no_global_pca,
         )
         seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
         path = path_utils.serving_model_path(run.artifact(seed, epochs).uri)
         scored = score_codecs(run.patterns, path, floors, stage.channels, graph_of)
         quality = {kind: scored[kind] for kind in KINDS}
         codecs = summarize_codecs(quality, scored["bytes"], scored["pixels"])
-        _write_pictures(run, seed, epochs, scores[c.TEST].table, floors, place / PICTURES)
+        _write_pictures(run, seed, epochs, scores[c.TEST].table, floors, folder / PICTURES)
         return comparison.model_copy(update={"codecs": codecs})
 
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What is compared.
+    """The models and images that are compared.
 
     Attributes:
-        patterns: of each split, its files.
-        ladders: the Model artifacts by ladder, seed and budget.
-        stages: what their training left, likewise.
+        patterns: pattern of the files of each split.
+        ladders: Model artifacts by ladder, seed and budget.
+        stages: summaries of the same models.
     """
 
     patterns: dict[str, str]
@@ -122,15 +126,15 @@ class _Run:
             ladder: [
                 {
                     budget: artifact_utils.get_single_instance(input_dict[key.input])
-                    for budget, key in of_seed.items()
+                    for budget, key in keys_by_budget.items()
                 }
-                for of_seed in of_seeds
+                for keys_by_budget in seeds
             ]
-            for ladder, of_seeds in models.items()
+            for ladder, seeds in models.items()
         }
         stages = {
-            ladder: [[read_summary(model.uri) for model in models.values()] for models in of_seeds]
-            for ladder, of_seeds in ladders.items()
+            ladder: [[read_summary(model.uri) for model in models.values()] for models in seeds]
+            for ladder, seeds in ladders.items()
         }
         return cls({split: _pattern(examples, split) for split in c.SPLITS}, ladders, stages)
 
@@ -148,33 +152,33 @@ class _Run:
         return {
             ladder: [
                 [path_utils.serving_model_path(model.uri) for model in models.values()]
-                for models in of_seeds
+                for models in seeds
             ]
-            for ladder, of_seeds in self.ladders.items()
+            for ladder, seeds in self.ladders.items()
         }
 
-    def place(self, seed: int) -> int:
-        """Which of the ladders a seed is."""
+    def index(self, seed: int) -> int:
+        """The index of a seed among those of the ladder `MODEL`."""
         return [stages[0].seed for stages in self.stages[MODEL]].index(seed)
 
     def artifact(self, seed: int, epochs: int) -> types.Artifact:
-        return self.ladders[MODEL][self.place(seed)][epochs]
+        return self.ladders[MODEL][self.index(seed)][epochs]
 
 
 def _write_pictures(
-    run: _Run, seed: int, epochs: int, table: Table, floors: Floors, place: Path
+    run: _Run, seed: int, epochs: int, table: Table, floors: Floors, folder: Path
 ) -> None:
-    at = run.place(seed)
-    models = load(run.paths[MODEL][at], run.first.channels, graph_of)
+    index = run.index(seed)
+    models = load(run.paths[MODEL][index], run.first.channels, graph_of)
 
     def reconstruct(images: np.ndarray) -> dict[str, np.ndarray]:
         floor = linear.reconstruct_rounded(images, floors.patch, floors.stride)
-        made = {str(b): model.reconstruct(images) for b, model in zip(run.layout.budgets, models)}
-        return {name: np.asarray(pixels) for name, pixels in {**made, "floor": floor}.items()}
+        pixels = {str(b): model.reconstruct(images) for b, model in zip(run.layout.budgets, models)}
+        return {name: np.asarray(each) for name, each in {**pixels, "floor": floor}.items()}
 
-    chosen = at, run.layout.budgets.index(epochs)
+    chosen = index, run.layout.budgets.index(epochs)
     write_pictures(
-        run.patterns[c.TEST], table, run.layout, chosen, reconstruct, run.first.channels, place
+        run.patterns[c.TEST], table, run.layout, chosen, reconstruct, run.first.channels, folder
     )
 
 
@@ -187,12 +191,12 @@ def _tuning(
     exec_properties: dict[str, Any],
     stage: StageSummary,
 ) -> dict[str, Any]:
-    """How the models were tuned, and the trials, for the comparison."""
+    """The fields `tuning` and `trials` of the comparison; empty if nothing was tuned."""
     if not input_dict.get("tuner_results"):
         return {}
     search = Search.from_json(exec_properties["tuning"])
-    place = artifact_utils.get_single_uri(input_dict["tuner_results"])
-    (results,) = storage.glob(storage.join(place, "*.json"))
+    folder = artifact_utils.get_single_uri(input_dict["tuner_results"])
+    (results,) = storage.glob(storage.join(folder, "*.json"))
     space = SearchSpace(
         presets.get(search.preset),
         search.batch_size,
@@ -201,10 +205,10 @@ def _tuning(
         stage.stride,
         stage.latent_channels,
     )
-    trials = search_space.trial_rows(space, json.loads(storage.read_file(results)))
-    # TFX lists only those that trained.
+    trials = search_space.read_trials(space, json.loads(storage.read_file(results)))
+    # TFX lists only trials that trained.
     failed = search.trials - len(trials)
     return {
         "tuning": Tuning(**dataclasses.asdict(search), failed=failed),
-        "trials": tuple(Trial(**trial) for trial in trials),
+        "trials": tuple(Trial(**dataclasses.asdict(trial)) for trial in trials),
     }

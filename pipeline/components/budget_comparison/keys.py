@@ -1,4 +1,4 @@
-"""Which input of BudgetComparison and Report holds which model."""
+"""Keys of the models in a run, and the names of the inputs and nodes that have them."""
 
 import json
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ from keras_ae.scores import MODEL
 
 
 class ModelKey(NamedTuple):
-    """The model of a budget.
+    """The key of the model of a ladder, a budget and a seed.
 
     Attributes:
         ladder: `MODEL` or `BASELINE`.
-        budget: in epochs.
-        seed: of the ladder, or None for the first one, which may be known at run time only.
+        budget: epochs.
+        seed: seed of the ladder; None for the first one, which may be a runtime parameter.
     """
 
     ladder: str
@@ -22,9 +22,9 @@ class ModelKey(NamedTuple):
 
     @property
     def input(self) -> str:
-        """The name of the input."""
-        of_seed = "" if self.seed is None else f"_seed_{self.seed}"
-        return f"{self.ladder}_{self.budget}{of_seed}"
+        """The name of the input of BudgetComparison and Report."""
+        suffix = "" if self.seed is None else f"_seed_{self.seed}"
+        return f"{self.ladder}_{self.budget}{suffix}"
 
     @property
     def node(self) -> str:
@@ -33,23 +33,23 @@ class ModelKey(NamedTuple):
 
 
 def to_json(keys: Iterable[ModelKey]) -> str:
-    """Keys as an execution parameter."""
+    """Keys as text, for an execution parameter."""
     return json.dumps(list(keys))
 
 
 def ladders(text: str) -> dict[str, list[dict[int, ModelKey]]]:
-    """Reads what `to_json` wrote.
+    """Reads the text of `to_json`.
 
     Returns:
-        By ladder, and of each seed that it has, the keys by budget in rising order; the first seed
-        comes first, then the others as they rise.
+        For each ladder a list with the keys of each seed, by budget in rising order. The first seed
+        comes first, then the others in rising order.
     """
-    found: dict[str, dict[int, dict[int, ModelKey]]] = {}
-    for key in sorted((ModelKey(*row) for row in json.loads(text)), key=_place):
-        of_ladder = found.setdefault(key.ladder, {})
-        of_ladder.setdefault(_place(key)[0], {})[key.budget] = key
-    return {ladder: list(of_seeds.values()) for ladder, of_seeds in found.items()}
+    by_ladder: dict[str, dict[int, dict[int, ModelKey]]] = {}
+    for key in sorted((ModelKey(*row) for row in json.loads(text)), key=_order):
+        by_seed = by_ladder.setdefault(key.ladder, {})
+        by_seed.setdefault(_order(key)[0], {})[key.budget] = key
+    return {ladder: list(by_seed.values()) for ladder, by_seed in by_ladder.items()}
 
 
-def _place(key: ModelKey) -> tuple[int, int]:
+def _order(key: ModelKey) -> tuple[int, int]:
     return -1 if key.seed is None else key.seed, key.budget

@@ -1,4 +1,4 @@
-"""All models on all images, on Beam: exact sums, a bounded table, and a line for each image."""
+"""Scores all models on all images, on Beam: exact sums, a sample, and a line for each image."""
 
 import io
 import json
@@ -25,8 +25,8 @@ class Scores(NamedTuple):
     """The scores of a split.
 
     Attributes:
-        sums: over all its images, exact.
-        table: of `keras_ae.scores.MAX_SAMPLE_IMAGES` of its images, or of all if they are no more.
+        sums: exact sums over all its images.
+        table: scores of a sample of its images, `keras_ae.scores.MAX_SAMPLE_IMAGES` at most.
     """
 
     sums: Sums
@@ -45,22 +45,23 @@ def score(
 ) -> dict[str, Scores]:
     """Scores every model on every image.
 
-    Each image is decoded once. What is held is bounded, however many images there are: some batches
-    of them, sums, and a sample of the scores. Beam's elements are files, so that it moves no image
-    and no score of one; where sums are made does not change a bit of them.
+    Each image is decoded once. The memory that is needed is bounded, however many images there are:
+    a few batches of them, sums, and a sample of the scores. Beam's elements are files, so that it
+    moves neither images nor their scores. The sums are exact, so that they do not depend on how the
+    work is distributed.
 
     Args:
-        make_pipeline: the Beam pipeline to run in.
-        patterns: of each split, the pattern of its files: GZIP TFRecords of tf.Examples.
-        models: by ladder, by seed, by budget, the folder of the SavedModel.
-        layout: what `models` holds.
+        make_pipeline: creates the Beam pipeline to run in.
+        patterns: pattern of the files of each split: GZIP TFRecords of tf.Examples.
+        models: folders of the SavedModels by ladder, seed and budget.
+        layout: the ladders, seeds and budgets of `models`.
         floors: the linear floors.
         channels: 1 or 3.
-        images_file: gets a line of JSON for each image, see `Lines`.
-        parts: folder, or its URI, that all workers of the pipeline can write; it is removed.
+        images_file: file to write with a line of JSON for each image, see `Lines`.
+        parts: path or URI of a folder that all workers of the pipeline can write to; it is removed.
 
     Returns:
-        The scores of each split that has a file.
+        The scores of each split that has files.
 
     Raises:
         DataError: with the source of an image that cannot be decoded.
@@ -70,7 +71,7 @@ def score(
         for split, pattern in patterns.items()
         for index, file in enumerate(storage.glob(pattern))
     ]
-    paths = [path for ladder in layout.seeds for of_seed in models[ladder] for path in of_seed]
+    paths = [path for ladder in layout.seeds for by_budget in models[ladder] for path in by_budget]
     storage.make_folder(parts)
     try:
         with make_pipeline() as pipeline:
@@ -80,17 +81,17 @@ def score(
                 | "Spread" >> beam.Reshuffle()
                 | "Score" >> beam.ParDo(_ScoreFile(paths, layout, floors, channels, parts))
                 | "Sum" >> beam.CombinePerKey(_Combine())
-                | "Keep" >> beam.Map(_keep, parts)
+                | "Keep" >> beam.Map(_save, parts)
             )
         _join([_part(parts, split, index) for split, index, _ in files], images_file)
-        kept = {split: _file(parts, split) for split in patterns}
-        return {split: _kept(file) for split, file in kept.items() if storage.exists(file)}
+        files_of_scores = {split: _file(parts, split) for split in patterns}
+        return {split: _load(f) for split, f in files_of_scores.items() if storage.exists(f)}
     finally:
         storage.remove(parts)
 
 
 class _ScoreFile(beam.DoFn):
-    """A file to tables of the scores of its images; and their lines, beside."""
+    """Maps a file to tables of the scores of its images, and writes their lines."""
 
     def __init__(self, paths: list[str], layout: Layout, floors: Floors, channels: int, parts: str):
         self._paths, self._layout, self._floors = paths, layout, floors
@@ -112,7 +113,7 @@ class _ScoreFile(beam.DoFn):
 
 
 class _Combine(beam.CombineFn):
-    """Tables to their sums and a sample of them."""
+    """Combines tables to their sums and a sample of them."""
 
     def create_accumulator(self) -> tuple[Sums, Sample]:
         return Sums(), Sample()
@@ -134,7 +135,7 @@ class _Combine(beam.CombineFn):
         return Scores(sums, sample.table())
 
 
-def _keep(item: tuple[str, Scores], parts: str) -> None:
+def _save(item: tuple[str, Scores], parts: str) -> None:
     split, (sums, table) = item
     texts = {"sources": table.sources, "digests": table.digests}
     texts |= {f"{_SLICE}{by}": column for by, column in table.slices.items()}
@@ -144,7 +145,7 @@ def _keep(item: tuple[str, Scores], parts: str) -> None:
     storage.write_file(_file(parts, split), buffer.getvalue())
 
 
-def _kept(file: str) -> Scores:
+def _load(file: str) -> Scores:
     arrays = np.load(io.BytesIO(storage.read_file(file)), allow_pickle=False)
     slices = {n.removeprefix(_SLICE): arrays[n] for n in arrays.files if n.startswith(_SLICE)}
     return Scores(
@@ -169,36 +170,37 @@ def _join(parts: Iterable[str], whole: Path) -> None:
 
 
 class Lines:
-    """Tables to lines of `images.jsonl`, one for each image: an object of
+    """Formats tables as lines of `images.jsonl`, one for each image: an object with
 
-    - `split`, `source`, `digest`, `height`, `width` (pixels) and `slices`, by what is sliced;
+    - `split`, `source`, `digest`, `height`, `width` (pixels) and `slices`, by their kind;
     - `patch_pca` and `global_pca`: PSNR of the floors in dB;
-    - `scores`: by ladder of models and metric, a list for each seed of a number for each budget.
+    - `scores`: by ladder and metric, for each seed a list with a number for each budget.
 
-    Numbers are as short as float32 allows; null where a metric is not defined.
+    Numbers are as short as float32 allows, and null where a metric is not defined.
 
     Args:
-        split: of the images.
-        layout: what the columns of the tables mean.
+        split: split of the images.
+        layout: meaning of the columns of the tables.
     """
 
     def __init__(self, split: str, layout: Layout):
         self._order: list[int] = []
         columns = np.arange(layout.width)
-        numbers = {name: self._place(layout.floor_column(name)) for name in FLOORS}
-        of_models = {
+        floors = {name: self._placeholder(layout.floor_column(name)) for name in FLOORS}
+        ladders = {
             ladder: {
                 metric: [
-                    list(map(self._place, seed)) for seed in layout.select(columns, ladder, metric)
+                    list(map(self._placeholder, seed))
+                    for seed in layout.select(columns, ladder, metric)
                 ]
                 for metric in ("psnr", "ssim", "ms_ssim", "mse")
             }
             for ladder in layout.seeds
         }
-        template = json.dumps({**numbers, "scores": of_models}).replace('"%s"', "%s")
+        template = json.dumps({**floors, "scores": ladders}).replace('"%s"', "%s")
         self._begin, self._end = f'{{"split": {json.dumps(split)}, ', f", {template[1:]}\n"
 
-    def _place(self, column: int) -> str:
+    def _placeholder(self, column: int) -> str:
         self._order.append(column)
         return "%s"
 
@@ -208,21 +210,21 @@ class Lines:
         texts = np.where(np.isfinite(values), values.astype(str), "null").tolist()
         lines = []
         for row, numbers in enumerate(texts):
-            about = {
+            image = {
                 "source": table.sources[row],
                 "digest": table.digests[row],
                 "height": height,
                 "width": width,
                 "slices": {by: column[row] for by, column in table.slices.items()},
             }
-            lines.append(self._begin + json.dumps(about)[1:-1] + self._end % (*numbers,))
+            lines.append(self._begin + json.dumps(image)[1:-1] + self._end % (*numbers,))
         return "".join(lines)
 
 
 def graph_of(folder: str) -> str:
-    """What determines the graph of a SavedModel; its folder, where nothing is noted of it.
+    """What the graph of a SavedModel depends on; its folder, if it has no summary of a stage.
 
-    TensorFlow's own fingerprint does not do: it leaves out what the functions compute.
+    TensorFlow's own fingerprint does not suffice: it leaves out what the functions compute.
     """
     model = storage.parent(folder)
     if not storage.exists(storage.join(model, SUMMARY)):

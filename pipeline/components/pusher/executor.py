@@ -1,4 +1,4 @@
-"""Pusher that publishes a version in one step, so that a polling server never sees half of one."""
+"""Executor of Pusher: publishes a version in one step, so that servers only see complete ones."""
 
 import errno
 import fcntl
@@ -50,7 +50,7 @@ class Executor(executor.Executor):
             "lineage": json.loads(exec_properties["custom_config"] or "{}").get("lineage", ""),
             "artifact": artifact_utils.get_single_uri(input_dict["model"]),
         }
-        clear_abandoned(base)
+        remove_abandoned(base)
         newest = newest_version(base)
         with artifacts.fetched(self.GetModelPath(input_dict)) as model:
             digest = model_digest(model)
@@ -59,7 +59,7 @@ class Executor(executor.Executor):
                     self._MarkNotPushed(pushed)
                     pushed.set_string_custom_property(UNCHANGED, str(newest))
                     return
-                console.say(f"    {newest} is damaged: the model is pushed anew")
+                console.say(f"    {newest} is damaged: the model is pushed again")
             version = publish(model, base, {"digest": digest, **facts})
         name = storage.name(version)
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=name)
@@ -68,24 +68,24 @@ class Executor(executor.Executor):
 def publish(model: Path, base: PathOrUri, facts: dict[str, Any]) -> PathOrUri:
     """Copies a SavedModel to a new version folder, which appears whole or not at all.
 
-    It is on the disk before it has its name, so that this holds for a power failure as well.
+    Its files are on the disk before it gets its name, so that this holds for a power failure, too.
 
-    At a remote URI, where nothing can be renamed, `saved_model.pb` comes last: a server that looks
-    there meanwhile finds no model in the folder and asks again later. Two pushes to one such place
-    within a second are not told apart.
+    At a remote URI, where folders cannot be renamed, `saved_model.pb` is written last: until then a
+    server finds no model in the folder, and looks again later. Two pushes to one URI within a
+    second get the same version.
 
     Args:
         model: folder of the SavedModel.
-        base: folder of the versions, or its URI; made if missing. Names that are no integers are
-            left alone.
-        facts: written to `assets.extra/keras_ae.json` of the version.
+        base: path or URI of the folder of the versions; created if it is missing. What has another
+            name than an integer is ignored.
+        facts: content of `assets.extra/keras_ae.json` of the version.
 
     Returns:
-        The version's folder, or its URI; its name is the time in seconds, or one more than the
-        newest version.
+        The path or URI of the version's folder. Its name is the time in seconds, or one more than
+        the newest version.
 
     Raises:
-        StorageError: if it cannot be written; nothing is left behind.
+        StorageError: if it cannot be written; partial files are removed.
     """
     if storage.is_uri(base):
         return _upload(model, str(base), facts)
@@ -93,11 +93,11 @@ def publish(model: Path, base: PathOrUri, facts: dict[str, Any]) -> PathOrUri:
     incoming = base / f"{INCOMING}{uuid.uuid4().hex}"
     try:
         incoming.mkdir(parents=True)
-        with _opened(incoming) as descriptor:
+        with _open_folder(incoming) as descriptor:
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             shutil.copytree(model, incoming, dirs_exist_ok=True)
-            _note(incoming, facts)
+            _write_provenance(incoming, facts)
             durable.sync(incoming)
             return _rename(incoming, base)
     except OSError as error:
@@ -106,22 +106,22 @@ def publish(model: Path, base: PathOrUri, facts: dict[str, Any]) -> PathOrUri:
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def clear_abandoned(base: PathOrUri) -> None:
-    """Removes what pushes that were killed left in a folder of this machine.
+def remove_abandoned(base: PathOrUri) -> None:
+    """Removes partial versions of pushes that were killed, from a folder on this machine.
 
-    Several roots may push to one folder: what another process is writing is left alone.
+    Several roots may push to one folder, so that what another process is writing is not removed.
     """
     if storage.is_uri(base):
         return
     for incoming in Path(base).glob(f"{INCOMING}*"):
-        # What is locked, and all on a filesystem without locks, may be in use.
-        with suppress(OSError), _opened(incoming) as descriptor:
+        # A locked folder is in use. On a filesystem without locks every folder may be.
+        with suppress(OSError), _open_folder(incoming) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(incoming)
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def _open_folder(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield descriptor
@@ -130,16 +130,16 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _reason(error: OSError) -> str:
-    """What went wrong, without the places of each file of a folder that cannot be copied."""
+    """The message of an error, in short if the disk is full: it lists each file of a folder."""
     full = os.strerror(errno.ENOSPC)
     return f"{full}; what earlier runs made is kept" if full in str(error) else str(error)
 
 
 def _rename(incoming: Path, base: Path) -> Path:
     while True:
-        number = _next(base)
+        number = _next_number(base)
         try:
-            # Renaming a folder onto another that holds files fails: two pushes never mix.
+            # Renaming a folder to one with files fails, so that two pushes are never mixed.
             return durable.rename(incoming, base / str(number))
         except OSError:
             if not incoming.exists() or not (base / str(number)).exists():
@@ -147,10 +147,10 @@ def _rename(incoming: Path, base: Path) -> Path:
 
 
 def _upload(model: Path, base: str, facts: dict[str, Any]) -> str:
-    version = storage.join(base, _next(base))
+    version = storage.join(base, _next_number(base))
     with TemporaryDirectory() as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
-        _note(Path(folder), facts)
+        _write_provenance(Path(folder), facts)
         try:
             artifacts.copy_folder(folder, version)
         except StorageError as error:
@@ -160,28 +160,28 @@ def _upload(model: Path, base: str, facts: dict[str, Any]) -> str:
     return version
 
 
-def _note(version: Path, facts: dict[str, Any]) -> None:
+def _write_provenance(version: Path, facts: dict[str, Any]) -> None:
     (version / PROVENANCE).parent.mkdir(exist_ok=True)
     (version / PROVENANCE).write_text(json.dumps(facts, indent=1))
 
 
-def _next(base: PathOrUri) -> int:
+def _next_number(base: PathOrUri) -> int:
     return max([int(time.time()), *(number + 1 for number in _numbers(base))])
 
 
 def newest_version(base: PathOrUri, lineage: str | None = None) -> PathOrUri | None:
-    """The version folder with the largest number, of one lineage if that is given.
+    """The version with the largest number; None if there is none.
 
-    A version at a remote URI is one when its `saved_model.pb` is there.
+    At a remote URI, folders without `saved_model.pb` do not count.
 
     Args:
-        base: folder of the versions, or its URI.
-        lineage: that `publish` noted of the version.
+        base: path or URI of the folder of the versions.
+        lineage: if given, only versions count whose provenance has this lineage.
     """
     for number in sorted(_numbers(base), reverse=True):
         remote = storage.is_uri(base)
         version: PathOrUri = storage.join(base, number) if remote else Path(base) / str(number)
-        if remote and not storage.exists(storage.join(version, artifacts.LAST)):
+        if remote and not storage.exists(storage.join(version, artifacts.LAST_FILE)):
             continue
         if lineage is None or provenance(version).get("lineage") == lineage:
             return version
@@ -190,24 +190,24 @@ def newest_version(base: PathOrUri, lineage: str | None = None) -> PathOrUri | N
 
 def _numbers(base: PathOrUri) -> list[int]:
     numbers = [int(name) for name in storage.list_names(base) if name.isdigit()]
-    # A remote store would be asked for each of them.
+    # In a bucket, which has no folders, that would be one request for each number.
     return [n for n in numbers if storage.is_uri(base) or Path(base, str(n)).is_dir()]
 
 
 def provenance(version: PathOrUri) -> dict[str, Any]:
-    """What `publish` noted of a version; empty for one that it did not write."""
-    note = storage.join(version, PROVENANCE)
+    """The facts that `publish` wrote to a version; empty for a version of another program."""
+    file = storage.join(version, PROVENANCE)
     try:
-        return dict(json.loads(storage.read_file(note))) if storage.exists(note) else {}
+        return dict(json.loads(storage.read_file(file))) if storage.exists(file) else {}
     except (OSError, ValueError):
         return {}
 
 
 def intact(version: PathOrUri) -> bool:
-    """Whether the files of a version are those that `publish` noted the digest of, if it did."""
-    noted = provenance(version).get("digest")
+    """Whether the files of a version match the digest in its provenance, if it has one."""
+    expected = provenance(version).get("digest")
     try:
         with artifacts.fetched(version) as folder:
-            return noted is None or model_digest(folder) == noted
+            return expected is None or model_digest(folder) == expected
     except OSError:
         return False

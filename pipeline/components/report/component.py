@@ -1,4 +1,4 @@
-"""Report: the comparison with all that is known of the run, for people, programs and tools."""
+"""Report: writes the comparison with a description of the run, for people and tools."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,21 +32,21 @@ class ReportArtifact(artifact.Artifact):
 
 
 class Report(base_component.BaseComponent):
-    """Writes the page, and logs the comparison for TensorBoard and, if asked, MLflow.
+    """Writes the page, and logs the comparison for TensorBoard and, if wanted, to MLflow.
 
     The output is `report`.
 
     Args:
-        inputs: channels of what a run made, all of which the report lists as its lineage:
+        inputs: channels of the artifacts of a run, which the report lists as its lineage:
             `examples`, `schema`, `transform_graph`, `comparison`, `evaluation`, `model_blessing`
             and `infra_blessing`.
         models: channel of the Model of each budget, seed and ladder.
-        limits: what a model must reach to be blessed.
-        mlflow: where to log to, if anywhere.
-        in_service: channel of the Model that the new one was measured against, if there was one.
+        limits: limits of the blessing.
+        mlflow: settings of logging to MLflow.
+        in_service: channel of the Model that the new one was compared with, if there was one.
         command: the command line that reproduces the run.
         data_fingerprint: digest of the data's content.
-        fingerprint: of the executor's source.
+        fingerprint: digest of the executor's source.
     """
 
     SPEC_CLASS = component_spec.ComponentSpec
@@ -63,11 +63,11 @@ class Report(base_component.BaseComponent):
         data_fingerprint: Any = "",
         fingerprint: str = "",
     ):
-        of_models = {key.input: channel for key, channel in models.items()}
-        spec_class = _spec_for(tuple(of_models))
+        model_inputs = {key.input: channel for key, channel in models.items()}
+        spec_class = _spec_for(tuple(model_inputs))
         spec = spec_class(
             **inputs,
-            **of_models,
+            **model_inputs,
             models=keys.to_json(models),
             **({"in_service": in_service} if in_service else {}),
             limits=limits.to_json(),

@@ -1,4 +1,4 @@
-"""The numbers of a comparison as points over epochs, for tools that draw them."""
+"""The means of a comparison as points over epochs, for tools that plot them."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,10 +11,10 @@ class Point(NamedTuple):
     """A mean over the images of a split.
 
     Attributes:
-        kind: of what: "model", "baseline" or a floor, "patch_pca" or "global_pca".
+        kind: "model", "baseline", or a floor, "patch_pca" or "global_pca".
         split: train, val or test.
         metric: "psnr" or "gain_over_floor" (dB), "ssim" or "ms_ssim".
-        epochs: of the budget; a floor has the same value at each.
+        epochs: epochs of the budget; a floor has the same value at each budget.
         value: the mean.
     """
 
@@ -26,10 +26,10 @@ class Point(NamedTuple):
 
 
 def points(comparison: Comparison) -> Iterator[Point]:
-    """Yields all that is defined."""
-    yield from _of_ladder(MODEL, comparison.budgets)
+    """Yields all means that are defined."""
+    yield from _ladder_points(MODEL, comparison.budgets)
     if comparison.baseline:
-        yield from _of_ladder(BASELINE, comparison.baseline.budgets)
+        yield from _ladder_points(BASELINE, comparison.baseline.budgets)
     floors = comparison.floors
     for kind, floor in zip(FLOORS, (floors.patch_pca, floors.global_pca)):
         for split, entry in floor.splits.items() if floor.splits else ():
@@ -38,7 +38,7 @@ def points(comparison: Comparison) -> Iterator[Point]:
                     yield Point(kind, split, "psnr", budget.epochs, entry.mean)
 
 
-def _of_ladder(kind: str, budgets: Sequence[Budget]) -> Iterator[Point]:
+def _ladder_points(kind: str, budgets: Sequence[Budget]) -> Iterator[Point]:
     for budget in budgets:
         for split, summary in budget.splits.items():
             for metric, estimate in (

@@ -1,4 +1,4 @@
-"""The work of Report: all that is known of a run, as a page, as JSON and for tracking tools."""
+"""Executor of Report: writes what is known of a run as a page, as JSON and for tracking tools."""
 
 import shutil
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ MLFLOW_RUN, MLFLOW_FAILURE = "mlflow_run", "mlflow_failure"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Reads what the run made and writes files only: no image is scored again."""
+    """Writes the report from the artifacts of the run, without scoring images again."""
 
     def Do(  # noqa: N802
         self,
@@ -39,11 +39,11 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the report's files, and logs to MLflow where that is asked for."""
+        """Writes the report's files, and logs to MLflow if there is an address."""
         report = artifact_utils.get_single_instance(output_dict["report"])
         compared = artifact_utils.get_single_uri(input_dict["comparison"])
-        with fetched(compared) as source, written(report.uri) as place:
-            self._write(input_dict, exec_properties, report, source, place)
+        with fetched(compared) as source, written(report.uri) as folder:
+            self._write(input_dict, exec_properties, report, source, folder)
 
     def _write(
         self,
@@ -51,7 +51,7 @@ class Executor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
         report: types.Artifact,
         compared: Path,
-        place: Path,
+        folder: Path,
     ) -> None:
         root = report.uri.rsplit("/", 3)[0]
         comparison = records.read(compared / COMPARISON).model_copy(
@@ -60,13 +60,13 @@ class Executor(base_executor.BaseExecutor):
                 "verdict": _verdict(input_dict, Limits.from_json(exec_properties["limits"])),
             }
         )
-        (place / COMPARISON).write_text(comparison.to_json())
-        shutil.copyfile(compared / IMAGES, place / IMAGES)
-        write_report(comparison, compared / PICTURES, place / REPORT)
-        tensorboard.write(comparison, compared / PICTURES, place / TENSORBOARD)
+        (folder / COMPARISON).write_text(comparison.to_json())
+        shutil.copyfile(compared / IMAGES, folder / IMAGES)
+        write_report(comparison, compared / PICTURES, folder / REPORT)
+        tensorboard.write(comparison, compared / PICTURES, folder / TENSORBOARD)
         mlflow = MlflowSettings.from_json(exec_properties["mlflow"])
         if mlflow.mlflow_uri:
-            files = [place / REPORT, place / COMPARISON]
+            files = [folder / REPORT, folder / COMPARISON]
             run, failure = mlflow_log.log(
                 mlflow.mlflow_uri, mlflow.mlflow_experiment, comparison, files
             )
@@ -80,13 +80,13 @@ def _run(
     pipeline_root: str,
 ) -> Run:
     ladders = keys.ladders(exec_properties["models"])
-    last = [list(of_seed.values())[-1].input for of_seed in ladders[MODEL]]
-    all_keys = [
-        key for ladder in ladders.values() for of_seed in ladder for key in of_seed.values()
+    last = [list(by_budget.values())[-1].input for by_budget in ladders[MODEL]]
+    inputs = [
+        key.input for seeds in ladders.values() for by_budget in seeds for key in by_budget.values()
     ]
     stages = {
         name: read_summary(artifact_utils.get_single_uri(list(input_dict[name])))
-        for name in dict.fromkeys([last[0], *(key.input for key in all_keys)])
+        for name in dict.fromkeys([last[0], *inputs])
     }
     return facts(
         artifact_utils.get_single_instance(input_dict["examples"]),
@@ -99,13 +99,13 @@ def _run(
 
 
 def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> Verdict:
-    """What the Evaluator says, and of a blessed model what ServingCheck says."""
+    """The Evaluator's verdict, with the result of ServingCheck for a blessed model."""
     blessing = artifact_utils.get_single_instance(list(input_dict["model_blessing"]))
     evaluation = artifact_utils.get_single_uri(list(input_dict["evaluation"]))
-    told = verdict(evaluation, limits)
+    evaluated = verdict(evaluation, limits)
     if not model_utils.is_model_blessed(blessing):
-        return told
+        return evaluated
     served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
-    return told.model_copy(update={"served": ServingResult(ok=ok, text=reason or SERVED)})
+    return evaluated.model_copy(update={"served": ServingResult(ok=ok, text=reason or SERVED)})

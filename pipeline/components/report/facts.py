@@ -1,5 +1,6 @@
-"""What a run was: its data, model, machine, packages and artifacts, for the report."""
+"""The description of a run in its report: data, model, machine, packages and artifacts."""
 
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -25,10 +26,10 @@ from pipeline.runtime.environment import PACKAGES, machine, packages
 from pipeline.runtime.fingerprint import ROOT
 from pipeline.runtime.stages import StageSummary
 
-LISTED = 100
-"""Quarantined images that are listed by name."""
+MAX_LISTED = 100
+"""Maximum number of quarantined images that are listed."""
 
-_GIT_SECONDS = 10
+_GIT_TIMEOUT_SECONDS = 10
 
 
 def facts(
@@ -40,19 +41,16 @@ def facts(
     data_fingerprint: str,
     lineage: Sequence[Artifact],
 ) -> Run:
-    """Gathers what can be known of a run when it is reported.
+    """Describes a run when its report is written.
 
     Args:
-        examples: of ImageExampleGen.
+        examples: output of ImageExampleGen.
         stages: summaries of all stages by name; the last stage of the first seed's ladder comes
-            first.
-        seeds: of all ladders.
+            first, and gives the facts of model and training.
+        seeds: seeds of all ladders.
         command: the command line that reproduces the run.
         data_fingerprint: digest of the data's content.
-        lineage: what the report is made of.
-
-    Returns:
-        What the first stage says of model and training, with the rest.
+        lineage: artifacts that the report is made from.
     """
     counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
     stage = next(iter(stages.values()))
@@ -79,7 +77,7 @@ def facts(
         trained_on=trained_on(stages),
         seeds=tuple(seeds),
         packages=packages((*PACKAGES, stage.backend)),
-        machine=Machine(**machine()),
+        machine=Machine(**dataclasses.asdict(machine())),
         git=git(ROOT),
         command=command,
         data_fingerprint=data_fingerprint,
@@ -91,13 +89,16 @@ def facts(
 def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainingEnvironment, ...]:
     """The environments that stages were trained in, each with the names of its `stages`.
 
-    There are several where a run takes up what another machine, or other settings, have trained.
+    They differ if a run continues what was trained on another machine, or with other settings.
     """
     environments = [stage.trained_on for stage in stages.values()]
-    found = [e for place, e in enumerate(environments) if e not in environments[:place]]
+    distinct = [e for i, e in enumerate(environments) if e not in environments[:i]]
     return tuple(
-        TrainingEnvironment(stages=tuple(n for n, s in stages.items() if s.trained_on == e), **e)
-        for e in found
+        TrainingEnvironment(
+            stages=tuple(name for name, stage in stages.items() if stage.trained_on == e),
+            **dataclasses.asdict(e),
+        )
+        for e in distinct
     )
 
 
@@ -106,9 +107,9 @@ def git(folder: Path) -> Commit | None:
 
     None where the folder is not the top of a checkout, or git is missing.
     """
-    top = _ask_git(folder, "rev-parse", "--show-toplevel")
-    commit = _ask_git(folder, "rev-parse", "HEAD")
-    changes = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+    top = _git_output(folder, "rev-parse", "--show-toplevel")
+    commit = _git_output(folder, "rev-parse", "HEAD")
+    changes = _git_output(folder, "status", "--porcelain", "--untracked-files=no")
     if top is None or commit is None or changes is None or not Path(top).samefile(folder):
         return None
     return Commit(commit=commit, dirty=bool(changes))
@@ -120,19 +121,19 @@ def lineage(
     """The artifacts that a node reads, as ML Metadata knows them.
 
     Args:
-        consumed: by input, as an executor gets them.
+        consumed: the artifacts by name of the input, as an executor gets them.
         pipeline_root: path or URI of the folder of all artifacts of the pipeline.
 
     Returns:
-        In order of the nodes' lowest ids, and of one node, which gets its ids in any order, of the
-        inputs' names.
+        The artifacts in the order of the lowest id of their node; those of one node, whose ids are
+        in no fixed order, by the name of the input.
     """
-    listed, root = [], f"{pipeline_root}/"
-    for name, inputs in consumed.items():
-        for artifact in inputs:
+    entries, root = [], f"{pipeline_root}/"
+    for name, artifacts in consumed.items():
+        for artifact in artifacts:
             inside = artifact.uri.startswith(root)
             relative = artifact.uri.removeprefix(root)
-            listed.append(
+            entries.append(
                 Artifact(
                     id=artifact.id,
                     type=artifact.type_name,
@@ -142,28 +143,28 @@ def lineage(
                 )
             )
     lowest: dict[str | None, int] = {}
-    for entry in listed:
+    for entry in entries:
         lowest[entry.node] = min(entry.id, lowest.get(entry.node, entry.id))
-    return sorted(listed, key=lambda entry: (lowest[entry.node], entry.name))
+    return sorted(entries, key=lambda entry: (lowest[entry.node], entry.name))
 
 
 def _quarantined(uri: str) -> tuple[QuarantinedImage, ...]:
     if not storage.exists(uri):
         return ()
     with storage.open_file(uri) as lines:
-        first = itertools.islice(lines, LISTED)
-        return tuple(QuarantinedImage.model_validate_json(line) for line in first)
+        listed = itertools.islice(lines, MAX_LISTED)
+        return tuple(QuarantinedImage.model_validate_json(line) for line in listed)
 
 
-def _ask_git(folder: Path, *question: str) -> str | None:
+def _git_output(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *question],
-            # Asking leaves the index alone.
+            ["git", "-C", str(folder), *arguments],
+            # Without this, `git status` may write the index.
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
             text=True,
-            timeout=_GIT_SECONDS,
+            timeout=_GIT_TIMEOUT_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -1,4 +1,4 @@
-"""The comparison as a run in MLflow, where the user asked for one."""
+"""Logs the comparison as a run in MLflow, if the user gives the address of a server."""
 
 import dataclasses
 import logging
@@ -15,12 +15,12 @@ from keras_ae.scores import MODEL
 from pipeline.components.report.curves import points
 from pipeline.runtime.settings import Settings
 
-_BATCH = 500
-"""Metrics in a request; MLflow takes 1,000."""
-_LONGEST = 5000
-"""Characters of a tag; MLflow takes 8,000."""
+_METRICS_PER_REQUEST = 500
+"""MLflow's maximum is 1,000."""
+_MAX_CHARACTERS = 5000
+"""Maximum length of a param or a tag; MLflow's maximum is 6,000 and 8,000."""
 _SETTINGS = {
-    # Seconds, where MLflow would go on for half an hour with a server that does not answer.
+    # Seconds. MLflow would otherwise retry for half an hour if a server does not answer.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
@@ -45,10 +45,10 @@ _RUN_PARAMS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MlflowSettings(Settings):
-    """Where a run is logged.
+    """Settings of logging to MLflow.
 
     Attributes:
-        mlflow_uri: address of a tracking server, or None for nowhere.
+        mlflow_uri: address of a tracking server; None to log nothing.
         mlflow_experiment: name of the experiment.
     """
 
@@ -61,50 +61,50 @@ def log(
 ) -> tuple[str, str]:
     """Logs a run with params, metrics over epochs, tags and files.
 
-    Nothing is raised: a report is not lost because a server does not answer.
+    Nothing is raised, so that a report is not lost because a server does not answer.
 
     Args:
-        uri: of the tracking server.
-        experiment: name of the experiment, which is made where it is missing.
-        comparison: with `run` and `verdict`.
-        files: that are kept as artifacts of the run.
+        uri: address of the tracking server.
+        experiment: name of the experiment, which is created if it is missing.
+        comparison: comparison with `run` and `verdict`.
+        files: files to log as artifacts of the run.
 
     Returns:
-        The id of the run, or empty; and what went wrong and what to do, or empty.
+        The id of the run, and an error message; one of them is empty.
     """
     try:
         with _environment():
             return _log(uri, experiment, comparison, files), ""
-    except Exception as error:  # Of the client's libraries; each has its own.
+    except Exception as error:  # Each of the client's libraries has errors of its own.
         logging.warning("MLflow at %s", uri, exc_info=True)
         return "", f"nothing was logged to MLflow at {uri}: {_reason(error, uri)}"
 
 
 def params(comparison: Comparison) -> dict[str, str]:
-    """What the run was made with, as MLflow's params."""
+    """The settings of the run, as MLflow's params."""
     run = comparison.run or Run()
     budgets = [str(budget.epochs) for budget in comparison.budgets]
     values = run.model_dump(mode="json", include=_RUN_PARAMS, exclude_unset=True)
-    told = {"budgets": ",".join(budgets), "tolerance": comparison.tolerance, **values}
-    return {name: str(value)[:_LONGEST] for name, value in told.items()}
+    settings = {"budgets": ",".join(budgets), "tolerance": comparison.tolerance, **values}
+    return {name: str(value)[:_MAX_CHARACTERS] for name, value in settings.items()}
 
 
 def tags(comparison: Comparison) -> dict[str, str]:
-    """What came of the run, as MLflow's tags; the answer is the run's description."""
+    """The results of the run, as MLflow's tags; the answer is the run's description."""
     answer = comparison.answer
     notes = [f"- {note.text}" for note in answer.notes]
-    told = {
+    texts = {
         "chosen_epochs": str(comparison.chosen.epochs),
         "chosen_reason": comparison.chosen.reason,
         "mlflow.note.content": "\n".join([answer.sentence, "", *notes]).strip(),
         "mlflow.source.name": "keras-ae",
     }
     if verdict := comparison.verdict:
-        told["blessed"] = str(verdict.blessed).lower()
-        told["verdict"] = "; ".join(check.text for check in verdict.checks)
+        texts["blessed"] = str(verdict.blessed).lower()
+        texts["verdict"] = "; ".join(check.text for check in verdict.checks)
     if comparison.run and comparison.run.git:
-        told["mlflow.source.git.commit"] = comparison.run.git.commit
-    return {name: text[:_LONGEST] for name, text in told.items()}
+        texts["mlflow.source.git.commit"] = comparison.run.git.commit
+    return {name: text[:_MAX_CHARACTERS] for name, text in texts.items()}
 
 
 def metrics(comparison: Comparison) -> Iterator[tuple[str, int, float]]:
@@ -121,18 +121,19 @@ def _log(uri: str, experiment: str, comparison: Comparison, files: Sequence[Path
     from mlflow.entities import Metric, Param
 
     client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(experiment)
-    place = found.experiment_id if found else client.create_experiment(experiment)
+    existing = client.get_experiment_by_name(experiment)
+    experiment_id = existing.experiment_id if existing else client.create_experiment(experiment)
     run = comparison.run or Run()
     name = f"{run.preset} {run.created}"
-    run_id = str(client.create_run(place, tags=tags(comparison), run_name=name).info.run_id)
+    created = client.create_run(experiment_id, tags=tags(comparison), run_name=name)
+    run_id = str(created.info.run_id)
     try:
-        listed = [Param(name, value) for name, value in params(comparison).items()]
-        client.log_batch(run_id, params=listed)
+        settings = [Param(name, value) for name, value in params(comparison).items()]
+        client.log_batch(run_id, params=settings)
         now = int(time.time() * 1000)
         values = [Metric(name, value, now, step) for name, step, value in metrics(comparison)]
-        for start in range(0, len(values), _BATCH):
-            client.log_batch(run_id, metrics=values[start : start + _BATCH])
+        for start in range(0, len(values), _METRICS_PER_REQUEST):
+            client.log_batch(run_id, metrics=values[start : start + _METRICS_PER_REQUEST])
         for file in files:
             client.log_artifact(run_id, str(file))
     except Exception:
@@ -144,19 +145,19 @@ def _log(uri: str, experiment: str, comparison: Comparison, files: Sequence[Path
 
 
 def _reason(error: Exception, uri: str) -> str:
-    """What went wrong and what to do, in a line."""
+    """What is wrong and what to do, in one line."""
     if isinstance(error, ImportError):
         if error.name == "mlflow":
             return "the package is missing; install it with: pip install mlflow-skinny"
         return f"{error}; {_SERVER}"
     from requests import RequestException
 
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RequestException):
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, RequestException):
             return "no server answers there; start it or fix the address, then run again"
-        seen = seen.__cause__ or seen.__context__
-    advice = "mend that, then run again"
+        current = current.__cause__ or current.__context__
+    advice = "fix that, then run again"
     if urlsplit(uri).scheme in ("", "file"):
         advice = f"{_SERVER}, or set MLFLOW_ALLOW_FILE_STORE=true"
     return f"{first_line(error).split('. ')[0][:300]}; {advice}"
@@ -164,7 +165,7 @@ def _reason(error: Exception, uri: str) -> str:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """MLflow reads these at each request. What the user set stays; nobody else is told of a run."""
+    """Sets variables that MLflow reads at each request, unless the user has; disables telemetry."""
     before = dict(os.environ)
     os.environ.update({**_SETTINGS, **before, **_QUIET})
     try:

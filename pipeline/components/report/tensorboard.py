@@ -1,4 +1,4 @@
-"""The comparison for TensorBoard: curves over epochs, and test images at each budget."""
+"""Writes the comparison for TensorBoard: curves over epochs, and test images at each budget."""
 
 import json
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ from pipeline.components.report.curves import points
 ORIGINAL = "original"
 
 
-class _Shown(NamedTuple):
+class _Picture(NamedTuple):
     kind: str
     name: str
     epochs: int
     file: str
 
 
-def write(comparison: Comparison, pictures: Path, place: Path) -> None:
-    """Writes event files, a run for each kind and split, so that curves of a metric lie together.
+def write(comparison: Comparison, pictures: Path, folder: Path) -> None:
+    """Writes event files, a run for each kind and split, so that curves of a metric share a chart.
 
     The scalars are `psnr`, `ssim`, `ms_ssim` and `gain_over_floor` with epochs as steps, in runs
     such as `model/val` and, for the floors, `patch_pca/val`. The images are tagged
@@ -34,9 +34,9 @@ def write(comparison: Comparison, pictures: Path, place: Path) -> None:
     `patch_pca/test`.
 
     Args:
-        comparison: whose numbers are written.
+        comparison: comparison to write.
         pictures: folder with `pictures.json` and the images that it names; may be missing.
-        place: folder of the runs.
+        folder: folder of the runs.
     """
     with ExitStack() as writers:
         opened: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def write(comparison: Comparison, pictures: Path, place: Path) -> None:
         def writer(kind: str, split: str) -> Any:
             run = f"{kind}/{split}"
             if run not in opened:
-                created = tf.summary.create_file_writer(str(place / run))
+                created = tf.summary.create_file_writer(str(folder / run))
                 writers.callback(created.close)
                 opened[run] = created
             return opened[run]
@@ -52,18 +52,18 @@ def write(comparison: Comparison, pictures: Path, place: Path) -> None:
         for point in points(comparison):
             with writer(point.kind, point.split).as_default(step=point.epochs):
                 tf.summary.scalar(point.metric, point.value)
-        for shown in _pictures(pictures):
-            with writer(shown.kind, TEST).as_default(step=shown.epochs):
-                pixels = np.asarray(Image.open(pictures / shown.file).convert("RGB"))
-                tf.summary.image(f"image/{shown.name}", pixels[None])
+        for picture in _pictures(pictures):
+            with writer(picture.kind, TEST).as_default(step=picture.epochs):
+                pixels = np.asarray(Image.open(pictures / picture.file).convert("RGB"))
+                tf.summary.image(f"image/{picture.name}", pixels[None])
 
 
-def _pictures(folder: Path) -> Iterator[_Shown]:
-    listed = folder / PICTURES_INDEX
-    if not listed.is_file():
+def _pictures(folder: Path) -> Iterator[_Picture]:
+    index = folder / PICTURES_INDEX
+    if not index.is_file():
         return
-    for image in json.loads(listed.read_text())["images"]:
-        yield _Shown(ORIGINAL, image["name"], 0, image["original"])
-        yield _Shown("patch_pca", image["name"], 0, image["floor"])
-        for epochs, shown in image["budgets"].items():
-            yield _Shown(MODEL, image["name"], int(epochs), shown["image"])
+    for image in json.loads(index.read_text())["images"]:
+        yield _Picture(ORIGINAL, image["name"], 0, image["original"])
+        yield _Picture("patch_pca", image["name"], 0, image["floor"])
+        for epochs, entry in image["budgets"].items():
+            yield _Picture(MODEL, image["name"], int(epochs), entry["image"])

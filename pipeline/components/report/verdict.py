@@ -12,9 +12,9 @@ from keras_ae.comparison.records import Check, CheckName, SliceVerdict, Verdict
 from pipeline.evaluation import (
     GAIN,
     IMAGES,
-    JUDGED_FROM,
     MEAN_PSNR,
     MEAN_SSIM,
+    MIN_SLICE_IMAGES,
     SKIPPED_SSIM,
     SLICE_PSNR,
     Limits,
@@ -57,7 +57,8 @@ def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
         blessed=result.validation_ok,
         checks=tuple(checks),
         not_judged=tuple(
-            f"{_name(key)}: not judged, because it has {_images(s)} and {JUDGED_FROM} are needed"
+            f"{_name(key)}: not judged, because it has {_images(s)} and {MIN_SLICE_IMAGES} are "
+            "needed"
             for key, s in slices.items()
             if s.changes and not _judged(s)
         ),
@@ -74,9 +75,9 @@ def reasons(verdict: Verdict) -> list[str]:
     """
     checks = [check for check in verdict.checks if check.ok is verdict.blessed]
     sentences = [check.text for check in checks if not check.slice]
-    slices = sorted((k for k in checks if k.slice), key=lambda check: check.value or 0.0)
+    slices = sorted((check for check in checks if check.slice), key=lambda c: c.value or 0.0)
     if verdict.blessed:
-        return sentences + [f"{k.text} (the worst of {len(slices)} slices)" for k in slices[:1]]
+        return sentences + [f"{c.text} (the worst of {len(slices)} slices)" for c in slices[:1]]
     sentences += [check.text for check in slices[:3]]
     if len(slices) > 3:
         sentences.append(f"and {len(slices) - 3} more slices below the limit")
@@ -89,13 +90,13 @@ def _slices(evaluation_uri: str, result: Any) -> dict[tuple[str, str], _Slice]:
         _key(failure.slice_key): {metric.metric_key.name for metric in failure.failures}
         for failure in result.metric_validations_per_slice
     }
-    found = {}
+    slices = {}
     for record in tfma.load_metrics(evaluation_uri):
         values, changes = dict(_metrics(record, False)), dict(_metrics(record, True))
         key = _key(record.slice_key)
-        found[key] = _Slice(values, changes, failed.get(key, set()))
+        slices[key] = _Slice(values, changes, failed.get(key, set()))
     order = ("", *c.SLICES)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+    return dict(sorted(slices.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
 
 def _metrics(record: Any, is_diff: bool) -> Iterator[tuple[str, float]]:
@@ -173,7 +174,7 @@ def _db(value: float, limit: float) -> str:
 
 
 def _judged(metrics: _Slice) -> bool:
-    return metrics.values[IMAGES] >= JUDGED_FROM
+    return metrics.values[IMAGES] >= MIN_SLICE_IMAGES
 
 
 def _name(key: tuple[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""ServingCheck: whether the model that is about to be pushed answers the same wherever it runs."""
+"""ServingCheck: compares the predictions of a model before and after it is served."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pipeline.components.serving_check import executor
 
 
 class ServingCheckSpec(component_spec.ComponentSpec):
-    """What goes in and out of ServingCheck."""
+    """Inputs, outputs and parameters of ServingCheck."""
 
     PARAMETERS = {  # noqa: RUF012
         "push_destination": component_spec.ExecutionParameter(type=str),
@@ -31,23 +31,23 @@ class ServingCheckSpec(component_spec.ComponentSpec):
 
 
 class ServingCheck(base_component.BaseComponent):
-    """Compares what `model.keras`, the SavedModel and a server of it make of a few images.
+    """Compares the reconstructions of `model.keras`, of the SavedModel and of a server of it.
 
-    The output is `blessing`, an InfraBlessing that a Pusher asks for. A model that is not to be
-    pushed, for it is not blessed or in service already, is not compared.
+    The output is `blessing`, an InfraBlessing for a Pusher. A model that will not be pushed,
+    because it is not blessed or is in service already, is not compared.
 
     Args:
         examples: channel of Examples with the split test.
-        model: channel of the Model with a SavedModel, and `model.keras` beside it.
+        model: channel of the Model, which has a SavedModel and `model.keras`.
         model_blessing: channel of the Evaluator's ModelBlessing.
-        push_destination: folder of the version folders.
-        tile: pixels of a side above which the SavedModel goes tile by tile.
-        command: of a program that serves a SavedModel and compares. It is given the folder of that
-            and "-", and, on its standard input, as JSON the path of an NPZ file with `images_0`,
-            `reconstructions_0` and so on, uint8 [N, H, W, C]. Its exit status is 0 if they agree;
-            else the last line on its standard error is the reason. Empty to compare in process
-            only.
-        fingerprint: of the executor's source.
+        push_destination: path or URI of the folder of the version folders.
+        tile: side of the tiles of the SavedModel, pixels.
+        command: command of a program that serves a SavedModel and compares its reconstructions. Its
+            arguments are the folder of the SavedModel and "-"; its standard input is the path, as
+            JSON, of an NPZ file with `images_0`, `reconstructions_0` and so on, uint8 [N, H, W, C].
+            Its exit status is 0 if they agree; otherwise the last line on its standard error is the
+            reason. Empty to compare in process only.
+        fingerprint: digest of the executor's source.
     """
 
     SPEC_CLASS = ServingCheckSpec

@@ -1,4 +1,4 @@
-"""The work of ServingCheck: the same pixels from Keras, from the SavedModel and over the wire."""
+"""Executor of ServingCheck: compares the predictions of Keras, the SavedModel and a server."""
 
 import json
 from collections.abc import Sequence
@@ -28,12 +28,15 @@ EXPECTED = "EXPECTED.npz"
 BLESSED, NOT_BLESSED = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
 REASON = "reason"
 TOLERANCE = 1
-"""Grey levels that an answer may differ by."""
-SIDE, BATCH, ODD, STRIP = 64, 8, (37, 53), (40, 24)
+"""Maximum difference between predictions, in grey levels."""
+# Sizes of the images that are compared, in pixels.
+SIDE, BATCH_SIZE, ODD_SIZE = 64, 8, (37, 53)
+EXCESS, STRIP_WIDTH = 40, 24
+"""How much higher than a tile the largest image is, and its width."""
 
 
 class Executor(base_executor.BaseExecutor):
-    """Blesses a SavedModel that answers as `model.keras` does, in process and served."""
+    """Blesses a SavedModel whose predictions are those of `model.keras`, in process and served."""
 
     def Do(  # noqa: N802
         self,
@@ -41,21 +44,21 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Compares a model that is to be pushed, and marks the blessing."""
+        """Compares a model that is to be pushed, and writes the blessing."""
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         evaluated = artifact_utils.get_single_instance(input_dict["model_blessing"])
         model = artifact_utils.get_single_uri(input_dict["model"])
         try:
-            with written(blessing.uri) as place:
+            with written(blessing.uri) as output:
                 if not model_utils.is_model_blessed(evaluated):
-                    _mark(blessing, place, blessed=False)
+                    _mark(blessing, output, blessed=False)
                     return
                 with fetched(model) as folder:
-                    reason = _compare(folder, input_dict, exec_properties, place / EXPECTED)
-                _mark(blessing, place, blessed=not reason, reason=reason)
+                    reason = _compare(folder, input_dict, exec_properties, output / EXPECTED)
+                _mark(blessing, output, blessed=not reason, reason=reason)
         finally:
-            # The one that began ahead, if the model need not be compared.
-            server.close()
+            # A server that was started ahead, if the model need not be compared.
+            server.stop()
 
 
 def _compare(
@@ -64,7 +67,7 @@ def _compare(
     exec_properties: dict[str, Any],
     expected: Path,
 ) -> str:
-    """What differs in a Model artifact that is not in service already."""
+    """Compares the models of a Model artifact, unless it is in service; returns what differs."""
     saved_model = Path(path_utils.serving_model_path(str(model)))
     if _in_service(saved_model, exec_properties["push_destination"]):
         return ""
@@ -83,31 +86,31 @@ def compare(
     command: Sequence[str],
     expected: Path,
 ) -> str:
-    """Compares what a model makes of parts of some images, in each form that it has.
+    """Compares the reconstructions of a model in each of its formats, for a few images.
 
     Args:
         keras_model: file of the model in Keras's own format.
         saved_model: folder of the SavedModel.
         pattern: files of GZIP TFRecords of tf.Examples.
-        tile: pixels of a side above which the SavedModel goes tile by tile.
+        tile: side of the tiles of the SavedModel, pixels.
         command: serves the SavedModel and compares; see `ServingCheck`.
-        expected: NPZ file that is written for it.
+        expected: NPZ file that is written for this command.
 
     Returns:
-        What differs, in a line; empty if nothing does.
+        What differs, in one line; empty if nothing does.
     """
     model = keras.saving.load_model(keras_model, compile=False)
-    images = canaries(pattern, model.channels, tile)
-    answers = [np.asarray(to_uint8(model(to_float(batch)))) for batch in images]
+    images = sample_images(pattern, model.channels, tile)
+    reconstructions = [np.asarray(to_uint8(model(to_float(batch)))) for batch in images]
     arrays: dict[str, Any] = {f"images_{i}": batch for i, batch in enumerate(images)}
-    arrays |= {f"reconstructions_{i}": answer for i, answer in enumerate(answers)}
+    arrays |= {f"reconstructions_{i}": batch for i, batch in enumerate(reconstructions)}
     np.savez(expected, **arrays)
     with server.running(command, saved_model) if command else nullcontext() as check:
-        # While a server starts.
+        # The server starts meanwhile.
         signature = tf.saved_model.load(str(saved_model)).signatures[c.RECONSTRUCT]
-        for batch, answer in zip(images, answers):
+        for batch, reconstruction in zip(images, reconstructions):
             served = signature(images=tf.constant(batch))[c.RECONSTRUCTIONS].numpy()
-            difference = int(np.abs(served.astype(int) - answer).max())
+            difference = int(np.abs(served.astype(int) - reconstruction).max())
             if difference > TOLERANCE:
                 height, width = batch.shape[1:3]
                 return (
@@ -117,25 +120,25 @@ def compare(
         return check.compare(expected) if check else ""
 
 
-def canaries(pattern: str, channels: int, tile: int) -> list[np.ndarray]:
-    """Parts of the first images: a batch of small ones, an odd size, and one larger than a tile.
+def sample_images(pattern: str, channels: int, tile: int) -> list[np.ndarray]:
+    """Crops of the first images: a batch of small ones, one of odd size, one larger than a tile.
 
-    Images that are too small for that go on by reflection.
+    Images that are too small for that are padded by reflection.
 
     Returns:
         uint8 arrays [N, H, W, channels].
     """
     records = tf.data.TFRecordDataset(storage.glob(pattern), compression_type="GZIP")
     spec = {c.IMAGE_ENCODED: tf.io.FixedLenFeature((), tf.string)}
-    features = [tf.io.parse_single_example(record, spec) for record in records.take(BATCH)]
+    features = [tf.io.parse_single_example(record, spec) for record in records.take(BATCH_SIZE)]
     images = [decode_stored(each[c.IMAGE_ENCODED], channels).numpy() for each in features]
-    batch = [_part(images[i % len(images)], SIDE, SIDE) for i in range(BATCH)]
-    large = _part(images[0], tile + STRIP[0], STRIP[1])
-    return [np.stack(batch), _part(images[-1], *ODD)[None], large[None]]
+    batch = [_center_crop(images[i % len(images)], SIDE, SIDE) for i in range(BATCH_SIZE)]
+    large = _center_crop(images[0], tile + EXCESS, STRIP_WIDTH)
+    return [np.stack(batch), _center_crop(images[-1], *ODD_SIZE)[None], large[None]]
 
 
-def _part(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of an image [H, W, C], in that size."""
+def _center_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The center of an image [H, W, C]."""
     missing = [max(0, size - side) for size, side in zip((height, width), image.shape)]
     image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
     top, left = ((side - size) // 2 for side, size in zip(image.shape, (height, width)))
@@ -147,9 +150,9 @@ def _in_service(saved_model: Path, base: str) -> bool:
     return newest is not None and provenance(newest).get("digest") == model_digest(saved_model)
 
 
-def _mark(blessing: types.Artifact, place: Path, *, blessed: bool, reason: str = "") -> None:
-    """As TFX's InfraValidator does."""
-    (place / (BLESSED if blessed else NOT_BLESSED)).write_bytes(b"")
+def _mark(blessing: types.Artifact, folder: Path, *, blessed: bool, reason: str = "") -> None:
+    """Writes the blessing as TFX's InfraValidator does."""
+    (folder / (BLESSED if blessed else NOT_BLESSED)).write_bytes(b"")
     blessing.set_int_custom_property("blessed", int(blessed))
     if reason:
         blessing.set_string_custom_property(REASON, reason)

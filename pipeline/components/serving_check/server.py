@@ -1,4 +1,4 @@
-"""The program that serves a model and compares its answers; it may begin before it is needed."""
+"""The program that serves a model and compares its predictions; it can be started ahead of time."""
 
 import json
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 from pipeline.runtime import tethered
 from pipeline.runtime.fingerprint import ROOT
 
-TIMEOUT = 300
+TIMEOUT_SECONDS = 300
 
 
 class Check:
-    """A program that serves a SavedModel, and waits for the file of the answers to compare.
+    """A program that serves a SavedModel, and waits for a file of reconstructions to compare.
 
-    It finds our packages, and neither it nor its server outlives `close` or this process: on
-    SIGTERM it stops its server.
+    It can import the project's packages. Neither it nor its server outlives `close` or this
+    process: on SIGTERM it stops its server.
 
     Args:
-        command: of the program, see `ServingCheck`.
+        command: command of the program, see `ServingCheck`.
         saved_model: folder of the SavedModel.
     """
 
@@ -38,72 +38,76 @@ class Check:
         )
 
     def compare(self, expected: Path) -> str:
-        """What differs from the answers in an NPZ file, in a line; empty if nothing does."""
+        """What differs from the images in an NPZ file, in one line; empty if nothing does."""
         try:
             line = f"{json.dumps(str(expected))}\n"
-            _, errors = self._process.communicate(line, timeout=TIMEOUT)
+            _, errors = self._process.communicate(line, timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            return f"the check of the served model did not end within {TIMEOUT} s"
+            return f"the check of the served model did not end within {TIMEOUT_SECONDS} s"
         if self._process.returncode == 0:
             return ""
         lines = errors.strip().splitlines() or [f"exit status {self._process.returncode}"]
         return lines[-1].removeprefix("error: ")
 
     def ended(self) -> bool:
-        """Whether it has ended by itself."""
+        """Whether the program has ended by itself."""
         return self._process.poll() is not None
 
     def close(self) -> None:
-        """Ends it, and what it started."""
+        """Ends the program, and the processes that it started."""
         status = self._process.poll()
         with self._process, suppress(ProcessLookupError):
-            # One that was killed may have left its server; one that ended by itself has not.
+            # A program that was killed may have left its server; one that exited has stopped it.
             if status is None or status < 0:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
 _command: list[str] = []
-_begun: list[Check] = []
+_started: list[Check] = []
+"""The program that was started and not stopped, if there is one."""
 
 
 @contextmanager
-def ahead(command: Sequence[str]) -> Iterator[None]:
-    """Within the block `begin` starts this program, so that its server loads the model while other
-    steps run; what nobody took is ended with the block.
+def started_ahead(command: Sequence[str]) -> Iterator[None]:
+    """Lets `start` start a program within the block.
+
+    Its server then loads the model while other steps run. A program that is not used is stopped at
+    the end of the block.
 
     Args:
-        command: of the program; empty for none.
+        command: command of the program; empty for none.
     """
     _command[:] = command
     try:
         yield
     finally:
         _command.clear()
-        close()
+        stop()
 
 
-def begin(saved_model: Path) -> None:
-    """Begins to serve the model that is going to be checked, where that is wanted and possible."""
-    close()
+def start(saved_model: Path) -> None:
+    """Starts the program of `started_ahead`, if there is one, for the model to be checked later."""
+    stop()
     if _command:
+        # The check starts the program again, and reports why it cannot.
         with suppress(OSError):
-            _begun.append(Check(_command, saved_model))
+            _started.append(Check(_command, saved_model))
 
 
 @contextmanager
 def running(command: Sequence[str], saved_model: Path) -> Iterator[Check]:
-    """The program that has begun for this model, or one that begins now, while the block runs."""
-    begun = [(each.command, each.saved_model) for each in _begun if not each.ended()]
-    if begun != [(list(command), saved_model)]:
-        close()
-        _begun.append(Check(command, saved_model))
+    """Yields the program that was started for this model, or starts one; stops it at the end."""
+    running = [(each.command, each.saved_model) for each in _started if not each.ended()]
+    if running != [(list(command), saved_model)]:
+        stop()
+        _started.append(Check(command, saved_model))
     try:
-        yield _begun[0]
+        yield _started[0]
     finally:
-        close()
+        stop()
 
 
-def close() -> None:
-    """Ends what has begun."""
-    while _begun:
-        _begun.pop().close()
+def stop() -> None:
+    """Stops the program that was started, if there is one."""
+    while _started:
+        _started.pop().close()

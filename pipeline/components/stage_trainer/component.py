@@ -1,4 +1,4 @@
-"""StageTrainer: a Trainer whose preset and seed are parameters that a run can be given."""
+"""StageTrainer: a Trainer whose preset and seed can be runtime parameters."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from pipeline.runtime.settings import StageSettings
 
 
 class StageTrainerSpec(standard_component_specs.TrainerSpec):
-    """What goes in and out of a Trainer, and the settings that cannot be runtime parameters of it:
-    its `custom_config` is one text."""
+    """Inputs, outputs and parameters of a Trainer, and preset and seed as parameters of their own,
+    because no part of the text `custom_config` can be a runtime parameter."""
 
     PARAMETERS = {  # noqa: RUF012
         **standard_component_specs.TrainerSpec.PARAMETERS,
@@ -32,10 +32,10 @@ class StageTrainer(base_component.BaseComponent):
         examples: channel of Examples with the splits train and val.
         transform_graph: channel of the TransformGraph.
         preset: name of a preset, or a runtime parameter.
-        seed: of weights and tiles, or a runtime parameter.
-        settings: the rest of what the stage is told.
-        base_model: channel of the Model of the stage before, if there is one.
-        hyperparameters: channel of what a Tuner found, if there was one.
+        seed: seed of weights and tiles, or a runtime parameter.
+        settings: the other settings.
+        base_model: channel of the Model of the previous stage, if there is one.
+        hyperparameters: channel of the best HyperParameters of a Tuner, if there is one.
     """
 
     SPEC_CLASS = StageTrainerSpec

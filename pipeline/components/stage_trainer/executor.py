@@ -1,6 +1,5 @@
-"""The work of StageTrainer: TFX's Trainer, told preset and seed beside its other settings."""
+"""Executor of StageTrainer: TFX's Trainer, with preset and seed among its settings."""
 
-import dataclasses
 from typing import Any
 
 from tfx import types
@@ -14,7 +13,7 @@ RUN_FN = f"{trainer.__name__}.{trainer.run_fn.__name__}"
 
 
 class Executor(GenericExecutor):
-    """Puts `preset` and `seed` where `run_fn` finds its settings."""
+    """Adds `preset` and `seed` to the settings that `run_fn` gets."""
 
     def Do(  # noqa: N802
         self,
@@ -23,9 +22,8 @@ class Executor(GenericExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Trains one stage of a ladder."""
-        settings = StageSettings.from_json(exec_properties[CUSTOM_CONFIG_KEY])
-        config = StageConfig(
-            **dataclasses.asdict(settings),
+        config = StageConfig.of(
+            StageSettings.from_json(exec_properties[CUSTOM_CONFIG_KEY]),
             preset=exec_properties["preset"],
             seed=exec_properties["seed"],
         )

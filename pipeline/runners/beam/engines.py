@@ -58,20 +58,20 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def rest(passed: Sequence[str]) -> str:
-    """The end of a command line that `split` takes these words for Beam from."""
-    return f" -- {shlex.join(passed)}" if passed else ""
+def suffix(beam_options: Sequence[str]) -> str:
+    """The end of a command line that passes options to Beam, as `split` reads it."""
+    return f" -- {shlex.join(beam_options)}" if beam_options else ""
 
 
 def beam_arguments(
-    runner: str, workers: int, passed: Sequence[str], *, here: bool = True
+    runner: str, workers: int, beam_options: Sequence[str], *, here: bool = True
 ) -> list[str]:
     """Beam's command line for an engine.
 
     Args:
         runner: one of `RUNNERS`.
         workers: processes, parallel parts or machines to begin with, at least 1.
-        passed: further options for Beam; they override those of this function.
+        beam_options: further options for Beam; they override those of this function.
         here: whether the steps are started on this machine, so that the engine's requirements can
             be checked on it; those of a compiled pipeline are started in a container.
 
@@ -83,16 +83,16 @@ def beam_arguments(
         # Observed with apache-beam 2.77.0, which reports success all the same.
         raise ConfigurationError(
             "Beam's runner for dask cannot carry these steps: it writes empty files, runs the last "
-            "of several branches only, and loses the elements of a split; take direct with "
+            "of several branches only, and loses the elements of a split; use direct with "
             "--workers, flink, spark or dataflow"
         )
-    arguments = [*_options(runner, workers), *passed]
-    if passed or runner != DIRECT:
+    arguments = [*_options(runner, workers), *beam_options]
+    if beam_options or runner != DIRECT:
         # It imports Beam, which takes a second.
         from pipeline.runners import beam_patches
 
         with beam_patches.logging_unchanged():
-            options = _parsed(runner, arguments, passed)
+            options = _parsed(runner, arguments, beam_options)
             _NEEDS[runner](options, here)
     return arguments
 
@@ -112,9 +112,11 @@ def _options(runner: str, workers: int) -> list[str]:
     return [f"--runner={RUNNERS[runner]}", parallel[runner], PLUGIN]
 
 
-def _parsed(runner: str, arguments: Sequence[str], passed: Sequence[str]) -> argparse.Namespace:
+def _parsed(
+    runner: str, arguments: Sequence[str], beam_options: Sequence[str]
+) -> argparse.Namespace:
     """Parses all of Beam's options. Beam itself only logs a warning for an unknown one."""
-    for word in passed:
+    for word in beam_options:
         if word.split("=")[0] == "--runner":
             raise ConfigurationError(f"give Beam's runner by --beam-runner, not after --: {word}")
     parser = _beam_parser()
@@ -186,7 +188,7 @@ def _find_java(runner: str, launcher: str) -> None:
 
 
 def _find_jar(runner: str, options: argparse.Namespace) -> None:
-    """Has Beam look for its jar, which it downloads once if it can."""
+    """Lets Beam find its jar, which it downloads once if it can."""
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability import flink_runner, spark_runner
 
@@ -198,7 +200,7 @@ def _find_jar(runner: str, options: argparse.Namespace) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         name = getattr(options, f"{runner}_job_server_jar") or jar
         raise ConfigurationError(
-            f"the engine {runner} needs Beam's job server, and {name} cannot be had "
+            f"the engine {runner} needs Beam's job server, and {name} cannot be obtained "
             f"({type(error).__name__}): put {Path(name).name} into ~/.apache_beam/cache/jars, or "
             f"give --{runner}_job_server_jar=FILE, or --job_endpoint=HOST:PORT of one that runs"
         ) from error

@@ -35,10 +35,10 @@ def cause(error: BaseException) -> KerasAEError | None:
     text = str(error)
     if "Traceback (most recent call last)" not in text:
         return None
-    found = _ERROR.findall(text)
-    if not found:
+    errors_in_text = _ERROR.findall(text)
+    if not errors_in_text:
         return None
-    kind, message = found[-1]
+    kind, message = errors_in_text[-1]
     # Beam adds the name of its step.
     message = _STEP.sub("", message)
     own_error: type[KerasAEError] | None = getattr(errors, kind, None)

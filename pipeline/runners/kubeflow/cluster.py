@@ -51,8 +51,8 @@ def gpu(text: str) -> Gpu | None:
 
 def quantity(text: str) -> float:
     """Reads a positive quantity as Kubernetes writes it: 2, 500m, 8G, 16Gi."""
-    found = _QUANTITY.fullmatch(text)
-    value = float(found[1]) * _FACTORS[found[2]] if found else 0.0
+    match = _QUANTITY.fullmatch(text)
+    value = float(match[1]) * _FACTORS[match[2]] if match else 0.0
     if not value:
         raise ConfigurationError(
             f"expected a positive quantity such as 2, 500m or 8Gi; got {text!r}"

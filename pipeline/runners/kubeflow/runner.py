@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         console.say(f"compiled: {arguments.output}")
         console.say(f"parameters of a run: {', '.join(parameters)}")
     for name, flag in fixed(arguments).items():
-        console.say(f"note: {name} is fixed in the pipeline, for {flag} needs to know it")
+        console.say(f"note: {name} is fixed in the pipeline, because {flag} depends on it")
     if arguments.submit:
         submission.submit(arguments, text, parameters)
 
@@ -122,7 +122,7 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         check_command=arguments.check_command,
         command=arguments.command,
         beam_pipeline_args=engines.beam_arguments(
-            arguments.beam_runner, arguments.workers, arguments.passed, here=False
+            arguments.beam_runner, arguments.workers, arguments.beam_options, here=False
         ),
     )
     common = cluster.resources(arguments.cpu, arguments.memory)

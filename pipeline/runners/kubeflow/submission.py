@@ -95,8 +95,8 @@ def fingerprint(arguments: argparse.Namespace) -> str:
         return str(arguments.data_fingerprint)
     if Path(data).is_absolute() and not Path(data).exists():
         console.say(
-            f"note: {data} is not on this machine: ingest and all that follows will run anew; "
-            "with --data-fingerprint TEXT what is cached serves until you change the text"
+            f"note: {data} is not on this machine: ingest and all later steps will run again; "
+            "with --data-fingerprint TEXT cached results are used until you change the text"
         )
         return uuid.uuid4().hex
     return open_source(data).fingerprint()
@@ -121,7 +121,7 @@ def wait(client: Any, run: str) -> None:
             failures += 1
             if failures >= _MAX_FAILED_POLLS:
                 raise UnavailableError(
-                    f"Kubeflow tells no more of the run {run}: {_reason(error)}; it may go on"
+                    f"Kubeflow stopped answering for run {run}: {_reason(error)}; it may continue"
                 ) from error
             time.sleep(POLL_SECONDS)
             continue

@@ -86,7 +86,7 @@ def _damage(path: Path, backup: bytes) -> str:
     """What is wrong with a store; empty if nothing is."""
     if not path.is_file() or not path.stat().st_size:
         return "is gone" if (path.parent / ARTIFACTS).is_dir() else ""
-    # SQLite takes back here a transaction that a kill cut off, so before the bytes are compared.
+    # Before the bytes are compared, because SQLite rolls back an interrupted transaction here.
     if error := _integrity_error(path):
         return error
     content = path.read_bytes()

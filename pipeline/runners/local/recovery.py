@@ -18,8 +18,8 @@ ARTIFACTS, UNFINISHED, TEMPORARY = "artifacts", "unfinished.json", "temporary"
 def remove_unfinished(root: Path, connection: Any) -> None:
     """Removes outputs of executions that never ended, and partial files.
 
-    Such executions are marked as failed in ML Metadata. (A transaction that was cut off is taken
-    back by SQLite itself.) No other run may use the root meanwhile.
+    Such executions are marked as failed in ML Metadata. (SQLite itself
+    rolls back a transaction that was interrupted.) No other run may use the root meanwhile.
 
     Args:
         root: root folder of the run.

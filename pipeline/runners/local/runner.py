@@ -28,7 +28,7 @@ from pipeline.runtime import console
 SETTINGS = "run.yaml"
 """File in the root whose settings repeat the last run that ended, for `--config`."""
 _STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
-# The model in service may have changed since a push was cached, and a report is about its run.
+# The model in service may have changed since a push was cached, and a report describes its run.
 _UNCACHED = ("ServingCheck", "Report", "Pusher")
 # The messages of TensorFlow and SQLite.
 _DISK_FULL = ("No space left on device", "database or disk is full")
@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
             caching.by_content(checksums),
             tfx_patches.nodes_observed(progress.on_start, progress.on_finish),
             plan.in_use(stages),
-            server.ahead(arguments.check_command),
+            server.started_ahead(arguments.check_command),
         ):
             LocalDagRunner().run_with_ir(compiled)
     finally:
@@ -217,7 +217,9 @@ def _in_service(push_dir: Path, lineage: str) -> str | None:
     artifact = provenance(version).get("artifact", "")
     if artifact and Path(artifact).is_dir():
         return str(artifact)
-    console.say(f"note: the artifact of {version} is gone; a new model meets the floor only")
+    console.say(
+        f"note: the artifact of {version} is gone; a new model is compared with the floor only"
+    )
     return None
 
 

@@ -79,9 +79,12 @@ def print_summary(
         durable.copy(report_folder / name, arguments.root / name)
     comparison = records.read(report_folder / scores.COMPARISON)
     console.say(f"\n{format_table(comparison)}\n")
-    if comparison.tuning:
-        trials = [trial.model_dump() for trial in comparison.trials]
-        console.say(f"tuned: {search_space.format_summary(trials, comparison.tuning.model_dump())}")
+    if tuning := comparison.tuning:
+        trials = [search_space.Trial(**trial.model_dump()) for trial in comparison.trials]
+        summary = search_space.format_summary(
+            trials, preset=tuning.preset, epochs=tuning.epochs, failed=tuning.failed
+        )
+        console.say(f"tuned: {summary}")
     console.say(comparison.answer.sentence)
     console.say(f"chosen: {comparison.chosen.reason}")
     for note in comparison.answer.notes:

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import keras_tuner
 import pytest
@@ -9,7 +8,7 @@ from keras_ae.errors import ConfigurationError
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.presets import Preset
 from keras_ae.tuning import search_space
-from keras_ae.tuning.search_space import SearchSpace
+from keras_ae.tuning.search_space import Point, SearchSpace
 
 TINY = Preset("tiny", "linear-residual", (20,), (1, 2), learning_rate=2e-3, clipnorm=1.0)
 
@@ -65,15 +64,14 @@ def test_each_point_is_within_the_budget(preset, parameters):
 
 def test_the_defaults_are_the_values_of_the_preset():
     space = SearchSpace(TINY, batch_size=5)
-    values = hyperparameters_of(space).values
-    assert search_space.describe_values(space, values) == {
-        "width": 20,
-        "blocks": [1, 2],
-        "learning_rate": 2e-3,
-        "batch_size": 5,
-        "parameters": space.parameters,
-        "untuned": True,
-    }
+    assert search_space.point_of(space, hyperparameters_of(space).values) == Point(
+        width=20,
+        blocks=(1, 2),
+        learning_rate=2e-3,
+        batch_size=5,
+        parameters=space.parameters,
+        untuned=True,
+    )
 
 
 def test_the_largest_width_is_the_largest_that_fits():
@@ -87,8 +85,7 @@ def test_the_largest_width_is_the_largest_that_fits():
 def test_a_depth_without_a_model_within_the_budget_is_left_out():
     space = SearchSpace(presets.get(presets.DEFAULT), parameters=8_000)
     assert space.widths == {2: [8]}
-    values = hyperparameters_of(space).values
-    assert not search_space.describe_values(space, values)["untuned"]
+    assert not search_space.point_of(space, hyperparameters_of(space).values).untuned
 
 
 def test_a_preset_that_cannot_be_tuned_is_refused():
@@ -100,20 +97,19 @@ def test_a_preset_that_cannot_be_tuned_is_refused():
 
 def test_trials_are_listed_and_summarised():
     space = SearchSpace(TINY)
-    untuned = hyperparameters_of(space).values
-    better = {**untuned, "width_3": 8, "learning_rate": 1e-3}
-    results = [
-        {"trial_id": "04", "score": 25.5, **better},
-        {"trial_id": "00", "score": 25, **untuned},
-    ]
-    rows = json.loads(json.dumps(search_space.trial_rows(space, results)))
-    assert [row["trial"] for row in rows] == [5, 1]
-    assert [row["taken"] for row in rows] == [True, False]
-    assert [row["untuned"] for row in rows] == [False, True]
-    assert rows[0]["parameters"] < rows[1]["parameters"] == space.parameters
-    tuning = {"preset": "tiny", "trials": 3, "epochs": 2, "parameters": 9, "failed": 1}
-    text = search_space.format_summary(rows, tuning)
+    own = hyperparameters_of(space).values
+    other = {**own, "width_3": 8, "learning_rate": 1e-3}
+    results = [{"trial_id": "04", "score": 25.5, **other}, {"trial_id": "00", "score": 25, **own}]
+    trials = search_space.read_trials(space, results)
+    assert [trial.trial for trial in trials] == [5, 1]
+    assert [trial.taken for trial in trials] == [True, False]
+    assert [trial.untuned for trial in trials] == [False, True]
+    assert trials[0].parameters < trials[1].parameters == space.parameters
+    tuning = {"preset": "tiny", "epochs": 2, "failed": 1}
+    text = search_space.format_summary(trials, **tuning)
     assert text.startswith("width 8, 1 + 2 blocks, learning rate 0.001, batch size 32 (")
     assert "the best of 3 trials of 2 epochs with 25.50 dB on val" in text
     assert text.endswith("; tiny without tuning has 25.00 dB; 1 trial failed")
-    assert "; this is the preset tiny unchanged" in search_space.format_summary(rows[1:], tuning)
+    assert "; this is the preset tiny unchanged" in search_space.format_summary(
+        trials[1:], **tuning
+    )

@@ -53,19 +53,19 @@ def example_of(data: bytes, sides: tuple[int, int], name: str, **slices: str) ->
     return example
 
 
-def write(place: Path, split: str, files: list[list[tf.train.Example]]) -> str:
-    """Writes examples into files; gives their pattern."""
+def write(folder: Path, split: str, files: list[list[tf.train.Example]]) -> str:
+    """Writes examples to files; returns the pattern of their paths."""
     for number, examples in enumerate(files):
-        path = str(place / f"{split}-{number}.gz")
+        path = str(folder / f"{split}-{number}.gz")
         with tf.io.TFRecordWriter(path, options="GZIP") as writer:
             for example in examples:
                 writer.write(example.SerializeToString())
-    return str(place / f"{split}-*.gz")
+    return str(folder / f"{split}-*.gz")
 
 
 @pytest.fixture(scope="module")
 def patterns(tmp_path_factory, photographs, encode) -> dict[str, str]:
-    """Images of several sizes, some of one size, one smaller than SSIM's window."""
+    """Images of different and of equal sizes, one of them smaller than SSIM's window."""
     examples = []
     sizes = [(64, 48), (64, 48), (200, 190), (9, 30), (64, 48), (70, 33), (180, 200)]
     for i, (height, width) in enumerate(sizes):
@@ -73,11 +73,11 @@ def patterns(tmp_path_factory, photographs, encode) -> dict[str, str]:
         data = encode(image, "PNG") if i % 2 else encode(image, "JPEG", quality=95)
         slices = {"label": "cat" if i < 4 else "dog", "size": "1 smallest"} if i else {}
         examples.append(example_of(data, (height, width), f"images/{i}.png", **slices))
-    place = tmp_path_factory.mktemp("examples")
+    folder = tmp_path_factory.mktemp("examples")
     return {
-        "train": write(place, "train", [examples[:4], examples[4:]]),
-        "val": write(place, "val", [examples[:2]]),
-        "test": write(place, "test", [[], examples[2:4]]),
+        "train": write(folder, "train", [examples[:4], examples[4:]]),
+        "val": write(folder, "val", [examples[:2]]),
+        "test": write(folder, "test", [[], examples[2:4]]),
     }
 
 
@@ -105,23 +105,23 @@ def signature_of(folder: str):
     return tf.saved_model.load(folder).signatures[c.SCORE]
 
 
-def answers_of(folder: str, pattern: str) -> dict[str, dict[str, float]]:
-    """What the signature `score` says of each image alone, by source."""
-    ask, found = signature_of(folder), {}
+def signature_scores(folder: str, pattern: str) -> dict[str, dict[str, float]]:
+    """The outputs of the signature `score` for each image alone, by source."""
+    signature, outputs = signature_of(folder), {}
     for file in sorted(tf.io.gfile.glob(pattern)):
         for record in tf.data.TFRecordDataset(file, "GZIP"):
             feature = tf.train.Example.FromString(record.numpy()).features.feature
             source = feature[c.IMAGE_SOURCE].bytes_list.value[0].decode()
-            answer = ask(examples=record[None])
-            found[source] = {k: v.numpy()[0] for k, v in answer.items() if k != c.STATUS}
-    return found
+            output = signature(examples=record[None])
+            outputs[source] = {k: v.numpy()[0] for k, v in output.items() if k != c.STATUS}
+    return outputs
 
 
 def test_scores_are_those_of_the_signature(all_scored, patterns, folders):
     parts, rows = all_scored
     assert [row["split"] for row in rows] == ["train"] * 7 + ["val"] * 2 + ["test"] * 2
     for ladder, budget in (("model", 0), ("model", 1), ("baseline", 1)):
-        expected = answers_of(folders[ladder][0][budget], patterns["train"])
+        expected = signature_scores(folders[ladder][0][budget], patterns["train"])
         table = parts["train"].table
         assert table.sources.tolist() == sorted(expected)
         for metric in scores.METRICS:
@@ -146,7 +146,7 @@ def test_sums_count_what_has_no_ssim_and_are_by_slice(all_scored):
     assert np.isnan(sums.mean()[LAYOUT.floor_column("global_pca")])
     slices = {key: sums.images(key) for key in sums.keys}
     assert (slices["label", "cat"], slices["label", "dog"]) == (3, 3)
-    # The first example has none, as examples had none once.
+    # The first example has no slices, as in examples of earlier versions.
     assert slices["label", "none"] == 1
     assert slices["detail", "none"] == 7
 
@@ -181,7 +181,7 @@ def test_the_global_floor_is_of_images_of_its_size(patterns, folders, pca, tmp_p
     assert np.isfinite(found).tolist() == [True, True, False, False, True, False, False]
 
 
-def test_how_images_are_put_together_does_not_matter(
+def test_scores_do_not_depend_on_the_batches(
     all_scored, patterns, folders, pca, tmp_path, monkeypatch
 ):
     expected, _ = all_scored
@@ -210,10 +210,10 @@ def test_an_image_that_cannot_be_decoded_is_named(folders, pca, tmp_path, encode
 
 def test_a_truncated_file_is_named(patterns, tmp_path):
     whole = Path(patterns["train"].replace("*", "0"))
-    cut = tmp_path / whole.name
-    cut.write_bytes(whole.read_bytes()[:-5000])
-    with pytest.raises(DataError, match=r"cannot read .*train-0\.gz: "):
-        list(reading.read_batches(str(cut)))
+    truncated = tmp_path / whole.name
+    truncated.write_bytes(whole.read_bytes()[:-5000])
+    with pytest.raises(DataError, match=r"train-0\.gz: cannot be read"):
+        list(reading.read(str(truncated)))
 
 
 def test_batches_are_of_one_size_and_bounded(tmp_path, encode, monkeypatch):
@@ -242,7 +242,7 @@ def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
     for name, residual, code in (("a", True, "1"), ("b", False, "1"), ("c", True, "2")):
         shutil.copytree(tiny_model(residual=residual), tmp_path / name)
         folders.append(str(tmp_path / name / "Format-Serving"))
-        alone.append(answered(folders[-1], images))
+        alone.append(reconstructed(folders[-1], images))
         summary = tmp_path / name / SUMMARY
         summary.parent.mkdir()
         summary.write_text(dataclasses.replace(STAGE, code_fingerprint=code).to_json())
@@ -257,9 +257,9 @@ def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
     models.unload_all()
 
 
-def answered(folder: str, images: np.ndarray) -> np.ndarray:
-    answers = tf.saved_model.load(folder).signatures[c.RECONSTRUCT](images=tf.constant(images))
-    return answers[c.RECONSTRUCTIONS].numpy()
+def reconstructed(folder: str, images: np.ndarray) -> np.ndarray:
+    outputs = tf.saved_model.load(folder).signatures[c.RECONSTRUCT](images=tf.constant(images))
+    return outputs[c.RECONSTRUCTIONS].numpy()
 
 
 def test_codecs_are_compared_on_test_images(patterns, folders, pca):
@@ -268,14 +268,14 @@ def test_codecs_are_compared_on_test_images(patterns, folders, pca):
     assert sorted(found["sources"]) == ["images/2.png", "images/3.png"]
     large = found["sources"].index("images/2.png")
     assert found["bytes"][large] == 25 * 24 * 8
-    expected = answers_of(folders["model"][0][0], patterns["test"])["images/2.png"]
+    expected = signature_scores(folders["model"][0][0], patterns["test"])["images/2.png"]
     assert found["model"]["psnr"][large] == pytest.approx(expected[c.PSNR], rel=2e-5)
     assert found["model"]["ssim"][large] == pytest.approx(expected[c.SSIM], rel=2e-5)
     assert found["patch_pca"]["psnr"][large] == pytest.approx(expected[c.FLOOR_PSNR], rel=2e-5)
     quantized = found["model_8bit"]["psnr"][large]
     assert quantized != found["model"]["psnr"][large]
     assert quantized == pytest.approx(found["model"]["psnr"][large], abs=2)
-    # Eight bits a number are plenty for them.
+    # With eight bits for each value they have more bits than they need.
     assert found["webp"]["psnr"][large] > found["model"]["psnr"][large] > 15
     assert found["jpeg"]["psnr"][large] > found["model"]["psnr"][large]
     assert all(np.isnan(found[kind]["ssim"][1 - large]) for kind in CODES)
@@ -291,7 +291,7 @@ def test_codecs_take_the_lowest_digests_and_at_least_one(
     patterns = {
         split: write(tmp_path, split, [examples[:3], examples[3:]]) for split in ("val", "test")
     }
-    ask = functools.partial(
+    scored_codecs = functools.partial(
         codecs.score_codecs, patterns, folders["model"][0][0], Floors(pca, 8), 3
     )
     digests = {
@@ -301,8 +301,8 @@ def test_codecs_take_the_lowest_digests_and_at_least_one(
         for e in batch
     }
     lowest = sorted(digests, key=lambda source: digests[source])
-    monkeypatch.setattr(codecs, "MAX_IMAGES", 3)
-    assert sorted(ask()["sources"]) == sorted(lowest[:3])
-    monkeypatch.setattr(codecs, "MAX_PIXELS", 100)
-    assert ask()["sources"] == lowest[:1]
-    assert math.isfinite(ask()["jpeg"]["psnr"][0])
+    monkeypatch.setattr(codecs, "IMAGES", 3)
+    assert sorted(scored_codecs()["sources"]) == sorted(lowest[:3])
+    monkeypatch.setattr(codecs, "PIXELS", 100)
+    assert scored_codecs()["sources"] == lowest[:1]
+    assert math.isfinite(scored_codecs()["jpeg"]["psnr"][0])

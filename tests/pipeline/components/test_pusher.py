@@ -17,14 +17,14 @@ from tests.disks import filled, small_disk
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    place = tmp_path / "model"
-    (place / "variables").mkdir(parents=True)
-    (place / "saved_model.pb").write_bytes(b"graph")
-    (place / "variables" / "variables.index").write_bytes(b"index")
-    return place
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "variables.index").write_bytes(b"index")
+    return folder
 
 
-def test_versions_never_collide_and_earlier_ones_stay(model, tmp_path):
+def test_versions_have_different_numbers_and_earlier_ones_stay(model, tmp_path):
     base = tmp_path / "push" / "keras_ae"
     versions = [executor.publish(model, base, {"digest": str(i)}) for i in range(3)]
     numbers = [int(version.name) for version in versions]
@@ -45,8 +45,8 @@ def test_two_pushes_at_once_give_two_versions(model, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    found = [executor.provenance(path)["n"] for path in base.iterdir()]
-    assert sorted(found) == list(range(8))
+    numbers = [executor.provenance(path)["n"] for path in base.iterdir()]
+    assert sorted(numbers) == list(range(8))
 
 
 def test_a_server_that_polls_never_sees_half_a_version(model, tmp_path):
@@ -84,9 +84,9 @@ def test_a_push_that_fails_leaves_nothing_behind(model, tmp_path):
 def test_the_newest_version_is_the_largest_number_of_its_lineage(model, tmp_path):
     base = tmp_path / "push"
     for name, lineage in (("9", "grey"), ("10", "rgb"), ("not-a-version", "rgb")):
-        place = base / name / artifacts.PROVENANCE
-        place.parent.mkdir(parents=True)
-        place.write_text(f'{{"lineage": "{lineage}"}}')
+        file = base / name / artifacts.PROVENANCE
+        file.parent.mkdir(parents=True)
+        file.write_text(f'{{"lineage": "{lineage}"}}')
     assert executor.newest_version(base) == base / "10"
     assert executor.newest_version(base, "grey") == base / "9"
     assert executor.newest_version(base, "other") is None
@@ -103,15 +103,15 @@ def test_the_digest_follows_names_and_contents(model):
 
 
 def pushed(model: Path, base: Path) -> standard_artifacts.PushedModel:
-    """What the component says of a push of a blessed model."""
-    made, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
-    made.uri = str(model.parent / "made")
+    """The output of a Pusher of a blessed model."""
+    pushable, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
+    pushable.uri = str(model.parent / "pushable")
     blessing.set_int_custom_property("blessed", 1)
-    shutil.copytree(model, path_utils.serving_model_dir(made.uri), dirs_exist_ok=True)
+    shutil.copytree(model, path_utils.serving_model_dir(pushable.uri), dirs_exist_ok=True)
     artifact = standard_artifacts.PushedModel()
     artifact.uri = str(model.parent / "pushed")
     executor.Executor().Do(
-        {"model": [made], "model_blessing": [blessing]},
+        {"model": [pushable], "model_blessing": [blessing]},
         {"pushed_model": [artifact]},
         {
             "push_destination": json.dumps({"filesystem": {"base_directory": str(base)}}),
@@ -121,7 +121,7 @@ def pushed(model: Path, base: Path) -> standard_artifacts.PushedModel:
     return artifact
 
 
-def test_a_model_is_pushed_once_and_anew_where_it_was_damaged(model, tmp_path, capsys):
+def test_a_model_is_pushed_once_and_again_if_it_was_damaged(model, tmp_path, capsys):
     base = tmp_path / "push"
     first = pushed(model, base)
     assert first.get_int_custom_property("pushed") == 1
@@ -133,7 +133,7 @@ def test_a_model_is_pushed_once_and_anew_where_it_was_damaged(model, tmp_path, c
     (version / "saved_model.pb").write_bytes(b"grape")
     assert capsys.readouterr().out == ""
     assert pushed(model, base).get_int_custom_property("pushed") == 1
-    assert capsys.readouterr().out == f"    {version} is damaged: the model is pushed anew\n"
+    assert capsys.readouterr().out == f"    {version} is damaged: the model is pushed again\n"
     newest = executor.newest_version(base, "ours")
     assert newest != version
     assert executor.intact(newest)
@@ -162,16 +162,16 @@ def test_a_version_in_a_bucket_is_one_when_its_last_file_is_there(model, bucket)
     assert str(executor.publish(model, base, {})).endswith(f"/{numbers[1] + 8}")
 
 
-def test_a_push_to_no_bucket_says_where(model, bucket):
+def test_a_push_to_a_missing_bucket_is_an_error_with_its_uri(model, bucket):
     with pytest.raises(StorageError, match="cannot read gs://no-such-bucket/push: "):
         executor.publish(model, "gs://no-such-bucket/push", {})
 
 
-def test_what_a_killed_push_left_goes_and_what_another_one_writes_stays(model, tmp_path):
+def test_files_of_a_killed_push_are_removed_and_those_of_a_running_one_stay(model, tmp_path):
     base = tmp_path / "push"
     version = executor.publish(model, base, {})
-    left, busy = base / ".incoming-left", base / ".incoming-busy"
-    for folder in (left, busy):
+    abandoned, busy = base / ".incoming-abandoned", base / ".incoming-busy"
+    for folder in (abandoned, busy):
         (folder / "variables").mkdir(parents=True)
         (folder / "variables" / "variables.index").write_bytes(b"ind")
     program = """
@@ -183,14 +183,14 @@ sys.stdin.read()
     command = [sys.executable, "-c", program, busy]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        executor.clear_abandoned(base)
+        executor.remove_abandoned(base)
         assert set(base.iterdir()) == {version, busy}
         other.stdin.close()
-    executor.clear_abandoned(base)
+    executor.remove_abandoned(base)
     assert list(base.iterdir()) == [version]
 
 
-def test_a_push_to_a_full_disk_says_so_and_goes_on_when_there_is_space(model, tmp_path):
+def test_a_push_to_a_full_disk_is_an_error_and_succeeds_when_there_is_space(model, tmp_path):
     (model / "variables" / "variables.data").write_bytes(b"x" * 2**20)
     with small_disk(tmp_path / "disk", "4m") as disk:
         base = disk / "push"

@@ -21,7 +21,7 @@ from pipeline.runtime import artifacts
 from tests.processes import await_end
 from tests.tiny import TILE, TINY
 
-# Of what a server does: it finds the SavedModel and images with answers.
+# A part of what a server does: it finds the SavedModel, images and reconstructions.
 CHECK = """
 import json, pathlib, sys
 import numpy as np
@@ -39,21 +39,21 @@ pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
 @pytest.fixture(scope="module")
-def made(tiny_model) -> Path:
+def model_folder(tiny_model) -> Path:
     """A Model artifact's folder: SavedModel and `model.keras`."""
     return tiny_model()
 
 
 @pytest.fixture
-def check(photographs, encode, tmp_path, made):
+def check(photographs, encode, tmp_path, model_folder):
     """Runs ServingCheck: check(model folder, command, blessed, root) -> its InfraBlessing."""
-    place = tmp_path / "examples" / "Split-test"
-    place.mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(place / "data.gz"), options="GZIP") as writer:
+    folder = tmp_path / "examples" / "Split-test"
+    folder.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "data.gz"), options="GZIP") as writer:
         for i, photograph in enumerate(photographs):
             writer.write(to_example(Record(f"{i}.png", encode(photograph, "PNG")), 3))
 
-    def run(model=made, command=(sys.executable, "-c", CHECK), blessed=1, root=tmp_path):
+    def run(model=model_folder, command=(sys.executable, "-c", CHECK), blessed=1, root=tmp_path):
         examples = artifact(standard_artifacts.Examples, tmp_path / "examples")
         examples.split_names = '["test"]'
         infra_blessing = artifact(standard_artifacts.InfraBlessing, f"{root}/blessing")
@@ -72,9 +72,9 @@ def check(photographs, encode, tmp_path, made):
 
 
 def artifact(kind, uri):
-    made = kind()
-    made.uri = str(uri)
-    return made
+    artifact = kind()
+    artifact.uri = str(uri)
+    return artifact
 
 
 def model_blessing(root, blessed: int = 1):
@@ -84,7 +84,7 @@ def model_blessing(root, blessed: int = 1):
 
 
 def push(model, infra_blessing, root):
-    """Runs the Pusher; its PushedModel."""
+    """Runs the Pusher, and returns its PushedModel."""
     pushed = artifact(standard_artifacts.PushedModel, f"{root}/pushed")
     destination = pusher_pb2.PushDestination(
         filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{root}/push")
@@ -102,21 +102,23 @@ def push(model, infra_blessing, root):
 
 
 @pytest.mark.parametrize("command", [(), (sys.executable, "-c", CHECK)])
-def test_a_model_that_answers_alike_is_pushed(check, made, tmp_path, command):
+def test_a_model_with_the_same_predictions_everywhere_is_pushed(
+    check, model_folder, tmp_path, command
+):
     blessing = check(command=command)
-    # The answers that are expected are those of small, odd and large images.
+    # Images of three sizes: small, odd, and larger than a tile.
     with np.load(tmp_path / "blessing" / executor.EXPECTED) as arrays:
         images = [arrays[f"images_{i}"] for i in range(3)]
-        answers = [arrays[f"reconstructions_{i}"] for i in range(3)]
+        reconstructions = [arrays[f"reconstructions_{i}"] for i in range(3)]
     assert [image.shape for image in images] == [(8, 64, 64, 3), (1, 37, 53, 3), (1, 296, 24, 3)]
-    for image, answer in zip(images, answers):
-        assert image.dtype == answer.dtype == np.uint8
-        difference = np.abs(image.astype(int) - answer)
+    for image, reconstruction in zip(images, reconstructions):
+        assert image.dtype == reconstruction.dtype == np.uint8
+        difference = np.abs(image.astype(int) - reconstruction)
         assert 0 < difference.mean() < 20
     assert blessing.get_int_custom_property("blessed") == 1
     assert not blessing.has_custom_property("reason")
     assert [path.name for path in (tmp_path / "blessing").glob("INFRA*")] == ["INFRA_BLESSED"]
-    assert push(made, blessing, tmp_path).get_int_custom_property("pushed") == 1
+    assert push(model_folder, blessing, tmp_path).get_int_custom_property("pushed") == 1
     assert pusher.newest_version(tmp_path / "push") is not None
 
 
@@ -127,18 +129,20 @@ def test_a_model_that_answers_alike_is_pushed(check, made, tmp_path, command):
         ((sys.executable, "-c", "import sys; sys.exit(3)"), "exit status 3"),
     ],
 )
-def test_a_server_that_answers_otherwise_blocks_the_push(check, made, tmp_path, command, reason):
+def test_a_server_with_other_predictions_blocks_the_push(
+    check, model_folder, tmp_path, command, reason
+):
     blessing = check(command=command)
     assert blessing.get_int_custom_property("blessed") == 0
     assert blessing.get_string_custom_property("reason") == reason
-    assert push(made, blessing, tmp_path).get_int_custom_property("pushed") == 0
+    assert push(model_folder, blessing, tmp_path).get_int_custom_property("pushed") == 0
     assert pusher.newest_version(tmp_path / "push") is None
 
 
-def test_a_saved_model_that_is_not_the_keras_model_blocks_the_push(check, made, tmp_path):
+def test_a_saved_model_that_is_not_the_keras_model_blocks_the_push(check, model_folder, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
-    (model / "Format-Serving").symlink_to(made / "Format-Serving")
+    (model / "Format-Serving").symlink_to(model_folder / "Format-Serving")
     ConvAutoencoder(TINY).save(model / executor.MODEL)
     blessing = check(model)
     reason = blessing.get_string_custom_property("reason")
@@ -147,20 +151,20 @@ def test_a_saved_model_that_is_not_the_keras_model_blocks_the_push(check, made, 
     assert push(model, blessing, tmp_path).get_int_custom_property("pushed") == 0
 
 
-def test_what_is_not_to_be_pushed_is_not_compared(check, made, tmp_path):
+def test_a_model_that_will_not_be_pushed_is_not_compared(check, model_folder, tmp_path):
     command = (sys.executable, "-c", REFUSE)
     refused = check(command=command, blessed=0)
     assert refused.get_int_custom_property("blessed") == 0
     assert not refused.has_custom_property("reason")
-    digest = artifacts.model_digest(made / "Format-Serving")
-    pusher.publish(made / "Format-Serving", tmp_path / "push", {"digest": digest})
+    digest = artifacts.model_digest(model_folder / "Format-Serving")
+    pusher.publish(model_folder / "Format-Serving", tmp_path / "push", {"digest": digest})
     assert check(command=command).get_int_custom_property("blessed") == 1
-    pusher.publish(made / "Format-Serving", tmp_path / "push", {"digest": "another"})
+    pusher.publish(model_folder / "Format-Serving", tmp_path / "push", {"digest": "another"})
     assert check(command=command).get_int_custom_property("blessed") == 0
 
 
-def test_in_a_bucket_it_is_compared_and_pushed_once(check, made, tmp_path, bucket):
-    model = bucket.put(made, "model")
+def test_in_a_bucket_it_is_compared_and_pushed_once(check, model_folder, tmp_path, bucket):
+    model = bucket.put(model_folder, "model")
     blessing = check(model, (sys.executable, "-c", CHECK), root=bucket.uri)
     assert blessing.get_int_custom_property("blessed") == 1
     names = [name.removeprefix("blessing/") for name in bucket.names("blessing/")]
@@ -169,7 +173,7 @@ def test_in_a_bucket_it_is_compared_and_pushed_once(check, made, tmp_path, bucke
     assert pushed.get_int_custom_property("pushed") == 1
     version = pusher.newest_version(f"{bucket.uri}/push")
     assert pushed.get_string_custom_property("pushed_destination") == version
-    digest = artifacts.model_digest(made / "Format-Serving")
+    digest = artifacts.model_digest(model_folder / "Format-Serving")
     assert pusher.provenance(version)["digest"] == digest
     # It is in service now: neither compared nor pushed again.
     blessing = check(model, (sys.executable, "-c", REFUSE), root=bucket.uri)
@@ -179,27 +183,27 @@ def test_in_a_bucket_it_is_compared_and_pushed_once(check, made, tmp_path, bucke
     assert again.get_string_custom_property(pusher.UNCHANGED) == version
 
 
-def test_a_server_may_begin_before_the_model_is_checked(check, made, tmp_path):
-    note = tmp_path / "begun"
+def test_a_server_can_be_started_before_the_model_is_checked(check, model_folder, tmp_path):
+    note = tmp_path / "started"
     command = (sys.executable, "-c", f"print(1, file=open({str(note)!r}, 'a')){CHECK}")
-    with server.ahead(command):
-        server.begin(made / "Format-Serving")
+    with server.started_ahead(command):
+        server.start(model_folder / "Format-Serving")
         assert check(command=command).get_int_custom_property("blessed") == 1
         assert note.read_text() == "1\n"
-        # Nobody takes this one.
-        server.begin(made / "Format-Serving")
+        # This one is not used.
+        server.start(model_folder / "Format-Serving")
         children = psutil.Process().children()
-        (begun,) = (child for child in children if str(note) in " ".join(child.cmdline()))
-    await_end(begun)
+        (started,) = (child for child in children if str(note) in " ".join(child.cmdline()))
+    await_end(started)
 
 
-def test_code_in_place_of_a_model_is_not_run(made, tmp_path):
+def test_code_in_place_of_a_model_is_not_run(model_folder, tmp_path):
     marker = tmp_path / "was-here"
     path = str(marker)
     leave = keras.layers.Lambda(lambda images: (Path(path).touch(), images)[1])
     keras.Sequential([keras.Input((8, 8, 3)), leave]).save(tmp_path / executor.MODEL)
     marker.unlink()
-    places = made / "Format-Serving", str(tmp_path / "*.gz")
+    paths = model_folder / "Format-Serving", str(tmp_path / "*.gz")
     with pytest.raises(ValueError, match="safe_mode=False"):
-        executor.compare(tmp_path / executor.MODEL, *places, TILE, (), tmp_path / "expected.npz")
+        executor.compare(tmp_path / executor.MODEL, *paths, TILE, (), tmp_path / "expected.npz")
     assert not marker.exists()

@@ -11,10 +11,10 @@ from pipeline.components.stage_trainer import executor
 from pipeline.runtime.settings import StageSettings
 
 
-def test_preset_and_seed_join_the_settings_of_a_stage(monkeypatch):
-    told = {}
+def test_preset_and_seed_are_added_to_the_settings_of_a_stage(monkeypatch):
+    passed = {}
     monkeypatch.setattr(
-        GenericExecutor, "Do", lambda self, i, o, properties: told.update(properties)
+        GenericExecutor, "Do", lambda self, i, o, properties: passed.update(properties)
     )
     settings = StageSettings(
         channels=3,
@@ -22,7 +22,7 @@ def test_preset_and_seed_join_the_settings_of_a_stage(monkeypatch):
         latent_channels=8,
         batch_size=32,
         memory_limit_bytes=None,
-        checkpoints="gs://bucket/kept",
+        checkpoints="gs://bucket/checkpoints",
         tile=256,
         start=0,
         stop=10,
@@ -36,8 +36,8 @@ def test_preset_and_seed_join_the_settings_of_a_stage(monkeypatch):
     }
     executor.Executor().Do({}, {}, properties)
     expected = {**dataclasses.asdict(settings), "preset": "small", "seed": 7}
-    assert json.loads(told["custom_config"]) == expected
-    assert told["run_fn"] == "a.b"
+    assert json.loads(passed["custom_config"]) == expected
+    assert passed["run_fn"] == "a.b"
 
 
 def test_kubeflow_s_entry_point_finds_our_types_by_their_names():

@@ -1,4 +1,4 @@
-"""Each patch of Beam: the fault of the unpatched Beam, and that the patch takes it away."""
+"""Each patch of Beam: the fault of the unpatched Beam, and that the patch removes it."""
 
 import inspect
 import logging
@@ -117,7 +117,7 @@ def test_a_cached_signature_is_the_original_and_the_caller_s_own():
 
 @pytest.fixture
 def handler() -> Iterator[worker_handlers.SubprocessSdkWorkerHandler]:
-    """What starts a worker process and talks to it; the worker ends at once."""
+    """Beam's handler of a worker process, which ends at once."""
     server = worker_handlers.GrpcServer(None, None, None)
     line = f"{sys.executable} -S -c pass".encode()
     handler = worker_handlers.SubprocessSdkWorkerHandler(

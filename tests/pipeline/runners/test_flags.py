@@ -18,7 +18,7 @@ def file(tmp_path):
     return path
 
 
-def test_a_file_of_settings_gives_what_its_flags_give(file, tmp_path):
+def test_a_file_of_settings_is_equivalent_to_its_flags(file, tmp_path):
     flags = ["--preset", "small", "--budgets", "10,100", "--with-baseline", "--min-gain", "-1.5"]
     expected = parse_arguments(flags)
     path = tmp_path / "settings.json"
@@ -29,7 +29,7 @@ def test_a_file_of_settings_gives_what_its_flags_give(file, tmp_path):
         assert arguments.command == expected.command
 
 
-def test_flags_win_over_the_file(file):
+def test_flags_take_precedence_over_the_file(file):
     arguments = parse_arguments([f"--config={file}", "--budgets=5", "--min-g", "0", "--seed", "3"])
     assert arguments.config == RunConfig(preset="small", budgets=(5,), with_baseline=True, seed=3)
 
@@ -89,7 +89,7 @@ def test_a_wrong_file_is_reported_in_one_line(tmp_path, text, message, capsys):
 
 
 @pytest.mark.parametrize("words", [["--conf", "FILE"], ["--config"]])
-def test_a_file_is_never_left_out_silently(words, file, capsys):
+def test_a_file_is_never_ignored_silently(words, file, capsys):
     with pytest.raises(SystemExit):
         parse_arguments([str(file) if word == "FILE" else word for word in words])
     assert "--config" in capsys.readouterr().err.splitlines()[-1]
@@ -97,7 +97,9 @@ def test_a_file_is_never_left_out_silently(words, file, capsys):
 
 def test_options_of_beam_are_in_the_settings_that_a_run_writes():
     arguments = parse_arguments(["--beam-runner", "flink", "--", "--flink_master=host:8081"])
-    assert arguments.settings.startswith("# To be given as well: -- --flink_master=host:8081\n")
+    assert arguments.settings.startswith(
+        "# On the command line, add: -- --flink_master=host:8081\n"
+    )
 
 
 def test_a_file_that_is_not_there_is_reported(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Each patch of TFX: the fault of the unpatched TFX, and that the patch takes it away."""
+"""Each patch of TFX: the fault of the unpatched TFX, and that the patch removes it."""
 
 import inspect
 from contextlib import nullcontext

@@ -10,41 +10,41 @@ from tests.gcs import FORBIDDEN
 
 
 def test_a_local_folder_is_used_as_it_is(tmp_path):
-    with artifacts.written(tmp_path / "new" / "one") as place:
-        assert place == tmp_path / "new" / "one"
-        (place / "file").write_text("text")
-    with artifacts.fetched(str(place)) as fetched:
-        assert fetched == place
-    with artifacts.kept(place / "file") as (file, save):
+    with artifacts.written(tmp_path / "new" / "one") as folder:
+        assert folder == tmp_path / "new" / "one"
+        (folder / "file").write_text("text")
+    with artifacts.fetched(str(folder)) as fetched:
+        assert fetched == folder
+    with artifacts.checkpoint_file(folder / "file") as (file, save):
         save()
     assert file.read_text() == "text"
 
 
 def test_what_is_written_can_be_fetched(bucket):
     uri = f"{bucket.uri}/whole"
-    with artifacts.written(uri) as place:
-        (place / "deeper").mkdir()
+    with artifacts.written(uri) as folder:
+        (folder / "deeper").mkdir()
         for name in ("saved_model.pb", "a.txt", "deeper/z.bin", "deeper/saved_model.pb"):
-            (place / name).write_text(name)
+            (folder / name).write_text(name)
         assert bucket.names("whole") == []
     names = ["a.txt", "deeper/saved_model.pb", "deeper/z.bin", "saved_model.pb"]
     assert bucket.names("whole") == [f"whole/{name}" for name in names]
     first, last = bucket.written("whole")[:2], bucket.written("whole")[2:]
     assert {name.rpartition("/")[2] for name in last} == {"saved_model.pb"}
     assert len(first) == len(last) == 2
-    with artifacts.fetched(uri) as place:
-        assert {name: (place / name).read_text() for name in names} == {n: n for n in names}
+    with artifacts.fetched(uri) as folder:
+        assert {name: (folder / name).read_text() for name in names} == {n: n for n in names}
     with artifacts.fetched(f"{uri}/deeper/z.bin") as file:
         assert file.read_text() == "deeper/z.bin"
     assert not file.exists()
-    assert not place.exists()
+    assert not folder.exists()
     assert storage.read_file(f"{uri}/a.txt") == bucket.read("whole/a.txt")
 
 
 def test_a_block_that_fails_uploads_nothing(bucket):
     def fail() -> None:
-        with artifacts.written(f"{bucket.uri}/half") as place:
-            (place / "file").write_text("text")
+        with artifacts.written(f"{bucket.uri}/half") as folder:
+            (folder / "file").write_text("text")
             raise ValueError("stopped")
 
     with pytest.raises(ValueError, match="stopped"):
@@ -52,11 +52,11 @@ def test_a_block_that_fails_uploads_nothing(bucket):
     assert bucket.names("half") == []
 
 
-def test_a_file_is_kept_until_its_block_ends_well(bucket):
-    uri = f"{bucket.uri}/kept/state.npz"
+def test_a_checkpoint_is_kept_until_its_block_succeeds(bucket):
+    uri = f"{bucket.uri}/checkpoints/state.npz"
 
     def fail() -> None:
-        with artifacts.kept(uri) as (file, save):
+        with artifacts.checkpoint_file(uri) as (file, save):
             file.write_text("first")
             save()
             file.write_text("second")
@@ -64,13 +64,13 @@ def test_a_file_is_kept_until_its_block_ends_well(bucket):
 
     with pytest.raises(ValueError, match="stopped"):
         fail()
-    assert bucket.read("kept/state.npz") == b"first"
-    with artifacts.kept(uri) as (file, _):
+    assert bucket.read("checkpoints/state.npz") == b"first"
+    with artifacts.checkpoint_file(uri) as (file, _):
         assert file.read_text() == "first"
-    assert bucket.names("kept") == []
+    assert bucket.names("checkpoints") == []
 
 
-def test_what_is_missing_is_named(bucket):
+def test_a_missing_artifact_is_named(bucket):
     with (
         pytest.raises(StorageError, match=f"cannot read {bucket.uri}/nothing: "),
         artifacts.fetched(f"{bucket.uri}/nothing"),
@@ -104,7 +104,7 @@ def test_a_root_that_cannot_be_written_is_one_clear_line(bucket, uri, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_host_that_does_not_answer_is_not_waited_for(bucket, monkeypatch):
+def test_a_host_that_does_not_answer_is_an_error_within_seconds(bucket, monkeypatch):
     monkeypatch.setattr(preflight, "ANSWER_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -115,14 +115,14 @@ def test_a_host_that_does_not_answer_is_not_waited_for(bucket, monkeypatch):
             preflight.check_reachable(bucket.uri)
 
 
-def test_without_a_network_it_does_not_ask_for_credentials(bucket, monkeypatch):
+def test_without_a_network_the_error_is_not_about_credentials(bucket, monkeypatch):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     with pytest.raises(StorageError, match="Google Cloud Storage does not answer"):
         preflight.check_reachable(bucket.uri)
 
 
-def test_without_credentials_it_says_which_are_needed(bucket, monkeypatch, tmp_path):
+def test_without_credentials_the_error_says_which_are_needed(bucket, monkeypatch, tmp_path):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
     with pytest.raises(StorageError, match="no valid credentials of Google Cloud; set"):

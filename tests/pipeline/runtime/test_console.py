@@ -32,7 +32,7 @@ def test_only_our_lines_reach_the_terminal(tmp_path):
     assert sorted(lines) == ["WARNING:root:more noise", "noise"]
 
 
-def test_a_full_disk_under_the_log_gives_the_terminal_back():
+def test_the_terminal_is_restored_if_the_disk_of_the_log_is_full():
     done = run("/dev/full")
     assert done.returncode == 0
     assert done.stdout.startswith("ours\n")

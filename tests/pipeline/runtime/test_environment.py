@@ -1,4 +1,4 @@
-import json
+import dataclasses
 import os
 import platform
 
@@ -9,14 +9,14 @@ from keras_ae.comparison.records import TrainingEnvironment
 from pipeline.runtime import environment
 
 
-def test_what_training_depends_on_is_plain_json_as_the_comparison_has_it():
-    told = environment.describe()
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    TrainingEnvironment(stages=("model_10",), **told)
-    assert told["backend"] == keras.backend.backend()
-    assert told["packages"]["python"] == platform.python_version()
-    assert told["packages"]["tensorflow"] == tf.__version__
-    assert told["settings"]["deterministic_ops"] is False
+def test_what_training_depends_on_has_the_fields_of_the_comparison():
+    described = environment.describe()
+    record = TrainingEnvironment(stages=("model_10",), **dataclasses.asdict(described))
+    assert record.model_dump(exclude={"stages"}) == dataclasses.asdict(described)
+    assert described.backend == keras.backend.backend()
+    assert described.packages["python"] == platform.python_version()
+    assert described.packages["tensorflow"] == tf.__version__
+    assert described.settings.deterministic_ops is False
 
 
 def test_variables_that_change_results_are_described_and_secrets_are_not():
@@ -30,7 +30,7 @@ def test_variables_that_change_results_are_described_and_secrets_are_not():
         "TF_TOKEN_app": "x",
         "JAX_SECRET": "x",
     }
-    assert list(environment.environment(variables)) == [
+    assert list(environment.relevant_variables(variables)) == [
         "OMP_NUM_THREADS",
         "TF_ENABLE_ONEDNN_OPTS",
         "XLA_FLAGS",
@@ -41,14 +41,14 @@ def test_packages_that_are_not_installed_are_left_out():
     assert set(environment.packages(["keras", "no-such-package"])) == {"python", "keras"}
 
 
-def test_the_machine_is_named_by_its_processor_where_that_is_known(tmp_path):
+def test_the_machine_has_the_name_and_features_of_its_processor(tmp_path):
     text = "processor : 0\nmodel name : Fast CPU: 9 GHz\nflags : fpu avx2 amx_tile avx512f\n"
     (tmp_path / "cpuinfo").write_text(text * 2)
     machine = environment.machine(tmp_path / "cpuinfo")
-    assert machine["processor"] == "Fast CPU: 9 GHz"
-    assert machine["cpu_flags"] == ["avx2", "avx512f", "amx_tile"]
-    assert machine["cores"] == len(os.sched_getaffinity(0))
-    assert machine["memory_bytes"] > 10**8
+    assert machine.processor == "Fast CPU: 9 GHz"
+    assert machine.cpu_flags == ("avx2", "avx512f", "amx_tile")
+    assert machine.cores == len(os.sched_getaffinity(0))
+    assert machine.memory_bytes > 10**8
     unknown = environment.machine(tmp_path / "missing")
-    assert unknown["processor"]
-    assert unknown["cpu_flags"] == []
+    assert unknown.processor
+    assert unknown.cpu_flags == ()

@@ -40,18 +40,18 @@ SETTINGS = {
 
 
 class Runs:
-    """Runs of Trainers alone, in one root, on a clock by which each epoch takes a second."""
+    """Runs only the Trainers, in one root, with a clock by which each epoch takes a second."""
 
-    def __init__(self, place, monkeypatch):
+    def __init__(self, folder, monkeypatch):
         self.trained, self.stop_at = [], None
-        self._place = place
-        self._connection = sqlite_metadata_connection_config(str(place / "metadata.sqlite"))
+        self._folder = folder
+        self._connection = sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
         clock = functools.partial(next, itertools.count(0.0))
         fake = SimpleNamespace(perf_counter=clock, monotonic=time.monotonic)
         monkeypatch.setattr(ladder, "time", fake)
         monkeypatch.setitem(presets.PRESETS, TINY.name, TINY)
         monkeypatch.setattr(training_data, "read_moments", lambda graph: np.eye(193))
-        monkeypatch.setattr(Exporter, "write", lambda self, place, val_mse: place.mkdir())
+        monkeypatch.setattr(Exporter, "write", lambda self, folder, val_mse: folder.mkdir())
         monkeypatch.setattr(signals, "requested", lambda: self.stop_at in self.trained)
         during = plan.Forecast.during
 
@@ -62,31 +62,31 @@ class Runs:
         monkeypatch.setattr(plan.Forecast, "during", watched)
 
     def __call__(self, *budgets: int, seeds: int = 1, baseline: tuple[int, ...] = ()) -> None:
-        """Trains ladders, after which `trained` has the seed and the number of each epoch."""
+        """Trains ladders; then `trained` has the seed and the number of each epoch."""
         self.trained.clear()
         images = Importer(
-            source_uri=str(self._place / "examples"),
+            source_uri=str(self._folder / "examples"),
             artifact_type=standard_artifacts.Examples,
             properties={"split_names": '["train", "val"]'},
         ).with_id("Images")
         transform = Importer(
-            source_uri=str(self._place / "graph"), artifact_type=standard_artifacts.TransformGraph
+            source_uri=str(self._folder / "graph"), artifact_type=standard_artifacts.TransformGraph
         ).with_id("Transform")
         examples, graph = images.outputs["result"], transform.outputs["result"]
         settings = functools.partial(
-            StageSettings, **SETTINGS, checkpoints=str(self._place / "kept")
+            StageSettings, **SETTINGS, checkpoints=str(self._folder / "checkpoints")
         )
-        ladder = functools.partial(
+        trainers_of = functools.partial(
             definition._trainers, examples=examples, transform_graph=graph, settings=settings
         )
-        trainers = ladder(budgets, preset=TINY.name, seed=0)
+        trainers = trainers_of(budgets, preset=TINY.name, seed=0)
         for seed in range(1, seeds):
-            trainers |= ladder(budgets, preset=TINY.name, seed=seed, other_seed=seed)
+            trainers |= trainers_of(budgets, preset=TINY.name, seed=seed, other_seed=seed)
         if baseline:
-            trainers |= ladder(baseline, preset=presets.BASELINE, seed=0, name="baseline")
+            trainers |= trainers_of(baseline, preset=presets.BASELINE, seed=0, ladder="baseline")
         pipeline = Pipeline(
             pipeline_name="line",
-            pipeline_root=str(self._place / "artifacts"),
+            pipeline_root=str(self._folder / "artifacts"),
             components=[images, transform, *trainers.values()],
             enable_cache=True,
             metadata_connection_config=self._connection,
@@ -95,7 +95,7 @@ class Runs:
         nodes = runner.depth_first(compiled.nodes)
         del compiled.nodes[:]
         compiled.nodes.extend(nodes)
-        checksums = Checksums(self._place / "checksums")
+        checksums = Checksums(self._folder / "checksums")
         nodes = plan.trainers(nodes)
         hits = functools.partial(caching.predicted_hits, self._connection, "line", checksums, nodes)
         ladder_cache.clear()
@@ -107,9 +107,9 @@ class Runs:
 @pytest.fixture
 def run(tmp_path, photographs, encode, monkeypatch) -> Runs:
     for split in ("train", "val"):
-        place = tmp_path / "examples" / f"Split-{split}"
-        place.mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(place / "part.gz"), options="GZIP") as writer:
+        folder = tmp_path / "examples" / f"Split-{split}"
+        folder.mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(folder / "part.gz"), options="GZIP") as writer:
             for i, photograph in enumerate(photographs):
                 png = encode(photograph[:64, :64], "PNG")
                 writer.write(to_example(Record(f"{i}.png", png), 3))
@@ -126,7 +126,7 @@ def forecasts(text: str) -> list[str]:
     return [line for line in text.splitlines() if "training left" in line or "an hour" in line]
 
 
-def test_after_a_stop_behind_a_budget_a_shorter_ladder_trains_nothing_again(run):
+def test_after_a_stop_the_budgets_that_were_reached_are_not_trained_again(run):
     run.stop_at = (0, 5)
     with pytest.raises(StoppedError):
         run(2, 4, 8)
@@ -134,7 +134,7 @@ def test_after_a_stop_behind_a_budget_a_shorter_ladder_trains_nothing_again(run)
     run(2, 4)
     assert run.trained == []
     run(2, 4, 8)
-    # It was stopped as the epoch after ended.
+    # The run was stopped at the end of the epoch after that.
     assert run.trained == epochs(6, 8)
 
 

@@ -1,4 +1,4 @@
-"""What a signal does to a process that is asked to stop."""
+"""The effects of SIGINT and SIGTERM on a run."""
 
 import signal
 import subprocess
@@ -27,7 +27,7 @@ with signals.handled("python run.py --data 'a b'") as watch:
     except KeyboardInterrupt:
         sys.exit(watch.report())
 """
-GOES_ON = """
+CONTINUES = """
 import subprocess
 with signals.handled("python run.py --data 'a b'"):
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
@@ -94,7 +94,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_program_with_a_line_that_says_how_to_go_on(start, number, status):
+def test_a_signal_ends_a_program_with_a_line_that_says_how_to_resume(start, number, status):
     process = start(ENDS, 60)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
@@ -111,10 +111,8 @@ def test_a_signal_that_comes_in_a_finalizer_counts(start):
 
 
 @pytest.mark.parametrize("seconds", [0.5, 60])
-def test_a_program_that_goes_on_is_ended_with_its_children_or_at_once_by_a_second_signal(
-    start, seconds
-):
-    process = start(GOES_ON, seconds)
+def test_a_program_that_does_not_stop_is_killed_after_a_while_or_by_a_second_signal(start, seconds):
+    process = start(CONTINUES, seconds)
     child = psutil.Process(int(process.stdout.readline()))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
@@ -126,14 +124,14 @@ def test_a_program_that_goes_on_is_ended_with_its_children_or_at_once_by_a_secon
     await_end(child)
 
 
-def test_a_program_that_asks_is_not_interrupted_before_it_has_saved(start):
+def test_a_program_that_defers_signals_is_not_interrupted_before_it_has_saved(start):
     process = start(DEFERS, 60)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert ended(process) == (130, "saved\n", LINE.format("SIGINT"))
 
 
-def test_without_a_signal_the_handlers_are_those_of_before():
+def test_without_a_signal_the_earlier_handlers_are_restored():
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     with signals.handled("command"), signals.deferred():

@@ -11,7 +11,7 @@ import os, signal, subprocess, sys
 from pipeline.runtime import tethered
 program = '''
 import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 print("child", flush=True)
 signal.pause()
 '''
@@ -37,10 +37,10 @@ def test_a_child_ends_with_its_parent_that_is_killed(number):
         assert child.is_running()
         parent.kill()
         await_end(child)
-        assert parent.stderr.read() == (b"asked to end\n" if number == "SIGTERM" else b"")
+        assert parent.stderr.read() == (b"terminated\n" if number == "SIGTERM" else b"")
 
 
-def test_one_whose_parent_is_gone_already_does_not_begin(tmp_path):
+def test_a_command_whose_parent_has_ended_is_not_started(tmp_path):
     from pipeline.runtime import tethered
 
     words = tethered.command(["touch", str(tmp_path / "begun")])

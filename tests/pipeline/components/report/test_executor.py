@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from pydantic import TypeAdapter
 from tfx.types import standard_artifacts
 
 from keras_ae import presets
@@ -17,6 +18,7 @@ from pipeline.components.report.component import ReportArtifact
 from pipeline.components.report.mlflow_log import MlflowSettings
 from pipeline.evaluation import Limits
 from pipeline.runtime.artifacts import SUMMARY
+from pipeline.runtime.environment import Environment
 from pipeline.runtime.stages import StageSummary
 from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
 
@@ -42,42 +44,42 @@ STAGE = StageSummary(
     batch_size=32,
     backend="tensorflow",
     code_fingerprint="4567",
-    trained_on={name: told for name, told in RUN["trained_on"][0].items() if name != "stages"},
+    trained_on=TypeAdapter(Environment).validate_python(RUN["trained_on"][0]),
     losses=(0.02, 0.01),
 )
 
 
 @pytest.fixture
 def consumed(tmp_path, comparison, pictures) -> dict:
-    """What a run with a blessed model leaves to Report."""
+    """The inputs of Report after a run with a blessed model."""
     root = tmp_path / "root"
 
-    def made(kind, node: str, output: str):
+    def new_artifact(kind, node: str, output: str):
         artifact = kind()
         artifact.uri = str(root / node / output / "1")
         Path(artifact.uri).mkdir(parents=True)
         return artifact
 
-    compared = made(Comparison, "BudgetComparison", "comparison")
+    compared = new_artifact(Comparison, "BudgetComparison", "comparison")
     (Path(compared.uri) / "comparison.json").write_text(json.dumps(comparison))
     (Path(compared.uri) / "images.jsonl").write_text('{"source": "a/b.png"}\n')
     pictures.rename(Path(compared.uri) / "pictures")
-    blessing = made(standard_artifacts.ModelBlessing, "Evaluator", "blessing")
+    blessing = new_artifact(standard_artifacts.ModelBlessing, "Evaluator", "blessing")
     blessing.set_int_custom_property("blessed", 1)
-    served = made(standard_artifacts.InfraBlessing, "ServingCheck", "blessing")
+    served = new_artifact(standard_artifacts.InfraBlessing, "ServingCheck", "blessing")
     served.set_int_custom_property("blessed", 1)
     models = {}
     for budget in (10, 100):
-        model = made(standard_artifacts.Model, f"Trainer_{budget}", "model")
+        model = new_artifact(standard_artifacts.Model, f"Trainer_{budget}", "model")
         summary = Path(model.uri) / SUMMARY
         summary.parent.mkdir()
         stage = dataclasses.replace(STAGE, tiles_per_second=float(budget))
         summary.write_text(stage.to_json())
         models[f"model_{budget}"] = [model]
     return {
-        "examples": [made(standard_artifacts.Examples, "ImageExampleGen", "examples")],
+        "examples": [new_artifact(standard_artifacts.Examples, "ImageExampleGen", "examples")],
         "comparison": [compared],
-        "evaluation": [made(standard_artifacts.ModelEvaluation, "Evaluator", "evaluation")],
+        "evaluation": [new_artifact(standard_artifacts.ModelEvaluation, "Evaluator", "evaluation")],
         "model_blessing": [blessing],
         "infra_blessing": [served],
         **models,
@@ -88,10 +90,10 @@ def to_mlflow(uri: str | None) -> str:
     return MlflowSettings(mlflow_uri=uri, mlflow_experiment="ours").to_json()
 
 
-def report(consumed: dict, place: Path | str, **properties):
+def report(consumed: dict, folder: Path | str, **properties):
     artifact = ReportArtifact()
-    artifact.uri = f"{place}/root/Report/report/2"
-    told = {
+    artifact.uri = f"{folder}/root/Report/report/2"
+    parameters = {
         "models": keys.to_json([ModelKey(MODEL, budget) for budget in (10, 100)]),
         "limits": Limits().to_json(),
         "command": "python pipeline/run_local.py --seed 3",
@@ -100,7 +102,7 @@ def report(consumed: dict, place: Path | str, **properties):
         "fingerprint": "",
         **properties,
     }
-    executor.Executor().Do(consumed, {"report": [artifact]}, told)
+    executor.Executor().Do(consumed, {"report": [artifact]}, parameters)
     return artifact
 
 
@@ -117,7 +119,7 @@ def pictures(tmp_path, photographs) -> Path:
 
 @pytest.fixture(autouse=True)
 def evaluated(monkeypatch):
-    """An Evaluator takes half a minute: what is read of it is tested beside it."""
+    """Replaces the Evaluator, which takes half a minute; its verdict is tested elsewhere."""
     check = Check(
         name="gain_over_floor",
         slice=None,
@@ -127,41 +129,41 @@ def evaluated(monkeypatch):
         ok=True,
         text="it lies above the floor",
     )
-    told = Verdict(blessed=True, checks=(check,), not_judged=(), slices=(), skipped_ssim=0)
-    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: told)
+    verdict = Verdict(blessed=True, checks=(check,), not_judged=(), slices=(), skipped_ssim=0)
+    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: verdict)
 
 
 def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):
-    place = Path(report(consumed, tmp_path).uri)
-    told = json.loads((place / "comparison.json").read_text())
-    run, verdict = told.pop("run"), told.pop("verdict")
-    assert told == {k: v for k, v in comparison.items() if k not in ("run", "verdict")}
+    folder = Path(report(consumed, tmp_path).uri)
+    written = json.loads((folder / "comparison.json").read_text())
+    run, verdict = written.pop("run"), written.pop("verdict")
+    assert written == {k: v for k, v in comparison.items() if k not in ("run", "verdict")}
     assert run["command"] == "python pipeline/run_local.py --seed 3"
     assert run["tiles_per_second"] == 100.0
-    assert [place["stages"] for place in run["trained_on"]] == [["model_100", "model_10"]]
+    assert [entry["stages"] for entry in run["trained_on"]] == [["model_100", "model_10"]]
     nodes = {entry["name"]: entry["node"] for entry in run["lineage"]}
     assert nodes["model_10"] == "Trainer_10"
     assert nodes["evaluation"] == "Evaluator"
     assert set(nodes) == set(consumed)
     assert verdict["blessed"] is True
     assert verdict["served"] == {"ok": True, "text": executor.SERVED}
-    assert (place / "images.jsonl").read_text() == '{"source": "a/b.png"}\n'
-    page = (place / "report.html").read_text()
+    assert (folder / "images.jsonl").read_text() == '{"source": "a/b.png"}\n'
+    page = (folder / "report.html").read_text()
     assert "It lies above the floor" in page
     assert "data:image/webp;base64" in page
-    assert list((place / "tensorboard" / "model" / "test").iterdir())
+    assert list((folder / "tensorboard" / "model" / "test").iterdir())
 
 
 def test_why_a_blessed_model_cannot_be_served_is_in_the_verdict(consumed, tmp_path):
     (served,) = consumed["infra_blessing"]
     served.set_int_custom_property("blessed", 0)
     served.set_string_custom_property("reason", "REST: 7 grey levels")
-    place = Path(report(consumed, tmp_path).uri)
-    verdict = json.loads((place / "comparison.json").read_text())["verdict"]
+    folder = Path(report(consumed, tmp_path).uri)
+    verdict = json.loads((folder / "comparison.json").read_text())["verdict"]
     assert verdict["served"] == {"ok": False, "text": "REST: 7 grey levels"}
 
 
-def test_a_run_is_logged_to_mlflow_where_that_is_asked_for(consumed, tmp_path, monkeypatch):
+def test_a_run_is_logged_to_mlflow_if_there_is_an_address(consumed, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     store = (tmp_path / "mlruns").as_uri()
     artifact = report(consumed, tmp_path, mlflow=to_mlflow(store))
@@ -189,12 +191,12 @@ def test_a_report_in_a_bucket_is_the_same(consumed, tmp_path, bucket):
     bucket.write("root/ImageExampleGen/examples/1/quarantine.jsonl", json.dumps(bad).encode())
     report(consumed, bucket.uri)
     copy = bucket.get("root/Report/report/2", tmp_path / "copy")
-    told, expected = (json.loads((p / "comparison.json").read_text()) for p in (copy, local))
-    assert told["run"].pop("quarantined") == [bad]
-    for run in (told["run"], expected["run"]):
+    remote, expected = (json.loads((p / "comparison.json").read_text()) for p in (copy, local))
+    assert remote["run"].pop("quarantined") == [bad]
+    for run in (remote["run"], expected["run"]):
         del run["created"]
     del expected["run"]["quarantined"]
-    assert told == expected
+    assert remote == expected
     assert (copy / "images.jsonl").read_bytes() == (local / "images.jsonl").read_bytes()
     assert "data:image/webp;base64" in (copy / "report.html").read_text()
     assert list((copy / "tensorboard" / "model" / "test").iterdir())

@@ -13,7 +13,7 @@ from keras_ae.comparison.records import TrainingEnvironment
 from pipeline.components.report import facts
 from tests.pipeline.components.report.test_executor import STAGE
 
-PLACE = STAGE.trained_on
+ENVIRONMENT = STAGE.trained_on
 
 
 @pytest.fixture
@@ -39,31 +39,31 @@ def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examp
         data_fingerprint="0123",
         lineage=[],
     )
-    told = json.loads(run.to_json())
-    assert told["data"] == "/images"
-    assert told["images"] == {"train": 10, "val": 3, "test": 4, "quarantined": 120}
-    assert len(told["quarantined"]) == 100
-    assert told["quarantined"][0] == {"source": "0.png", "reason": "not a PNG"}
+    written = json.loads(run.to_json())
+    assert written["data"] == "/images"
+    assert written["images"] == {"train": 10, "val": 3, "test": 4, "quarantined": 120}
+    assert len(written["quarantined"]) == 100
+    assert written["quarantined"][0] == {"source": "0.png", "reason": "not a PNG"}
     stage = json.loads(STAGE.to_json())
-    own = stage.keys() & told.keys() - {"trained_on"}
+    own = stage.keys() & written.keys() - {"trained_on"}
     assert own >= {"preset", "preset_settings", "parameters", "batch_size", "tiles_per_second"}
-    assert {name: told[name] for name in own} == {name: stage[name] for name in own}
-    assert told["trained_on"] == [{"stages": ["model_100", "model_10"], **PLACE}]
-    assert told["seeds"] == [3, 4]
-    assert (told["command"], told["data_fingerprint"]) == ("python x --seed 3", "0123")
-    assert told["packages"]["keras"] == keras.__version__
-    assert told["packages"]["python"] == platform.python_version()
-    created = datetime.fromisoformat(told["created"])
+    assert {name: written[name] for name in own} == {name: stage[name] for name in own}
+    assert written["trained_on"] == [{"stages": ["model_100", "model_10"], **stage["trained_on"]}]
+    assert written["seeds"] == [3, 4]
+    assert (written["command"], written["data_fingerprint"]) == ("python x --seed 3", "0123")
+    assert written["packages"]["keras"] == keras.__version__
+    assert written["packages"]["python"] == platform.python_version()
+    created = datetime.fromisoformat(written["created"])
     assert abs((datetime.now(UTC) - created).total_seconds()) < 60
 
 
-def test_stages_of_different_machines_and_settings_are_told_apart():
-    other = {**PLACE, "environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
-    places = {"model_100": other, "model_10": PLACE, "baseline_10": other}
-    stages = {n: dataclasses.replace(STAGE, trained_on=place) for n, place in places.items()}
+def test_stages_of_different_machines_and_settings_have_entries_of_their_own():
+    other = dataclasses.replace(ENVIRONMENT, environment={"TF_ENABLE_ONEDNN_OPTS": "0"})
+    environments = {"model_100": other, "model_10": ENVIRONMENT, "baseline_10": other}
+    stages = {n: dataclasses.replace(STAGE, trained_on=e) for n, e in environments.items()}
     assert facts.trained_on(stages) == (
-        TrainingEnvironment(stages=("model_100", "baseline_10"), **other),
-        TrainingEnvironment(stages=("model_10",), **PLACE),
+        TrainingEnvironment(stages=("model_100", "baseline_10"), **dataclasses.asdict(other)),
+        TrainingEnvironment(stages=("model_10",), **dataclasses.asdict(ENVIRONMENT)),
     )
 
 
@@ -72,7 +72,7 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
 
 
-def test_git_tells_the_commit_and_whether_the_code_differs_from_it(tmp_path):
+def test_git_gives_the_commit_and_whether_the_code_differs_from_it(tmp_path):
     (tmp_path / "sub").mkdir()
     assert facts.git(tmp_path) is None
     git(tmp_path, "init")
@@ -81,11 +81,11 @@ def test_git_tells_the_commit_and_whether_the_code_differs_from_it(tmp_path):
     git(tmp_path, "add", "code.py")
     git(tmp_path, "commit", "-m", "one")
     (tmp_path / "untracked").write_text("data")
-    told = facts.git(tmp_path)
-    assert len(told.commit) == 40
-    assert told.dirty is False
+    commit = facts.git(tmp_path)
+    assert len(commit.commit) == 40
+    assert commit.dirty is False
     (tmp_path / "code.py").write_text("x = 2\n")
-    assert facts.git(tmp_path) == told.model_copy(update={"dirty": True})
+    assert facts.git(tmp_path) == commit.model_copy(update={"dirty": True})
     assert facts.git(tmp_path / "sub") is None
 
 
@@ -97,9 +97,9 @@ def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
 
 def test_the_lineage_names_the_node_behind_each_artifact():
     def artifact(kind, number: int, uri: str):
-        made = kind()
-        made.id, made.uri = number, uri
-        return made
+        artifact = kind()
+        artifact.id, artifact.uri = number, uri
+        return artifact
 
     consumed = {
         "model_10": [artifact(standard_artifacts.Model, 7, "/root/x/Trainer_10/model/9")],

@@ -36,7 +36,7 @@ def judged(text: str) -> Verdict:
 
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> str:
-    """The address of a store of files."""
+    """The address of an MLflow store in a folder."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return (tmp_path / "mlruns").as_uri()
 
@@ -75,26 +75,26 @@ def test_a_run_in_mlflow_has_params_curves_tags_and_files(reported, store, tmp_p
     assert client.get_run(again).info.experiment_id == run.info.experiment_id
 
 
-def test_a_run_whose_files_cannot_be_kept_is_marked_as_failed(reported, store, tmp_path):
+def test_a_run_whose_files_cannot_be_logged_is_marked_as_failed(reported, store, tmp_path):
     run_id, failure = mlflow_log.log(store, "ours", reported, [tmp_path / "missing.html"])
     assert run_id == ""
     assert "missing.html" in failure
     client = MlflowClient(store)
-    place = client.get_experiment_by_name("ours").experiment_id
-    assert [run.info.status for run in client.search_runs([place])] == ["FAILED"]
+    experiment_id = client.get_experiment_by_name("ours").experiment_id
+    assert [run.info.status for run in client.search_runs([experiment_id])] == ["FAILED"]
 
 
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_server_that_does_not_answer_costs_seconds_and_a_line(listens, reported, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
         if listens:
-            taken.listen()
-        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        began = time.monotonic()
+            server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        start = time.monotonic()
         run_id, failure = mlflow_log.log(address, "ours", reported, [])
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - start < 20
     assert run_id == ""
     assert failure == (
         f"nothing was logged to MLflow at {address}: no server answers there; start it or fix "
@@ -104,7 +104,7 @@ def test_a_server_that_does_not_answer_costs_seconds_and_a_line(listens, reporte
 
 
 @pytest.mark.parametrize("address", ["nowhere://x", "sqlite:///mlflow.db", "http://"])
-def test_an_address_that_cannot_be_used_is_told(address, reported, tmp_path, monkeypatch):
+def test_an_address_that_cannot_be_used_is_reported(address, reported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, failure = mlflow_log.log(address, "ours", reported, [])
     assert failure.startswith(f"nothing was logged to MLflow at {address}: ")
@@ -117,12 +117,12 @@ def test_a_folder_is_refused_with_what_to_do_unless_it_is_allowed(reported, tmp_
     assert len(failure) < 400
 
 
-def test_a_missing_package_is_told_with_how_to_install_it(reported, monkeypatch):
+def test_a_missing_package_is_reported_with_how_to_install_it(reported, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     _, failure = mlflow_log.log("http://127.0.0.1:5000", "ours", reported, [])
     assert failure.endswith("pip install mlflow-skinny")
 
 
-def test_texts_are_cut_to_what_mlflow_takes(reported):
+def test_texts_are_truncated_to_the_maximum_of_mlflow(reported):
     long = reported.model_copy(update={"verdict": judged("x" * 9000)})
     assert len(mlflow_log.tags(long)["verdict"]) == 5000

@@ -42,13 +42,13 @@ def test_tensorboard_shows_each_split_and_ladder_over_epochs(logged):
     assert scalars(logged, "patch_pca/val", "psnr") == {10: 28.0, 100: 28.0}
 
 
-def test_what_is_not_defined_is_left_out(logged):
+def test_means_that_are_not_defined_are_left_out(logged):
     runs = {run.removeprefix("report/tensorboard/"): tags for run, tags in logged.Runs().items()}
     assert set(runs["baseline/val"]["tensors"]) == {"psnr", "gain_over_floor"}
     assert not any(run.startswith("global_pca") for run in runs)
 
 
-def test_tensorboard_shows_an_image_at_each_budget_beside_the_original_and_the_floor(logged):
+def test_tensorboard_shows_an_image_at_each_budget_with_its_original_and_the_floor(logged):
     assert images(logged, "model/test") == {10: 20, 100: 30}
     assert images(logged, "original/test") == {0: 10}
     assert images(logged, "patch_pca/test") == {0: 15}

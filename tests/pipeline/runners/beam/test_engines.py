@@ -42,9 +42,9 @@ def test_a_bare_pair_of_dashes_begins_the_options_for_beam(words, own, passed):
     assert engines.split(words) == (own, passed)
 
 
-def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
-    assert engines.rest([]) == ""
-    assert engines.rest(["--job_name=my job"]) == " -- '--job_name=my job'"
+def test_the_suffix_of_a_command_line_is_quoted_for_a_shell():
+    assert engines.suffix([]) == ""
+    assert engines.suffix(["--job_name=my job"]) == " -- '--job_name=my job'"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_rest_of_a_command_line_is_quoted_for_a_shell():
     ],
 )
 def test_each_engine_has_its_command_line(runner, workers, passed, arguments):
-    # Where the steps run elsewhere, nothing needs to be installed here.
+    # Nothing needs to be installed here if the steps run on other machines.
     assert engines.beam_arguments(runner, workers, passed, here=False) == arguments
 
 
@@ -135,13 +135,13 @@ def test_an_option_that_is_wrong_or_missing_is_reported(runner, passed, text):
         (
             "flink",
             ["--job_server_java_launcher=python3", "--flink_job_server_jar=/no/file.jar"],
-            "/no/file.jar cannot be had .*: put file.jar into ~/.apache_beam/cache/jars, or give "
-            "--flink_job_server_jar=FILE",
+            "/no/file.jar cannot be obtained .*: put file.jar into ~/.apache_beam/cache/jars, or "
+            "give --flink_job_server_jar=FILE",
         ),
         (
             "spark",
             ["--job_server_java_launcher=python3", "--spark_job_server_jar=http://127.0.0.1:1/x"],
-            "http://127.0.0.1:1/x cannot be had",
+            "http://127.0.0.1:1/x cannot be obtained",
         ),
         ("spark", ["--job_endpoint=host"], "expected --job_endpoint=HOST:PORT; got 'host'"),
     ],
@@ -176,7 +176,7 @@ def test_dask_is_refused():
 
 
 def test_checking_options_sets_up_no_logging(monkeypatch):
-    # pytest's own handlers would keep Beam from adding one.
+    # Beam adds no handler if there are those of pytest.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     engines.beam_arguments("direct", 1, ["--temp_location=/tmp/x"])
     assert logging.getLogger().handlers == []

@@ -34,7 +34,7 @@ def specs() -> dict:
 
 
 def launched(spec):
-    """What TFX's launcher makes of the spec of a node."""
+    """The executor operator that TFX's launcher creates from the spec of a node."""
     return launcher.DEFAULT_EXECUTOR_OPERATORS[type(spec)](spec)
 
 

@@ -45,20 +45,20 @@ def _run(work) -> None:
 
 
 @contextmanager
-def nothing_can_be_said() -> Iterator[None]:
-    """The standard error, that of children included, is on a full disk."""
-    kept, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
+def full_disk_at_stderr() -> Iterator[None]:
+    """Puts the standard error, also that of children, on a full disk."""
+    stderr, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(full)
 
 
 def test_an_error_in_a_worker_is_the_project_s_own():
-    with nothing_can_be_said(), pytest.raises(RuntimeError) as caught:
+    with full_disk_at_stderr(), pytest.raises(RuntimeError) as caught:
         _run(_refuse)
     known = supervision.cause(caught.value)
     assert type(known) is DataError
@@ -94,7 +94,7 @@ def test_a_traceback_of_a_worker_is_reported_in_one_line(error, kind, text):
     assert str(known) == text
 
 
-def test_other_errors_are_left_alone():
+def test_other_errors_are_not_converted():
     assert supervision.cause(RuntimeError("OSError: [Errno 28] No space left on device")) is None
 
 

@@ -23,7 +23,7 @@ def fail():
 
 @pytest.fixture
 def harness() -> SdkHarness:
-    """What Beam's worker executes instructions with, without a connection."""
+    """The harness in which Beam's worker executes instructions, without a connection."""
     harness = object.__new__(SdkHarness)
     harness._responses = queue.Queue()
     return harness

@@ -42,7 +42,7 @@ def documents(text: str) -> list[dict]:
 
 
 def test_the_compiled_pipeline_is_the_golden_one(compiled):
-    """With RENEW_GOLDEN=1 in the environment it is written anew."""
+    """With RENEW_GOLDEN=1 in the environment the golden file is written again."""
     text = compiled(*ALL)
     if os.environ.get(RENEW):
         GOLDEN.write_text(text)
@@ -58,7 +58,7 @@ def test_kfp_and_the_backend_take_the_golden_pipeline():
     component = load_component_from_text(text)
     assert set(component.component_spec.inputs) == {"data", "data_fingerprint", "preset", "seed"}
     assert component.component_spec.inputs["seed"].type == "Integer"
-    # What the open-source backend does not run.
+    # The open-source backend does not support it.
     assert "resolver" not in text
     assert "lifecycle" not in text
 
@@ -108,7 +108,7 @@ def test_every_container_asks_for_its_resources_and_only_those_that_train_for_a_
     assert (gpu["resourceType"], gpu["resourceCount"]) == ("nvidia.com/gpu", "1")
 
 
-def test_what_may_have_changed_meanwhile_is_never_cached():
+def test_steps_that_depend_on_the_model_in_service_are_never_cached():
     (spec, _) = documents(GOLDEN.read_text())
     cached = {
         name for name, task in spec["root"]["dag"]["tasks"].items() if "cachingOptions" in task
@@ -117,18 +117,20 @@ def test_what_may_have_changed_meanwhile_is_never_cached():
 
 
 @pytest.mark.parametrize(
-    ("flags", "left"),
+    ("flags", "parameters"),
     [
         (["--seeds", "2"], ["data", "data_fingerprint", "preset"]),
         (["--with-baseline"], ["data", "data_fingerprint", "seed"]),
         (["--tune", "2"], ["data", "data_fingerprint"]),
     ],
 )
-def test_what_the_pipeline_is_built_from_is_no_parameter_of_a_run(compiled, flags, left):
+def test_settings_that_the_pipeline_is_built_from_are_no_runtime_parameters(
+    compiled, flags, parameters
+):
     text = compiled(*PLACES, "--budgets", "10", *flags, "--preset", "small", "--seed", "3")
     backend.load(text)
     (spec,) = documents(text)
-    assert sorted(spec["root"]["inputDefinitions"]["parameters"]) == left
+    assert sorted(spec["root"]["inputDefinitions"]["parameters"]) == parameters
 
 
 def test_without_anything_for_kubernetes_there_is_one_document(compiled):

@@ -19,8 +19,8 @@ class Kubeflow(ThreadingHTTPServer):
     """The few paths of Kubeflow Pipelines' REST API that a submission needs.
 
     Attributes:
-        states: of a run that is asked for, one after the other; the last one stays.
-        refusal: of a run that is to be created, with HTTP 400; none if empty.
+        states: states of the run in the answers to successive requests; the last one stays.
+        refusal: message with which the creation of a run fails (HTTP 400); none if empty.
         requests: method and path of all requests.
         run: the run that was created.
     """
@@ -110,7 +110,7 @@ def submit(kubeflow, monkeypatch):
         raise StorageError(f"cannot write to {uri}: there is no bucket")
 
     def status(*flags: str, reachable: bool = True) -> int:
-        # Asking a bucket is tested with the function that does it.
+        # Access to a bucket is tested elsewhere.
         found = (lambda uri: None) if reachable else check
         monkeypatch.setattr(submission, "check_reachable", found)
         given = ["--image", "keras-ae:1", "--pipeline-root", "gs://bucket/root", "--submit"]

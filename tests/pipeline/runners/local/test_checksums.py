@@ -57,7 +57,7 @@ def test_the_digest_is_of_names_and_contents_at_first(artifact, checksums, tmp_p
     assert checksums.digest(str(copy)) != first
 
 
-def test_what_is_whole_or_has_no_manifest_is_not_damaged(artifact, checksums):
+def test_artifacts_that_are_intact_or_have_no_manifest_are_not_damaged(artifact, checksums):
     assert checksums.damage(str(artifact), fully=True) == ""
     checksums.digest(str(artifact))
     (artifact / "added").write_bytes(b"a file of the user's")
@@ -96,7 +96,7 @@ def connection(tmp_path):
 
 @pytest.fixture
 def store(artifact, connection) -> MetadataStore:
-    """A store that knows one artifact of the pipeline `line`, written by execution 1."""
+    """A metadata store with one artifact of the pipeline `line`, written by execution 1."""
     store = MetadataStore(connection)
     kinds = mlmd.ArtifactType(name="Model"), mlmd.ExecutionType(name="Node")
     model, node = store.put_artifact_type(kinds[0]), store.put_execution_type(kinds[1])
@@ -113,7 +113,9 @@ def state_of(connection, place: Path) -> int:
     return found.state
 
 
-def test_what_is_damaged_is_taken_out_of_the_cache(store, connection, artifact, checksums, capsys):
+def test_damaged_artifacts_are_removed_from_the_cache(
+    store, connection, artifact, checksums, capsys
+):
     caching.write_manifests(connection, "line", checksums)
     caching.remove_damaged(connection, "line", checksums, ignored_nodes=())
     caching.remove_damaged(connection, "no such line", checksums, ignored_nodes=())
@@ -131,7 +133,7 @@ def test_what_is_damaged_is_taken_out_of_the_cache(store, connection, artifact, 
     assert capsys.readouterr().out == ""
 
 
-def test_the_oldest_of_very_much_is_looked_at_only(
+def test_of_many_artifacts_the_oldest_are_not_read(
     store, connection, artifact, checksums, monkeypatch, capsys
 ):
     caching.write_manifests(connection, "line", checksums)
@@ -141,7 +143,7 @@ def test_the_oldest_of_very_much_is_looked_at_only(
     assert capsys.readouterr().out == ""
 
 
-def test_a_step_is_known_by_what_its_inputs_hold(connection, artifact, checksums, tmp_path):
+def test_a_step_is_cached_by_the_content_of_its_inputs(connection, artifact, checksums, tmp_path):
     (tmp_path / "other").mkdir()
     places = [artifact, tmp_path / "same", tmp_path / "other"]
     shutil.copytree(artifact, places[1])
@@ -176,7 +178,7 @@ def break_a_page(path: Path) -> None:
 
 
 def break_a_row(path: Path) -> None:
-    """Which SQLite itself does not notice."""
+    """Changes bytes in a way that SQLite itself does not notice."""
     flip(path, path.read_bytes().rindex(b"/artifacts/line/") + 1)
 
 
@@ -203,7 +205,7 @@ def test_a_broken_store_is_replaced_by_its_copy(
     )
     assert state_of(connection, artifact) == mlmd.Artifact.LIVE
     assert artifact.exists()
-    # Its number is given away anew.
+    # A later execution will have its id.
     assert not later.exists()
     metadata.check(path.parent)
     assert capsys.readouterr().out == ""
@@ -212,12 +214,12 @@ def test_a_broken_store_is_replaced_by_its_copy(
 def test_a_store_that_was_written_since_is_not_damaged(
     store, connection, artifact, tmp_path, capsys
 ):
-    """As by a run that was killed."""
+    """A run that is killed changes the store after its last backup."""
     root = tmp_path / "root"
     metadata.back_up(root)
-    (found,) = store.get_artifacts()
-    found.state = mlmd.Artifact.DELETED
-    store.put_artifacts([found])
+    (stored,) = store.get_artifacts()
+    stored.state = mlmd.Artifact.DELETED
+    store.put_artifacts([stored])
     metadata.check(root)
     assert capsys.readouterr().out == ""
     assert state_of(connection, artifact) == mlmd.Artifact.DELETED
@@ -228,7 +230,7 @@ def test_a_store_that_was_written_since_is_not_damaged(
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_a_broken_store_without_a_good_copy_gives_way_to_a_new_one(
+def test_a_broken_store_without_a_good_copy_is_replaced_by_a_new_one(
     store, connection, artifact, tmp_path, capsys, copied
 ):
     root = tmp_path / "root"

@@ -24,7 +24,7 @@ with lock.locked(Path(sys.argv[1]), "python run_local.py --seed 7", wait="--wait
 
 @contextmanager
 def holder(root, *flags):
-    """A process that wants the lock, and says when it has it."""
+    """A process that acquires the lock, and prints when it has it."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(root), *flags],
         stdin=subprocess.PIPE,
@@ -58,7 +58,7 @@ def test_the_second_in_a_root_is_refused_with_the_owner_of_the_lock(tmp_path):
         assert exclusive
 
 
-def test_roots_do_not_stand_in_each_other_s_way(tmp_path):
+def test_runs_in_different_roots_do_not_block_each_other(tmp_path):
     roots = [tmp_path / name for name in ("one", "two")]
     for root in roots:
         root.mkdir()
@@ -66,7 +66,7 @@ def test_roots_do_not_stand_in_each_other_s_way(tmp_path):
         assert exclusive
 
 
-def test_a_killed_holder_leaves_no_lock_even_where_a_child_of_it_lives_on(tmp_path):
+def test_a_killed_run_leaves_no_lock_even_if_its_child_is_alive(tmp_path):
     with holder(tmp_path) as process:
         child = child_of(process)
         process.kill()
@@ -79,7 +79,7 @@ def test_a_killed_holder_leaves_no_lock_even_where_a_child_of_it_lives_on(tmp_pa
             os.kill(child, signal.SIGKILL)
 
 
-def test_one_that_waits_says_so_and_goes_on_when_the_other_ends(tmp_path):
+def test_a_run_that_waits_says_so_and_continues_when_the_other_ends(tmp_path):
     with lock.locked(tmp_path, "python first.py"):
         waiting = holder(tmp_path, "--wait")
         process = waiting.__enter__()
@@ -103,7 +103,7 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
         pass
 
 
-def test_a_filesystem_without_locks_is_reported_and_no_hindrance(tmp_path, monkeypatch, capsys):
+def test_a_filesystem_without_locks_is_reported_and_can_be_used(tmp_path, monkeypatch, capsys):
     def refuse(file, option):
         raise OSError(95, "Operation not supported")
 

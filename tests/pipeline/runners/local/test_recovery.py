@@ -53,7 +53,7 @@ def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_
         assert after == [mlmd.Execution.COMPLETE, mlmd.Execution.FAILED, mlmd.Execution.CACHED]
 
 
-def test_a_run_that_begins_again_is_measured_as_it_was_the_first_time(tmp_path):
+def test_a_run_that_is_started_again_is_compared_with_the_same_model(tmp_path):
     def model(root, name: str) -> str:
         place = root / "artifacts" / "lineage" / "Trainer" / name
         place.mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_a_run_that_begins_again_is_measured_as_it_was_the_first_time(tmp_path):
     run = {"command": "python run_local.py", "data": "1234"}
     assert recovery.record_start(root, run, old) == old
     assert recovery.record_start(root, run, pushed) == old
-    # Another run, or what another root has pushed meanwhile, is a new beginning.
+    # Another run, and a model that another root has pushed meanwhile, are recorded as new.
     assert recovery.record_start(root, {**run, "data": "5678"}, pushed) == pushed
     assert recovery.record_start(root, run, old) == old
     elsewhere = model(tmp_path / "other", "1")
@@ -82,7 +82,7 @@ def test_a_run_that_begins_again_is_measured_as_it_was_the_first_time(tmp_path):
     assert recovery.record_start(root, run, pushed) == pushed
 
 
-def test_a_transaction_that_a_kill_cut_off_is_taken_back(tmp_path, connection):
+def test_a_transaction_that_was_interrupted_is_rolled_back(tmp_path, connection):
     (whole,) = execute(connection, mlmd.Execution.COMPLETE)
     path = tmp_path / "metadata.sqlite"
     program = """
@@ -120,12 +120,12 @@ def test_temporary_files_also_of_children_are_below_the_root_and_removed_with_th
 
 
 def test_temporary_files_of_a_killed_run_are_removed_only_without_another_run(tmp_path):
-    left = tmp_path / recovery.TEMPORARY / "tmpabc" / "file"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"x")
+    leftover = tmp_path / recovery.TEMPORARY / "tmpabc" / "file"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"x")
     with recovery.temporary_folder(tmp_path, exclusive=False):
-        assert left.exists()
-    assert left.exists()
+        assert leftover.exists()
+    assert leftover.exists()
     with recovery.temporary_folder(tmp_path, exclusive=True):
-        assert not left.exists()
+        assert not leftover.exists()
     assert list(tmp_path.iterdir()) == []

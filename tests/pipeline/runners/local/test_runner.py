@@ -78,7 +78,7 @@ def test_a_full_disk_has_one_message_wherever_it_was_noticed():
 
 
 def outcome(pushed: int, reason: str, unchanged: str = "") -> dict[str, list[mlmd.Artifact]]:
-    """Artifacts as a run leaves them."""
+    """The artifacts of a run."""
     push, check = mlmd.Artifact(id=1), mlmd.Artifact(id=2)
     push.custom_properties["pushed"].int_value = pushed
     push.custom_properties["pushed_destination"].string_value = "/push/7"
