@@ -208,7 +208,9 @@ def test_a_slice_of_seven_images_does_not_affect_the_blessing(evaluate):
     result = evaluate("for many", in_service="for few", few=7)
     assert result.blessed
     assert (SLICE, "label: few") not in by_name(result)
-    assert result.not_judged == ("label: few: not judged: 7 images, and 8 are needed",)
+    assert result.not_judged == (
+        "label: few: not judged, because it has 7 images and 8 are needed",
+    )
     (few,) = (s for s in result.slices if s.value == "few")
     assert few.change < -0.5
     assert few.images == 7

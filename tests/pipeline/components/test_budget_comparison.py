@@ -213,7 +213,7 @@ def test_a_truncated_file_is_named(patterns, tmp_path):
     truncated = tmp_path / whole.name
     truncated.write_bytes(whole.read_bytes()[:-5000])
     with pytest.raises(DataError, match=r"train-0\.gz: cannot be read"):
-        list(reading.read(str(truncated)))
+        list(reading.read_batches(str(truncated)))
 
 
 def test_batches_are_of_one_size_and_bounded(tmp_path, encode, monkeypatch):
@@ -301,8 +301,8 @@ def test_codecs_take_the_lowest_digests_and_at_least_one(
         for e in batch
     }
     lowest = sorted(digests, key=lambda source: digests[source])
-    monkeypatch.setattr(codecs, "IMAGES", 3)
+    monkeypatch.setattr(codecs, "MAX_IMAGES", 3)
     assert sorted(scored_codecs()["sources"]) == sorted(lowest[:3])
-    monkeypatch.setattr(codecs, "PIXELS", 100)
+    monkeypatch.setattr(codecs, "MAX_PIXELS", 100)
     assert scored_codecs()["sources"] == lowest[:1]
     assert math.isfinite(scored_codecs()["jpeg"]["psnr"][0])
