@@ -90,8 +90,8 @@ class ThreadSettings:
 class Environment:
     """What training in a process depends on apart from data, code and flags.
 
-    The fields are those of `keras_ae.comparison.records.TrainingEnvironment`. That class is not used
-    here, because all that a Trainer imports enters its cache key.
+    The fields are those of `keras_ae.comparison.records.TrainingEnvironment`. That class is not
+    used here, because all that a Trainer imports enters its cache key.
 
     Attributes:
         machine: where the process runs.

@@ -212,7 +212,7 @@ def test_a_truncated_file_is_named(patterns, tmp_path):
     whole = Path(patterns["train"].replace("*", "0"))
     truncated = tmp_path / whole.name
     truncated.write_bytes(whole.read_bytes()[:-5000])
-    with pytest.raises(DataError, match=r"train-0\.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"cannot read .*train-0\.gz: "):
         list(reading.read_batches(str(truncated)))
 
 
