@@ -39,7 +39,7 @@ def hide_packages(*names: str) -> Iterator[None]:
             gc.enable()
 
 
-BACKENDS: Final = "jax, tensorflow or torch, and set KERAS_BACKEND to its name"
+BACKENDS: Final = "jax, tensorflow or torch, and set KERAS_BACKEND to the one that is installed"
 """The extras that bring Keras, as a message names them."""
 
 

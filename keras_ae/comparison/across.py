@@ -177,7 +177,10 @@ def _text(first: LoadedRun, other: LoadedRun, shared: int, excluded: int) -> str
         else ""
     )
     if not shared:
-        return f"not paired: the runs have no test image in common{exclusion}"
+        return (
+            "not paired: the runs have no test image in common, as ingested (runs with different "
+            f"--channels share none){exclusion}"
+        )
     if len(first.scores) == len(other.scores) == shared:
         return f"paired over the {shared:,} test images, which are the same in both runs"
     return (

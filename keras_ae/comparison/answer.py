@@ -54,8 +54,11 @@ def _sentence(comparison: Comparison) -> str:
     over_seeds = f" with {len(seeds.seeds)} seeds" if seeds else ""
     interval = seeds.splits.test.interval if seeds else test.psnr.interval
     side = "above" if gain >= 0 else "below"
+    claim = _claim(comparison)
+    if gain < 0:
+        claim = f"The model does not beat the linear floor. {claim}"
     return (
-        f"{_claim(comparison)}: PSNR {test.psnr.value:.2f} dB{_format_interval(interval)} "
+        f"{claim}: PSNR {test.psnr.value:.2f} dB{_format_interval(interval)} "
         f"on {_count(test.images, TEST)}{over_seeds}, "
         f"{abs(gain):.2f} dB {side} PCA with the same latent size"
         f"{_format_interval(test.gain_over_floor.interval, sign=True)}."

@@ -776,7 +776,7 @@ class Runs(Record):
     pairs: tuple[RunPair, ...] = Field(description="One entry per run after the first.")
 
 
-def read(file: Path) -> Comparison:
+def read(file: str | Path) -> Comparison:
     """Reads a `comparison.json`.
 
     Raises:
@@ -784,9 +784,9 @@ def read(file: Path) -> Comparison:
         OSError: if it cannot be read.
     """
     try:
-        return Comparison.model_validate_json(file.read_bytes())
+        return Comparison.model_validate_json(Path(file).read_bytes())
     except ValidationError as error:
-        raise DataError(_reason(file, error)) from error
+        raise DataError(_reason(Path(file), error)) from error
 
 
 def _reason(file: Path, error: ValidationError) -> str:

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_tuner
 import numpy as np
-from keras_tuner.engine import base_tuner
-from keras_tuner.errors import FailedTrialError, FatalError
 
 from keras_ae import presets
 from keras_ae.datasets.tiles import TileSource
 from keras_ae.errors import ConfigurationError, TrainingError
+from keras_ae.imports import from_extra
 from keras_ae.models import linear
 from keras_ae.presets import Preset
 from keras_ae.storage import sha256_of_parts
@@ -23,6 +21,11 @@ from keras_ae.training.ladder import create_ladder
 from keras_ae.training.validation import mean_psnr
 from keras_ae.tuning import search_space
 from keras_ae.tuning.search_space import SearchSpace
+
+with from_extra("tuning", __name__):
+    import keras_tuner
+    from keras_tuner.engine import base_tuner
+    from keras_tuner.errors import FailedTrialError, FatalError
 
 EPOCHS = 10
 OBJECTIVE = "val_psnr"

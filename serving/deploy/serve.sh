@@ -20,7 +20,7 @@ pushed() {
 }
 
 if ! pushed; then
-  echo "nothing has been pushed to $root/serving/keras_ae yet: run \`make run\` first, or name another run: make serve ROOT=runs/mine" >&2
+  echo "nothing has been pushed to $root/serving/keras_ae yet: run \`make run\` first; if it did not push, its last lines say why; to serve another run: make serve ROOT=FOLDER" >&2
   exit 1
 fi
 base_path=$(cd "$root/serving/keras_ae" && pwd)

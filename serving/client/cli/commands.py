@@ -224,7 +224,7 @@ def _format_scores(result: Reconstruction) -> str:
     if not math.isnan(result.ssim):
         text += f", SSIM {result.ssim:.4f}"
     if not math.isnan(result.percentile):
-        text += f", worse than {result.percentile:.0%} of val images"
+        text += f", error percentile {result.percentile:.2f} of the val images"
     return text + (": unusual" if result.unusual else "")
 
 
