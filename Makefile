@@ -31,7 +31,7 @@ test: lint browser
 test-fast: lint browser
 	$(PYTEST) -m "not slow" $(ARGS)
 
-# Over the processes that tests start as well. A process that is killed tells nothing.
+# Over the processes that tests start as well. A killed process writes no coverage data.
 coverage: setup browser
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(PYTEST_FLAGS) $(ARGS)
@@ -49,7 +49,7 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/hadolint pipeline/Dockerfile
 
-# What is known against the locked packages today; the tests hold the locks against the bundled copy.
+# Known vulnerabilities of the locked packages; the tests hold the locks against the bundled copy.
 audit: setup
 	$(BIN)/python -m tests.supply_chain.renew
 	$(BIN)/python -m pytest -q tests/supply_chain/test_advisories.py

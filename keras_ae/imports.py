@@ -57,6 +57,8 @@ def from_extra(extra: str, what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("keras_ae", "serving"):
+            raise
         raise MissingExtraError(
             f"{what} needs {error.name}, which is not installed: install keras-ae with its extra "
             f"{extra}"

@@ -210,3 +210,8 @@ def concatenate(tables: Iterable[Table]) -> Table:
 
 def _empty_table() -> Table:
     return make_table([], [], {}, np.zeros((0, 0), np.float32))
+
+
+def finite_or_none(value: Any) -> float | None:
+    """A float for JSON, which has no NaN: None for NaN and infinity."""
+    return None if value is None or not np.isfinite(value) else float(value)

@@ -54,6 +54,8 @@ def join(folder: PathOrUri, *names: PathOrUri | int) -> str:
 
 def parent(path: PathOrUri) -> str:
     """The folder that contains a file or a folder."""
+    if not is_uri(path):
+        return str(Path(path).parent)
     return str(path).rstrip("/").rpartition("/")[0]
 
 
@@ -215,7 +217,7 @@ def copy(source: PathOrUri, target: PathOrUri) -> None:
     """Copies a file from or to a URI, over an existing one; creates a local target's folder."""
     if not is_uri(target):
         make_folder(Path(target).parent)
-    with _gfile(target, "write to") if is_uri(target) else _gfile(source) as gfile:
+    with _gfile(target, f"copy {source} to") if is_uri(target) else _gfile(source) as gfile:
         gfile.copy(str(source), str(target), overwrite=True)
 
 
@@ -306,6 +308,7 @@ class _RemoteFile(io.RawIOBase):
 
     def __init__(self, path: str):
         self._path, self._position = path, 0
+        self._file: Any = None
         with _gfile(path) as gfile:
             self._file = gfile.GFile(path, "rb")
             self._size = self._file.size()
@@ -333,6 +336,6 @@ class _RemoteFile(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        if not self.closed:
+        if not self.closed and self._file is not None:
             self._file.close()
         super().close()

@@ -32,6 +32,10 @@ from pipeline.runtime.run_config import RunConfig
 from pipeline.runtime.search import Search, TunerConfig
 from pipeline.runtime.settings import StageSettings
 
+UNCACHED = ("ServingCheck", "Report", "Pusher")
+"""Nodes that run every time: the model in service may have changed since a push was cached, and a
+report describes its run."""
+
 
 def create_pipeline(
     config: RunConfig,

@@ -18,10 +18,9 @@ from keras_ae.comparison.records import (
     RunRow,
     Runs,
 )
-from keras_ae.comparison.split import finite_or_none
 from keras_ae.contract import TEST
 from keras_ae.errors import DataError
-from keras_ae.scores import COMPARISON, MODEL
+from keras_ae.scores import COMPARISON, MODEL, finite_or_none
 
 METRICS = ("psnr", "ssim")
 
@@ -76,7 +75,13 @@ def _load(file: Path, name: str) -> LoadedRun:
             f"cannot read {file}: {error.strerror}; expected the --root of a finished run of "
             f"run_local.py, or its {COMPARISON}"
         ) from error
-    scores, used_digests = _read_images(file.with_name(comparison.images.file), comparison)
+    images = file.with_name(comparison.images.file)
+    try:
+        scores, used_digests = _read_images(images, comparison)
+    except OSError as error:
+        raise DataError(f"cannot read {images}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{images} is damaged; copy it again from the run") from error
     return LoadedRun(name, comparison, scores, used_digests)
 
 

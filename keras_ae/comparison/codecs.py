@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_ae.comparison import statistics
 from keras_ae.comparison.records import Codec, CodecKey, Codecs, Estimate, Paired
-from keras_ae.comparison.split import finite_or_none
 from keras_ae.contract import TEST
+from keras_ae.scores import finite_or_none
 
 NAMES: Final[Mapping[CodecKey, str]] = {
     "model": "the model, latent in float32",

@@ -26,11 +26,11 @@ from keras_ae.comparison.records import (
     Reasons,
     Summaries,
 )
-from keras_ae.comparison.split import Split, finite_or_none
+from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import CONFIDENCE_LEVEL, MIN_IMAGES
 from keras_ae.contract import SPLITS, TEST, VAL
 from keras_ae.errors import DataError
-from keras_ae.scores import BASELINE, IMAGES, MODEL, Layout, Sums, Table
+from keras_ae.scores import BASELINE, IMAGES, MODEL, Layout, Sums, Table, finite_or_none
 
 MAX_LOSS_POINTS = 500
 """Epochs of a ladder whose losses are kept, evenly spaced over their logarithm."""

@@ -298,7 +298,9 @@ class CheapestBudget(Record):
 
     tolerance: float = Field(ge=0, description="Tolerance in dB of mean val PSNR.")
     epochs: Epochs = Field(description="Epochs of the budget.")
-    seconds: Seconds = Field(description="Epochs of training from the initial state.")
+    seconds: Seconds = Field(
+        description="Seconds of training from the initial state, mean over seeds."
+    )
 
 
 class Cost(Record):

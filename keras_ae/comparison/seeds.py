@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_ae.comparison.records import SeedChange, SeedMeans, Seeds, Variance, Variances
-from keras_ae.comparison.split import Split, finite_or_none
+from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import variance_components
 from keras_ae.contract import SPLITS, TEST, VAL
-from keras_ae.scores import MODEL
+from keras_ae.scores import MODEL, finite_or_none
 
 
 def seed_means(

@@ -4,8 +4,8 @@ import numpy as np
 
 from keras_ae.comparison import statistics
 from keras_ae.comparison.records import Paired, Slice, Slices, WorseSlice
-from keras_ae.comparison.split import Split, finite_or_none
-from keras_ae.scores import MODEL
+from keras_ae.comparison.split import Split
+from keras_ae.scores import MODEL, finite_or_none
 
 HARDEST = ("hardest tenth", "by PSNR of patch PCA")
 """The tenth of the images that patch PCA reconstructs worst, whatever the budgets do with them."""

@@ -1,14 +1,13 @@
 """The images of one split: means over all of them, intervals over those in the table."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from keras_ae.comparison import statistics
 from keras_ae.comparison.records import Difference, Estimate, Metric, Paired, Summary
 from keras_ae.comparison.statistics import CONFIDENCE_LEVEL, Bootstrap, Interval
-from keras_ae.scores import ALL, FLOORS, METRICS, Layout, Sums, Table
+from keras_ae.scores import ALL, FLOORS, METRICS, Layout, Sums, Table, finite_or_none
 
 Column = tuple[str, str, int]
 """A ladder, a metric and a budget, averaged over seeds; or a floor, "psnr" and 0."""
@@ -154,8 +153,3 @@ class Split:
         used = np.flatnonzero(weights)
         combination: np.ndarray = values[..., used] @ weights[used]
         return combination
-
-
-def finite_or_none(value: Any) -> float | None:
-    """A float for JSON, which has no NaN: None for NaN and infinity."""
-    return None if value is None or not np.isfinite(value) else float(value)

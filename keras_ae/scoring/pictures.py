@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
-from keras_ae.scores import MODEL, PICTURES_INDEX, Layout, Table
+from keras_ae.scores import MODEL, PICTURES_INDEX, Layout, Table, finite_or_none
 from keras_ae.scoring.reading import decode_batch, read_batches
 
 MAX_IMAGES = 12
@@ -84,8 +84,8 @@ def write_pictures(
         }
         for i, budget in enumerate(layout.budgets):
             for name, by_budget in scores.items():
-                entry["budgets"][str(budget)][name] = _finite_or_none(by_budget[i])
-        entry["floor_psnr"] = _finite_or_none(table.values[row, layout.floor_column("patch_pca")])
+                entry["budgets"][str(budget)][name] = finite_or_none(by_budget[i])
+        entry["floor_psnr"] = finite_or_none(table.values[row, layout.floor_column("patch_pca")])
         entries.append({"name": str(table.sources[row]), "rank": rank, **entry})
     index = {"error_top": ERROR_TOP, "images": entries}
     (folder / PICTURES_INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
@@ -159,7 +159,3 @@ def _webp(image: Image.Image, lossless: bool) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=WEBP_QUALITY, method=2, lossless=lossless)
     return buffer.getvalue()
-
-
-def _finite_or_none(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -28,7 +28,7 @@ _ALLOCATION_ERROR = re.compile(r"(OOM|[Oo]ut of memory|can't allocate).*")
 
 
 @dataclass(frozen=True)
-class StageSummary:
+class TrainingResult:
     """Result of training one stage.
 
     Attributes:
@@ -95,7 +95,7 @@ class Ladder(TrainState):
         should_stop: Callable[[], bool] = lambda: False,
         progress: TextIO | None = None,
         say: Callable[[str], None] = print,
-    ) -> StageSummary:
+    ) -> TrainingResult:
         """Trains until `until_epoch` epochs are done.
 
         Args:
@@ -149,7 +149,7 @@ class Ladder(TrainState):
                     say(line)
         seconds = self.seconds - seconds_before
         rate = len(self.tiles) * (until_epoch - start) / seconds if seconds else 0.0
-        return StageSummary(start, until_epoch, seconds, rate, self.loss)
+        return TrainingResult(start, until_epoch, seconds, rate, self.loss)
 
     def _train_epochs(
         self, until_epoch: int, should_stop: Callable[[], bool], say: Callable[[str], None]

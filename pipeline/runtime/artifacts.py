@@ -34,7 +34,7 @@ LAST_FILE = "saved_model.pb"
 
 
 def copy_folder(source: PathOrUri, target: PathOrUri) -> None:
-    """Copies the files of a folder, `saved_model.pb` after all others.
+    """Copies the files of a folder. To or from a URI, `saved_model.pb` is copied last.
 
     Raises:
         StorageError: if a remote copy fails; the target may then have part of the files.

@@ -70,7 +70,7 @@ class StageSummary:
 
     @property
     def graph(self) -> str:
-        """Everything that the graph of the SavedModel depends on; models differ else by weights."""
+        """All that the graph of the SavedModel depends on: equal texts, equal graphs."""
         settings = dataclasses.asdict(self.preset_settings)
         shape = self.channels, self.stride, self.latent_channels, self.served_tile
         return json.dumps([settings, *shape, self.code_fingerprint], sort_keys=True)

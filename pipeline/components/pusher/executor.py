@@ -20,7 +20,7 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from keras_ae import durable, storage
-from keras_ae.errors import StorageError
+from keras_ae.errors import ReadError, StorageError
 from keras_ae.storage import PathOrUri
 from pipeline.runtime import artifacts, console
 from pipeline.runtime.artifacts import PROVENANCE, model_digest
@@ -199,12 +199,16 @@ def provenance(version: PathOrUri) -> dict[str, Any]:
     file = storage.join(version, PROVENANCE)
     try:
         return dict(json.loads(storage.read_file(file))) if storage.exists(file) else {}
-    except (OSError, ValueError):
+    except (OSError, ReadError, ValueError):
         return {}
 
 
 def intact(version: PathOrUri) -> bool:
-    """Whether the files of a version match the digest in its provenance, if it has one."""
+    """Whether the files of a version match the digest in its provenance, if it has one.
+
+    Raises:
+        StorageError: if a version at a URI cannot be read.
+    """
     expected = provenance(version).get("digest")
     try:
         with artifacts.fetched(version) as folder:

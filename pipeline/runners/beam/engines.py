@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import importlib
+import re
 import shlex
 import shutil
 import socket
@@ -124,7 +125,7 @@ def _parsed(
         options, unknown = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise ConfigurationError(f"Beam: {error}") from error
-    known = [f"--{name}" for name in vars(options)]
+    known = sorted(set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", parser.format_help())))
     for word in unknown:
         name = word.split("=")[0]
         similar = difflib.get_close_matches(name, known, 1, 0.8)

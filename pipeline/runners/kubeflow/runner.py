@@ -13,9 +13,6 @@ from pipeline.runners.beam import engines
 from pipeline.runners.kubeflow import cluster
 from pipeline.runtime import console
 
-_UNCACHED = ("ServingCheck", "Report", "Pusher")
-"""The model in service may have changed since a push was cached, and a report is about its run."""
-
 
 def run(arguments: argparse.Namespace) -> None:
     """Compiles the pipeline, and writes it, starts a run of it, or both.
@@ -79,6 +76,7 @@ def compiled(arguments: argparse.Namespace) -> str:
     import yaml
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as runner
 
+    from pipeline.definition import UNCACHED
     from pipeline.runners.kubeflow.entrypoint import COMMAND
 
     config = runner.KubeflowV2DagRunnerConfig(
@@ -93,7 +91,7 @@ def compiled(arguments: argparse.Namespace) -> str:
         # A run must set what has no default: without a fingerprint, it gets no cache of other data.
         if name in defaults:
             parameter["defaultValue"] = defaults[name]
-    for name in _UNCACHED:
+    for name in UNCACHED:
         spec["root"]["dag"]["tasks"][name].pop("cachingOptions", None)
     documents = [spec, _platform(arguments, spec)]
     _set_environment(spec, dict(map(cluster.pair, arguments.env)))

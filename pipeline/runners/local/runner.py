@@ -28,8 +28,6 @@ from pipeline.runtime import console
 SETTINGS = "run.yaml"
 """File in the root whose settings repeat the last run that ended, for `--config`."""
 _STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
-# The model in service may have changed since a push was cached, and a report describes its run.
-_UNCACHED = ("ServingCheck", "Report", "Pusher")
 # The messages of TensorFlow and SQLite.
 _DISK_FULL = ("No space left on device", "database or disk is full")
 _RESULTS_KEPT = "; what earlier runs made is kept"
@@ -93,7 +91,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
         from pipeline.components.serving_check import server
-        from pipeline.definition import create_pipeline
+        from pipeline.definition import UNCACHED, create_pipeline
         from pipeline.runners import tfx_patches
         from pipeline.runners.beam import operator
         from pipeline.runners.local import caching, metadata, summary
@@ -108,7 +106,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     if exclusive:
         metadata.check(arguments.root)
         recovery.remove_unfinished(arguments.root, connection)
-        caching.remove_damaged(connection, lineage, checksums, ignored_nodes=_UNCACHED)
+        caching.remove_damaged(connection, lineage, checksums, ignored_nodes=UNCACHED)
     fingerprint = open_source(arguments.data).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
     in_service = _in_service(arguments.push_dir, lineage)
@@ -127,7 +125,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     )
     compiled = compiler.Compiler().compile(pipeline)
     for node in compiled.nodes:
-        if node.pipeline_node.node_info.id in _UNCACHED:
+        if node.pipeline_node.node_info.id in UNCACHED:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]

@@ -35,6 +35,14 @@ def save(tmp_path):
     return saved
 
 
+@pytest.mark.parametrize("text", ['{"split": "te', '{"digest": "12"}', "[]"])
+def test_scores_of_images_that_were_damaged_are_named(make_world, save, text):
+    folders = [save(make_world(RISING, COUNTS), name) for name in ("one", "two")]
+    (folders[1] / "images.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"two/images\.jsonl is damaged; copy it again"):
+        across.load(folders)
+
+
 def test_runs_on_the_same_images_are_paired(make_world, save):
     better = {budget: gain + 0.3 for budget, gain in RISING.items()}
     other = make_world(better, COUNTS, tiny=3, seed=1)

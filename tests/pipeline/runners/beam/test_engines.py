@@ -107,6 +107,11 @@ def test_each_engine_has_its_command_line(runner, workers, passed, arguments):
             ["--num_worker=3"],
             r"no option '--num_worker=3' .*did you mean --num_workers\?",
         ),
+        (
+            "direct",
+            ["--no_pipeline_type_chek"],
+            r"did you mean --no_pipeline_type_check\?",
+        ),
         ("direct", ["--bogus"], "Beam has no option '--bogus' for the engine direct$"),
         ("direct", ["bogus"], "Beam has no option 'bogus'"),
         ("direct", ["--num_workers=two"], "argument --num_workers: invalid int value: 'two'"),
