@@ -256,7 +256,7 @@ def test_a_tuned_run_trains_the_best_trial_and_lists_all_trials(tuned, folder):
     assert best["parameters"] <= 30000
     assert re.search(rf"^tuned: width {best['width']}, .* on val", tuned.out, re.MULTILINE)
     report = (root / "report.html").read_text()
-    assert f'{best["trial"]} <span class="ends">taken' in report
+    assert f'{best["trial"]} <span class="ends">chosen' in report
     assert "tiny tuned" in report
     assert f"{best['parameters']:,}" in report
     paths = (root / "artifacts").glob("*/Trainer_*/model/*/*/summary.json")
