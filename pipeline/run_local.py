@@ -1,6 +1,7 @@
 """Runs the pipeline on this machine: `python pipeline/run_local.py --help`."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -51,14 +52,22 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     # A run that waits is the same run: `command` identifies it.
     without_wait = argparse.Namespace(**{**vars(arguments), "wait": False})
     defaults, suffix = parser.parse_args([]), engines.suffix(beam_options)
-    arguments.settings = flags.as_yaml(defaults, without_wait)
-    if beam_options:
-        arguments.settings = f"# On the command line, add:{suffix}\n{arguments.settings}"
     arguments.command = flags.command(PROGRAM, defaults, without_wait) + suffix
     arguments.beam_options = beam_options
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()
+    # Absolute paths, so that the file repeats the run from any folder.
+    data = flags.resolve_data(arguments.data)
+    absolute = {
+        "root": arguments.root,
+        "push_dir": arguments.push_dir,
+        "config": dataclasses.replace(arguments.config, data=data),
+    }
+    settings = argparse.Namespace(**{**vars(without_wait), **absolute})
+    arguments.settings = flags.as_yaml(defaults, settings)
+    if beam_options:
+        arguments.settings = f"# On the command line, add:{suffix}\n{arguments.settings}"
     arguments.check_command = [sys.executable, "-m", "serving.check"]
     return arguments
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from keras_ae import storage
+from keras_ae.datasets.sources import base
 from keras_ae.errors import ConfigurationError, first_line
 from pipeline.runtime import run_config
 from pipeline.runtime.run_config import RunConfig
@@ -88,6 +90,13 @@ def command(program: str, defaults: argparse.Namespace, arguments: argparse.Name
             if each is not True:
                 words.append(_text(each))
     return shlex.join(words)
+
+
+def resolve_data(data: str) -> str:
+    """The absolute path of data on this machine; other data is returned as it is."""
+    if data == base.SAMPLE or data.startswith(base.TFDS_PREFIX) or storage.is_uri(data):
+        return data
+    return str(Path(data).expanduser().resolve())
 
 
 def as_yaml(defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:

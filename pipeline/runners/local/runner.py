@@ -16,10 +16,11 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from keras_ae import durable, imports, storage
+from keras_ae import durable, imports
 from keras_ae.datasets.sources import base
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError, first_line
+from pipeline.runners import flags
 from pipeline.runners.beam import engines
 from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
@@ -111,7 +112,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     identity = {"command": arguments.command, "data": fingerprint}
     in_service = _in_service(arguments.push_dir, lineage)
     pipeline = create_pipeline(
-        dataclasses.replace(arguments.config, data=_resolved(arguments.data)),
+        dataclasses.replace(arguments.config, data=flags.resolve_data(arguments.data)),
         pipeline_name=lineage,
         pipeline_root=str(arguments.root / "artifacts" / lineage),
         data_fingerprint=fingerprint,
@@ -189,14 +190,8 @@ class _Progress:
 
 def _lineage(arguments: argparse.Namespace) -> str:
     """A name that runs share whose models can replace each other: same data, preset, channels."""
-    text = json.dumps([_resolved(arguments.data), arguments.preset, arguments.channels])
+    text = json.dumps([flags.resolve_data(arguments.data), arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _resolved(data: str) -> str:
-    if data == base.SAMPLE or data.startswith(base.TFDS_PREFIX) or storage.is_uri(data):
-        return data
-    return str(Path(data).expanduser().resolve())
 
 
 def _shown(data: str) -> str:

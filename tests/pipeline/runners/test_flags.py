@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shlex
 
@@ -6,6 +7,7 @@ import yaml
 
 from pipeline.run_kubeflow import parse_arguments as parse_kubeflow
 from pipeline.run_local import parse_arguments
+from pipeline.runners.flags import resolve_data
 from pipeline.runtime.run_config import RunConfig
 
 SETTINGS = {"preset": "small", "budgets": [10, 100], "with-baseline": True, "min_gain": -1.5}
@@ -48,14 +50,23 @@ def test_a_flag_takes_nothing_from_the_file_that_only_begins_like_it(tmp_path):
         ["--tune", "2", "--tune-epochs", "3", "--seeds", "2", "--push-dir", "/a b/models"],
     ],
 )
-def test_what_a_run_writes_repeats_it(flags, tmp_path):
+def test_what_a_run_writes_repeats_it_from_any_folder(flags, tmp_path, monkeypatch):
     first = parse_arguments(flags)
+    assert parse_arguments(shlex.split(first.command)[2:]).config == first.config
     path = tmp_path / "config.yaml"
     path.write_text(first.settings)
+    monkeypatch.chdir(tmp_path)
     again = parse_arguments(["--config", str(path)])
-    assert again.config == first.config
-    assert vars(again) == vars(first)
-    assert parse_arguments(shlex.split(first.command)[2:]).config == first.config
+    assert again.config == dataclasses.replace(first.config, data=resolve_data(first.data))
+    for name, value in vars(again).items():
+        if name not in ("config", "data", "command"):
+            assert value == getattr(first, name), name
+
+
+def test_data_in_a_folder_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = parse_arguments(["--data", "pictures"]).settings
+    assert yaml.safe_load(settings)["data"] == str(tmp_path / "pictures")
 
 
 def test_kubeflow_takes_the_same_file_and_its_own_settings(tmp_path):

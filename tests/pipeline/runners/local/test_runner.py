@@ -7,6 +7,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from keras_ae.comparison.records import Check, Verdict
 from keras_ae.errors import DataError, StorageError
 from pipeline.run_local import parse_arguments
+from pipeline.runners.flags import resolve_data
 from pipeline.runners.local import runner, summary
 from pipeline.runtime.artifacts import PROVENANCE
 
@@ -30,7 +31,7 @@ def test_data_that_is_no_path_is_the_same_from_every_folder(data, tmp_path, monk
     here = runner._lineage(flags)
     monkeypatch.chdir(tmp_path)
     assert runner._lineage(flags) == here
-    assert runner._resolved(data) == data
+    assert resolve_data(data) == data
 
 
 def push(push_dir, version: str, lineage: str, artifact: str) -> None:
