@@ -36,7 +36,7 @@ def servers_on_loopback() -> Iterator[None]:
     Reason: `worker_handlers.GrpcServer`, `SubprocessSdkWorker` and the job servers bind to
         "[::]:0" and have no option for it, though workers on this machine connect to "localhost".
         Whoever reaches these ports reads the data of a run and can send code to its workers.
-    Remove when: Beam binds the servers of local workers to loopback, or can be asked to.
+    Remove when: Beam binds the servers of local workers to loopback, or has an option for it.
     """
     original = grpc.server
 

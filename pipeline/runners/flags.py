@@ -6,7 +6,7 @@ import difflib
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from keras_ae import storage
 from keras_ae.datasets.sources import base
@@ -36,6 +36,13 @@ class Parser(argparse.ArgumentParser):
         action = super().add_argument(*args, **kwargs)
         self.options[action.dest] = action.option_strings[-1]
         return action
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line, without the list of all flags before it."""
+        prefix, unknown = "unrecognized arguments: ", message.partition(": ")[2].partition(" ")[0]
+        close = difflib.get_close_matches(unknown.partition("=")[0], self.options.values(), 1)
+        hint = f"; did you mean {close[0]}?" if message.startswith(prefix) and close else ""
+        self.exit(2, f"{self.prog}: error: {message}{hint} (--help lists the flags)\n")
 
 
 def add_arguments(parser: Parser) -> None:

@@ -67,7 +67,7 @@ def test_the_server_that_checks_a_model_is_reached_from_this_machine_only(first)
 
 
 def test_a_broken_image_is_quarantined_and_listed(first):
-    match = re.search(r"quarantined: 1 images, see (.*)", first.out)
+    match = re.search(r"quarantined: 1 image, see (.*)", first.out)
     assert match
     (line,) = Path(match[1]).read_text().splitlines()
     assert json.loads(line)["source"] == "broken.png"

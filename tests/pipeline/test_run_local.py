@@ -66,6 +66,7 @@ def test_defaults_are_those_of_the_documentation():
         (["--tile", "100"], "tile must be a positive multiple of 16 pixels; got 100"),
         (["--tile", "large"], "tile must be a positive multiple of 16 pixels; got 0"),
         (["--epochs", "3"], "unrecognized arguments: --epochs"),
+        (["--bugets=3"], r"^run_local.py: error: unrecognized .*did you mean --budgets\?.*\n$"),
     ],
 )
 def test_a_wrong_flag_is_reported(flags, text, capsys):

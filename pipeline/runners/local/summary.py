@@ -89,10 +89,9 @@ def print_summary(
     console.say(f"chosen: {comparison.chosen.reason}")
     for note in comparison.answer.notes:
         console.say(f"note: {note.text}")
-    if quarantined(examples):
-        console.say(
-            f"quarantined: {quarantined(examples)} images, see {folder(examples) / QUARANTINE}"
-        )
+    if count := quarantined(examples):
+        images = "1 image" if count == 1 else f"{count:,} images"
+        console.say(f"quarantined: {images}, see {folder(examples) / QUARANTINE}")
     if all(hit for node, hit in cached.items() if node.startswith("Trainer")):
         console.say("trained nothing: data, flags and code are those of an earlier run")
     console.say(f"report: {arguments.root / REPORT}")

@@ -353,6 +353,7 @@ def test_a_failed_version_is_loaded_again_after_its_folder_was_removed(serving, 
     wait_until(lambda: polled() > 2)
     publish(2)
     client.wait_for({2: AVAILABLE})
+    assert client.predict({"images": PIXELS}).version == 2
 
 
 # New configurations
