@@ -44,6 +44,9 @@ FLOOR_PSNR: Final = "floor_psnr"
 PERCENTILE: Final = "percentile"
 STATUS: Final = "status"
 
+WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
+"""Path in a SavedModel of the requests that a server runs before it serves it."""
+
 MAX_PSNR: Final = 100.0
 """PSNR in dB of an exact reconstruction."""
 

@@ -8,8 +8,6 @@ import numpy as np
 from keras_ae import contract as c
 from keras_ae.models.autoencoder import ConvAutoencoder
 
-WARMUP_PATH = Path("assets.extra") / "tf_serving_warmup_requests"
-"""Where TensorFlow Serving looks for warm-up requests, relative to the SavedModel."""
 MODEL_NAME = "keras_ae"
 IMAGE_SIDE = 64
 BATCH_SIZES = (1, 32)
@@ -28,7 +26,7 @@ def write_warmup(model: ConvAutoencoder, path: Path) -> None:
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    file = path / WARMUP_PATH
+    file = path / c.WARMUP_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for signature, name, value in _requests(model):

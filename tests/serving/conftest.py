@@ -1,13 +1,13 @@
 import contextlib
 import shutil
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.servers import free_port
 from tests.serving import servers
 
 VAL_MSE = np.geomspace(1e-4, 1e-1, 200).tolist()
@@ -79,16 +79,10 @@ def real_server(exported, tiny, tmp_path_factory) -> Iterator[servers.Client]:
         yield client
 
 
-@pytest.fixture
-def free_port():
+@pytest.fixture(name="free_port")
+def port_source() -> Callable[[], int]:
     """free_port() -> a port that no process listens on."""
-
-    def port() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return port
+    return free_port
 
 
 @pytest.fixture

@@ -27,7 +27,6 @@ from serving.wire.tensors import to_proto
 
 T = TypeVar("T")
 
-WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_WARMUP_REQUESTS = 1000
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _TRACE_LINE = re.compile(
@@ -176,7 +175,7 @@ def _check_variables(path: Path, meta_graph: Message) -> None:
 def _warmup_requests(path: Path) -> Iterator[PredictRequest]:
     import tensorflow as tf
 
-    file = path / WARMUP_FILE
+    file = path / contract.WARMUP_FILE
     if not file.is_file():
         return
     for i, record in enumerate(tf.data.TFRecordDataset(str(file)).as_numpy_iterator()):

@@ -17,7 +17,7 @@ from keras_ae.errors import ConfigurationError
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.saved_model.export import export
-from keras_ae.saved_model.warmup import WARMUP_PATH, write_warmup
+from keras_ae.saved_model.warmup import write_warmup
 from tests.tiny import TINY, VAL_MSE
 
 
@@ -284,7 +284,7 @@ def warmup_requests(path: Path) -> list:
     """Reads the PredictRequests of a SavedModel's warm-up file."""
     from tensorflow_serving.apis import prediction_log_pb2
 
-    records = tf.data.TFRecordDataset(str(path / WARMUP_PATH)).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(str(path / c.WARMUP_FILE)).as_numpy_iterator()
     logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
     return [log.predict_log.request for log in logs]
 
@@ -304,7 +304,7 @@ def test_every_signature_has_valid_warm_up_requests(written, exported, tmp_path)
         assert set(outputs.get(c.STATUS, tf.constant([b""])).numpy()) == {b""}
     assert {(1, 64, 64, channels), (32, 64, 64, channels), (32, 8, 8, 8), (1,)} <= shapes
     write_warmup(model, tmp_path / "other")
-    assert (tmp_path / "other" / WARMUP_PATH).read_bytes() == (path / WARMUP_PATH).read_bytes()
+    assert (tmp_path / "other" / c.WARMUP_FILE).read_bytes() == (path / c.WARMUP_FILE).read_bytes()
 
 
 @pytest.mark.parametrize("tile", [0, -16, 8, 100])
