@@ -55,7 +55,7 @@ def create_pipeline(
 
     Args:
         config: settings of the run.
-        pipeline_name: name under which results are cached; also the lineage of what is pushed.
+        pipeline_name: name under which results are cached, which what is pushed records.
         pipeline_root: path or URI of the folder of the artifacts.
         data_fingerprint: digest of the data's content, for the cache keys, or a runtime parameter.
         push_destination: path or URI of the folder of the version folders.
@@ -179,7 +179,7 @@ def create_pipeline(
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_destination)
         ),
-        custom_config={"lineage": pipeline_name},
+        custom_config={"pipeline_name": pipeline_name},
         custom_executor_spec=ExecutorClassSpec(pusher_executor.Executor),
     )
     nodes = [images, statistics, schema, validator, transform, *([tuner] if tuner else [])]

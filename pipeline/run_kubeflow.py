@@ -40,7 +40,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     engines.add_arguments(parser)
     arguments = flags.parse(parser, words)
     _check(parser, arguments)
-    arguments.command = _command(parser, arguments) + engines.suffix(beam_options)
+    arguments.command = _command(parser, arguments) + engines.format_beam_options(beam_options)
     arguments.beam_options = beam_options
     arguments.push_dir = arguments.push_dir or f"{arguments.pipeline_root}/serving/keras_ae"
     arguments.checkpoints = arguments.checkpoints or f"{arguments.pipeline_root}/checkpoints"

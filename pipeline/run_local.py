@@ -51,7 +51,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = flags.parse(parser, words)
     # A run that waits is the same run: `command` identifies it.
     without_wait = argparse.Namespace(**{**vars(arguments), "wait": False})
-    defaults, suffix = parser.parse_args([]), engines.suffix(beam_options)
+    defaults, suffix = parser.parse_args([]), engines.format_beam_options(beam_options)
     arguments.command = flags.command(PROGRAM, defaults, without_wait) + suffix
     arguments.beam_options = beam_options
     arguments.root = arguments.root.expanduser().absolute()

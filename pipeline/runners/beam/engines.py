@@ -59,8 +59,8 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def suffix(beam_options: Sequence[str]) -> str:
-    """The end of a command line that passes options to Beam, as `split` reads it."""
+def format_beam_options(beam_options: Sequence[str]) -> str:
+    """The end of a command line with options for Beam, as `split` reads it."""
     return f" -- {shlex.join(beam_options)}" if beam_options else ""
 
 

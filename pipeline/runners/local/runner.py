@@ -101,20 +101,20 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     # Garbage collection would visit the libraries' objects, which stay: half a second each time.
     gc.freeze()
 
-    lineage = _lineage(arguments)
+    pipeline_name = _pipeline_name(arguments)
     connection = sqlite_metadata_connection_config(str(arguments.root / metadata.NAME))
     checksums = Checksums(arguments.root / metadata.BACKUPS)
     if exclusive:
         metadata.check(arguments.root)
         recovery.remove_unfinished(arguments.root, connection)
-        caching.remove_damaged(connection, lineage, checksums, ignored_nodes=UNCACHED)
+        caching.remove_damaged(connection, pipeline_name, checksums, ignored_nodes=UNCACHED)
     fingerprint = open_source(arguments.data).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
-    in_service = _in_service(arguments.push_dir, lineage)
+    in_service = _in_service(arguments.push_dir, pipeline_name)
     pipeline = create_pipeline(
         dataclasses.replace(arguments.config, data=flags.resolve_data(arguments.data)),
-        pipeline_name=lineage,
-        pipeline_root=str(arguments.root / "artifacts" / lineage),
+        pipeline_name=pipeline_name,
+        pipeline_root=str(arguments.root / "artifacts" / pipeline_name),
         data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
@@ -133,7 +133,9 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     compiled.nodes.extend(ordered)
     progress = _Progress(max(len(node.pipeline_node.node_info.id) for node in ordered))
     trainers = plan.trainers(ordered)
-    cached = functools.partial(caching.predicted_hits, connection, lineage, checksums, trainers)
+    cached = functools.partial(
+        caching.predicted_hits, connection, pipeline_name, checksums, trainers
+    )
     stages = plan.Plan(plan.stages(trainers), cached)
     try:
         with (
@@ -147,11 +149,11 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     finally:
         # What fails on a full disk here has failed before, with a message.
         with suppress(OSError):
-            caching.write_manifests(connection, lineage, checksums)
+            caching.write_manifests(connection, pipeline_name, checksums)
             metadata.back_up(arguments.root)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
     durable.write(arguments.root / SETTINGS, arguments.settings.encode())
-    summary.print_summary(arguments, connection, lineage, progress.cached)
+    summary.print_summary(arguments, connection, pipeline_name, progress.cached)
     recovery.record_end(arguments.root)
 
 
@@ -188,7 +190,7 @@ class _Progress:
         gc.collect()
 
 
-def _lineage(arguments: argparse.Namespace) -> str:
+def _pipeline_name(arguments: argparse.Namespace) -> str:
     """A name that runs share whose models can replace each other: same data, preset, channels."""
     text = json.dumps([flags.resolve_data(arguments.data), arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -198,11 +200,11 @@ def _shown(data: str) -> str:
     return "the sample photographs" if data == base.SAMPLE else data
 
 
-def _in_service(push_dir: Path, lineage: str) -> str | None:
-    """The Model artifact of the newest version of this lineage, if both still exist."""
+def _in_service(push_dir: Path, pipeline_name: str) -> str | None:
+    """The Model artifact of the newest version of this pipeline_name, if both still exist."""
     from pipeline.components.pusher.executor import intact, newest_version, provenance
 
-    version = newest_version(push_dir, lineage)
+    version = newest_version(push_dir, pipeline_name)
     if version is None:
         return None
     if not intact(version):

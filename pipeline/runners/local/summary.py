@@ -56,14 +56,14 @@ def folder(artifact: mlmd.Artifact) -> Path:
 
 
 def print_summary(
-    arguments: argparse.Namespace, connection: Any, lineage: str, cached: Mapping[str, bool]
+    arguments: argparse.Namespace, connection: Any, pipeline_name: str, cached: Mapping[str, bool]
 ) -> None:
     """Prints the summary of a run, and copies the report to the root.
 
     Args:
         arguments: the run's, of `pipeline.run_local.parse_arguments`.
         connection: configuration of the connection to ML Metadata.
-        lineage: name of the pipeline.
+        pipeline_name: name of the pipeline.
         cached: whether a node's outputs were taken from the cache, by its id.
     """
     from keras_ae.comparison import records
@@ -72,7 +72,7 @@ def print_summary(
     from pipeline.components.image_example_gen.executor import QUARANTINE
     from pipeline.components.report.executor import REPORT
 
-    artifacts = artifacts_of_last_run(connection, lineage)
+    artifacts = artifacts_of_last_run(connection, pipeline_name)
     (examples,), (report_artifact,) = artifacts["Examples"], artifacts["pipeline.ReportArtifact"]
     report_folder = folder(report_artifact)
     for name in (scores.COMPARISON, scores.IMAGES, REPORT):
