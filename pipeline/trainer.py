@@ -63,7 +63,7 @@ def run_fn(fn_args: FnArgs) -> None:
         forecast = plan.forecast(config.preset, config.seed, config.stop)
         writer = tf.summary.create_file_writer(fn_args.model_run_dir)
         with signals.deferred(), writer.as_default():
-            summary = ladder.train(
+            result = ladder.train(
                 config.stop,
                 checkpoint=checkpoint,
                 on_checkpoint=upload,
@@ -78,18 +78,11 @@ def run_fn(fn_args: FnArgs) -> None:
         # Entered after the checkpoint, so that the artifact is uploaded before that is removed.
         folder = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
         _save(ladder, exporter, fn_args, config, folder)
-        stage_summary = StageSummary(
-            start=summary.start,
-            stop=summary.stop,
-            seconds=summary.seconds,
-            tiles_per_second=summary.tiles_per_second,
-            loss=summary.loss,
+        stage_summary = StageSummary.of(
+            config,
+            result,
             preset=preset.name,
             preset_settings=preset,
-            channels=config.channels,
-            stride=config.stride,
-            latent_channels=config.latent_channels,
-            seed=config.seed,
             batch_size=batch_size,
             parameters=ladder.model.count_params(),
             flops_per_pixel=ladder.model.flops_per_pixel,
@@ -103,7 +96,7 @@ def run_fn(fn_args: FnArgs) -> None:
             trained_on=describe(),
             losses=tuple(float(f"{loss:.6g}") for loss in ladder.losses[config.start :]),
         )
-        (folder / SUMMARY).write_text(stage_summary.to_json())
+        (folder / SUMMARY).write_text(stage_summary.to_json(indent=1))
 
 
 def _save(

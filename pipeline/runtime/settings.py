@@ -7,9 +7,12 @@ only, because all that a Trainer imports enters its cache key.
 
 import dataclasses
 import json
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, TypeAdapter
+
+_adapter = cache(TypeAdapter)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,16 +36,16 @@ class Settings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Reads fields by name, and checks their types; fields that it does not know are errors."""
-        return TypeAdapter(cls).validate_python(values)
+        return _adapter(cls).validate_python(values)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         """Reads the text of `to_json`, and checks it as `from_dict` does."""
-        return cls.from_dict(json.loads(text))
+        return _adapter(cls).validate_json(text)
 
-    def to_json(self) -> str:
+    def to_json(self, indent: int | None = None) -> str:
         """All fields as text."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(dataclasses.asdict(self), indent=indent)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
