@@ -64,8 +64,7 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     """Describes this machine by the fields of `keras_ae.comparison.records.Machine`.
 
-    Args:
-        cpuinfo: where Linux describes its processors.
+    `cpuinfo` is where Linux describes its processors.
     """
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     # The first processor comes last, and counts.
