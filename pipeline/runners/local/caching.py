@@ -59,17 +59,14 @@ def remove_damaged(
 ) -> None:
     """Removes damaged artifacts of earlier runs from the cache and the disk, and reports them.
 
-    Args:
-        connection: configuration of the connection to ML Metadata.
-        pipeline_name: name of the pipeline.
-        checksums: manifests of the artifacts.
-        ignored_nodes: nodes whose outputs no later run reads.
+    `ignored_nodes` are those whose outputs no later run reads.
     """
     store = MetadataStore(connection)
     remaining_bytes = VERIFIED_BYTES
     damaged = []
     for uri in dict.fromkeys(artifact.uri for artifact in _artifacts(store, pipeline_name)):
-        node = _node(uri)
+        # ROOT/NODE/OUTPUT/EXECUTION
+        node = Path(uri).parent.parent.name
         if node in ignored_nodes:
             continue
         remaining_bytes -= checksums.size(uri)
@@ -106,9 +103,6 @@ def predicted_hits(
     that it will find there: of the same parameters and inputs, with outputs that still exist.
 
     Args:
-        connection: configuration of the connection to ML Metadata.
-        pipeline_name: name of the pipeline.
-        checksums: manifests of the artifacts.
         nodes: the Trainers of the compiled pipeline, in the order in which they run.
         running: name of the Trainer that runs now, on the same images as all others.
 
@@ -126,8 +120,7 @@ def predicted_hits(
         return {key: checksums.digest(artifact.uri) for key, artifact in artifacts.items()}
 
     models: dict[str, str] = {}
-    newest = _executions(store, pipeline_name, running)[0]
-    shared = content(newest, mlmd.Event.INPUT)
+    shared = content(_executions(store, pipeline_name, running)[0], mlmd.Event.INPUT)
     shared.pop(BASE_MODEL_KEY, None)
     for node in (each.pipeline_node for each in nodes):
         expected_inputs = dict(shared)
@@ -149,8 +142,9 @@ def predicted_hits(
 def _succeeded_as(execution: mlmd.Execution, node: Any) -> bool:
     """Whether an execution succeeded with the parameters that its node has in this run."""
     properties, parameters = execution.custom_properties, node.parameters.parameters
-    same = all(properties[name] == value.field_value for name, value in parameters.items())
-    return same and execution.last_known_state in _SUCCESSFUL
+    return execution.last_known_state in _SUCCESSFUL and all(
+        properties[name] == value.field_value for name, value in parameters.items()
+    )
 
 
 def _executions(store: MetadataStore, pipeline_name: str, node: str) -> list[mlmd.Execution]:
@@ -176,8 +170,3 @@ def _artifacts(store: MetadataStore, pipeline_name: str) -> list[mlmd.Artifact]:
     artifacts = store.get_artifacts_by_context(context.id) if context is not None else []
     live = (artifact for artifact in artifacts if artifact.state == mlmd.Artifact.LIVE)
     return sorted(live, key=lambda artifact: -artifact.id)
-
-
-def _node(uri: str) -> str:
-    """The node of an artifact at ROOT/NODE/OUTPUT/EXECUTION."""
-    return Path(uri).parent.parent.name

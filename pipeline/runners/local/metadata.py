@@ -30,8 +30,7 @@ def check(root: Path) -> None:
         StorageError: if it cannot be opened.
         OSError: if a file cannot be moved or written.
     """
-    path = root / NAME
-    backup = _read_backup(root)
+    path, backup = root / NAME, _read_backup(root)
     damage = _damage(path, backup)
     if not damage:
         return
