@@ -45,7 +45,15 @@ def run_fn(fn_args: FnArgs) -> None:
     images.report_placement(to_terminal=exported is None)
     if exported is None:
         floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
-        ladder = _begin(config, preset, batch_size, images, floor)
+        ladder = create_ladder(
+            preset,
+            images.tiles(config.stride, batch_size, config.seed),
+            floor,
+            channels=config.channels,
+            stride=config.stride,
+            latent_channels=config.latent_channels,
+            seed=config.seed,
+        )
         exporter = Exporter(ladder.model, floor=floor, tile=config.tile)
         exported = ladder_cache.Exported(ladder, exporter)
     ladder, exporter = exported
@@ -119,37 +127,14 @@ def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tupl
     return search_space.apply_values(preset, hyperparameters["values"])
 
 
-def _begin(
-    config: StageConfig,
-    preset: Preset,
-    batch_size: int,
-    images: TrainingImages,
-    floor: linear.PatchPCA,
-) -> Ladder:
-    return create_ladder(
-        preset,
-        images.tiles(config.stride, batch_size, config.seed),
-        floor,
-        channels=config.channels,
-        stride=config.stride,
-        latent_channels=config.latent_channels,
-        seed=config.seed,
-    )
-
-
 def _settings(
     config: StageConfig, preset: Preset, batch_size: int, streamed: bool, **others: int
 ) -> str:
-    """The settings that the training of a stage depends on, as text for cache and checkpoint keys.
+    """What the training of a stage depends on, as text for cache and checkpoint keys.
 
-    Args:
-        config: settings of the Trainer.
-        preset: preset that is trained.
-        batch_size: batch size that is used.
-        streamed: whether the training images are streamed.
-        others: settings that replace those of `config`.
+    Those of `config` but for `others`, with the preset and the batch size of a Tuner if it has one.
     """
-    settings: dict[str, Any] = {
+    settings = {
         **dataclasses.asdict(config),
         "preset": dataclasses.asdict(preset),
         "batch_size": batch_size,

@@ -26,7 +26,10 @@ def check_reachable(uri: PathOrUri) -> None:
     elif str(uri).startswith("gs://"):
         _check_bucket(str(uri))
     else:
-        _check_other(str(uri))
+        probe = storage.join(uri, f".probe-{os.getpid()}")
+        storage.make_folder(uri)
+        storage.write_file(probe, b"x")
+        storage.remove(probe)
 
 
 def _check_folder(folder: Path) -> None:
@@ -46,15 +49,14 @@ def _check_bucket(uri: str) -> None:
     from google.cloud.storage import Client
     from requests.exceptions import RequestException
 
-    bucket = uri.removeprefix("gs://").partition("/")[0]
+    name = uri.removeprefix("gs://").partition("/")[0]
+    limits = {"timeout": ANSWER_SECONDS, "retry": None}
     try:
         # No project is needed for this, and without a name the client looks for one.
-        client = Client(project="none")
-        granted = client.bucket(bucket).test_iam_permissions(
-            list(PERMISSIONS), timeout=ANSWER_SECONDS, retry=None
-        )
+        bucket = Client(project="none").bucket(name)
+        granted = bucket.test_iam_permissions(list(PERMISSIONS), **limits)
     except exceptions.NotFound as error:
-        raise StorageError(f"cannot write to {uri}: there is no bucket {bucket}") from error
+        raise StorageError(f"cannot write to {uri}: there is no bucket {name}") from error
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
         raise StorageError(
             f"cannot write to {uri}: these credentials may not use the bucket; grant them "
@@ -71,10 +73,3 @@ def _check_bucket(uri: str) -> None:
         ) from error
     if missing := sorted(set(PERMISSIONS) - set(granted)):
         raise StorageError(f"cannot write to {uri}: not permitted are {', '.join(missing)}")
-
-
-def _check_other(uri: str) -> None:
-    probe = storage.join(uri, f".probe-{os.getpid()}")
-    storage.make_folder(uri)
-    storage.write_file(probe, b"x")
-    storage.remove(probe)

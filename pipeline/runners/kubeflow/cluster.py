@@ -122,24 +122,19 @@ def platform_document(
     node_selector: Iterable[tuple[str, str]],
     tolerations: Sequence[Toleration],
 ) -> dict[str, Any]:
-    """The second document of KFP's YAML, for Kubernetes.
+    """The second document of KFP's YAML, for Kubernetes; empty if no node needs any of this.
 
     Args:
         executors: whether the node trains, by the label of its executor. Volumes and secrets are
             mounted in every node, the rest applies to those that train.
-        volumes: persistent volume claims.
         secrets: secrets, each key of which becomes a file.
         node_selector: labels that a machine must have.
         tolerations: taints that it may have.
-
-    Returns:
-        A document that can be written as YAML; empty if no node needs any of this.
     """
     from google.protobuf import json_format
     from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
-    labels = dict(node_selector)
-    configs: dict[str, Any] = {}
+    labels, configs = dict(node_selector), {}
     for label, trains in sorted(executors.items()):
         config = kubernetes.KubernetesExecutorConfig()
         for volume in volumes:

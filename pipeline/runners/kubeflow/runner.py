@@ -15,10 +15,8 @@ from pipeline.runtime import console
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compiles the pipeline, and writes it, starts a run of it, or both.
-
-    Args:
-        arguments: of `pipeline.run_kubeflow.parse_arguments`.
+    """Compiles the pipeline by arguments of `run_kubeflow.parse_arguments`, and writes it, starts a
+    run of it, or both.
 
     Raises:
         KerasAEError: with one line that says what is wrong; also if a run that is waited for did
@@ -34,7 +32,10 @@ def run(arguments: argparse.Namespace) -> None:
         text = compiled(arguments)
     parameters = runtime_parameters(arguments)
     if arguments.output:
-        _write(arguments.output, text)
+        try:
+            durable.write(arguments.output, text.encode())
+        except OSError as error:
+            raise StorageError(f"cannot write {arguments.output}: {error.strerror}") from error
         console.say(f"compiled: {arguments.output}")
         console.say(f"parameters of a run: {', '.join(parameters)}")
     for name, flag in fixed(arguments).items():
@@ -67,11 +68,7 @@ def fixed(arguments: argparse.Namespace) -> dict[str, str]:
 def compiled(arguments: argparse.Namespace) -> str:
     """The pipeline as KFP's YAML of schema 2.1.0; the same text for the same flags and code.
 
-    Args:
-        arguments: of `pipeline.run_kubeflow.parse_arguments`.
-
-    Returns:
-        One document, or two if flags need settings of Kubernetes that KFP's own schema lacks.
+    It has a second document if flags need settings of Kubernetes that KFP's own schema lacks.
     """
     import yaml
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as runner
@@ -139,16 +136,15 @@ def _trains(node: str) -> bool:
 
 def _renamed(spec: dict[str, Any]) -> dict[str, Any]:
     """Replaces underscores in the names of nodes, which become names in Argo, which has none."""
-    tasks = {}
-    for name, task in spec["root"]["dag"]["tasks"].items():
+    dag = spec["root"]["dag"]
+    for name, task in dag["tasks"].items():
         task["taskInfo"]["name"] = task["componentRef"]["name"] = _argo(name)
         if "dependentTasks" in task:
             task["dependentTasks"] = sorted(map(_argo, task["dependentTasks"]))
         for artifact in task.get("inputs", {}).get("artifacts", {}).values():
             producer = artifact["taskOutputArtifact"]
             producer["producerTask"] = _argo(producer["producerTask"])
-        tasks[_argo(name)] = task
-    spec["root"]["dag"]["tasks"] = tasks
+    dag["tasks"] = {_argo(name): task for name, task in dag["tasks"].items()}
     spec["components"] = {_argo(name): each for name, each in spec["components"].items()}
     return spec
 
@@ -173,10 +169,3 @@ def _set_environment(spec: Mapping[str, Any], variables: Mapping[str, str]) -> N
     for executor in spec["deploymentSpec"]["executors"].values():
         if entries and "container" in executor:
             executor["container"]["env"] = [dict(entry) for entry in entries]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        durable.write(path, text.encode())
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -31,11 +31,11 @@ _END_STATES = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 
 
 def submit(arguments: argparse.Namespace, text: str, parameters: Sequence[str]) -> None:
-    """Starts a run of a compiled pipeline, and waits for its end with `--wait`.
+    """Starts a run of a pipeline, and waits for its end with `--wait`.
 
     Args:
         arguments: of `pipeline.run_kubeflow.parse_arguments`.
-        text: the pipeline as YAML.
+        text: the compiled pipeline as YAML.
         parameters: names of the runtime parameters to set.
 
     Raises:
@@ -103,11 +103,7 @@ def fingerprint(arguments: argparse.Namespace) -> str:
 
 
 def wait(client: Any, run: str) -> None:
-    """Polls a run until it has ended.
-
-    Args:
-        client: a `kfp.Client`.
-        run: the id of the run.
+    """Polls the run with an id by a `kfp.Client` until it has ended.
 
     Raises:
         KerasAEError: if it did not succeed; names the steps that failed.
@@ -145,10 +141,9 @@ def _client(arguments: argparse.Namespace) -> Any:
         import kfp
 
         own = {"namespace": arguments.namespace} if arguments.namespace else {}
+        token = os.environ.get(TOKEN) or None
         try:
-            return kfp.Client(
-                host=arguments.host, existing_token=os.environ.get(TOKEN) or None, **own
-            )
+            return kfp.Client(host=arguments.host, existing_token=token, **own)
         except Exception as error:
             raise UnavailableError(
                 f"no Kubeflow Pipelines answers at {arguments.host}: {_reason(error)}"

@@ -1,7 +1,6 @@
 """Runs the pipeline on TFX's LocalDagRunner: folders, terminal, and errors in one line."""
 
 import argparse
-import dataclasses
 import errno
 import functools
 import gc
@@ -20,7 +19,6 @@ from keras_ae import durable, imports
 from keras_ae.datasets.sources import base
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError, first_line
-from pipeline.runners import flags
 from pipeline.runners.beam import engines, supervision
 from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
@@ -110,7 +108,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     identity = {"command": arguments.command, "data": fingerprint}
     in_service = _in_service(arguments.push_dir, pipeline_name)
     pipeline = create_pipeline(
-        dataclasses.replace(arguments.config, data=flags.resolve_data(arguments.data)),
+        arguments.config,
         pipeline_name=pipeline_name,
         pipeline_root=str(arguments.root / "artifacts" / pipeline_name),
         data_fingerprint=fingerprint,
@@ -187,7 +185,7 @@ class _Progress:
 
 def _pipeline_name(arguments: argparse.Namespace) -> str:
     """A name that runs share whose models can replace each other: same data, preset, channels."""
-    text = json.dumps([flags.resolve_data(arguments.data), arguments.preset, arguments.channels])
+    text = json.dumps([arguments.config.data, arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
