@@ -92,11 +92,8 @@ def create_pipeline(
             "fingerprint": source_fingerprint("pipeline.preprocessing"),
         },
     )
-    training = {
-        "stride": presets.STRIDE,
-        "latent_channels": presets.LATENT_CHANNELS,
-        "checkpoints": checkpoints,
-    }
+    shape = {"stride": presets.STRIDE, "latent_channels": presets.LATENT_CHANNELS}
+    training = {**shape, "checkpoints": checkpoints}
     graph = transform.outputs["transform_graph"]
     tuner = search = tuned = None
     if config.tune:

@@ -115,8 +115,7 @@ def _max_drop(drop: float) -> config_pb2.MetricThreshold:
 class Executor(evaluator.Executor):
     """TFX's Evaluator, which does not compare a model that is already in service with itself.
 
-    Such a model is compared with the floor only, so that the local runner finds its earlier
-    evaluation in the cache.
+    The local runner then finds its earlier evaluation, against the floor only, in the cache.
     """
 
     def Do(  # noqa: N802
@@ -165,16 +164,15 @@ def _computations(
     code: str = "",
     **options: Any,
 ) -> list[tfma.metrics.MetricComputation]:
-    computations = []
-    for model_name in model_names or [""]:
-        key = metric_types.MetricKey(name=name, model_name=model_name)
-        # Predictions are keyed by model only if there are several models.
-        keyed = bool(eval_config) and len(eval_config.model_specs) > 1
-        combiner = _Combiner(key, model_name if keyed else "", **options)
-        computations.append(
-            metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
-        )
-    return computations
+    # Predictions are keyed by model only if there are several models.
+    keyed = bool(eval_config) and len(eval_config.model_specs) > 1
+
+    def computation(model: str) -> tfma.metrics.MetricComputation:
+        key = metric_types.MetricKey(name=name, model_name=model)
+        combiner = _Combiner(key, model if keyed else "", **options)
+        return metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
+
+    return list(map(computation, model_names or [""]))
 
 
 class _Sum(NamedTuple):

@@ -117,8 +117,8 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         ("--secret", cluster.mount, "NAME:/PATH", "secret to mount in every node, as files"),
         ("--env", cluster.pair, "NAME=VALUE", "environment variable of every node"),
     ):
-        more = {"action": "append", "default": [], "help": f"{what}; may be given several times"}
-        add(flag, type=_validated(read), metavar=form, **more)
+        what += "; may be given several times"
+        add(flag, type=_validated(read), action="append", default=[], metavar=form, help=what)
 
 
 def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

@@ -122,9 +122,9 @@ def _save(
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:
     """The preset and the batch size: those of the settings, or the best ones of a Tuner."""
     preset = presets.get(config.preset)
-    if not hyperparameters:
-        return preset, config.batch_size
-    return search_space.apply_values(preset, hyperparameters["values"])
+    if hyperparameters:
+        return search_space.apply_values(preset, hyperparameters["values"])
+    return preset, config.batch_size
 
 
 def _settings(

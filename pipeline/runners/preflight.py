@@ -22,24 +22,20 @@ def check_reachable(uri: PathOrUri) -> None:
             and a host that does not answer.
     """
     if not storage.is_uri(uri):
-        _check_folder(Path(uri))
+        try:
+            Path(uri).mkdir(parents=True, exist_ok=True)
+            # A file without a name, so that a process that is killed leaves nothing behind.
+            with TemporaryFile(dir=uri) as probe:
+                probe.write(b"x")
+        except OSError as error:
+            raise StorageError(f"cannot write to {uri}: {error.strerror}") from error
     elif str(uri).startswith("gs://"):
         _check_bucket(str(uri))
     else:
-        probe = storage.join(uri, f".probe-{os.getpid()}")
+        file = storage.join(uri, f".probe-{os.getpid()}")
         storage.make_folder(uri)
-        storage.write_file(probe, b"x")
-        storage.remove(probe)
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # A file without a name, so that a process that is killed leaves nothing behind.
-        with TemporaryFile(dir=folder) as probe:
-            probe.write(b"x")
-    except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror}") from error
+        storage.write_file(file, b"x")
+        storage.remove(file)
 
 
 def _check_bucket(uri: str) -> None:

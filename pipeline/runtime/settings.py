@@ -7,12 +7,9 @@ only, because all that a Trainer imports enters its cache key.
 
 import dataclasses
 import json
-from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, TypeAdapter
-
-_adapter = cache(TypeAdapter)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,12 +28,12 @@ class Settings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Reads fields by name, and checks their types; fields that it does not know are errors."""
-        return _adapter(cls).validate_python(values)
+        return TypeAdapter(cls).validate_python(values)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Reads the text of `to_json`, and checks it as `from_dict` does."""
-        return _adapter(cls).validate_json(text)
+        return TypeAdapter(cls).validate_json(text)
 
     def to_json(self, indent: int | None = None) -> str:
         """All fields as text."""

@@ -35,21 +35,14 @@ _JOB_SERVERS = {"flink": ("flink_master", "["), "spark": ("spark_master_url", "l
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that choose the engine."""
-    parser.add_argument(
-        "--beam-runner",
-        choices=tuple(RUNNERS),
-        default=DIRECT,
-        help="engine of the steps that go through all images; any of Beam's own options for it "
-        "may follow after a bare --",
+    what = (
+        "engine of the steps that go through all images; any of Beam's own options for it may "
+        "follow after a bare --"
     )
-    parser.add_argument(
-        "--workers",
-        type=checked(number(int, 1, 1000)),
-        default=1,
-        metavar="N",
-        help="processes (direct), parallel parts (flink, spark) or machines to begin with "
-        "(dataflow)",
-    )
+    parser.add_argument("--beam-runner", choices=tuple(RUNNERS), default=DIRECT, help=what)
+    what = "processes (direct), parallel parts (flink, spark) or machines to begin with (dataflow)"
+    count = checked(number(int, 1, 1000))
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help=what)
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

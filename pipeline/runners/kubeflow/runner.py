@@ -90,7 +90,9 @@ def compiled(arguments: argparse.Namespace) -> str:
             parameter["defaultValue"] = defaults[name]
     for name in UNCACHED:
         spec["root"]["dag"]["tasks"][name].pop("cachingOptions", None)
-    documents = [spec, _platform(arguments, spec)]
+    executors = spec["deploymentSpec"]["executors"]
+    nodes = {label: _trains(label) for label, each in executors.items() if "container" in each}
+    documents = [spec, cluster.platform_document(arguments, nodes)]
     _set_environment(spec, dict(map(cluster.pair, arguments.env)))
     return str(yaml.safe_dump_all(filter(None, documents), sort_keys=True, width=100))
 
@@ -105,10 +107,12 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         name: RuntimeParameter(name=name, ptype=int if name == "seed" else str)
         for name in runtime_parameters(arguments)
     }
-    fingerprint = parameters.pop("data_fingerprint")
+    beam_arguments = engines.beam_arguments(
+        arguments.beam_runner, arguments.workers, arguments.beam_options, here=False
+    )
     pipeline = create_pipeline(
-        dataclasses.replace(arguments.config, **parameters),
-        data_fingerprint=fingerprint,
+        data_fingerprint=parameters.pop("data_fingerprint"),
+        config=dataclasses.replace(arguments.config, **parameters),
         pipeline_name=arguments.name,
         pipeline_root=arguments.pipeline_root,
         push_destination=arguments.push_dir,
@@ -116,14 +120,11 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         in_service=arguments.incumbent_uri,
         check_command=arguments.check_command,
         command=arguments.command,
-        beam_pipeline_args=engines.beam_arguments(
-            arguments.beam_runner, arguments.workers, arguments.beam_options, here=False
-        ),
+        beam_pipeline_args=beam_arguments,
     )
     common = cluster.resources(arguments.cpu, arguments.memory)
-    training = cluster.resources(
-        arguments.trainer_cpu, arguments.trainer_memory, cluster.gpu(arguments.gpu)
-    )
+    gpu = cluster.gpu(arguments.gpu)
+    training = cluster.resources(arguments.trainer_cpu, arguments.trainer_memory, gpu)
     for component in pipeline.components:
         if isinstance(component, BaseComponent):
             component.with_platform_config(training if _trains(component.id) else common)
@@ -151,17 +152,6 @@ def _renamed(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _argo(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _platform(arguments: argparse.Namespace, spec: Mapping[str, Any]) -> dict[str, Any]:
-    executors = spec["deploymentSpec"]["executors"]
-    return cluster.platform_document(
-        {label: _trains(label) for label, each in executors.items() if "container" in each},
-        volumes=list(map(cluster.mount, arguments.volume)),
-        secrets=list(map(cluster.mount, arguments.secret)),
-        node_selector=map(cluster.pair, arguments.node_selector),
-        tolerations=list(map(cluster.toleration, arguments.toleration)),
-    )
 
 
 def _set_environment(spec: Mapping[str, Any], variables: Mapping[str, str]) -> None:

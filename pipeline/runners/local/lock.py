@@ -35,7 +35,9 @@ def locked(root: Path, command: str, *, wait: bool = False) -> Iterator[bool]:
         try:
             file = stack.enter_context(path.open("a+"))
             exclusive = _acquire(file, root, wait)
-            _overwrite(file, _this_process(command) if exclusive else "")
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            owner = f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}"
+            _overwrite(file, owner if exclusive else "")
         except OSError as error:
             raise StorageError(f"cannot lock {root}: {path}: {error.strerror}") from error
         if exclusive:
@@ -62,11 +64,6 @@ def _acquire(file: TextIO, root: Path, wait: bool) -> bool:
         )
         return False
     return True
-
-
-def _this_process(command: str) -> str:
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}"
 
 
 def _overwrite(file: TextIO, text: str) -> None:
