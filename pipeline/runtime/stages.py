@@ -2,42 +2,33 @@
 
 import dataclasses
 import json
-from functools import cache
-
-from pydantic import TypeAdapter
+from typing import Any
 
 from keras_ae import storage
 from keras_ae.presets import Preset
 from keras_ae.storage import PathOrUri
 from pipeline.runtime.artifacts import SUMMARY
-from pipeline.runtime.environment import Environment
+from pipeline.runtime.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StageSummary:
-    """The content of `summary.json`.
+class StageSummary(Settings):
+    """The content of `summary.json`: settings of a stage, and what came of it.
 
     Attributes:
         start, stop: epochs of the ladder before and after the stage.
         seconds: time in training steps, including those before an interruption.
         tiles_per_second: speed of the epochs since the last interruption.
-        loss: mean loss of the last epoch.
-        preset: name of the preset; the name of a tuned one ends in "tuned".
-        preset_settings: how the model was built and trained.
-        channels, stride, latent_channels: shape of the model.
-        seed: seed of weights, crops and order.
+        loss, losses: mean loss of the last epoch, and of each epoch of the stage.
+        preset, preset_settings: name and content; the name of a tuned preset ends in "tuned".
         batch_size: batch size (maximum).
-        parameters: number of parameters of the model.
-        flops_per_pixel: floating-point operations of a reconstruction.
-        decoded_bytes: size of all training images.
-        placement: where the training images were kept.
-        tile: side of a training tile, pixels.
-        served_tile: side of the tiles of the served model, pixels.
+        parameters, flops_per_pixel: of the model; operations of a reconstruction.
+        decoded_bytes, placement: size of all training images, and where they were kept.
+        tile, served_tile: sides of the tiles in training and of the served model, pixels.
         tiles_per_epoch: number of training tiles in an epoch.
         backend: backend of Keras.
         code_fingerprint: digest of the training code.
-        trained_on: environment of the process.
-        losses: mean loss of each epoch of the stage.
+        trained_on: `pipeline.runtime.environment.describe` of the process.
     """
 
     start: int
@@ -61,12 +52,8 @@ class StageSummary:
     tiles_per_epoch: int
     backend: str
     code_fingerprint: str
-    trained_on: Environment
+    trained_on: dict[str, Any]
     losses: tuple[float, ...]
-
-    def to_json(self) -> str:
-        """The text of `summary.json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
 
     @property
     def graph(self) -> str:
@@ -77,14 +64,5 @@ class StageSummary:
 
 
 def read_summary(model: PathOrUri) -> StageSummary:
-    """Reads the summary in the Model artifact of a stage.
-
-    Args:
-        model: folder of the artifact, or its URI.
-    """
-    return _adapter().validate_json(storage.read_file(storage.join(model, SUMMARY)))
-
-
-@cache
-def _adapter() -> TypeAdapter[StageSummary]:
-    return TypeAdapter(StageSummary)
+    """Reads the summary in the Model artifact of a stage, a folder or its URI."""
+    return StageSummary.from_json(storage.read_file(storage.join(model, SUMMARY)))

@@ -1,6 +1,5 @@
 """The description of a run in its report: data, model, machine, packages and artifacts."""
 
-import dataclasses
 import itertools
 import os
 import subprocess
@@ -77,7 +76,7 @@ def facts(
         trained_on=trained_on(stages),
         seeds=tuple(seeds),
         packages=packages((*PACKAGES, stage.backend)),
-        machine=Machine(**dataclasses.asdict(machine())),
+        machine=Machine(**machine()),
         git=git(ROOT),
         command=command,
         data_fingerprint=data_fingerprint,
@@ -96,7 +95,7 @@ def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainingEnvironment,
     return tuple(
         TrainingEnvironment(
             stages=tuple(name for name, stage in stages.items() if stage.trained_on == e),
-            **dataclasses.asdict(e),
+            **e,
         )
         for e in distinct
     )

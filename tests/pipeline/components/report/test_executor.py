@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from pydantic import TypeAdapter
 from tfx.types import standard_artifacts
 
 from keras_ae import presets
@@ -18,7 +17,6 @@ from pipeline.components.report.component import ReportArtifact
 from pipeline.components.report.mlflow_log import MlflowSettings
 from pipeline.evaluation import Limits
 from pipeline.runtime.artifacts import SUMMARY
-from pipeline.runtime.environment import Environment
 from pipeline.runtime.stages import StageSummary
 from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
 
@@ -44,7 +42,7 @@ STAGE = StageSummary(
     batch_size=32,
     backend="tensorflow",
     code_fingerprint="4567",
-    trained_on=TypeAdapter(Environment).validate_python(RUN["trained_on"][0]),
+    trained_on={name: value for name, value in RUN["trained_on"][0].items() if name != "stages"},
     losses=(0.02, 0.01),
 )
 
