@@ -1,7 +1,7 @@
 """Conversion of TensorProtos to the bodies of TensorFlow Serving's REST responses."""
 
 import base64
-import math
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.server.core import invalid
+from serving.server.errors import invalid
 from serving.server.frontends.json_tensors import ROW
 from serving.wire.protos import TensorProto
 from serving.wire.tensors import to_array
@@ -28,27 +28,24 @@ def to_json(tensors: Mapping[str, TensorProto], format: str) -> bytes:
             of rows.
     """
     arrays = {name: to_array(tensor) for name, tensor in sorted(tensors.items())}
-    if format == ROW:
-        _check_row_counts(arrays)
-        columns = {
-            name: [orjson.Fragment(_encode(name, np.asarray(row, array.dtype))) for row in array]
-            for name, array in arrays.items()
-        }
-        if len(columns) == 1:
-            return orjson.dumps({"predictions": next(iter(columns.values()))})
-        rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
-        return orjson.dumps({"predictions": rows})
-    outputs = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
-    return orjson.dumps({"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))})
-
-
-def _check_row_counts(arrays: Mapping[str, np.ndarray]) -> None:
+    if format != ROW:
+        outputs = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
+        value = outputs if len(outputs) > 1 else next(iter(outputs.values()))
+        return orjson.dumps({"outputs": value})
     counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
     if len(counts) != 1 or None in counts:
         raise invalid(
             "the outputs have no common number of rows; send the request with 'inputs' instead of "
             "'instances'"
         )
+    columns = {
+        name: [orjson.Fragment(_encode(name, np.asarray(row, array.dtype))) for row in array]
+        for name, array in arrays.items()
+    }
+    if len(columns) == 1:
+        return orjson.dumps({"predictions": next(iter(columns.values()))})
+    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    return orjson.dumps({"predictions": rows})
 
 
 def _encode(name: str, array: np.ndarray) -> bytes:
@@ -58,16 +55,10 @@ def _encode(name: str, array: np.ndarray) -> bytes:
     text = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
     is_finite = np.isfinite(array)
     if not is_finite.all():
-        # orjson writes null for each value that is not finite. Replace them in their order.
-        values = iter(np.atleast_1d(array)[~np.atleast_1d(is_finite)])
-        text = re.sub(b"null", lambda _: _encode_non_finite(next(values)), text)
+        # orjson writes null for each value that is not finite, json NaN or Infinity.
+        values = iter(array[~is_finite].tolist())
+        text = re.sub(b"null", lambda _: json.dumps(next(values)).encode(), text)
     return text if array.ndim else text[1:-1]
-
-
-def _encode_non_finite(value: float) -> bytes:
-    if math.isnan(value):
-        return b"NaN"
-    return b"Infinity" if value > 0 else b"-Infinity"
 
 
 def _encode_strings(values: Any, as_bytes: bool) -> bytes:

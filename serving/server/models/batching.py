@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 import numpy as np
 from google.protobuf.message import Message
+from grpc import StatusCode
 
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
-from serving.server.core import RequestError, invalid
+from serving.server.errors import RequestError, invalid
 from serving.server.models.inputs import Inputs
 
 Outputs = dict[str, np.ndarray]
@@ -67,26 +67,17 @@ class BatchingOptions:
                 "pad_variable_length_inputs would add pixels to images: leave it out; a batch "
                 "only has requests with the same shapes"
             )
-        options = cls(**values, allowed_sizes=tuple(parameters.allowed_batch_sizes))
-        _check_allowed_sizes(options)
-        return options
+        return cls(**values, allowed_sizes=tuple(parameters.allowed_batch_sizes))
 
-    def padded_size(self, rows: int) -> int:
-        """Returns the number of rows that a batch of `rows` is padded to."""
-        return next((size for size in self.allowed_sizes if size >= rows), rows)
-
-
-def _check_allowed_sizes(options: BatchingOptions) -> None:
-    sizes = options.allowed_sizes
-    if not sizes:
-        return
-    if list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
-        raise ConfigurationError(f"allowed_batch_sizes must be increasing; got {list(sizes)}")
-    if sizes[-1] != options.max_batch_size:
-        raise ConfigurationError(
-            f"the last of allowed_batch_sizes must be max_batch_size, {options.max_batch_size}; "
-            f"got {sizes[-1]}"
-        )
+    def __post_init__(self) -> None:
+        sizes = list(self.allowed_sizes)
+        if sizes != sorted(set(sizes)) or min(sizes, default=1) < 1:
+            raise ConfigurationError(f"allowed_batch_sizes must be increasing; got {sizes}")
+        if sizes and sizes[-1] != self.max_batch_size:
+            raise ConfigurationError(
+                f"the last of allowed_batch_sizes must be max_batch_size, {self.max_batch_size}; "
+                f"got {sizes[-1]}"
+            )
 
 
 @dataclass(eq=False)
@@ -99,7 +90,7 @@ class _Batch:
 
     @property
     def rows(self) -> int:
-        return sum(inputs.rows or 0 for inputs, _ in self.tasks)
+        return sum(inputs.rows for inputs, _ in self.tasks)
 
     @property
     def pixels(self) -> int:
@@ -121,16 +112,17 @@ class Batcher:
 
         Args:
             servable: key of the model version; requests of different ones never share a batch.
-            inputs: the request; its `rows` must not be None.
+            inputs: the request; its `rows` must be 1 or more.
             run: calls the model with the inputs of a batch.
 
         Raises:
             RequestError: INVALID_ARGUMENT if the request has more rows than a batch may have,
                 UNAVAILABLE if the queue is full, or the error of `run` for this request alone.
         """
-        rows, limit = inputs.rows or 0, self.options.max_batch_size
-        if rows > limit:
-            raise invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
+        limit = self.options.max_batch_size
+        if inputs.rows > limit:
+            message = f"Task size {inputs.rows} is larger than maximum input batch size {limit}"
+            raise invalid(message)
         batch = self._find_or_create_batch(servable, inputs, run)
         future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         task = (inputs, future)
@@ -153,23 +145,19 @@ class Batcher:
         queue = (servable, inputs.signature, inputs.outputs)
         waiting = [batch for batch in self._waiting if batch.queue == queue]
         for batch in waiting:
-            if batch.shapes == inputs.shapes and self._fits(batch, inputs):
+            rows, pixels = batch.rows + inputs.rows, batch.pixels + inputs.pixels
+            fits = rows <= self.options.max_batch_size and pixels <= MAX_BATCH_PIXELS
+            if batch.shapes == inputs.shapes and fits:
                 return batch
         if len(waiting) >= self.options.max_enqueued_batches:
             raise RequestError(
-                grpc.StatusCode.UNAVAILABLE,
+                StatusCode.UNAVAILABLE,
                 "The batch scheduling queue to which this task was submitted is full; "
                 f"max_enqueued_batches is {self.options.max_enqueued_batches}: try again later",
             )
         batch = _Batch(queue, inputs.shapes, run, asyncio.get_running_loop().time())
         self._waiting.append(batch)
         return batch
-
-    def _fits(self, batch: _Batch, inputs: Inputs) -> bool:
-        rows = batch.rows + (inputs.rows or 0)
-        return (
-            rows <= self.options.max_batch_size and batch.pixels + inputs.pixels <= MAX_BATCH_PIXELS
-        )
 
     def _schedule(self) -> None:
         if self._timer:
@@ -193,9 +181,11 @@ class Batcher:
 
     def _start(self, batch: _Batch) -> None:
         self._idle_threads -= 1
-        inputs = [inputs for inputs, _ in batch.tasks]
+        members = [inputs for inputs, _ in batch.tasks]
+        # Padded to the next allowed size.
+        rows = next((n for n in self.options.allowed_sizes if n >= batch.rows), batch.rows)
         future = asyncio.get_running_loop().run_in_executor(
-            self._executor, run_together, batch.run, inputs, self.options.padded_size(batch.rows)
+            self._executor, run_together, batch.run, members, rows
         )
         future.add_done_callback(lambda results: self._finish(batch, results))
 
@@ -212,7 +202,7 @@ class Batcher:
 
 
 def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs | Exception]:
-    """Runs the requests of a batch in one call of the model.
+    """Runs the requests of a batch in one call of the model; returns outputs or an error of each.
 
     They are run one by one if that call fails, so that a request does not fail because of another
     one. The same is done if a status says that the images of the batch exceed the limit of pixels,
@@ -223,37 +213,31 @@ def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs
         members: the requests, all with the same signature, outputs and shapes except for the first
             dimension.
         rows: number of rows that the batch is padded to, with copies of the last row.
-
-    Returns:
-        The outputs of each member, or its error.
     """
+    results: list[Outputs | Exception]
     try:
-        outputs = _split(run(_join(members, rows)), members, rows)
+        results = list(_split(run(_join(members, rows)), members, rows))
     # The error may be of any kind and due to any of the members.
     except Exception as error:
-        if len(members) == 1:
-            return [error]
-        return _run_separately(run, members)
-    if len(members) > 1 and any(map(_exceeds_pixel_limit, outputs)):
-        return _run_separately(run, members)
-    return [
-        {name: array for name, array in arrays.items() if name in member.outputs}
-        for member, arrays in zip(members, outputs)
-    ]
+        results = [error]
+    if len(members) > 1 and any(map(_may_be_due_to_others, results)):
+        return [run_together(run, [member], member.rows)[0] for member in members]
+    for member, result in zip(members, results):
+        if not isinstance(result, Exception) and contract.STATUS not in member.outputs:
+            result.pop(contract.STATUS, None)
+    return results
 
 
-def _run_separately(run: Run, members: Sequence[Inputs]) -> list[Outputs | Exception]:
-    return [run_together(run, [member], member.rows or 0)[0] for member in members]
-
-
-def _exceeds_pixel_limit(outputs: Outputs) -> bool:
-    status = outputs.get(contract.STATUS)
+def _may_be_due_to_others(result: Outputs | Exception) -> bool:
+    if isinstance(result, Exception):
+        return True
+    status = result.get(contract.STATUS)
     return status is not None and contract.TOO_MANY_PIXELS.encode() in status.ravel().tolist()
 
 
 def _join(members: Sequence[Inputs], rows: int) -> Inputs:
     first = members[0]
-    padding = rows - sum(member.rows or 0 for member in members)
+    padding = rows - sum(member.rows for member in members)
     if len(members) == 1 and not padding:
         return first
     arrays: dict[str, np.ndarray] = {}
@@ -272,12 +256,12 @@ def _split(outputs: Outputs, members: Sequence[Inputs], rows: int) -> list[Outpu
     for name, array in outputs.items():
         if array.shape[:1] != (rows,):
             raise RequestError(
-                grpc.StatusCode.FAILED_PRECONDITION,
+                StatusCode.FAILED_PRECONDITION,
                 f"expected {rows} rows of output {name}, as in its batch; got the shape "
                 f"{list(array.shape)}: serve this model without batching",
             )
-    ends = np.cumsum([member.rows or 0 for member in members])
+    ends = np.cumsum([member.rows for member in members])
     return [
-        {name: array[end - (member.rows or 0) : end] for name, array in outputs.items()}
+        {name: array[end - member.rows : end] for name, array in outputs.items()}
         for member, end in zip(members, ends)
     ]

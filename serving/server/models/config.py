@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.message import Message
 
 from keras_ae.errors import ConfigurationError
-from serving.server.core import RequestError, invalid
+from serving.server.errors import invalid
 from serving.server.models import versions
 from serving.wire.protos import POOL, ModelServerConfig, ModelType, message_class
 
@@ -73,16 +73,11 @@ M = TypeVar("M", bound=Message)
 
 
 def read(path: Path, message_type: type[M]) -> M:
-    """Reads a text proto.
-
-    Args:
-        path: the file.
-        message_type: class of the message, such as `BatchingParameters`.
+    """Reads a text proto, whose class is such as `BatchingParameters`.
 
     Raises:
         ConfigurationError: if the file cannot be read or has no such message.
     """
-    name = message_type.DESCRIPTOR.name
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -90,36 +85,16 @@ def read(path: Path, message_type: type[M]) -> M:
     try:
         message: M = text_format.Parse(text, message_type(), descriptor_pool=POOL)
     except text_format.ParseError as error:
+        name = message_type.DESCRIPTOR.name
         raise ConfigurationError(f"{path} is not a {name} text proto: {error}") from error
     return message
 
 
-def single_model(name: str, base_path: str) -> ModelServerConfig:
-    """Returns the configuration of one model, of which the newest version is served."""
-    server_config = ModelServerConfig()
-    server_config.model_config_list.config.add(
-        name=name, base_path=base_path, model_platform=PLATFORM
-    )
-    return server_config
-
-
-def validate(server_config: ModelServerConfig) -> None:
+def check(server_config: ModelServerConfig) -> None:
     """Checks a ModelServerConfig.
 
     Raises:
-        ConfigurationError: if it has no list of models, or one of them cannot be served.
-    """
-    try:
-        check(server_config)
-    except RequestError as error:
-        raise ConfigurationError(error.message) from error
-
-
-def check(server_config: ModelServerConfig) -> None:
-    """Does the same as `validate`, but raises RequestError.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT.
+        RequestError: INVALID_ARGUMENT, if it has no list of models, or one cannot be served.
     """
     if server_config.WhichOneof("config") != "model_config_list":
         raise invalid(
@@ -133,9 +108,8 @@ def check(server_config: ModelServerConfig) -> None:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         names.add(model.name)
         versions.local_path(model.name, model.base_path)
-        platform = model.model_platform
-        if model.model_type == ModelType.TENSORFLOW and not platform:
-            platform = PLATFORM
+        is_tensorflow = model.model_type == ModelType.TENSORFLOW
+        platform = model.model_platform or (PLATFORM if is_tensorflow else "")
         if platform != PLATFORM:
             raise invalid(
                 f"Model {model.name} requests unsupported platform {platform!r}: "

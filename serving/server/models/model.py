@@ -6,15 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
+from grpc import StatusCode
 
-from serving.server.core import RequestError, invalid
+from serving.server.errors import RequestError, invalid
 from serving.server.models import versions
 from serving.server.models.servable import Servable, as_request_error, release_memory
-from serving.server.models.versions import Loaders
+from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire.protos import ModelConfig, ModelSpec, ModelVersionStatus
 
 logger = logging.getLogger("serving.server")
@@ -25,28 +26,22 @@ END = ModelVersionStatus.END
 _PRESENT = (START, LOADING, AVAILABLE)
 
 
+@dataclass(eq=False)
 class Version:
-    """A version of a model. It is kept after it has ended, so that its status can be reported.
+    """A version of a model. It is kept after it has ended, so that its status can be reported."""
 
-    Attributes:
-        number: number of the version.
-        path: folder that it is loaded from.
-        state: START, LOADING, AVAILABLE, UNLOADING or END.
-        loader: the thread that has loaded it and will free its memory; None if it is not loaded.
-        loaded: the loaded SavedModel; None if it is not loaded.
-        error: why the last attempt to load it failed; None if it did not fail.
-        requests: number of requests in flight.
-        dropped: set once the version is not wanted any more.
-    """
-
-    def __init__(self, number: int, path: Path):
-        self.number, self.path = number, path
-        self.state = START
-        self.loader: ThreadPoolExecutor | None = None
-        self.loaded: Servable | None = None
-        self.error: RequestError | None = None
-        self.requests = 0
-        self.dropped = asyncio.Event()
+    number: int
+    path: Path
+    state: int = START
+    loader: ThreadPoolExecutor | None = None
+    """The thread that has loaded the version and will free its memory."""
+    loaded: Servable | None = None
+    error: RequestError | None = None
+    """Why the last attempt to load it failed."""
+    requests: int = 0
+    """The number of requests in flight."""
+    dropped: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the version is not wanted any more."""
 
     @property
     def servable(self) -> Servable:
@@ -64,30 +59,13 @@ class Model:
     """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        loaders: Loaders,
-        load_retries: int,
-        retry_seconds: float,
-        load: Callable[[Path], Servable] = Servable,
-        on_change: Callable[[], None] = lambda: None,
+        self, name: str, loaders: Loaders, options: ManagerOptions, on_change: Callable[[], None]
     ):
-        """
-        Args:
-            name: name of the model in requests.
-            loaders: the threads in which models are loaded and freed.
-            load_retries: number of retries to load a version.
-            retry_seconds: seconds between these retries.
-            load: loads the SavedModel in the folder of a version.
-            on_change: called when a version has become available or unavailable.
-        """
-        self.name = name
+        self.name, self._loaders, self._options = name, loaders, options
+        self._on_change = on_change
         self.config = ModelConfig()
         self.labels: dict[str, int] = {}
         self.versions: list[Version] = []
-        self._loaders, self._load_folder, self._on_change = loaders, load, on_change
-        self._retries, self._retry_seconds = load_retries, retry_seconds
         self._wanted: dict[int, Path] = {}
         self._failed: set[tuple[int, Path]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,9 +131,8 @@ class Model:
         if not matching:
             name = self.name[:200]
             requested = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-            raise RequestError(
-                grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {requested}"
-            )
+            message = f"Servable not found for request: {requested}"
+            raise RequestError(StatusCode.NOT_FOUND, message)
         # After a change of the base path two versions may have the same number: take the later one.
         return max(reversed(matching), key=lambda version: version.number)
 
@@ -187,10 +164,10 @@ class Model:
 
     async def _load(self, version: Version) -> None:
         version.state = LOADING
-        for attempt in range(self._retries + 1):
+        for attempt in range(self._options.load_retries + 1):
             if attempt:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(version.dropped.wait(), self._retry_seconds)
+                    await asyncio.wait_for(version.dropped.wait(), self._options.retry_seconds)
             async with self._loaders.load_lock:
                 if version.dropped.is_set() or await self._try_to_load(version):
                     break
@@ -204,7 +181,7 @@ class Model:
     async def _try_to_load(self, version: Version) -> bool:
         loop, started, loader = asyncio.get_running_loop(), time.monotonic(), self._loaders.take()
         try:
-            servable = await loop.run_in_executor(loader, self._load_folder, version.path)
+            servable = await loop.run_in_executor(loader, Servable, version.path)
         # TensorFlow raises exceptions of many classes for a broken folder.
         except Exception as error:
             self._loaders.give_back(loader)

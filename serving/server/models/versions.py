@@ -3,16 +3,34 @@
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
 
-from serving.server.core import invalid
+from serving.server.errors import invalid
 
 _MAX_VERSION = 2**63 - 1
 # The longest number that fits, with room for leading zeros.
 _NUMBER = re.compile(r"[0-9]{1,32}")
+
+
+@dataclass(frozen=True)
+class ManagerOptions:
+    """How versions are found and loaded.
+
+    Attributes:
+        poll_seconds: seconds between searches for versions below the base paths; 0 to search once.
+        load_retries: number of retries to load a version.
+        retry_seconds: seconds between these retries.
+        labels_ahead: whether a new label may be assigned to a version that is not available yet.
+    """
+
+    poll_seconds: float
+    load_retries: int
+    retry_seconds: float
+    labels_ahead: bool
 
 
 def local_path(model: str, base_path: str) -> Path:
@@ -51,12 +69,9 @@ def find(base_path: Path) -> dict[int, Path]:
 
 
 def select(folders: dict[int, Path], policy: Message) -> dict[int, Path]:
-    """Returns the versions that a policy selects.
+    """Returns the versions that a ServableVersionPolicy selects, of number -> folder of all.
 
-    Args:
-        folders: number -> folder of all versions.
-        policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy: the latest n versions (the
-            default, with n = 1), all, or specific ones.
+    They are the latest n versions (the default, with n = 1), all, or specific ones.
     """
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
@@ -86,10 +101,10 @@ class Loaders:
 
     def take(self) -> ThreadPoolExecutor:
         """Returns an idle thread, or a new one."""
-        if not self._idle:
-            self._all.append(ThreadPoolExecutor(1, "load"))
-            return self._all[-1]
-        return self._idle.pop()
+        if self._idle:
+            return self._idle.pop()
+        self._all.append(ThreadPoolExecutor(1, "load"))
+        return self._all[-1]
 
     def give_back(self, loader: ThreadPoolExecutor) -> None:
         """Makes the thread of an unloaded version available for another version."""

@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server.core import RequestError
+from serving.server.errors import RequestError
 from serving.server.frontends import json_tensors
 from serving.server.frontends.json_answers import to_json
 from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_tensors

@@ -8,7 +8,7 @@ import pytest
 
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
-from serving.server.core import RequestError
+from serving.server.errors import RequestError
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.inputs import Inputs
@@ -303,5 +303,5 @@ def test_requests_over_grpc_share_batches(start_server, tiny, tmp_path):
     with pytest.raises(grpc.RpcError, match="Task size 5 is larger"):
         client.predict({"images": np.repeat(PIXELS, 5, axis=0)})
     assert client.predict({"images": PIXELS}).rows.tolist() == [2]
-    model = client.running.server.core._models["m"]
+    model = client.running.server.manager._models["m"]
     wait_until(lambda: all(version.requests == 0 for version in model.versions))
