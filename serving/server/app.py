@@ -114,11 +114,7 @@ class Server:
         self.grpc_port = self.rest_port = 0
 
     async def start(self) -> None:
-        """Listens, and starts to load the models.
-
-        Raises:
-            ConfigurationError: if a port or a socket cannot be bound.
-        """
+        """Listens, and starts to load the models; raises ConfigurationError if it cannot listen."""
         try:
             await self._start_grpc()
             if self._flags.rest_port is not None:

@@ -76,10 +76,7 @@ _FLAGS: dict[str, tuple[str | int, str]] = {
         0,
         "seconds after which --model_config_file is read again; 0 to read it once",
     ),
-    "file_system_poll_wait_seconds": (
-        1,
-        "seconds between searches for versions; 0 to search once",
-    ),
+    "file_system_poll_wait_seconds": (1, "seconds between searches for versions; 0 to search once"),
     "max_num_load_retries": (5, "number of retries to load a version"),
     "load_retry_interval_micros": (60_000_000, "microseconds between these retries"),
     "allow_version_labels_for_unavailable_models": (

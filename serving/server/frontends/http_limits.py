@@ -1,4 +1,7 @@
-"""Limits of HTTP requests: the size of their bodies, and the web pages that may send them."""
+"""Limits of HTTP requests: the size of their bodies, and the web pages that may send them.
+
+Functions raise RequestError, INVALID_ARGUMENT unless noted.
+"""
 
 import zlib
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -15,13 +18,10 @@ def _too_large(max_bytes: int) -> RequestError:
 
 
 async def read(request: Request, max_bytes: int) -> bytes:
-    """Reads the body of a request.
+    """Reads the body of a request, which may have at most `max_bytes`.
 
-    A body above the limit is read to its end and discarded, so that the client gets the error
-    instead of a broken connection.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the body has more than `max_bytes`.
+    A larger one is read to its end and discarded, so that the client gets the error instead of a
+    broken connection.
     """
     chunks: list[bytes] = []
     size = 0
@@ -37,12 +37,7 @@ async def read(request: Request, max_bytes: int) -> bytes:
 
 
 def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Decodes the Content-Encoding of a body.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the encoding is not gzip, the body is not valid gzip, or
-            it has more than `max_bytes` once decompressed.
-    """
+    """Decodes the Content-Encoding of a body: gzip or none, of at most `max_bytes` decompressed."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body

@@ -1,4 +1,7 @@
-"""Conversion of the bodies of TensorFlow Serving's REST requests to TensorProtos."""
+"""Conversion between TensorProtos and the bodies of TensorFlow Serving's REST interface.
+
+Functions raise RequestError, INVALID_ARGUMENT unless noted, for a request that cannot be converted.
+"""
 
 import base64
 import binascii
@@ -6,6 +9,7 @@ import gc
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,7 +19,7 @@ from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
 from serving.wire.protos import TensorInfo, TensorProto
-from serving.wire.tensors import DTYPES, STRING, dtype_name, to_proto
+from serving.wire.tensors import DTYPES, STRING, dtype_name, to_array, to_proto
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
@@ -50,12 +54,9 @@ def _shorten(text: str) -> str:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Parses the body of a request.
+    """Parses the body of a request, which must be a JSON object with at most MAX_VALUES values.
 
     NaN, Infinity and -Infinity are numbers, as in TensorFlow Serving.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the body is not a JSON object or has too many values.
     """
     if not body:
         raise invalid("JSON parse error: the body is empty; expected an object with 'instances'")
@@ -95,15 +96,10 @@ def _parse_non_finite(body: bytes, error: Exception) -> Any:
 def to_tensors(
     document: Mapping[str, Any], inputs: Mapping[str, TensorInfo]
 ) -> dict[str, TensorProto]:
-    """Converts the values of a request to tensors, by the name of the input.
-
-    Args:
-        document: the result of `parse`.
-        inputs: name -> TensorInfo of each input of the signature.
+    """Converts the values of a parsed request to tensors, by the name of the input.
 
     Raises:
-        RequestError: INVALID_ARGUMENT, if the values do not match the inputs; UNIMPLEMENTED, if an
-            input's dtype has no JSON representation.
+        RequestError: also UNIMPLEMENTED, if an input's dtype has no JSON representation.
     """
     key = format_of(document)
     columns = _join_rows(document[key], inputs) if key == ROW else _columns(document[key], inputs)
@@ -111,11 +107,7 @@ def to_tensors(
 
 
 def format_of(document: Mapping[str, Any]) -> str:
-    """Returns the format of a request, ROW or COLUMNAR.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the request has both keys or neither.
-    """
+    """Returns the format of a parsed request, ROW or COLUMNAR."""
     keys = [key for key in (ROW, COLUMNAR) if key in document]
     if len(keys) != 1:
         raise invalid(
@@ -232,3 +224,51 @@ def _to_bytes(name: str, value: Any) -> bytes:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (UnicodeEncodeError, binascii.Error) as error:
         raise invalid(f"{name}: {_shorten(value['b64'])} is not base64: {error}") from error
+
+
+def to_json(tensors: Mapping[str, TensorProto], format: str) -> bytes:
+    """Returns the body of the response to a request of a format.
+
+    ROW gives {"predictions": [...]}, with an object for each row if there are several outputs; they
+    need a common number of rows. COLUMNAR gives {"outputs": ...}, an object if there are several.
+    """
+    arrays = {name: to_array(tensor) for name, tensor in sorted(tensors.items())}
+    if format != ROW:
+        outputs = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
+        value = outputs if len(outputs) > 1 else next(iter(outputs.values()))
+        return orjson.dumps({"outputs": value})
+    counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
+    if len(counts) != 1 or None in counts:
+        raise invalid(
+            "the outputs have no common number of rows; send the request with 'inputs' instead of "
+            "'instances'"
+        )
+    columns = {
+        name: [orjson.Fragment(_encode(name, np.asarray(row, array.dtype))) for row in array]
+        for name, array in arrays.items()
+    }
+    if len(columns) == 1:
+        return orjson.dumps({"predictions": next(iter(columns.values()))})
+    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    return orjson.dumps({"predictions": rows})
+
+
+def _encode(name: str, array: np.ndarray) -> bytes:
+    if array.dtype == object:
+        return _encode_strings(array.tolist(), name.endswith("_bytes"))
+    # orjson refuses arrays of rank 0; ascontiguousarray makes them rank 1.
+    text = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        # orjson writes null for each value that is not finite, json NaN or Infinity.
+        values = iter(array[~is_finite].tolist())
+        text = re.sub(b"null", lambda _: json.dumps(next(values)).encode(), text)
+    return text if array.ndim else text[1:-1]
+
+
+def _encode_strings(values: Any, as_bytes: bool) -> bytes:
+    if isinstance(values, list):
+        return b"[" + b",".join(_encode_strings(value, as_bytes) for value in values) + b"]"
+    if as_bytes:
+        return b'{"b64":"' + base64.b64encode(values) + b'"}'
+    return orjson.dumps(values.decode(errors="replace"))

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.server.errors import RequestError, invalid
 from serving.server.flags import Flags
-from serving.server.frontends import http_limits, json_answers, json_tensors, playground
+from serving.server.frontends import http_limits, json_tensors, playground
 from serving.server.frontends.metrics import CONTENT_TYPE, Metrics
 from serving.server.models.manager import SIGNATURE_DEF, Manager
 from serving.wire import protos
@@ -160,7 +160,7 @@ class _RestApp:
         async with self._large_parses if is_large else contextlib.nullcontext():
             request, format = await self._parse(spec, body)
         response = await self._manager.predict(request)
-        return await _compute(response.ByteSize(), json_answers.to_json, response.outputs, format)
+        return await _compute(response.ByteSize(), json_tensors.to_json, response.outputs, format)
 
     async def _parse(
         self, spec: protos.ModelSpec, body: bytes

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -25,52 +25,44 @@ MAX_BATCH_PIXELS = 4_000_000
 
 @dataclass(frozen=True)
 class BatchingOptions:
-    """Options of batching, with the defaults of TensorFlow Serving.
+    """The BatchingParameters of TensorFlow Serving, with its defaults.
 
     Attributes:
-        max_batch_size: largest number of rows of a batch.
-        timeout: seconds that a batch waits for more requests while a thread is free.
+        batch_timeout_micros: time that a batch waits for more requests while a thread is free.
         max_enqueued_batches: largest number of batches of a model version and signature that wait
             for a thread.
-        threads: number of concurrent batches.
-        allowed_sizes: increasing sizes; a batch is padded to the next one. Empty for no padding.
+        allowed_batch_sizes: increasing sizes; a batch is padded to the next one. Empty for no
+            padding.
+
+    Raises:
+        ConfigurationError: if the sizes do not increase up to `max_batch_size`.
     """
 
     max_batch_size: int = 1000
-    timeout: float = 0.0
+    batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    allowed_sizes: tuple[int, ...] = ()
+    num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    allowed_batch_sizes: tuple[int, ...] = ()
 
     @classmethod
     def from_proto(cls, parameters: Message) -> "BatchingOptions":
-        """Converts a BatchingParameters message.
-
-        Raises:
-            ConfigurationError: if a value is out of range or not supported.
-        """
-        values: dict[str, Any] = {}
-        for name, key, minimum in (
-            ("max_batch_size", "max_batch_size", 1),
-            ("batch_timeout_micros", "timeout", 0),
-            ("max_enqueued_batches", "max_enqueued_batches", 1),
-            ("num_batch_threads", "threads", 1),
-        ):
-            if parameters.HasField(name):
-                value = values[key] = getattr(parameters, name).value
-                if value < minimum:
-                    raise ConfigurationError(f"{name} must be {minimum} or more; got {value}")
-        if "timeout" in values:
-            values["timeout"] /= 1e6
+        """Converts the message; raises ConfigurationError if a value is out of range."""
+        values: dict[str, Any] = {"allowed_batch_sizes": tuple(parameters.allowed_batch_sizes)}
+        scalars = (f.name for f in fields(cls) if f.name != "allowed_batch_sizes")
+        for name in filter(parameters.HasField, scalars):
+            values[name] = value = getattr(parameters, name).value
+            minimum = 0 if name == "batch_timeout_micros" else 1
+            if value < minimum:
+                raise ConfigurationError(f"{name} must be {minimum} or more; got {value}")
         if parameters.pad_variable_length_inputs:
             raise ConfigurationError(
                 "pad_variable_length_inputs would add pixels to images: leave it out; a batch "
                 "only has requests with the same shapes"
             )
-        return cls(**values, allowed_sizes=tuple(parameters.allowed_batch_sizes))
+        return cls(**values)
 
     def __post_init__(self) -> None:
-        sizes = list(self.allowed_sizes)
+        sizes = list(self.allowed_batch_sizes)
         if sizes != sorted(set(sizes)) or min(sizes, default=1) < 1:
             raise ConfigurationError(f"allowed_batch_sizes must be increasing; got {sizes}")
         if sizes and sizes[-1] != self.max_batch_size:
@@ -102,27 +94,26 @@ class Batcher:
 
     def __init__(self, options: BatchingOptions):
         self.options = options
-        self._executor = ThreadPoolExecutor(options.threads, "batch")
-        self._idle_threads = options.threads
+        self._executor = ThreadPoolExecutor(options.num_batch_threads, "batch")
+        self._idle_threads = options.num_batch_threads
         self._waiting: list[_Batch] = []
         self._timer: asyncio.Handle | None = None
 
     async def submit(self, servable: Hashable, inputs: Inputs, run: Run) -> Outputs:
-        """Runs a request as part of a batch.
+        """Runs a request of 1 or more rows as part of a batch.
 
         Args:
             servable: key of the model version; requests of different ones never share a batch.
-            inputs: the request; its `rows` must be 1 or more.
+            inputs: the request.
             run: calls the model with the inputs of a batch.
 
         Raises:
             RequestError: INVALID_ARGUMENT if the request has more rows than a batch may have,
                 UNAVAILABLE if the queue is full, or the error of `run` for this request alone.
         """
-        limit = self.options.max_batch_size
-        if inputs.rows > limit:
-            message = f"Task size {inputs.rows} is larger than maximum input batch size {limit}"
-            raise invalid(message)
+        rows, limit = inputs.rows, self.options.max_batch_size
+        if rows > limit:
+            raise invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
         batch = self._find_or_create_batch(servable, inputs, run)
         future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         task = (inputs, future)
@@ -177,13 +168,13 @@ class Batcher:
 
     def _due_time(self, batch: _Batch) -> float:
         is_full = batch.rows >= self.options.max_batch_size or batch.pixels >= MAX_BATCH_PIXELS
-        return 0.0 if is_full else batch.created_at + self.options.timeout
+        return 0.0 if is_full else batch.created_at + self.options.batch_timeout_micros / 1e6
 
     def _start(self, batch: _Batch) -> None:
         self._idle_threads -= 1
         members = [inputs for inputs, _ in batch.tasks]
         # Padded to the next allowed size.
-        rows = next((n for n in self.options.allowed_sizes if n >= batch.rows), batch.rows)
+        rows = next((n for n in self.options.allowed_batch_sizes if n >= batch.rows), batch.rows)
         future = asyncio.get_running_loop().run_in_executor(
             self._executor, run_together, batch.run, members, rows
         )
@@ -210,8 +201,7 @@ def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs
 
     Args:
         run: calls the model.
-        members: the requests, all with the same signature, outputs and shapes except for the first
-            dimension.
+        members: the requests, all with the same signature, outputs and shapes of a row.
         rows: number of rows that the batch is padded to, with copies of the last row.
     """
     results: list[Outputs | Exception]
@@ -240,12 +230,10 @@ def _join(members: Sequence[Inputs], rows: int) -> Inputs:
     padding = rows - sum(member.rows for member in members)
     if len(members) == 1 and not padding:
         return first
-    arrays: dict[str, np.ndarray] = {}
-    for name in first.arrays:
+    arrays = {}
+    for name, last in members[-1].arrays.items():
         parts = [member.arrays[name] for member in members]
-        if padding:
-            parts.append(np.repeat(parts[-1][-1:], padding, axis=0))
-        arrays[name] = np.concatenate(parts)
+        arrays[name] = np.concatenate([*parts, np.repeat(last[-1:], padding, axis=0)])
     outputs = first.outputs
     if first.has_status and contract.STATUS not in outputs:
         outputs = (*outputs, contract.STATUS)

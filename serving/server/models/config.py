@@ -39,7 +39,6 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("client_verify", 4, "bool"),
     ),
 }
-_SCALAR_TYPES = {"bool": _Type.TYPE_BOOL, "int64": _Type.TYPE_INT64, "string": _Type.TYPE_STRING}
 
 
 def _build_classes() -> dict[str, type[Message]]:
@@ -52,13 +51,13 @@ def _build_classes() -> dict[str, type[Message]]:
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field_name, number, kind in fields:
-            repeated = kind.startswith("[")
-            label = _Type.LABEL_REPEATED if repeated else _Type.LABEL_OPTIONAL
-            field = message.field.add(name=field_name, number=number, label=label)
+            field = message.field.add(name=field_name, number=number, label=_Type.LABEL_OPTIONAL)
             if kind.startswith("."):
                 field.type, field.type_name = _Type.TYPE_MESSAGE, kind
             else:
-                field.type = _SCALAR_TYPES[kind.strip("[]")]
+                field.type = _Type.Type.Value(f"TYPE_{kind.strip('[]').upper()}")
+            if kind.startswith("["):
+                field.label = _Type.LABEL_REPEATED
     POOL.Add(file)
     return {name: message_class(f"{file.package}.{name}") for name in _MESSAGES}
 

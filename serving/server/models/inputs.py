@@ -51,10 +51,9 @@ class Inputs:
 def check(
     name: str, signature: SignatureDef, request: PredictRequest, pixels_per_position: int
 ) -> Inputs:
-    """Checks and decodes a request for a signature, which has this name.
+    """Checks and decodes a request for the signature of a name.
 
-    Args:
-        pixels_per_position: number of pixels that one position of the latents is decoded to.
+    A position of the latents is decoded to `pixels_per_position`.
 
     Raises:
         RequestError: INVALID_ARGUMENT.
@@ -65,9 +64,9 @@ def check(
     pixels = 0
     for alias, info in signature.inputs.items():
         proto = request.inputs[alias]
-        shape = _check_tensor(alias, info, proto)
-        pixels += _count_pixels(alias, shape, pixels_per_position)
         try:
+            shape = _check_tensor(alias, info, proto)
+            pixels += _count_pixels(alias, shape, pixels_per_position)
             arrays[alias] = to_array(proto, MAX_TENSOR_BYTES)
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}: {error}") from error
@@ -116,10 +115,7 @@ def _check_tensor(alias: str, info: TensorInfo, proto: TensorProto) -> tuple[int
         raise invalid(
             f"input {alias} must be {dtype_name(info.dtype)}; got {dtype_name(proto.dtype)}"
         )
-    try:
-        shape = shape_of(proto)
-    except ValueError as error:
-        raise invalid(f"tensor parsing error: {alias}: {error}") from error
+    shape = shape_of(proto)
     if not info.tensor_shape.unknown_rank:
         _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], shape)
     if proto.dtype == DataType.DT_STRING:

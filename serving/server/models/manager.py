@@ -1,4 +1,4 @@
-"""All served models: the implementation of `serving.server.errors.Core`."""
+"""All served models, which the frontends call."""
 
 import asyncio
 import logging
@@ -26,10 +26,8 @@ SMALL_BYTES = 2**20
 class Manager:
     """Loads, watches and calls models. All methods run on the event loop that `start` ran on.
 
-    Args:
-        options: how versions are found and loaded.
-        batching: options of batching; None for no batching.
-        on_change: called when a version has become available or unavailable.
+    Those that take a request or a spec raise RequestError. `on_change` is called when a version has
+    become available or unavailable. Requests are batched if there are options for it.
     """
 
     def __init__(
@@ -71,16 +69,11 @@ class Manager:
 
     def ready(self) -> bool:
         """Returns whether every configured model has an available version."""
-        return bool(self._configured) and all(
-            self._models[name].available for name in self._configured
-        )
+        available = [bool(self._models[name].available) for name in self._configured]
+        return bool(available) and all(available)
 
     async def predict(self, request: protos.PredictRequest) -> protos.PredictResponse:
-        """Calls a signature of a model.
-
-        Raises:
-            RequestError: as all methods that take a request.
-        """
+        """Calls a signature of a model."""
         model = self._model(_spec_of(request))
         version = model.resolve(request.model_spec)
         version.requests += 1
@@ -122,9 +115,8 @@ class Manager:
         found = {v.number: v for v in versions if number in (None, v.number)}
         if not found:
             requested = "any versions" if number is None else f"version {number}"
-            raise RequestError(
-                StatusCode.NOT_FOUND, f"Could not find {requested} of model {spec.name[:200]}"
-            )
+            message = f"Could not find {requested} of model {spec.name[:200]}"
+            raise RequestError(StatusCode.NOT_FOUND, message)
         response = protos.GetModelStatusResponse()
         for _, version in sorted(found.items(), reverse=True):
             entry = response.model_version_status.add(version=version.number, state=version.state)
@@ -134,7 +126,7 @@ class Manager:
         return response
 
     async def reload(self, request: protos.ReloadConfigRequest) -> protos.ReloadConfigResponse:
-        """Does what `reconfigure` does."""
+        """See `reconfigure`."""
         await self.reconfigure(request.config)
         return protos.ReloadConfigResponse()
 
@@ -155,19 +147,15 @@ class Manager:
             await asyncio.gather(*(model.settle() for model in models))
             missing = [model.name for model in models if not model.available]
             if missing:
-                raise RequestError(
-                    StatusCode.UNKNOWN,
-                    f"Some models did not become available: {{{', '.join(missing)}}}",
-                )
+                message = f"Some models did not become available: {{{', '.join(missing)}}}"
+                raise RequestError(StatusCode.UNKNOWN, message)
             self._set_labels(configs)
 
     def _model(self, spec: protos.ModelSpec) -> Model:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
-        if spec.name in self._models:
-            return self._models[spec.name]
         # The errors of an unknown model are those of a model without versions.
-        return self._new_model(spec.name)
+        return self._models.get(spec.name) or self._new_model(spec.name)
 
     def _new_model(self, name: str) -> Model:
         return Model(name, self._loaders, self._options, self._on_change)
@@ -218,8 +206,7 @@ class Manager:
         configs = {config.name: config for config in server_config.model_config_list.config}
         for name, model_config in configs.items():
             self._models.setdefault(name, self._new_model(name)).config = model_config
-        removed = self._configured - set(configs)
-        self._configured = set(configs)
+        removed, self._configured = self._configured - set(configs), set(configs)
         for name in removed:
             self._models[name].unconfigure()
         await self._poll()

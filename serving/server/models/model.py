@@ -33,22 +33,16 @@ class Version:
     number: int
     path: Path
     state: int = START
-    loader: ThreadPoolExecutor | None = None
-    """The thread that has loaded the version and will free its memory."""
-    loaded: Servable | None = None
+    servable: Servable = field(init=False, repr=False)
+    """The SavedModel; it exists while the version is available or unloading."""
+    loader: ThreadPoolExecutor = field(init=False, repr=False)
+    """The thread that has loaded `servable` and will free its memory."""
     error: RequestError | None = None
     """Why the last attempt to load it failed."""
     requests: int = 0
     """The number of requests in flight."""
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the version is not wanted any more."""
-
-    @property
-    def servable(self) -> Servable:
-        """The SavedModel of an available version."""
-        if self.loaded is None:
-            raise RuntimeError(f"version {self.number} is not loaded")
-        return self.loaded
 
 
 class Model:
@@ -171,7 +165,7 @@ class Model:
             async with self._loaders.load_lock:
                 if version.dropped.is_set() or await self._try_to_load(version):
                     break
-        if version.loaded is None:
+        if version.state == LOADING:
             version.state = END
             self._failed.add((version.number, version.path))
             self._failed &= set(self._wanted.items())
@@ -181,7 +175,7 @@ class Model:
     async def _try_to_load(self, version: Version) -> bool:
         loop, started, loader = asyncio.get_running_loop(), time.monotonic(), self._loaders.take()
         try:
-            servable = await loop.run_in_executor(loader, Servable, version.path)
+            version.servable = await loop.run_in_executor(loader, Servable, version.path)
         # TensorFlow raises exceptions of many classes for a broken folder.
         except Exception as error:
             self._loaders.give_back(loader)
@@ -190,8 +184,7 @@ class Model:
             logger.error("%s: version %d failed to load: %s", self.name, version.number, message)
             self._notify()
             return False
-        version.loaded, version.loader = servable, loader
-        version.error, version.state = None, AVAILABLE
+        version.loader, version.error, version.state = loader, None, AVAILABLE
         seconds = time.monotonic() - started
         logger.info("%s: version %d loaded in %.1f s", self.name, version.number, seconds)
         return True
@@ -211,10 +204,9 @@ class Model:
                     self._start(self._free(version))
 
     async def _free(self, version: Version) -> None:
-        loader, version.loaded, version.loader = version.loader, None, None
-        await asyncio.get_running_loop().run_in_executor(loader, release_memory)
-        if loader:
-            self._loaders.give_back(loader)
+        del version.servable
+        await asyncio.get_running_loop().run_in_executor(version.loader, release_memory)
+        self._loaders.give_back(version.loader)
         version.state = END
         logger.info("%s: version %d unloaded", self.name, version.number)
         self._notify()
