@@ -35,7 +35,6 @@ START_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS = 120.0, 12
 # Reconnect soon to a server that has just started to listen.
 _CHANNEL_OPTIONS: Final = (("grpc.max_reconnect_backoff_ms", 100),)
 
-
 Pair = tuple[np.ndarray, np.ndarray]
 """Images and their reconstructions."""
 
@@ -218,14 +217,13 @@ def _report(differences: dict[str, int]) -> int:
     for request, difference in differences.items():
         print(f"{request}: largest difference {difference} of 255 grey levels")
     excessive = [f"{r}: {d} grey levels" for r, d in differences.items() if d > TOLERANCE]
-    if not excessive:
-        return 0
-    print(
-        f"error: served predictions differ from the trained model; at most {TOLERANCE} grey level "
-        f"is allowed ({'; '.join(excessive)})",
-        file=sys.stderr,
-    )
-    return 1
+    if excessive:
+        print(
+            "error: served predictions differ from the trained model; at most "
+            f"{TOLERANCE} grey level is allowed ({'; '.join(excessive)})",
+            file=sys.stderr,
+        )
+    return int(bool(excessive))
 
 
 if __name__ == "__main__":

@@ -198,16 +198,15 @@ def _read_models(arguments: argparse.Namespace) -> ModelServerConfig:
 
 
 def _read_batching(arguments: argparse.Namespace) -> BatchingOptions | None:
-    if not arguments.enable_batching:
-        if arguments.batching_parameters_file:
-            raise ConfigurationError(
-                "--batching_parameters_file needs --enable_batching: give both or neither"
-            )
-        return None
-    if not arguments.batching_parameters_file:
-        return BatchingOptions()
-    file = Path(arguments.batching_parameters_file)
-    return BatchingOptions.from_proto(config.read(file, config.BatchingParameters))
+    file = arguments.batching_parameters_file
+    if arguments.enable_batching:
+        kind = config.BatchingParameters
+        return BatchingOptions.from_proto(config.read(Path(file), kind) if file else kind())
+    if file:
+        raise ConfigurationError(
+            "--batching_parameters_file needs --enable_batching: give both or neither"
+        )
+    return None
 
 
 def _parse_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
@@ -240,8 +239,5 @@ def _read_metrics_path(arguments: argparse.Namespace) -> str | None:
             "--monitoring_config_file needs --rest_api_port, where the metrics are read"
         )
     monitoring = config.read(Path(arguments.monitoring_config_file), config.MonitoringConfig)
-    prometheus = monitoring.prometheus_config
-    if not prometheus.enable:
-        return None
-    path = prometheus.path or DEFAULT_METRICS_PATH
-    return path if path.startswith("/") else f"/{path}"
+    path = monitoring.prometheus_config.path or DEFAULT_METRICS_PATH
+    return f"/{path.removeprefix('/')}" if monitoring.prometheus_config.enable else None

@@ -56,14 +56,11 @@ def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 
 def refuse_foreign_pages(request: Request) -> None:
-    """Refuses requests that a web page of another origin makes in a browser.
+    """Raises PERMISSION_DENIED for requests that a page of another origin makes in a browser.
 
     Programs and the server's own page pass. Without this check, any page that a user opens could
     send images to a server on the user's machine (CSRF), or read its responses under a host name
     that resolves to 127.0.0.1 (DNS rebinding).
-
-    Raises:
-        RequestError: PERMISSION_DENIED.
     """
     headers = request.headers
     if not headers.get("user-agent", "").startswith("Mozilla") and not any(

@@ -98,8 +98,7 @@ def to_tensors(
 ) -> dict[str, TensorProto]:
     """Converts the values of a parsed request to tensors, by the name of the input.
 
-    Raises:
-        RequestError: also UNIMPLEMENTED, if an input's dtype has no JSON representation.
+    Raises UNIMPLEMENTED if the dtype of an input has no JSON representation.
     """
     key = format_of(document)
     columns = _join_rows(document[key], inputs) if key == ROW else _columns(document[key], inputs)

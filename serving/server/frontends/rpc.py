@@ -33,11 +33,7 @@ _UNQUOTED = " " + string.punctuation.replace("%", "")
 
 
 async def _answer(
-    method: Callable[[Any], Any],
-    api: str,
-    metrics: Metrics,
-    request: Message,
-    context: ServicerContext,
+    method: Callable[[Any], Any], api: str, metrics: Metrics, request: Any, context: ServicerContext
 ) -> Any:
     started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
     try:

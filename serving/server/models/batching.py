@@ -31,8 +31,7 @@ class BatchingOptions:
         batch_timeout_micros: time that a batch waits for more requests while a thread is free.
         max_enqueued_batches: largest number of batches of a model version and signature that wait
             for a thread.
-        allowed_batch_sizes: increasing sizes; a batch is padded to the next one. Empty for no
-            padding.
+        allowed_batch_sizes: increasing sizes, to the next of which a batch is padded; or empty.
 
     Raises:
         ConfigurationError: if the sizes do not increase up to `max_batch_size`.

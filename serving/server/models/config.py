@@ -72,17 +72,12 @@ M = TypeVar("M", bound=Message)
 
 
 def read(path: Path, message_type: type[M]) -> M:
-    """Reads a text proto, whose class is such as `BatchingParameters`.
-
-    Raises:
-        ConfigurationError: if the file cannot be read or has no such message.
-    """
+    """Reads a text proto, such as of `BatchingParameters`; raises ConfigurationError."""
     try:
         text = path.read_text(encoding="utf-8")
+        message: M = text_format.Parse(text, message_type(), descriptor_pool=POOL)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
-    try:
-        message: M = text_format.Parse(text, message_type(), descriptor_pool=POOL)
     except text_format.ParseError as error:
         name = message_type.DESCRIPTOR.name
         raise ConfigurationError(f"{path} is not a {name} text proto: {error}") from error
@@ -90,11 +85,7 @@ def read(path: Path, message_type: type[M]) -> M:
 
 
 def check(server_config: ModelServerConfig) -> None:
-    """Checks a ModelServerConfig.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if it has no list of models, or one cannot be served.
-    """
+    """Raises RequestError if a ModelServerConfig has no list of models, or one cannot be served."""
     if server_config.WhichOneof("config") != "model_config_list":
         raise invalid(
             "ServerModelConfig type not supported. Only ModelConfigList is currently supported"

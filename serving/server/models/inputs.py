@@ -53,10 +53,7 @@ def check(
 ) -> Inputs:
     """Checks and decodes a request for the signature of a name.
 
-    A position of the latents is decoded to `pixels_per_position`.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT.
+    A position of the latents is decoded to `pixels_per_position`. Raises RequestError.
     """
     _check_names(signature.inputs, request.inputs)
     outputs = _check_outputs(signature.outputs, request.output_filter)

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from grpc import StatusCode
 
@@ -228,9 +229,8 @@ class Manager:
             self._models[model_config.name].labels = dict(model_config.version_labels)
 
 
-def _spec_of(
-    request: protos.PredictRequest | protos.GetModelMetadataRequest | protos.GetModelStatusRequest,
-) -> protos.ModelSpec:
+def _spec_of(request: Any) -> protos.ModelSpec:
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
-    return request.model_spec
+    spec: protos.ModelSpec = request.model_spec
+    return spec

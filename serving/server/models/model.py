@@ -55,8 +55,8 @@ class Model:
     def __init__(
         self, name: str, loaders: Loaders, options: ManagerOptions, on_change: Callable[[], None]
     ):
-        self.name, self._loaders, self._options = name, loaders, options
-        self._on_change = on_change
+        self.name, self._loaders = name, loaders
+        self._options, self._on_change = options, on_change
         self.config = ModelConfig()
         self.labels: dict[str, int] = {}
         self.versions: list[Version] = []
@@ -87,8 +87,7 @@ class Model:
 
     def unconfigure(self) -> None:
         """Removes the labels and starts to unload all versions."""
-        self.config = ModelConfig()
-        self.labels = {}
+        self.config, self.labels = ModelConfig(), {}
         self.set_wanted({})
 
     def set_wanted(self, wanted: dict[int, Path]) -> None:
@@ -115,11 +114,7 @@ class Model:
             await self._changed.wait()
 
     def resolve(self, spec: ModelSpec) -> Version:
-        """Returns the available version that a ModelSpec requests.
-
-        Raises:
-            RequestError: NOT_FOUND; INVALID_ARGUMENT for a label that is not assigned.
-        """
+        """Returns the available version that a ModelSpec requests; raises RequestError."""
         number = self.number_of(spec)
         matching = [v for v in self.available if number is None or v.number == number]
         if not matching:
@@ -167,8 +162,8 @@ class Model:
                     break
         if version.state == LOADING:
             version.state = END
-            self._failed.add((version.number, version.path))
-            self._failed &= set(self._wanted.items())
+            if self._is_wanted(version):
+                self._failed.add((version.number, version.path))
         self._retire()
         self._notify()
 

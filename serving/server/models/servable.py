@@ -85,8 +85,7 @@ class Servable:
     def run(self, inputs: Inputs) -> dict[str, np.ndarray]:
         """Calls a signature; returns output name -> array, for the requested outputs.
 
-        Raises:
-            RequestError: with the status and the message of TensorFlow's error.
+        Raises RequestError with the status and the message of TensorFlow's error.
         """
         import tensorflow as tf
 

@@ -22,8 +22,7 @@ class ManagerOptions:
 
     Attributes:
         poll_seconds: seconds between searches for versions below the base paths; 0 to search once.
-        load_retries: number of retries to load a version.
-        retry_seconds: seconds between these retries.
+        retry_seconds: seconds between retries to load a version.
         labels_ahead: whether a new label may be assigned to a version that is not available yet.
     """
 
@@ -34,11 +33,7 @@ class ManagerOptions:
 
 
 def local_path(model: str, base_path: str) -> Path:
-    """Returns the folder of a base path, which may be a file:// URI.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT if it is relative, or not on a local file system.
-    """
+    """Returns the folder of a base path, absolute or a file:// URI; raises RequestError."""
     scheme = urlsplit(base_path).scheme if "://" in base_path else ""
     if not scheme and not base_path.startswith("/"):
         raise invalid(
@@ -55,8 +50,7 @@ def local_path(model: str, base_path: str) -> Path:
 def find(base_path: Path) -> dict[int, Path]:
     """Returns number -> folder of the versions: folders whose names are whole numbers.
 
-    Raises:
-        OSError: if `base_path` cannot be listed, or was removed meanwhile.
+    Raises OSError if `base_path` cannot be listed, or was removed meanwhile.
     """
     folders: dict[int, Path] = {}
     for path in sorted(base_path.iterdir()):
