@@ -1,6 +1,5 @@
 """The environment of a process: machine, packages, settings. Results depend on all of them."""
 
-import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -11,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ae.stages import Environment, Machine, ThreadSettings
 from pipeline.runtime import memory
 
 PACKAGES = (
@@ -51,63 +51,6 @@ _TERRAFORM = (
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Machine:
-    """The machine of a process.
-
-    Attributes:
-        platform: operating system and its version.
-        processor: name of the processor.
-        cpu_flags: those of `CPU_FLAGS` that the processor has.
-        cores, memory_bytes: what this process may use.
-        accelerators: names of the GPUs that TensorFlow sees.
-    """
-
-    platform: str
-    processor: str
-    cpu_flags: tuple[str, ...]
-    cores: int
-    memory_bytes: int
-    accelerators: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ThreadSettings:
-    """Settings of TensorFlow.
-
-    Attributes:
-        intra_op_threads, inter_op_threads: threads within an operation and between operations; 0
-            for as many as there are cores.
-        deterministic_ops: whether deterministic operations are enabled.
-    """
-
-    intra_op_threads: int
-    inter_op_threads: int
-    deterministic_ops: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Environment:
-    """What training in a process depends on apart from data, code and flags.
-
-    The fields are those of `keras_ae.comparison.records.TrainingEnvironment`. That class is not
-    used here, because all that a Trainer imports enters its cache key.
-
-    Attributes:
-        machine: where the process runs.
-        packages: versions of packages, and of Python, by name.
-        backend: of Keras.
-        environment: environment variables that libraries read.
-        settings: of TensorFlow.
-    """
-
-    machine: Machine
-    packages: dict[str, str]
-    backend: str
-    environment: dict[str, str]
-    settings: ThreadSettings
-
-
 def describe() -> Environment:
     """Describes the environment of this process."""
     return Environment(
@@ -135,11 +78,7 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 
 
 def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
-    """Describes this machine.
-
-    Args:
-        cpuinfo: where Linux describes its processors.
-    """
+    """Describes this machine, whose processors Linux describes in the file `cpuinfo`."""
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     entries = [line.partition(":")[::2] for line in text.splitlines()]
     models = [value.strip() for name, value in entries if "model name" in name]

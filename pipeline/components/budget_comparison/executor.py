@@ -17,14 +17,15 @@ from keras_ae import contract as c
 from keras_ae import presets, storage
 from keras_ae.comparison.codecs import summarize as summarize_codecs
 from keras_ae.comparison.compare import compare
-from keras_ae.comparison.records import Comparison, Trial, Tuning
+from keras_ae.comparison.records import Comparison, Tuning
+from keras_ae.comparison.trials import read_trials
 from keras_ae.models import linear
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES, Layout, Table
 from keras_ae.scoring.codecs import KINDS, score_codecs
 from keras_ae.scoring.floors import Floors, fit_global
 from keras_ae.scoring.models import load, unload_all
 from keras_ae.scoring.pictures import write_pictures
-from keras_ae.tuning import search_space
+from keras_ae.stages import StageSummary
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.keys import ModelKey
@@ -33,7 +34,7 @@ from pipeline.components.serving_check import server
 from pipeline.runtime import artifacts
 from pipeline.runtime.artifacts import FLOOR
 from pipeline.runtime.search import Search
-from pipeline.runtime.stages import StageSummary, read_summary
+from pipeline.runtime.stages import read_summary
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -205,10 +206,10 @@ def _tuning(
         stage.stride,
         stage.latent_channels,
     )
-    trials = search_space.read_trials(space, json.loads(storage.read_file(results)))
+    trials = read_trials(space, json.loads(storage.read_file(results)))
     # TFX lists only trials that trained.
     failed = search.trials - len(trials)
     return {
         "tuning": Tuning(**dataclasses.asdict(search), failed=failed),
-        "trials": tuple(Trial(**dataclasses.asdict(trial)) for trial in trials),
+        "trials": trials,
     }

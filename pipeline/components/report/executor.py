@@ -16,9 +16,9 @@ from keras_ae.report.page import write_report
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
-from pipeline.components.report.facts import facts, lineage
+from pipeline.components.report.facts import describe_run, lineage
 from pipeline.components.report.mlflow_log import MlflowSettings
-from pipeline.components.report.verdict import verdict
+from pipeline.components.report.verdict import read_verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
 from pipeline.runtime.artifacts import fetched, written
@@ -88,7 +88,7 @@ def _run(
         name: read_summary(artifact_utils.get_single_uri(list(input_dict[name])))
         for name in dict.fromkeys([last[0], *inputs])
     }
-    return facts(
+    return describe_run(
         artifact_utils.get_single_instance(input_dict["examples"]),
         stages,
         seeds=[stages[name].seed for name in last],
@@ -102,7 +102,7 @@ def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> 
     """The Evaluator's verdict, with the result of ServingCheck for a blessed model."""
     blessing = artifact_utils.get_single_instance(list(input_dict["model_blessing"]))
     evaluation = artifact_utils.get_single_uri(list(input_dict["evaluation"]))
-    evaluated = verdict(evaluation, limits)
+    evaluated = read_verdict(evaluation, limits)
     if not model_utils.is_model_blessed(blessing):
         return evaluated
     served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))

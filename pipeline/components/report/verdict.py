@@ -31,7 +31,7 @@ class _Slice(NamedTuple):
     failed: set[str]
 
 
-def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
+def read_verdict(evaluation_uri: str, limits: Limits) -> Verdict:
     """Reads an evaluation: the requirements on the model, its values, and whether it is blessed.
 
     Args:
