@@ -16,6 +16,7 @@ from keras_ae.datasets.streaming import StoredImages
 from keras_ae.models import linear
 from keras_ae.presets import Preset
 from keras_ae.saved_model.export import Exporter
+from keras_ae.stages import StageSummary
 from keras_ae.training.ladder import Ladder, create_ladder
 from keras_ae.training.validation import mse_per_image
 from keras_ae.tuning import search_space
@@ -23,7 +24,6 @@ from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.runtime.environment import describe
 from pipeline.runtime.settings import StageConfig
-from pipeline.runtime.stages import StageSummary
 from pipeline.training_data import TrainingImages, digest, read_moments
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ae.stages import Environment, Machine, ThreadSettings
 from pipeline.runtime import memory
 from pipeline.runtime.fingerprint import LIBRARIES
 
@@ -30,24 +31,19 @@ _TERRAFORM = (
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
-def describe() -> dict[str, Any]:
-    """What training in this process depends on apart from data, code and flags.
-
-    The keys are the fields of `keras_ae.comparison.records.TrainingEnvironment`, which checks them
-    later: all that a Trainer imports enters its cache key.
-    """
-    backend, threading = keras.backend.backend(), tf.config.threading
-    return {
-        "machine": machine(),
-        "packages": packages((*PACKAGES, backend)),
-        "backend": backend,
-        "environment": relevant_variables(os.environ),
-        "settings": {
-            "intra_op_threads": threading.get_intra_op_parallelism_threads(),
-            "inter_op_threads": threading.get_inter_op_parallelism_threads(),
-            "deterministic_ops": _ops_are_deterministic(),
-        },
-    }
+def describe() -> Environment:
+    """Describes the environment of this process."""
+    return Environment(
+        machine=machine(),
+        packages=packages((*PACKAGES, keras.backend.backend())),
+        backend=keras.backend.backend(),
+        environment=relevant_variables(os.environ),
+        settings=ThreadSettings(
+            intra_op_threads=tf.config.threading.get_intra_op_parallelism_threads(),
+            inter_op_threads=tf.config.threading.get_inter_op_parallelism_threads(),
+            deterministic_ops=_ops_are_deterministic(),
+        ),
+    )
 
 
 def packages(names: Iterable[str]) -> dict[str, str]:
@@ -61,24 +57,21 @@ def packages(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
-    """Describes this machine by the fields of `keras_ae.comparison.records.Machine`.
-
-    `cpuinfo` is where Linux describes its processors.
-    """
+def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
+    """Describes this machine, whose processors Linux describes in the file `cpuinfo`."""
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    # The first processor comes last, and counts.
+    # In reverse, so that the values of the first processor replace those of the others.
     lines = (line.partition(":") for line in reversed(text.splitlines()))
     facts = {name.strip(): value.strip() for name, _, value in lines}
     flags = facts.get("flags", "").split()
-    return {
-        "platform": platform.platform(),
-        "processor": facts.get("model name") or platform.processor() or platform.machine(),
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": memory.total(),
-        "accelerators": list(map(_name, tf.config.list_physical_devices("GPU"))),
-    }
+    return Machine(
+        platform=platform.platform(),
+        processor=facts.get("model name") or platform.processor() or platform.machine(),
+        cpu_flags=tuple(flag for flag in CPU_FLAGS if flag in flags),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=memory.total(),
+        accelerators=tuple(map(_name, tf.config.list_physical_devices("GPU"))),
+    )
 
 
 def relevant_variables(variables: Mapping[str, str]) -> dict[str, str]:

@@ -40,7 +40,7 @@ def print_summary(
     """
     from keras_ae.comparison import records
     from keras_ae.comparison.terminal import format_table
-    from keras_ae.tuning import search_space
+    from keras_ae.comparison.trials import format_summary
     from pipeline.components.image_example_gen.executor import QUARANTINE
     from pipeline.components.report.executor import REPORT
 
@@ -51,11 +51,7 @@ def print_summary(
     comparison = records.read(Path(report.uri, scores.COMPARISON))
     console.say(f"\n{format_table(comparison)}\n")
     if tuning := comparison.tuning:
-        trials = [search_space.Trial(**trial.model_dump()) for trial in comparison.trials]
-        summary = search_space.format_summary(
-            trials, preset=tuning.preset, epochs=tuning.epochs, failed=tuning.failed
-        )
-        console.say(f"tuned: {summary}")
+        console.say(f"tuned: {format_summary(tuning, comparison.trials)}")
     console.say(comparison.answer.sentence)
     console.say(f"chosen: {comparison.chosen.reason}")
     for note in comparison.answer.notes:
