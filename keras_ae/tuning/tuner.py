@@ -31,7 +31,7 @@ EPOCHS = 10
 OBJECTIVE = "val_psnr"
 
 
-def tuner(
+def create_tuner(
     tiles: Callable[[int], TileSource],
     val_images: Iterable[np.ndarray],
     *,
@@ -47,7 +47,7 @@ def tuner(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> "PresetTuner":
-    """Prepares a search: call `search()` on the returned tuner, and then `best`.
+    """Prepares a search: call `search()` on the returned tuner, and then `best_preset`.
 
     Args:
         tiles: function of the batch size that returns the training tiles.
@@ -70,7 +70,7 @@ def tuner(
 
     >>> from keras_ae import Tiles
     >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
-    >>> search = tuner(
+    >>> search = create_tuner(
     ...     lambda batch_size: Tiles(images, stride=8, batch_size=batch_size),
     ...     images,  # held-out ones
     ...     floor=linear.fit(linear.patch_moments(images, stride=8), latent_channels=8),
@@ -78,7 +78,7 @@ def tuner(
     ...     preset="small",
     ... )
 
-    `search.search()` takes minutes; then `best(search)` gives the preset and the batch size.
+    `search.search()` takes minutes; then `best_preset(search)` gives the preset and the batch size.
     """
     if trials < 1 or epochs < 1:
         raise ConfigurationError(f"trials and epochs must be at least 1; got {trials} and {epochs}")
@@ -90,7 +90,7 @@ def tuner(
     return PresetTuner(space, evaluator, trials=trials, seed=seed, directory=directory, say=say)
 
 
-def best(tuner: "PresetTuner") -> tuple[Preset, int]:
+def best_preset(tuner: "PresetTuner") -> tuple[Preset, int]:
     """Returns the preset and the batch size of the best trial."""
     return search_space.apply_values(tuner.space.preset, tuner.get_best_hyperparameters()[0].values)
 
