@@ -19,15 +19,10 @@ WIDTH_STEP = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-    """A point of a search space.
+    """A point of a search space; `parameters` are trainable ones, `batch_size` is the maximum.
 
-    Attributes:
-        width: channels of the residual path.
-        blocks: residual blocks of encoder and decoder.
-        learning_rate: Adam's, after the warm-up.
-        batch_size: batch size (maximum).
-        parameters: number of trainable parameters.
-        untuned: whether these are the preset's own values.
+    Width and blocks are those of the residual path, in encoder and decoder. A point with the
+    preset's own values is `untuned`.
     """
 
     width: int
@@ -40,13 +35,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial(Point):
-    """A trial of a search.
-
-    Attributes:
-        trial: number of the trial, from 1.
-        val_psnr: mean PSNR on val, dB.
-        taken: whether the ladder is trained with its values.
-    """
+    """A trial, numbered from 1: mean PSNR on val in dB, and whether the ladder has its values."""
 
     trial: int
     val_psnr: float
@@ -89,11 +78,10 @@ class SearchSpace:
         if not self.parameters:
             object.__setattr__(self, "parameters", self.parameters_of(self.preset))
         if not self.widths:
-            smallest = _with_shape(self.preset, min(self._depths), WIDTH_STEP)
+            smallest = self.parameters_of(_with_shape(self.preset, min(self._depths), WIDTH_STEP))
             raise ConfigurationError(
-                "tuning needs a budget of at least "
-                f"{self.parameters_of(smallest):,} parameters, those of its smallest model; "
-                f"got {self.parameters:,}"
+                f"tuning needs a budget of at least {smallest:,} parameters, those of its smallest "
+                f"model; got {self.parameters:,}"
             )
 
     @cached_property
@@ -117,11 +105,7 @@ class SearchSpace:
     def define(self, hp: Any) -> tuple[Preset, int]:
         """Declares the hyperparameters; the defaults are the preset, if it is within the budget.
 
-        Args:
-            hp: `keras_tuner.HyperParameters`.
-
-        Returns:
-            The preset and the batch size of the current values.
+        Returns the preset and the batch size of the values in `hp`, `keras_tuner.HyperParameters`.
         """
         depths, preset_depth = list(self.widths), sum(self.preset.blocks)
         preset_width = self.preset.widths[0]
@@ -150,9 +134,7 @@ class SearchSpace:
 def apply_values(preset: Preset, values: Mapping[str, Any]) -> tuple[Preset, int]:
     """Returns the tuned preset and the batch size for the values of a trial.
 
-    Args:
-        preset: the preset near which was searched.
-        values: `depth`, `width_DEPTH`, `learning_rate` and `batch_size`.
+    They are `depth`, `width_DEPTH`, `learning_rate` and `batch_size`.
     """
     depth = int(values["depth"])
     tuned = dataclasses.replace(
@@ -181,28 +163,24 @@ def count_parameters(preset: Preset, channels: int, stride: int, latent_channels
     block = (9 * width + 1) * width + (width + 1) * width
 
     def count_path(inputs: int, outputs: int, blocks: int) -> int:
-        residual = (inputs + 1) * width + blocks * block + (width + 1) * outputs
         linear = (inputs + 1) * outputs
-        return residual + linear
+        return linear + (inputs + 1) * width + blocks * block + (width + 1) * outputs
 
     encoder, decoder = preset.blocks
     return count_path(patch, latent_channels, encoder) + count_path(latent_channels, patch, decoder)
 
 
 def read_trials(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[Trial]:
-    """Lists trials for reports, the best first.
+    """Lists trials for reports from the results of TFX's Tuner, both with the best first.
 
-    Args:
-        space: what was searched.
-        results: the best first, of each trial `trial_id`, `score` (val PSNR, dB) and its values, as
-            TFX's Tuner writes them.
+    A result has `trial_id`, `score` (val PSNR, dB) and the trial's values.
     """
     return [
         Trial(
             trial=int(result["trial_id"]) + 1,
             val_psnr=float(result["score"]),
             taken=rank == 0,
-            **dataclasses.asdict(point_of(space, result)),
+            **vars(point_of(space, result)),
         )
         for rank, result in enumerate(results)
     ]
@@ -234,11 +212,7 @@ def format_point(point: Point) -> str:
 def format_summary(trials: Sequence[Trial], *, preset: str, epochs: int, failed: int) -> str:
     """The values that were taken and what they gained, in a sentence.
 
-    Args:
-        trials: trials that trained, the best first.
-        preset: name of the preset around which was searched.
-        epochs: epochs of each trial.
-        failed: number of trials that failed.
+    `trials` are those that trained, the best first; `failed` is the number of the others.
     """
     best = trials[0]
     text = (
