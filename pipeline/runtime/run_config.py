@@ -163,18 +163,22 @@ class RunConfig:
     mlflow_experiment: str = _setting("keras-ae", "MLflow experiment of the run", str, "NAME")
 
     def __post_init__(self) -> None:
-        if not self.tune:
-            for name in ("tune_epochs", "tune_parameters"):
-                if getattr(self, name) != getattr(RunConfig, name):
-                    raise ConfigurationError(f"--{name.replace('_', '-')} needs --tune")
-        else:
-            _ = self.search_space  # it checks the settings
+        needed = {
+            "tune_epochs": "tune",
+            "tune_parameters": "tune",
+            "mlflow_experiment": "mlflow_uri",
+        }
+        for name, other in needed.items():
+            if not getattr(self, other) and getattr(self, name) != getattr(RunConfig, name):
+                flags = [f"--{each.replace('_', '-')}" for each in (name, other)]
+                raise ConfigurationError(" needs ".join(flags))
+        if self.tune:
+            # It checks the settings that it is made of.
+            _ = self.search_space
         if self.with_baseline and self.preset == presets.BASELINE:
             raise ConfigurationError(
                 f"--with-baseline needs a --preset other than {presets.BASELINE}"
             )
-        if self.mlflow_uri is None and self.mlflow_experiment != RunConfig.mlflow_experiment:
-            raise ConfigurationError("--mlflow-experiment needs --mlflow-uri")
 
     @property
     def search_space(self) -> SearchSpace:
