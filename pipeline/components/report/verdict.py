@@ -33,7 +33,7 @@ class _Slice(NamedTuple):
     def images(self) -> int:
         return int(self.values[IMAGES])
 
-    def counted(self) -> str:
+    def size(self) -> str:
         return f"{self.images} image{'' if self.images == 1 else 's'}"
 
 
@@ -57,8 +57,7 @@ def read_verdict(evaluation_uri: str, limits: Limits) -> Verdict:
         blessed=result.validation_ok,
         checks=tuple(checks),
         not_judged=tuple(
-            f"{_name(k)}: not judged, because it has {s.counted()} and "
-            f"{MIN_SLICE_IMAGES} are needed"
+            f"{_name(k)}: not judged, because it has {s.size()} and {MIN_SLICE_IMAGES} are needed"
             for k, s in slices.items()
             if s.changes and k not in judged
         ),
@@ -125,7 +124,7 @@ def _change(overall: _Slice, limits: Limits) -> Check:
 
 def _slice_change(key: tuple[str, str], metrics: _Slice, limits: Limits) -> Check:
     value, limit = metrics.changes[SLICE_PSNR], -limits.max_slice_drop
-    text = f"its PSNR on {_name(key)} ({metrics.counted()}) is {_relative(value, limit)}"
+    text = f"its PSNR on {_name(key)} ({metrics.size()}) is {_relative(value, limit)}"
     return _check(SLICE_PSNR, metrics, value, limit, text, _name(key))
 
 
