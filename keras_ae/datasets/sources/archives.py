@@ -6,7 +6,7 @@ import stat
 import zipfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
@@ -135,7 +135,7 @@ class TarSource(_Archive):
 class _Opened(NamedTuple):
     """A member at its beginning, its size, and the number of bytes to read at once."""
 
-    file: IO[bytes]
+    context: AbstractContextManager[IO[bytes]]
     size: int
     part_bytes: int
 
@@ -151,17 +151,16 @@ class _ZipIndex(NamedTuple):
     listing: Listing
 
 
-def _record(
-    name: str, open_member: Callable[[], AbstractContextManager[_Opened]], layout: Layout
-) -> Record:
+def _record(name: str, open_member: Callable[[], _Opened], layout: Layout) -> Record:
     original = unescape_name(name)
     may_be_image = has_image_suffix(original)
     data, fault = b"", ""
     try:
-        with open_member() as opened:
-            head = b"" if may_be_image else opened.file.read(min(opened.size, HEAD_BYTES))
+        context, size, part_bytes = open_member()
+        with context as file:
+            head = b"" if may_be_image else file.read(min(size, HEAD_BYTES))
             may_be_image = may_be_image or looks_like_image(head)
-            data = _read(opened, head) if may_be_image else b""
+            data = _read(file, size, part_bytes, head) if may_be_image else b""
     except DataError as error:
         fault = str(error)
     except _ERRORS as error:
@@ -172,43 +171,42 @@ def _record(
     return Record(name, data, fault, place.split, place.label)
 
 
-@contextmanager
-def _open_zip_member(archive: zipfile.ZipFile, member: _ZipMember | None) -> Iterator[_Opened]:
+def _open_zip_member(archive: zipfile.ZipFile, member: _ZipMember | None) -> _Opened:
     if member is None:
         raise DataError("no longer in the archive")
     if member.fault:
         raise DataError(member.fault)
     bounded = member.info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    with archive.open(member.info) as file:
-        yield _Opened(file, member.info.file_size, _PART_BYTES if bounded else _SMALL_PART_BYTES)
+    part_bytes = _PART_BYTES if bounded else _SMALL_PART_BYTES
+    return _Opened(archive.open(member.info), member.info.file_size, part_bytes)
 
 
-def _open_tar_member(
-    stream: BinaryIO, member: tar.Member | None
-) -> AbstractContextManager[_Opened]:
+def _open_tar_member(stream: BinaryIO, member: tar.Member | None) -> _Opened:
     if member is None:
         raise DataError("no longer in the archive")
     if member.fault:
         raise DataError(member.fault)
     stream.seek(member.offset)
-    return nullcontext(_Opened(stream, member.size, _PART_BYTES))
+    return _Opened(nullcontext(stream), member.size, _PART_BYTES)
 
 
-def _read(opened: _Opened, head: bytes) -> bytes:
+def _read(file: IO[bytes], size: int, part_bytes: int, head: bytes) -> bytes:
     """Reads a member, but only the first part if that does not look like an image.
 
     Args:
-        opened: the member.
+        file: the member, after `head`.
+        size: number of its bytes.
+        part_bytes: maximum number of bytes to read at once.
         head: its first bytes if they were read before.
     """
-    if opened.size > MAX_BYTES:
-        raise DataError(f"a file of {opened.size:,} bytes, more than the limit of {MAX_BYTES:,}")
+    if size > MAX_BYTES:
+        raise DataError(f"a file of {size:,} bytes, more than the limit of {MAX_BYTES:,}")
     data = io.BytesIO()
     data.write(head)
-    while remaining := opened.size - data.tell():
-        part = opened.file.read(min(remaining, opened.part_bytes))
+    while remaining := size - data.tell():
+        part = file.read(min(remaining, part_bytes))
         if not part:
-            raise EOFError(f"{data.tell():,} of {opened.size:,} bytes")
+            raise EOFError(f"{data.tell():,} of {size:,} bytes")
         if not data.tell() and remaining > len(part) and not looks_like_image(part):
             return part
         data.write(part)

@@ -27,7 +27,7 @@ def _escape(match: re.Match[str]) -> str:
 
 def unescape_name(escaped: str) -> str:
     """The original of a name that `escape_name` returned."""
-    return _LIKE_ESCAPES.sub(_unescape, escaped)
+    return _LIKE_ESCAPES.sub(_unescape, escaped) if "\\" in escaped else escaped
 
 
 def _unescape(match: re.Match[str]) -> str:

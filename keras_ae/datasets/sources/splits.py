@@ -46,6 +46,9 @@ class Place(NamedTuple):
     left_out: str = ""
 
 
+_ANYWHERE = Place()
+
+
 class Layout(NamedTuple):
     """The split folders and the folders of masks in a tree.
 
@@ -64,7 +67,7 @@ class Layout(NamedTuple):
         Place(split='test', label='broken', left_out='')
         """
         if not self.parents and not self.masks:
-            return Place()
+            return _ANYWHERE
         return _place(self, name.rpartition("/")[0])
 
 
@@ -131,7 +134,7 @@ def _place(layout: Layout, folder: str) -> Place:
     if mask is not None:
         return Place(left_out=f"in {mask.rpartition('/')[2]}")
     if not layout.parents:
-        return Place()
+        return _ANYWHERE
     below = _below(folder, layout.parents)
     split = split_of(below[0]) if below else None
     if split is None:
