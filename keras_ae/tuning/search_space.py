@@ -4,7 +4,7 @@ It uses the standard library only, so that the runner can check the flags of tun
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import count, takewhile
 from typing import Any
@@ -36,21 +36,6 @@ class Point:
     batch_size: int
     parameters: int
     untuned: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial(Point):
-    """A trial of a search.
-
-    Attributes:
-        trial: number of the trial, from 1.
-        val_psnr: mean PSNR on val, dB.
-        taken: whether the ladder is trained with its values.
-    """
-
-    trial: int
-    val_psnr: float
-    taken: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,25 +174,6 @@ def count_parameters(preset: Preset, channels: int, stride: int, latent_channels
     return count_path(patch, latent_channels, encoder) + count_path(latent_channels, patch, decoder)
 
 
-def read_trials(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[Trial]:
-    """Lists trials for reports, the best first.
-
-    Args:
-        space: what was searched.
-        results: the best first, of each trial `trial_id`, `score` (val PSNR, dB) and its values, as
-            TFX's Tuner writes them.
-    """
-    return [
-        Trial(
-            trial=int(result["trial_id"]) + 1,
-            val_psnr=float(result["score"]),
-            taken=rank == 0,
-            **dataclasses.asdict(point_of(space, result)),
-        )
-        for rank, result in enumerate(results)
-    ]
-
-
 def point_of(space: SearchSpace, values: Mapping[str, Any]) -> Point:
     """Returns the point of a search space that the values of a trial describe."""
     preset, batch_size = apply_values(space.preset, values)
@@ -222,34 +188,10 @@ def point_of(space: SearchSpace, values: Mapping[str, Any]) -> Point:
     )
 
 
-def format_point(point: Point) -> str:
-    """Formats a point as a short text."""
+def format_point(point: Any) -> str:
+    """Formats a `Point`, or the record of a trial, as a short text."""
     encoder, decoder = point.blocks
     return (
         f"width {point.width}, {encoder} + {decoder} blocks, "
         f"learning rate {point.learning_rate:.2g}, batch size {point.batch_size}"
     )
-
-
-def format_summary(trials: Sequence[Trial], *, preset: str, epochs: int, failed: int) -> str:
-    """The values that were taken and what they gained, in a sentence.
-
-    Args:
-        trials: trials that trained, the best first.
-        preset: name of the preset around which was searched.
-        epochs: epochs of each trial.
-        failed: number of trials that failed.
-    """
-    best = trials[0]
-    text = (
-        f"{format_point(best)} ({best.parameters:,} parameters), the best of "
-        f"{len(trials) + failed} trials of {epochs} epochs with {best.val_psnr:.2f} dB on val"
-    )
-    untuned = next((trial for trial in trials if trial.untuned), None)
-    if untuned is best:
-        text += f"; this is the preset {preset} unchanged"
-    elif untuned is not None:
-        text += f"; {preset} without tuning has {untuned.val_psnr:.2f} dB"
-    if failed:
-        text += f"; {failed} trial{'s' if failed > 1 else ''} failed"
-    return text

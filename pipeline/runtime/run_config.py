@@ -14,13 +14,9 @@ from pipeline.runtime import memory
 
 
 class Flag(NamedTuple):
-    """How a setting is given on the command line.
+    """How a setting is given on the command line; `read` raises ConfigurationError.
 
-    Attributes:
-        help: what it means.
-        read: parses its text; raises ConfigurationError.
-        metavar: name of its value in the help.
-        repeated: whether it may be given several times; the setting is a tuple then.
+    A `repeated` flag may be given several times; its setting is a tuple.
     """
 
     help: str
@@ -125,8 +121,7 @@ class RunConfig:
         "N",
     )
     with_baseline: bool = _setting(
-        False,
-        f"train and compare the preset {presets.BASELINE} as well, with the first seed",
+        False, f"train and compare the preset {presets.BASELINE} as well, with the first seed"
     )
     batch_size: int = _setting(32, "batch size (maximum)", number(int, 1, 2**16))
     tile: int = _setting(
@@ -199,7 +194,7 @@ class RunConfig:
                 if getattr(self, name) != getattr(RunConfig, name):
                     raise ConfigurationError(f"--{name.replace('_', '-')} needs --tune")
         else:
-            _ = self.search_space
+            _ = self.search_space  # it checks the settings
         if self.with_baseline and self.preset == presets.BASELINE:
             raise ConfigurationError(
                 f"--with-baseline needs a --preset other than {presets.BASELINE}"

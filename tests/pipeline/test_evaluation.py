@@ -19,7 +19,7 @@ from keras_ae.saved_model.signatures import Signatures
 from keras_ae.saved_model.tiling import SERVING_TILE
 from pipeline import evaluation
 from pipeline.components.image_example_gen.writing import to_example
-from pipeline.components.report.verdict import _db, reasons, verdict
+from pipeline.components.report.verdict import _db, read_verdict, reasons
 from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
 from pipeline.runners.beam import engines
 from tests.tiny import TINY
@@ -109,7 +109,7 @@ def evaluate(tmp_path_factory, models, encode):
             unique_id="1",
         )
         evaluation.Executor(context).Do(inputs, outputs, properties)
-        result = verdict(str(folder / "evaluation"), limits)
+        result = read_verdict(str(folder / "evaluation"), limits)
         assert result.blessed == outputs["blessing"][0].get_int_custom_property("blessed")
         assert result.blessed == all(check.ok in (True, None) for check in result.checks)
         return result

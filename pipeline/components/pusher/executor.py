@@ -46,8 +46,9 @@ class Executor(executor.Executor):
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         base = destination.filesystem.base_directory
+        config = json.loads(exec_properties["custom_config"] or "{}")
         facts = {
-            "lineage": json.loads(exec_properties["custom_config"] or "{}").get("lineage", ""),
+            "pipeline_name": config.get("pipeline_name", ""),
             "artifact": artifact_utils.get_single_uri(input_dict["model"]),
         }
         remove_abandoned(base)
@@ -169,21 +170,23 @@ def _next_number(base: PathOrUri) -> int:
     return max([int(time.time()), *(number + 1 for number in _numbers(base))])
 
 
-def newest_version(base: PathOrUri, lineage: str | None = None) -> PathOrUri | None:
+def newest_version(base: PathOrUri, pipeline_name: str | None = None) -> PathOrUri | None:
     """The version with the largest number; None if there is none.
 
     At a remote URI, folders without `saved_model.pb` do not count.
 
     Args:
         base: path or URI of the folder of the versions.
-        lineage: if given, only versions count whose provenance has this lineage.
+        pipeline_name: if given, only versions count that a pipeline of this name pushed.
     """
     for number in sorted(_numbers(base), reverse=True):
         remote = storage.is_uri(base)
         version: PathOrUri = storage.join(base, number) if remote else Path(base) / str(number)
         if remote and not storage.exists(storage.join(version, artifacts.LAST_FILE)):
             continue
-        if lineage is None or provenance(version).get("lineage") == lineage:
+        facts = {} if pipeline_name is None else provenance(version)
+        # Versions that were pushed before it was renamed have `lineage`.
+        if facts.get("pipeline_name", facts.get("lineage")) == pipeline_name:
             return version
     return None
 

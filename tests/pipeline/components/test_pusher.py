@@ -81,12 +81,13 @@ def test_a_push_that_fails_leaves_nothing_behind(model, tmp_path):
     assert list(base.iterdir()) == [first]
 
 
-def test_the_newest_version_is_the_largest_number_of_its_lineage(model, tmp_path):
+@pytest.mark.parametrize("key", ["pipeline_name", "lineage"])
+def test_the_newest_version_is_the_largest_number_of_its_pipeline(key, model, tmp_path):
     base = tmp_path / "push"
-    for name, lineage in (("9", "grey"), ("10", "rgb"), ("not-a-version", "rgb")):
+    for name, pipeline in (("9", "grey"), ("10", "rgb"), ("not-a-version", "rgb")):
         file = base / name / artifacts.PROVENANCE
         file.parent.mkdir(parents=True)
-        file.write_text(f'{{"lineage": "{lineage}"}}')
+        file.write_text(json.dumps({key: pipeline}))
     assert executor.newest_version(base) == base / "10"
     assert executor.newest_version(base, "grey") == base / "9"
     assert executor.newest_version(base, "other") is None
@@ -115,7 +116,7 @@ def pushed(model: Path, base: Path) -> standard_artifacts.PushedModel:
         {"pushed_model": [artifact]},
         {
             "push_destination": json.dumps({"filesystem": {"base_directory": str(base)}}),
-            "custom_config": json.dumps({"lineage": "ours"}),
+            "custom_config": json.dumps({"pipeline_name": "ours"}),
         },
     )
     return artifact
@@ -144,8 +145,8 @@ def test_a_version_in_a_bucket_is_one_when_its_last_file_is_there(model, bucket)
     base = f"{bucket.uri}/push/keras_ae"
     assert executor.newest_version(base) is None
     versions = [
-        executor.publish(model, base, {"digest": str(i), "lineage": lineage})
-        for i, lineage in enumerate(("grey", "rgb"))
+        executor.publish(model, base, {"digest": str(i), "pipeline_name": name})
+        for i, name in enumerate(("grey", "rgb"))
     ]
     numbers = [int(str(version).rpartition("/")[2]) for version in versions]
     assert numbers[0] < numbers[1]
@@ -156,7 +157,7 @@ def test_a_version_in_a_bucket_is_one_when_its_last_file_is_there(model, bucket)
         assert set(names[:-1]) == {"variables/variables.index", "z", str(artifacts.PROVENANCE)}
     assert executor.newest_version(base) == versions[1]
     assert executor.newest_version(base, "grey") == versions[0]
-    assert executor.provenance(versions[0]) == {"digest": "0", "lineage": "grey"}
+    assert executor.provenance(versions[0]) == {"digest": "0", "pipeline_name": "grey"}
     bucket.write(f"push/keras_ae/{numbers[1] + 7}/variables/variables.index", b"half a version")
     assert executor.newest_version(base) == versions[1]
     assert str(executor.publish(model, base, {})).endswith(f"/{numbers[1] + 8}")

@@ -34,7 +34,7 @@ def execute(connection, *states) -> list[int]:
 def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_path, connection):
     states = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING, mlmd.Execution.CACHED
     whole, half, cached = execute(connection, *states)
-    node = tmp_path / "artifacts" / "lineage" / "Trainer_10"
+    node = tmp_path / "artifacts" / "pipeline" / "Trainer_10"
     for number in (whole, half):
         for output in ("model", "model_run"):
             (node / output / str(number)).mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_
 
 def test_a_run_that_is_started_again_is_compared_with_the_same_model(tmp_path):
     def model(root, name: str) -> str:
-        place = root / "artifacts" / "lineage" / "Trainer" / name
+        place = root / "artifacts" / "pipeline" / "Trainer" / name
         place.mkdir(parents=True)
         return str(place)
 

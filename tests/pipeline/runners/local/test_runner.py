@@ -12,7 +12,7 @@ from pipeline.runners.local import runner, summary
 from pipeline.runtime.artifacts import PROVENANCE
 
 
-def test_only_runs_of_the_same_data_preset_and_channels_share_a_lineage(tmp_path):
+def test_only_runs_of_the_same_data_preset_and_channels_share_a_pipeline_name(tmp_path):
     variants = [
         [],
         ["--channels", "1"],
@@ -20,27 +20,27 @@ def test_only_runs_of_the_same_data_preset_and_channels_share_a_lineage(tmp_path
         ["--data", str(tmp_path)],
         ["--data", "tfds:cifar10"],
     ]
-    names = [runner._lineage(parse_arguments(flags)) for flags in variants]
+    names = [runner._pipeline_name(parse_arguments(flags)) for flags in variants]
     assert len(set(names)) == len(names)
-    assert runner._lineage(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
+    assert runner._pipeline_name(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
 
 
 @pytest.mark.parametrize("data", ["gs://bucket/images.zip", "tfds:cifar10", "sample"])
 def test_data_that_is_no_path_is_the_same_from_every_folder(data, tmp_path, monkeypatch):
     flags = parse_arguments(["--data", data])
-    here = runner._lineage(flags)
+    here = runner._pipeline_name(flags)
     monkeypatch.chdir(tmp_path)
-    assert runner._lineage(flags) == here
+    assert runner._pipeline_name(flags) == here
     assert resolve_data(data) == data
 
 
-def push(push_dir, version: str, lineage: str, artifact: str) -> None:
+def push(push_dir, version: str, pipeline_name: str, artifact: str) -> None:
     path = push_dir / version / PROVENANCE
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"lineage": lineage, "artifact": artifact}))
+    path.write_text(json.dumps({"pipeline_name": pipeline_name, "artifact": artifact}))
 
 
-def test_the_model_in_service_is_the_newest_of_its_lineage(tmp_path, capsys):
+def test_the_model_in_service_is_the_newest_of_its_pipeline(tmp_path, capsys):
     (tmp_path / "model").mkdir()
     push(tmp_path / "push", "1", "ours", str(tmp_path / "model"))
     push(tmp_path / "push", "2", "theirs", str(tmp_path / "other"))
