@@ -19,15 +19,10 @@ WIDTH_STEP = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-    """A point of a search space.
+    """A point of a search space; `parameters` are trainable ones, `batch_size` is the maximum.
 
-    Attributes:
-        width: channels of the residual path.
-        blocks: residual blocks of encoder and decoder.
-        learning_rate: Adam's, after the warm-up.
-        batch_size: batch size (maximum).
-        parameters: number of trainable parameters.
-        untuned: whether these are the preset's own values.
+    Width and blocks are those of the residual path, in encoder and decoder. A point with the
+    preset's own values is `untuned`.
     """
 
     width: int
@@ -74,11 +69,10 @@ class SearchSpace:
         if not self.parameters:
             object.__setattr__(self, "parameters", self.parameters_of(self.preset))
         if not self.widths:
-            smallest = _with_shape(self.preset, min(self._depths), WIDTH_STEP)
+            smallest = self.parameters_of(_with_shape(self.preset, min(self._depths), WIDTH_STEP))
             raise ConfigurationError(
-                "tuning needs a budget of at least "
-                f"{self.parameters_of(smallest):,} parameters, those of its smallest model; "
-                f"got {self.parameters:,}"
+                f"tuning needs a budget of at least {smallest:,} parameters, those of its smallest "
+                f"model; got {self.parameters:,}"
             )
 
     @cached_property
@@ -102,11 +96,7 @@ class SearchSpace:
     def define(self, hp: Any) -> tuple[Preset, int]:
         """Declares the hyperparameters; the defaults are the preset, if it is within the budget.
 
-        Args:
-            hp: `keras_tuner.HyperParameters`.
-
-        Returns:
-            The preset and the batch size of the current values.
+        Returns the preset and the batch size of the values in `hp`, `keras_tuner.HyperParameters`.
         """
         depths, preset_depth = list(self.widths), sum(self.preset.blocks)
         preset_width = self.preset.widths[0]
@@ -135,9 +125,7 @@ class SearchSpace:
 def apply_values(preset: Preset, values: Mapping[str, Any]) -> tuple[Preset, int]:
     """Returns the tuned preset and the batch size for the values of a trial.
 
-    Args:
-        preset: the preset near which was searched.
-        values: `depth`, `width_DEPTH`, `learning_rate` and `batch_size`.
+    They are `depth`, `width_DEPTH`, `learning_rate` and `batch_size`.
     """
     depth = int(values["depth"])
     tuned = dataclasses.replace(
@@ -166,9 +154,8 @@ def count_parameters(preset: Preset, channels: int, stride: int, latent_channels
     block = (9 * width + 1) * width + (width + 1) * width
 
     def count_path(inputs: int, outputs: int, blocks: int) -> int:
-        residual = (inputs + 1) * width + blocks * block + (width + 1) * outputs
         linear = (inputs + 1) * outputs
-        return residual + linear
+        return linear + (inputs + 1) * width + blocks * block + (width + 1) * outputs
 
     encoder, decoder = preset.blocks
     return count_path(patch, latent_channels, encoder) + count_path(latent_channels, patch, decoder)
