@@ -482,6 +482,14 @@ class Run(Record):
 
     data: str | None = Field(default=None, description="Where the images came from.")
     images: RunImages | None = Field(default=None, description="Number of images by split.")
+    splits: str | None = Field(
+        default=None, description="How the images were divided into splits, in words."
+    )
+    not_read: dict[str, Count] | None = Field(
+        default=None,
+        description="Number of files that were not read, by kind: a suffix, or words such as "
+        "'in no split folder'.",
+    )
     quarantined: tuple[QuarantinedImage, ...] | None = Field(
         default=None, description="The first hundred quarantined images."
     )

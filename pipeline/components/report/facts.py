@@ -20,6 +20,7 @@ from keras_ae.comparison.records import (
     TrainingEnvironment,
 )
 from keras_ae.stages import Environment, StageSummary
+from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.executor import QUARANTINE
 from pipeline.runtime.environment import PACKAGES, machine, packages
 from pipeline.runtime.fingerprint import ROOT
@@ -53,6 +54,10 @@ def describe_run(
         **{name: getattr(stage, name) for name in common},
         data=examples.get_string_custom_property("data"),
         images=RunImages(**counts),
+        splits=examples.get_string_custom_property(findings.SPLITS) or None,
+        not_read=findings.not_read(
+            {findings.NOT_READ: examples.get_string_custom_property(findings.NOT_READ)}
+        ),
         quarantined=_quarantined(storage.join(examples.uri, QUARANTINE)),
         trained_on=trained_on(stages),
         seeds=tuple(seeds),

@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         metadata.check(arguments.root)
         recovery.remove_unfinished(arguments.root, connection)
         caching.remove_damaged(connection, pipeline_name, checksums, ignored_nodes=UNCACHED)
-    fingerprint = open_source(arguments.data).fingerprint()
+    fingerprint = open_source(arguments.data, **arguments.config.source_options).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
     in_service = _in_service(arguments.push_dir, pipeline_name)
     pipeline = create_pipeline(
@@ -127,7 +127,8 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
     compiled.nodes.extend(ordered)
-    progress = _Progress(ordered)
+    on_ingested = functools.partial(summary.print_findings, connection, pipeline_name)
+    progress = _Progress(ordered, on_ingested)
     trainers = plan.trainers(ordered)
     cached = functools.partial(
         caching.predicted_hits, connection, pipeline_name, checksums, trainers
@@ -156,12 +157,17 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
 class _Progress:
     """Prints a line for each node, and releases memory between nodes.
 
+    Args:
+        nodes: of the pipeline.
+        on_ingested: called after the images were ingested.
+
     Attributes:
         cached: whether a node's outputs were taken from the cache, by its id.
     """
 
-    def __init__(self, nodes: Iterable[Any]) -> None:
+    def __init__(self, nodes: Iterable[Any], on_ingested: Callable[[], None]) -> None:
         self._width = max(20, *(len(node.pipeline_node.node_info.id) for node in nodes))
+        self._on_ingested = on_ingested
         self._start = 0.0
         self.cached: dict[str, bool] = {}
 
@@ -179,6 +185,8 @@ class _Progress:
         self.cached[node] = cached
         duration = "cached" if cached else f"{time.monotonic() - self._start:.1f} s"
         console.say(f"  {node:<{self._width}} {duration:>8}")
+        if node == "ImageExampleGen":
+            self._on_ingested()
         # Compiled functions are in reference cycles: a hundred megabytes for each stage and model.
         gc.collect()
 

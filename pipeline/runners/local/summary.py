@@ -28,6 +28,16 @@ def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list
     return artifacts
 
 
+def print_findings(connection: Any, pipeline_name: str) -> None:
+    """Prints how ingest divided the images, and what it did not read."""
+    from pipeline.components.image_example_gen import findings
+
+    (examples,) = artifacts_of_last_run(connection, pipeline_name)["Examples"]
+    texts = {name: value.string_value for name, value in examples.custom_properties.items()}
+    for line in findings.lines(texts):
+        console.say(line)
+
+
 def print_summary(
     arguments: argparse.Namespace, connection: Any, pipeline_name: str, cached: Mapping[str, bool]
 ) -> None:

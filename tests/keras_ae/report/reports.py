@@ -177,6 +177,8 @@ def seeds(numbers, steps):
 RUN = {
     "data": "photos & <more>",
     "images": {"train": 400, "val": 52, "test": 48, "quarantined": 2},
+    "splits": "the folders training (400), val (52), test (48)",
+    "not_read": {".mov": 3, ".xyz": 1200},
     "quarantined": [
         {"source": "scans/half.png", "reason": "truncated or corrupt"},
         {"source": "scans/<b>.jpg", "reason": "not an image"},

@@ -137,6 +137,8 @@ def test_the_card_has_the_facts_of_the_run_and_its_command(write):
         "9,856",
         "1/24 of the values of the image",
         "3,200 tiles of 64x64",
+        "the folders training (400), val (52), test (48)",
+        "1,200 .xyz, 3 .mov",
         "906 tiles/s",
         "seeds 0, 1, 2",
         "Intel Xeon, 2 cores",
