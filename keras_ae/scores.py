@@ -3,6 +3,7 @@
 import dataclasses
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -29,12 +30,8 @@ _ROWS_PER_SUM = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The layout of the columns of a matrix of scores.
-
-    Attributes:
-        budgets: epochs of the models.
-        seeds: number of seeds by ladder, "model" or "baseline".
-    """
+    """The layout of the columns of a matrix of scores: the budgets of the models in epochs, and the
+    number of seeds by ladder, "model" or "baseline"."""
 
     budgets: tuple[int, ...]
     seeds: Mapping[str, int]
@@ -52,7 +49,7 @@ class Layout:
     def select(self, matrix: np.ndarray, ladder: str, metric: str) -> np.ndarray:
         """The scores of a ladder in a matrix [..., width], as a view [..., seeds, budgets]."""
         columns = len(self.budgets) * len(METRICS)
-        before = list(self.seeds)[: list(self.seeds).index(ladder)]
+        before = takewhile(lambda name: name != ladder, self.seeds)
         begin = len(FLOORS) + columns * sum(self.seeds[name] for name in before)
         part = matrix[..., begin : begin + columns * self.seeds[ladder]]
         shape = (*matrix.shape[:-1], self.seeds[ladder], len(self.budgets), len(METRICS))
@@ -96,8 +93,7 @@ def make_table(
 
 
 class _Sum(NamedTuple):
-    """Number of images, and by column the sum of scores, which are Python's integers, and their
-    number."""
+    """The number of images; by column the sum of scores, as Python's integers, and their number."""
 
     images: int
     totals: np.ndarray

@@ -680,20 +680,17 @@ def _reason(file: Path, error: ValidationError) -> str:
         return f"{file} is not JSON: {first['ctx']['error']}"
     for entry in errors:
         if entry["loc"] in ((), ("version",)):
-            has_version = entry["type"] == "literal_error"
-            return (
-                f"{file} has version {entry['input'] if has_version else None}; expected "
-                f"{VERSION}: run the pipeline again, which does not retrain cached stages"
-            )
-    field = ".".join(map(str, first["loc"]))
-    expected = {
-        "missing": "expected the field, which is missing",
-        "extra_forbidden": f"expected no such field in version {VERSION}",
-    }
-    reason = expected.get(first["type"]) or (
-        f"{first['msg'].replace('Input should be', 'expected', 1)}; got {first['input']!r:.80}"
-    )
-    return f"{file} is not a valid comparison: {field}: {reason}"
+            version = entry["input"] if entry["type"] == "literal_error" else None
+            advice = "run the pipeline again, which does not retrain cached stages"
+            return f"{file} has version {version}; expected {VERSION}: {advice}"
+    if first["type"] == "missing":
+        reason = "expected the field, which is missing"
+    elif first["type"] == "extra_forbidden":
+        reason = f"expected no such field in version {VERSION}"
+    else:
+        expected = first["msg"].replace("Input should be", "expected", 1)
+        reason = f"{expected}; got {first['input']!r:.80}"
+    return f"{file} is not a valid comparison: {'.'.join(map(str, first['loc']))}: {reason}"
 
 
 class _Schema(GenerateJsonSchema):

@@ -8,15 +8,8 @@ from keras_ae.scores import BASELINE, MODEL
 
 
 class Point(NamedTuple):
-    """A mean over the images of a split.
-
-    Attributes:
-        kind: "model", "baseline", or a floor, "patch_pca" or "global_pca".
-        split: train, val or test.
-        metric: "psnr" or "gain_over_floor" (dB), "ssim" or "ms_ssim".
-        epochs: epochs of the budget; a floor has the same value at each budget.
-        value: the mean.
-    """
+    """A mean over the images of a split: "psnr" or "gain_over_floor" (dB), "ssim" or "ms_ssim", of
+    "model", "baseline", or a floor, which has the same value at each budget."""
 
     kind: str
     split: str
