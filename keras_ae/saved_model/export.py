@@ -15,12 +15,10 @@ import keras
 import numpy as np
 
 from keras_ae.errors import MissingExtraError, StorageError
+from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.linear import PatchPCA
-from keras_ae.saved_model.calibration import Calibration
-from keras_ae.saved_model.signatures import Signatures
-from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
-from keras_ae.saved_model.warmup import write_warmup
+from keras_ae.presets import SERVING_TILE, check_tile
 
 
 class Exporter:
@@ -70,6 +68,8 @@ class Exporter:
             return
         import tensorflow as tf
 
+        from keras_ae.saved_model.warmup import write_warmup
+
         module, served, calibration, functions = self._traced
         if served is not self.model:
             served.set_weights(self.model.get_weights())
@@ -78,8 +78,11 @@ class Exporter:
         write_warmup(self.model, path)
 
     @cached_property
-    def _traced(self) -> tuple[Any, ConvAutoencoder, Calibration, dict[str, Any]]:
+    def _traced(self) -> tuple[Any, ConvAutoencoder, Any, dict[str, Any]]:
         import tensorflow as tf
+
+        from keras_ae.saved_model.calibration import Calibration
+        from keras_ae.saved_model.signatures import Signatures
 
         served = self.model
         if served.precision != "float32":
@@ -103,7 +106,6 @@ def export(
 ) -> None:
     """Exports a model once; see `Exporter` and `Exporter.write` for arguments and errors.
 
-    >>> from keras_ae.models import linear
     >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
     >>> floor = linear.fit(linear.patch_moments(images, stride=8), latent_channels=8)
     >>> model = ConvAutoencoder({"name": "tiny", "architecture": "plain", "widths": [4]})
@@ -121,15 +123,14 @@ def _export_in_another_process(
     model: ConvAutoencoder, path: Path, floor: PatchPCA, val_mse: Sequence[float], tile: int
 ) -> None:
     """Exports a model of another backend in a process with the TensorFlow backend."""
-    arrays = {f"weight_{i}": weight for i, weight in enumerate(model.get_weights())}
-    arrays |= {f"floor_{name}": array for name, array in floor._asdict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.npz"
-        config = json.dumps({**model.get_config(), "precision": "float32"})
-        errors = np.asarray(val_mse, np.float32)
-        np.savez(file, config=config, val_mse=errors, tile=tile, **arrays)
+        model.save_weights(Path(folder, "model.weights.h5"))
+        linear.save(floor, Path(folder, "floor.npz"))
+        errors = np.asarray(val_mse, np.float32).tolist()
+        arguments = {"config": model.get_config(), "val_mse": errors, "tile": tile}
         process = subprocess.run(
-            [sys.executable, "-m", "keras_ae.saved_model.export", str(file), str(path)],
+            [sys.executable, "-m", "keras_ae.saved_model.export", folder, str(path)],
+            input=json.dumps(arguments),
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
@@ -146,16 +147,12 @@ def _export_in_another_process(
         raise StorageError(f"cannot export {path} with TensorFlow: {' / '.join(output)}")
 
 
-def _export_file(file: str, path: str) -> None:
-    """Exports the model that `_export_in_another_process` wrote to a file."""
-    with np.load(file, allow_pickle=False) as arrays:
-        model = ConvAutoencoder.from_config(json.loads(str(arrays["config"])))
-        count = sum(name.startswith("weight_") for name in arrays.files)
-        model.set_weights([arrays[f"weight_{i}"] for i in range(count)])
-        floor = PatchPCA(*(arrays[f"floor_{name}"] for name in PatchPCA._fields))
-        val_mse, tile = arrays["val_mse"].tolist(), int(arrays["tile"])
-        export(model, Path(path), floor=floor, val_mse=val_mse, tile=tile)
+def _export_saved(folder: Path, path: Path, config: dict[str, Any], **settings: Any) -> None:
+    """Exports what `_export_in_another_process` saved in a folder."""
+    model = ConvAutoencoder.from_config(config)
+    model.load_weights(folder / "model.weights.h5")
+    export(model, path, floor=linear.load(folder / "floor.npz"), **settings)
 
 
 if __name__ == "__main__":
-    _export_file(*sys.argv[1:])
+    _export_saved(Path(sys.argv[1]), Path(sys.argv[2]), **json.load(sys.stdin))

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from keras_ae import budgets, presets
 from keras_ae.datasets.sources import base, splits
 from keras_ae.errors import ConfigurationError
-from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.runtime import memory
 
@@ -52,7 +51,7 @@ def _channels(text: str) -> int:
 
 
 def _tile(text: str) -> int:
-    return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
+    return presets.check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
 
 
 def _plain_uri(text: str) -> str:
@@ -125,7 +124,7 @@ class RunConfig:
     )
     batch_size: int = _setting(32, "batch size (maximum)", number(int, 1, 2**16))
     tile: int = _setting(
-        SERVING_TILE,
+        presets.SERVING_TILE,
         "larger images are served in overlapping tiles of this side, in bounded memory",
         _tile,
         "PIXELS",

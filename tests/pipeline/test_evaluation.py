@@ -14,9 +14,9 @@ from keras_ae.comparison.records import Check, Verdict
 from keras_ae.datasets.sources.base import Record
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.presets import SERVING_TILE
 from keras_ae.saved_model.calibration import Calibration
 from keras_ae.saved_model.signatures import Signatures
-from keras_ae.saved_model.tiling import SERVING_TILE
 from pipeline import evaluation
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.components.report.verdict import _db, read_verdict, reasons
