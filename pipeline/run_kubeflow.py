@@ -106,7 +106,9 @@ def _add_locations(parser: argparse.ArgumentParser) -> None:
     add(
         "--incumbent-uri",
         metavar="URI",
-        help="Model artifact that is in service, which a new model must not be worse than",
+        help="version folder or Model artifact that is in service, which a new model must not be "
+        "worse than, and which it may replace (default: the newest version in --push-dir when the "
+        "run is submitted, if this machine can read it)",
     )
 
 

@@ -62,7 +62,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     absolute = {
         "root": arguments.root,
         "push_dir": arguments.push_dir,
-        "config": dataclasses.replace(arguments.config, data=data),
+        # That a version was to be replaced unseen does not hold for the next one.
+        "config": dataclasses.replace(arguments.config, data=data, replace=False),
     }
     settings = argparse.Namespace(**{**vars(without_wait), **absolute})
     arguments.settings = flags.as_yaml(defaults, settings)

@@ -641,13 +641,14 @@ class Check(Record):
     )
     images: Count = Field(description="Number of test images.")
     value: float | None = Field(
-        description="Value in dB; null if it needs a model in service and there is none."
+        description="Value in dB; null if it needs a model in service to compare with and there is "
+        "none."
     )
     limit: float = Field(
         description="Lowest allowed value in dB; a gain over the floor must exceed it."
     )
     ok: bool | None = Field(
-        description="Whether the requirement is met; null if there is no value."
+        description="Whether the requirement is met; null if it does not apply."
     )
     text: str = Field(description="The same in words.")
 
@@ -682,6 +683,9 @@ class Verdict(Record):
     )
     slices: tuple[SliceVerdict, ...] = Field(
         description="The model on all slices of the test images."
+    )
+    notes: tuple[str, ...] = Field(
+        default=(), description="Cautions about the comparison with the model in service."
     )
     skipped_ssim: Count = Field(description="Number of test images that are too small for SSIM.")
     served: ServingResult | None = Field(

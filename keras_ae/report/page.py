@@ -108,6 +108,7 @@ class _OrderedVerdict(NamedTuple):
     checks: list[Check]
     more: list[Check]
     not_judged: tuple[str, ...]
+    notes: tuple[str, ...]
     served: ServingResult | None
 
 
@@ -123,6 +124,7 @@ def _ordered(verdict: Verdict) -> _OrderedVerdict:
         checks=overall + by_slice[:visible],
         more=by_slice[visible:],
         not_judged=verdict.not_judged,
+        notes=verdict.notes,
         served=verdict.served,
     )
 

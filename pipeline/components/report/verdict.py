@@ -21,6 +21,9 @@ from pipeline.evaluation import (
 )
 
 _OVERALL = ("", "")
+NO_OTHER = "no other model is in service"
+REPLACED = "--replace skips the comparison with the model in service"
+UNLIKE = "the models cannot be compared"
 
 
 class _Slice(NamedTuple):
@@ -31,12 +34,17 @@ class _Slice(NamedTuple):
     failed: set[str]
 
 
-def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
+def verdict(
+    evaluation_uri: str, limits: Limits, *, uncompared: str = NO_OTHER, refusal: str = ""
+) -> Verdict:
     """Reads an evaluation: the requirements on the model, its values, and whether it is blessed.
 
     Args:
         evaluation_uri: folder of the Evaluator's ModelEvaluation.
         limits: limits that the evaluation used.
+        uncompared: why there was no comparison with the model in service, if there was none.
+        refusal: why the model is not blessed although it meets all requirements that were checked;
+            may be empty.
 
     Returns:
         The verdict, without the result of serving the model.
@@ -47,14 +55,14 @@ def verdict(evaluation_uri: str, limits: Limits) -> Verdict:
     # A slice of all images repeats the overall values; it is kept if the model fails in it.
     values = Counter(by for by, _ in slices)
     slices = {key: s for key, s in slices.items() if values[key[0]] > 1 or s.failed}
-    checks = [_gain(overall, limits), _change(overall, limits)]
+    checks = [_gain(overall, limits), _change(overall, limits, uncompared, refusal)]
     if overall.changes:
         checks += [_slice_change(key, s, limits) for key, s in slices.items() if _judged(s)]
     else:
-        text = "no slice was compared, because no other model is in service"
+        text = f"no slice was compared, because {UNLIKE if refusal else uncompared}"
         checks.append(_check(SLICE_PSNR, overall, None, -limits.max_slice_drop, text))
     return Verdict(
-        blessed=result.validation_ok,
+        blessed=result.validation_ok and not refusal,
         checks=tuple(checks),
         not_judged=tuple(
             f"{_name(key)}: not judged, because it has {_images(s)} and {MIN_SLICE_IMAGES} are "
@@ -121,13 +129,13 @@ def _gain(overall: _Slice, limits: Limits) -> Check:
     return _check(GAIN, overall, value, limit, text)
 
 
-def _change(overall: _Slice, limits: Limits) -> Check:
+def _change(overall: _Slice, limits: Limits, uncompared: str, refusal: str) -> Check:
     limit = -limits.max_drop
+    if refusal:
+        check = _check(MEAN_PSNR, overall, None, limit, refusal)
+        return check.model_copy(update={"ok": False})
     if not overall.changes:
-        text = (
-            "its mean test PSNR was compared with the floor only, because no other model is in "
-            "service"
-        )
+        text = f"its mean test PSNR was compared with the floor only, because {uncompared}"
         return _check(MEAN_PSNR, overall, None, limit, text)
     value = overall.changes[MEAN_PSNR]
     text = f"its mean test PSNR is {_relative(value, limit)}"

@@ -20,8 +20,8 @@ from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.datasets.images.decoding import decode_stored
 from keras_ae.models.layers import to_float, to_uint8
-from pipeline.components.pusher.executor import newest_version, provenance
 from pipeline.components.serving_check import server
+from pipeline.runtime import versions
 from pipeline.runtime.artifacts import MODEL, fetched, model_digest, written
 
 EXPECTED = "EXPECTED.npz"
@@ -146,8 +146,8 @@ def _center_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _in_service(saved_model: Path, base: str) -> bool:
-    newest = newest_version(base)
-    return newest is not None and provenance(newest).get("digest") == model_digest(saved_model)
+    newest = versions.newest_version(base)
+    return newest is not None and versions.digest(newest) == model_digest(saved_model)
 
 
 def _mark(blessing: types.Artifact, folder: Path, *, blessed: bool, reason: str = "") -> None:

@@ -13,13 +13,13 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from typing import Any
 
 from keras_ae import durable, imports
 from keras_ae.datasets.sources import base
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError, first_line
+from keras_ae.storage import PathOrUri
 from pipeline.runners import flags
 from pipeline.runners.beam import engines
 from pipeline.runners.local import lock, recovery
@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         from pipeline.runners.beam import operator
         from pipeline.runners.local import caching, metadata, summary
         from pipeline.runners.local.checksums import Checksums
-        from pipeline.runtime import plan
+        from pipeline.runtime import plan, versions
     # Garbage collection would visit the libraries' objects, which stay: half a second each time.
     gc.freeze()
 
@@ -110,7 +110,10 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         caching.remove_damaged(connection, lineage, checksums, ignored_nodes=UNCACHED)
     fingerprint = open_source(arguments.data).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
-    in_service = _in_service(arguments.push_dir, lineage)
+    newest = versions.newest_version(arguments.push_dir)
+    in_service = recovery.record_start(arguments.root, identity, newest)
+    if in_service and not arguments.replace:
+        _note_fault(in_service, arguments.channels)
     pipeline = create_pipeline(
         dataclasses.replace(arguments.config, data=flags.resolve_data(arguments.data)),
         pipeline_name=lineage,
@@ -118,7 +121,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
-        in_service=recovery.record_start(arguments.root, identity, in_service),
+        in_service=None if in_service is None else str(in_service),
         check_command=arguments.check_command,
         command=arguments.command,
         metadata_connection_config=connection,
@@ -189,7 +192,7 @@ class _Progress:
 
 
 def _lineage(arguments: argparse.Namespace) -> str:
-    """A name that runs share whose models can replace each other: same data, preset, channels."""
+    """The name under which results are cached: that of data, preset and channels."""
     text = json.dumps([flags.resolve_data(arguments.data), arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -198,22 +201,13 @@ def _shown(data: str) -> str:
     return "the sample photographs" if data == base.SAMPLE else data
 
 
-def _in_service(push_dir: Path, lineage: str) -> str | None:
-    """The Model artifact of the newest version of this lineage, if both still exist."""
-    from pipeline.components.pusher.executor import intact, newest_version, provenance
+def _note_fault(in_service: PathOrUri, channels: int) -> None:
+    """Says before hours of training what would prevent the push of the model at their end."""
+    from pipeline.runtime import versions
 
-    version = newest_version(push_dir, lineage)
-    if version is None:
-        return None
-    if not intact(version):
-        console.say(f"damaged: {version} is not what was pushed")
-    artifact = provenance(version).get("artifact", "")
-    if artifact and Path(artifact).is_dir():
-        return str(artifact)
-    console.say(
-        f"note: the artifact of {version} is gone; a new model is compared with the floor only"
-    )
-    return None
+    if fault := versions.fault(in_service, channels):
+        refusal = versions.refusal(in_service, fault)
+        console.say(f"note: a new model of this run will not be pushed: {refusal}")
 
 
 def _cause_in_worker(error: Exception) -> KerasAEError | None:
