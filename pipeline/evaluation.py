@@ -180,14 +180,16 @@ def _examine(
 
 
 def _fault(model: str, in_service: str, split: str) -> str:
-    with artifacts.fetched(versions.saved_model(model)) as folder:
-        channels = comparable.read_channels(folder)
-        if fault := versions.fault(in_service, channels):
-            return fault
-        with artifacts.fetched(versions.saved_model(in_service)) as other:
-            return comparable.level_fault(other, folder) or comparable.score_fault(
-                other, storage.glob(f"{split}/*.gz")
-            )
+    """What the model in service is or lacks, so that a model cannot be compared with it."""
+    with (
+        artifacts.fetched(versions.saved_model(model)) as own,
+        artifacts.fetched(versions.saved_model(in_service)) as other,
+    ):
+        return (
+            versions.fault(other, comparable.read_channels(own))
+            or comparable.level_fault(other, own)
+            or comparable.score_fault(other, storage.glob(f"{split}/*.gz"))
+        )
 
 
 def _refuse(blessing: types.Artifact, reason: str) -> None:

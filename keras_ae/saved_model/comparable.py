@@ -1,5 +1,6 @@
 """Whether SavedModels can be compared by the outputs of their signature `score`."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,8 @@ from keras_ae.errors import DataError, first_line
 
 OUTPUTS: Final = (c.PSNR, c.SSIM, c.FLOOR_PSNR)
 """Outputs of `score` that a comparison needs."""
-WHITE: Final = 255
-"""Level of white of a model that does not say otherwise: its images have eight bits."""
+FULL_RANGE: Final = 65535
+"""Level of white in 16-bit files for a model that names no other, also if its images had 8 bits."""
 
 
 def signature_fault(model: Path, channels: int) -> str:
@@ -78,7 +79,7 @@ def level_fault(model: Path, other: Path) -> str:
     white, expected = read_white(model), read_white(other)
     if white == expected:
         return ""
-    return f"takes {white} as the level of white, and this model takes {expected}"
+    return f"takes {white} for white in 16-bit images, and this model takes {expected}"
 
 
 def read_channels(model: Path) -> int:
@@ -97,9 +98,11 @@ def read_channels(model: Path) -> int:
 
 
 def read_white(model: Path) -> int:
-    """Level of white of the images that a SavedModel was trained on; `WHITE` where it is silent."""
-    del model
-    return WHITE
+    """Level of white in 16-bit files of a SavedModel; `FULL_RANGE` if it names none."""
+    try:
+        return int(json.loads((model / c.METADATA_FILE).read_bytes())["white"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return FULL_RANGE
 
 
 def _signatures(model: Path) -> Mapping[str, Any]:

@@ -44,7 +44,7 @@ def numbers(base: PathOrUri) -> list[int]:
 
 
 def provenance(version: PathOrUri) -> dict[str, Any]:
-    """The facts that Pusher wrote to a version; empty for a version of another program."""
+    """The facts that export and Pusher wrote to a version; empty for that of another program."""
     file = storage.join(version, PROVENANCE)
     try:
         return dict(json.loads(storage.read_file(file))) if storage.exists(file) else {}
@@ -119,20 +119,16 @@ def refusal(model: PathOrUri, fault: str) -> str:
     )
 
 
-def fault(model: PathOrUri, channels: int) -> str:
-    """Why a model cannot be compared with one in service, without loading that.
+def fault(version: Path, channels: int) -> str:
+    """Why a model cannot be compared with a version, as far as that is seen without loading it.
 
     Args:
-        model: path or URI of the model in service: a version folder, or a Model artifact.
-        channels: channels of the images of the model that is compared with it.
+        version: the folder, or a copy of it.
+        channels: channels of the images of the model.
 
     Returns:
-        What the model in service is or lacks, to follow its name; empty if nothing was found.
-
-    Raises:
-        StorageError: if a model at a URI cannot be read.
+        What the version is or lacks, to follow its name; empty if nothing was found.
     """
-    if not intact(model):
+    if not intact(version):
         return "is damaged: its files are not those that were pushed"
-    with artifacts.fetched(saved_model(model)) as folder:
-        return comparable.signature_fault(folder, channels)
+    return comparable.signature_fault(version, channels)

@@ -109,7 +109,7 @@ def _locked(base: PathOrUri) -> Iterator[None]:
     try:
         Path(base).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot push to {base}: {error.strerror}") from error
+        raise StorageError(f"cannot push to {base}: {_reason(error)}") from error
     with _open_folder(Path(base)) as descriptor:
         # Not every filesystem has locks.
         with suppress(OSError):
@@ -130,7 +130,7 @@ def publish(model: Path, base: PathOrUri, facts: dict[str, Any]) -> PathOrUri:
         model: folder of the SavedModel.
         base: path or URI of the folder of the versions; created if it is missing. What has another
             name than an integer is ignored.
-        facts: content of `assets.extra/keras_ae.json` of the version.
+        facts: what is added to `assets.extra/keras_ae.json` of the version.
 
     Returns:
         The path or URI of the version's folder. Its name is the time in seconds, or one more than
@@ -213,8 +213,10 @@ def _upload(model: Path, base: str, facts: dict[str, Any]) -> str:
 
 
 def _write_provenance(version: Path, facts: dict[str, Any]) -> None:
+    """Adds facts to those that the export has written there."""
     (version / PROVENANCE).parent.mkdir(exist_ok=True)
-    (version / PROVENANCE).write_text(json.dumps(facts, indent=1))
+    everything = {**versions.provenance(version), **facts}
+    (version / PROVENANCE).write_text(json.dumps(everything, indent=1))
 
 
 def _next_number(base: PathOrUri) -> int:

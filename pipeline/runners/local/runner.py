@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 from keras_ae import durable, imports
@@ -205,7 +206,7 @@ def _note_fault(in_service: PathOrUri, channels: int) -> None:
     """Says before hours of training what would prevent the push of the model at their end."""
     from pipeline.runtime import versions
 
-    if fault := versions.fault(in_service, channels):
+    if fault := versions.fault(Path(in_service), channels):
         refusal = versions.refusal(in_service, fault)
         console.say(f"note: a new model of this run will not be pushed: {refusal}")
 

@@ -145,9 +145,13 @@ def test_a_model_is_pushed_once_and_again_if_it_was_damaged(model, tmp_path, cap
 
 
 def test_a_version_records_which_model_and_data_it_is(model, tmp_path):
+    facts = model / artifacts.PROVENANCE
+    facts.parent.mkdir()
+    facts.write_text('{"white": 4095}')
     pushed(model, tmp_path / "push")
     version = executor.newest_version(tmp_path / "push")
     assert versions.provenance(version) == {
+        "white": 4095,
         "digest": artifacts.model_digest(model),
         "artifact": str(tmp_path / "artifact-of-model"),
         "data": {"fingerprint": "0123"},
