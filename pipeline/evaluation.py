@@ -61,25 +61,19 @@ class Limits(Settings):
 def eval_config(limits: Limits, code: str) -> config_pb2.EvalConfig:
     """Metrics over all test images and over each slice, with the limits as thresholds.
 
-    Args:
-        limits: limits of the blessing; TFX ignores those against the model in service where there
-            is none.
-        code: fingerprint of this module, so that an edit invalidates cached evaluations.
+    TFX ignores the limits against the model in service where there is none. `code` is a fingerprint
+    of this module, so that an edit invalidates cached evaluations.
     """
     overall = [config_pb2.SlicingSpec()]
     slices = [config_pb2.SlicingSpec(feature_keys=[c.SLICE_PREFIX + name]) for name in c.SLICES]
     mean = {"statistic": MEAN, "code": code}
     psnr = {**mean, "output": c.PSNR}
     ssim = {**mean, "output": c.SSIM}
+    of_slices = {**psnr, "min_images": MIN_SLICE_IMAGES}
     metrics = [
         _metric(MEAN_PSNR, psnr, _max_drop(limits.max_drop), overall),
         _metric(GAIN, {**psnr, "minus": c.FLOOR_PSNR}, _min_gain(limits.min_gain), overall),
-        _metric(
-            SLICE_PSNR,
-            {**psnr, "min_images": MIN_SLICE_IMAGES},
-            _max_drop(limits.max_slice_drop),
-            slices,
-        ),
+        _metric(SLICE_PSNR, of_slices, _max_drop(limits.max_slice_drop), slices),
         _metric(MEAN_SSIM, ssim),
         _metric(IMAGES, {**psnr, "statistic": COUNT}),
         _metric(SKIPPED_SSIM, {**ssim, "statistic": SKIPPED}),
@@ -213,28 +207,13 @@ class OutputMetric(tfma.metrics.Metric):
         output: name of the output.
         statistic: `MEAN`, `COUNT` of the images that are not skipped, or `SKIPPED`, the count of
             those that are.
-        minus: name of the output that is subtracted, or empty.
-        min_images: number of images below which the mean is 0 for every model, so that it does not
-            change: TFMA would reject a model if the metric was missing or not a number.
-        code: fingerprint of this module.
+        options: `minus`, the name of the output that is subtracted; `min_images`, the number of
+            images below which the mean is 0 for every model, so that it does not change (TFMA would
+            reject a model if the metric was missing or not a number); `code`, a fingerprint.
     """
 
-    def __init__(
-        self,
-        name: str,
-        output: str,
-        statistic: str,
-        minus: str = "",
-        min_images: int = 0,
-        code: str = "",
-    ):
-        options = {
-            "output": output,
-            "statistic": statistic,
-            "minus": minus,
-            "min_images": min_images,
-        }
-        super().__init__(_computations, name=name, code=code, **options)
+    def __init__(self, name: str, output: str, statistic: str, **options: Any):
+        super().__init__(_computations, name=name, output=output, statistic=statistic, **options)
 
 
 def _computations(
@@ -242,22 +221,18 @@ def _computations(
     model_names: Iterable[str] | None = None,
     eval_config: Any = None,
     *,
-    output: str,
-    statistic: str,
-    minus: str,
-    min_images: int,
-    **_: Any,
+    code: str = "",
+    **options: Any,
 ) -> list[tfma.metrics.MetricComputation]:
-    computations = []
-    for model_name in model_names or [""]:
-        key = metric_types.MetricKey(name=name, model_name=model_name)
-        # Predictions are keyed by model only if there are several models.
-        keyed = bool(eval_config) and len(eval_config.model_specs) > 1
-        combiner = _Combiner(key, model_name if keyed else "", output, statistic, minus, min_images)
-        computations.append(
-            metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
-        )
-    return computations
+    # Predictions are keyed by model only if there are several models.
+    keyed = bool(eval_config) and len(eval_config.model_specs) > 1
+
+    def computation(model: str) -> tfma.metrics.MetricComputation:
+        key = metric_types.MetricKey(name=name, model_name=model)
+        combiner = _Combiner(key, model if keyed else "", **options)
+        return metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
+
+    return list(map(computation, model_names or [""]))
 
 
 class _Sum(NamedTuple):
@@ -266,23 +241,25 @@ class _Sum(NamedTuple):
     skipped: int = 0
 
 
+@dataclasses.dataclass(eq=False)
 class _Combiner(beam.CombineFn):
-    def __init__(
-        self, key: Any, model: str, output: str, statistic: str, minus: str, min_images: int
-    ):
-        self._key, self._model, self._output, self._minus = key, model, output, minus
-        self._statistic, self._min_images = statistic, min_images
+    key: metric_types.MetricKey
+    model: str
+    output: str
+    statistic: str
+    minus: str = ""
+    min_images: int = 0
 
     def create_accumulator(self) -> _Sum:
         return _Sum()
 
     def add_input(self, accumulator: _Sum, element: Any) -> _Sum:
         predictions = element.predictions
-        if self._model:
-            predictions = util.get_by_keys(predictions, [self._model])
-        value = float(np.ravel(predictions[self._output])[0])
-        if self._minus:
-            value -= float(np.ravel(predictions[self._minus])[0])
+        if self.model:
+            predictions = util.get_by_keys(predictions, [self.model])
+        value = float(np.ravel(predictions[self.output])[0])
+        if self.minus:
+            value -= float(np.ravel(predictions[self.minus])[0])
         new = _Sum(skipped=1) if np.isnan(value) else _Sum(round(value / _STEP), 1)
         return self.merge_accumulators([accumulator, new])
 
@@ -290,11 +267,11 @@ class _Combiner(beam.CombineFn):
         return _Sum(*map(sum, zip(*accumulators)))
 
     def extract_output(self, accumulator: _Sum) -> dict[Any, float]:
-        return {self._key: self._value(accumulator)}
+        return {self.key: self._value(accumulator)}
 
     def _value(self, sums: _Sum) -> float:
-        if self._statistic != MEAN:
-            return float(sums.images if self._statistic == COUNT else sums.skipped)
-        if sums.images < self._min_images:
+        if self.statistic != MEAN:
+            return float(sums.images if self.statistic == COUNT else sums.skipped)
+        if sums.images < self.min_images:
             return 0.0
         return sums.steps / sums.images * _STEP if sums.images else float("nan")

@@ -9,10 +9,8 @@ import numpy as np
 
 from keras_ae.comparison import records, statistics
 from keras_ae.comparison.records import (
-    Budget,
     Comparison,
     CurvePoint,
-    Paired,
     Run,
     RunPair,
     RunRow,
@@ -20,7 +18,7 @@ from keras_ae.comparison.records import (
 )
 from keras_ae.contract import TEST
 from keras_ae.errors import DataError
-from keras_ae.scores import COMPARISON, MODEL, finite_or_none
+from keras_ae.scores import COMPARISON, MODEL
 
 METRICS = ("psnr", "ssim")
 
@@ -99,15 +97,10 @@ def _read_images(
                 used_digests.add(row["digest"])
                 continue
             by_metric = row["scores"][MODEL]
-            values = [
-                [_value(seed[budget_index]) for seed in by_metric[metric]] for metric in METRICS
-            ]
-            scores[row["digest"]] = np.mean(values, axis=1)
+            # NumPy reads null as NaN.
+            values = np.array([by_metric[metric] for metric in METRICS], np.float64)
+            scores[row["digest"]] = values[..., budget_index].mean(1)
     return scores, frozenset(used_digests)
-
-
-def _value(score: float | None) -> float:
-    return float("nan") if score is None else score
 
 
 def compare_runs(runs: Sequence[LoadedRun]) -> Runs:
@@ -136,14 +129,13 @@ def _row(run: LoadedRun) -> RunRow:
         epochs=entry.epochs,
         seconds=entry.total_seconds,
         test=entry.splits.test,
-        curve=tuple(_point(budget) for budget in comparison.budgets),
+        curve=tuple(
+            CurvePoint(epochs=budget.epochs, mean=psnr.mean, interval=psnr.interval)
+            for budget in comparison.budgets
+            for psnr in [budget.splits.test.psnr]
+        ),
         floor=floor.test.mean if floor else None,
     )
-
-
-def _point(budget: Budget) -> CurvePoint:
-    psnr = budget.splits.test.psnr
-    return CurvePoint(epochs=budget.epochs, mean=psnr.mean, interval=psnr.interval)
 
 
 def _pair(first: LoadedRun, other: LoadedRun) -> RunPair:
@@ -152,23 +144,13 @@ def _pair(first: LoadedRun, other: LoadedRun) -> RunPair:
     common = sorted(first.scores.keys() & other.scores.keys())
     shared = [digest for digest in common if digest not in used]
     gains = np.array([other.scores[d] - first.scores[d] for d in shared]).reshape(-1, len(METRICS))
-    psnr, ssim = map(_difference, gains.T)
+    psnr, ssim = map(statistics.paired, gains.T)
     return RunPair(
         run=other.name,
         against=first.name,
         psnr=psnr,
         ssim=ssim,
         text=_text(first, other, len(shared), len(common) - len(shared)),
-    )
-
-
-def _difference(gains: np.ndarray) -> Paired:
-    finite = gains[np.isfinite(gains)]
-    return Paired(
-        mean=finite_or_none(finite.mean()) if len(finite) else None,
-        interval=statistics.Bootstrap(gains[:, None]).interval([1.0]) if len(gains) else None,
-        wilcoxon_p=statistics.wilcoxon_p_value(gains),
-        images=len(finite),
     )
 
 

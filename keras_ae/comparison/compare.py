@@ -1,7 +1,6 @@
 """Compares the budgets of a ladder: quality, paired differences, and the choice of a budget."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -12,59 +11,32 @@ from keras_ae.comparison.records import (
     Answer,
     Baseline,
     Budget,
+    BySplit,
     Change,
     Chosen,
     Comparison,
     Counts,
-    Differences,
+    Difference,
     Floor,
     FloorMean,
-    FloorMeans,
     Floors,
     Images,
     Losses,
     Reasons,
-    Summaries,
+    Summary,
 )
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import CONFIDENCE_LEVEL, MIN_IMAGES
 from keras_ae.contract import SPLITS, TEST, VAL
 from keras_ae.errors import DataError
 from keras_ae.scores import BASELINE, IMAGES, MODEL, Layout, Sums, Table, finite_or_none
+from keras_ae.stages import StageSummary
 
 MAX_LOSS_POINTS = 500
 """Epochs of a ladder whose losses are kept, evenly spaced over their logarithm."""
 
 
-class Stage(Protocol):
-    """What a comparison needs to know about the training of a stage."""
-
-    @property
-    def stop(self) -> int:
-        """Epochs of the ladder at the end of the stage."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of the ladder."""
-
-    @property
-    def preset(self) -> str:
-        """Name of the preset."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of the model."""
-
-    @property
-    def losses(self) -> Sequence[float]:
-        """Mean loss of each epoch; empty if unknown."""
-
-
-Stages = Mapping[str, Sequence[Sequence[Stage]]]
+Stages = Mapping[str, Sequence[Sequence[StageSummary]]]
 """Stages by ladder, seed and budget."""
 
 
@@ -132,7 +104,7 @@ def compare(
         cost=trends.training_cost(splits[VAL], [entry.total_seconds for entry in entries]),
         extrapolation=trends.extrapolate(splits[VAL], tolerance),
         slices=slices.break_down(splits[TEST], TEST, epochs),
-        intervals=Reasons(**{name: _why_no_interval(s.image_count) for name, s in splits.items()}),
+        intervals=Reasons(**{name: _reason(s.image_count) for name, s in splits.items()}),
         baseline=_baseline(splits, stages, epochs),
         seeds=seeds.compare_seeds(splits, ladder_seeds, epochs),
         losses=_losses(stages),
@@ -153,7 +125,7 @@ def compare(
 def _budgets(
     splits: Mapping[str, Split],
     ladder: str,
-    stages: Sequence[Sequence[Stage]],
+    stages: Sequence[Sequence[StageSummary]],
     ladder_seeds: Sequence[int],
 ) -> tuple[Budget, ...]:
     stage_seconds = np.array([[float(stage.seconds) for stage in seed] for seed in stages]).mean(0)
@@ -162,16 +134,16 @@ def _budgets(
             epochs=budget,
             stage_seconds=float(stage_seconds[i]),
             total_seconds=float(stage_seconds[: i + 1].sum()),
-            splits=Summaries(**{name: s.summary(ladder, budget) for name, s in splits.items()}),
+            splits=BySplit[Summary](**{n: s.summary(ladder, budget) for n, s in splits.items()}),
             seeds=seeds.seed_means(splits, ladder_seeds, i) if ladder == MODEL else (),
         )
         for i, budget in enumerate(splits[TEST].layout.budgets)
     )
 
 
-def _differences(splits: Mapping[str, Split], before: int, after: int) -> Differences:
+def _differences(splits: Mapping[str, Split], before: int, after: int) -> BySplit[Difference]:
     models = (MODEL, before), (MODEL, after)
-    return Differences(**{name: split.difference(*models) for name, split in splits.items()})
+    return BySplit[Difference](**{name: s.difference(*models) for name, s in splits.items()})
 
 
 def _floor(splits: Mapping[str, Split], name: str, missing_reason: str | None) -> Floor:
@@ -192,7 +164,7 @@ def _floor(splits: Mapping[str, Split], name: str, missing_reason: str | None) -
             images=split.image_count - skipped,
             skipped=skipped,
         )
-    return Floor(splits=FloorMeans(**entries), reason=None)
+    return Floor(splits=BySplit[FloorMean](**entries), reason=None)
 
 
 def _baseline(splits: Mapping[str, Split], stages: Stages, epochs: int) -> Baseline | None:
@@ -233,7 +205,7 @@ def _log_spaced(count: int) -> list[int]:
     return sorted({int(position) - 1 for position in positions})
 
 
-def _why_no_interval(images: int) -> str | None:
-    return (
-        None if images >= MIN_IMAGES else f"{images} source images; an interval needs {MIN_IMAGES}"
-    )
+def _reason(images: int) -> str | None:
+    """Why there are no intervals, if there are none."""
+    few = f"{images} source images; an interval needs {MIN_IMAGES}"
+    return few if images < MIN_IMAGES else None

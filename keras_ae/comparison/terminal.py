@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from keras_ae.comparison.records import Budget, Comparison, Estimate, Runs
+from keras_ae.comparison.records import Budget, Comparison, Runs
 from keras_ae.contract import SPLITS
 
 
@@ -68,7 +68,7 @@ def format_runs(runs: Runs) -> str:
         ssim = row.test.ssim.mean
         lines.append(
             f"{row.name:<{width}}  {row.preset or '':<10} {row.epochs:>7} "
-            f"{row.seconds:>8.0f} {_with_interval(row.test.psnr):>22} "
+            f"{row.seconds:>8.0f} {row.test.psnr.format(unit=''):>22} "
             f"{row.test.gain_over_floor.value:>+11.2f} "
             f"{'' if ssim is None else format(ssim, '.4f'):>7}"
         )
@@ -79,16 +79,8 @@ def format_runs(runs: Runs) -> str:
             continue
         p = pair.psnr.wilcoxon_p
         lines.append(
-            f"{pair.run} minus {pair.against}: {_with_interval(pair.psnr, '+')} dB"
+            f"{pair.run} minus {pair.against}: {pair.psnr.format('+', unit='')} dB"
             + (f", Wilcoxon's p = {p:.2g}" if p is not None else "")
             + f"; {pair.text}"
         )
     return "\n".join(lines)
-
-
-def _with_interval(estimate: Estimate, sign: str = "") -> str:
-    text = f"{estimate.value:{sign}.2f}"
-    if estimate.interval is None:
-        return text
-    low, high = estimate.interval
-    return f"{text} ({low:{sign}.2f} to {high:{sign}.2f})"

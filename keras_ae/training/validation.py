@@ -17,13 +17,11 @@ BUFFER_PIXELS = 1_000_000
 def mse_per_image(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray]) -> list[float]:
     """Computes the error of each image's reconstruction, after rounding it to 8 bits.
 
-    Images of one size go through the model as one batch. They are read as a stream, of which at
-    most `BUFFER_PIXELS` are in memory.
+    Images, uint8 [H, W, C], are read as a stream; those of one size are one batch.
 
     Args:
         model: the autoencoder, or another function of float32 [N, H, W, C] in 0..1 that returns
             the same shape.
-        images: uint8 arrays [H, W, C].
 
     Returns:
         The values of `keras_ae.metrics.mse`, in any order.

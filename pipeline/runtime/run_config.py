@@ -14,13 +14,7 @@ from pipeline.runtime import memory
 
 
 class Flag(NamedTuple):
-    """How a setting is given on the command line.
-
-    Attributes:
-        help: what it means.
-        read: parses its text; raises ConfigurationError.
-        metavar: name of its value in the help.
-    """
+    """How a setting is given on the command line; `read` raises ConfigurationError."""
 
     help: str
     read: Callable[[str], Any] = str
@@ -101,8 +95,7 @@ class RunConfig:
         "N",
     )
     with_baseline: bool = _setting(
-        False,
-        f"train and compare the preset {presets.BASELINE} as well, with the first seed",
+        False, f"train and compare the preset {presets.BASELINE} as well, with the first seed"
     )
     batch_size: int = _setting(32, "batch size (maximum)", number(int, 1, 2**16))
     tile: int = _setting(
@@ -180,7 +173,7 @@ class RunConfig:
                 if getattr(self, name) != getattr(RunConfig, name):
                     raise ConfigurationError(f"--{name.replace('_', '-')} needs --tune")
         else:
-            _ = self.search_space
+            _ = self.search_space  # it checks the settings
         if self.with_baseline and self.preset == presets.BASELINE:
             raise ConfigurationError(
                 f"--with-baseline needs a --preset other than {presets.BASELINE}"

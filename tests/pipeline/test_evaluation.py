@@ -20,7 +20,7 @@ from keras_ae.saved_model.signatures import Signatures
 from keras_ae.saved_model.tiling import SERVING_TILE
 from pipeline import evaluation
 from pipeline.components.image_example_gen.writing import to_example
-from pipeline.components.report.verdict import _db, reasons, verdict
+from pipeline.components.report.verdict import _db, read_verdict, reasons
 from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
 from pipeline.runners.beam import engines
 from pipeline.runtime import versions
@@ -123,7 +123,7 @@ def evaluate(tmp_path_factory, models, encode):
         evaluation.Executor(context).Do(inputs, outputs, properties)
         (blessing,) = outputs["blessing"]
         refusal = blessing.get_string_custom_property(versions.REFUSAL)
-        result = verdict(str(folder / "evaluation"), limits, refusal=refusal)
+        result = read_verdict(str(folder / "evaluation"), limits, refusal=refusal)
         assert result.blessed == blessing.get_int_custom_property("blessed")
         assert result.blessed == all(check.ok in (True, None) for check in result.checks)
         files = [path.name for path in (folder / "blessing").iterdir()]

@@ -102,7 +102,7 @@ def test_a_replacement_is_in_the_command_that_resumes_the_run_and_not_in_its_set
     arguments = parse_arguments(["--replace", "--seed", "7"])
     assert arguments.config.replace
     assert arguments.command == "python pipeline/run_local.py --seed 7 --replace"
-    assert "replace: false" in arguments.settings
+    assert "replace" not in arguments.settings
     assert "seed: 7" in arguments.settings
 
 

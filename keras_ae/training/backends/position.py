@@ -5,12 +5,10 @@ from typing import NamedTuple, Protocol
 
 
 class Position(NamedTuple):
-    """A position in an epoch.
+    """Batches of an epoch that are done, and the sum of the losses of their tiles.
 
-    Attributes:
-        batches_done: number of batches trained on.
-        loss_sum: sum of the mean squared errors of their tiles, on pixels 0..1; a float32 value,
-            added up in the order of the batches.
+    The loss is the mean squared error on pixels 0..1; the sum is a float32 value, added up in the
+    order of the batches.
     """
 
     batches_done: int = 0

@@ -18,14 +18,11 @@ ARTIFACTS, UNFINISHED, TEMPORARY = "artifacts", "unfinished.json", "temporary"
 
 
 def remove_unfinished(root: Path, connection: Any) -> None:
-    """Removes outputs of executions that never ended, and partial files.
+    """Removes outputs of executions that never ended, and partial files, from a root that no other
+    run uses.
 
-    Such executions are marked as failed in ML Metadata. (SQLite itself
-    rolls back a transaction that was interrupted.) No other run may use the root meanwhile.
-
-    Args:
-        root: root folder of the run.
-        connection: configuration of the connection to its ML Metadata.
+    Such executions are marked as failed in ML Metadata. (SQLite itself rolls back a transaction
+    that was interrupted.)
     """
     for partial in root.glob("*.partial"):
         partial.unlink(missing_ok=True)
@@ -56,7 +53,6 @@ def record_start(
     started again.
 
     Args:
-        root: root folder of the run.
         run: what identifies the run, as JSON.
         in_service: the version that is in service now.
 
@@ -90,12 +86,8 @@ def record_end(root: Path) -> None:
 def temporary_folder(root: Path, *, exclusive: bool) -> Iterator[None]:
     """Puts temporary files below a root while the block runs, also those of libraries and children.
 
-    A run that is killed leaves them there, where the next run finds them.
-
-    Args:
-        root: root folder of the run.
-        exclusive: whether no other run uses the root, so that the temporary files of earlier runs
-            can be removed.
+    A run that is killed leaves them there. The next one removes them if it is `exclusive`: if no
+    other run uses the root.
     """
     parent = root / TEMPORARY
     if exclusive:

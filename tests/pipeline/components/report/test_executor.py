@@ -1,15 +1,14 @@
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from pydantic import TypeAdapter
 from tfx.types import standard_artifacts
 
 from keras_ae import presets
 from keras_ae.comparison.records import Check, Verdict
 from keras_ae.scores import MODEL
+from keras_ae.stages import Environment, StageSummary
 from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.budget_comparison.keys import ModelKey
@@ -19,8 +18,6 @@ from pipeline.components.report.mlflow_log import MlflowSettings
 from pipeline.evaluation import Limits
 from pipeline.runtime import versions
 from pipeline.runtime.artifacts import PROVENANCE, SUMMARY
-from pipeline.runtime.environment import Environment
-from pipeline.runtime.stages import StageSummary
 from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
 
 STAGE = StageSummary(
@@ -45,7 +42,9 @@ STAGE = StageSummary(
     batch_size=32,
     backend="tensorflow",
     code_fingerprint="4567",
-    trained_on=TypeAdapter(Environment).validate_python(RUN["trained_on"][0]),
+    trained_on=Environment(
+        **{name: RUN["trained_on"][0][name] for name in Environment.model_fields}
+    ),
     losses=(0.02, 0.01),
 )
 
@@ -74,7 +73,7 @@ def consumed(tmp_path, comparison, pictures) -> dict:
         model = new_artifact(standard_artifacts.Model, f"Trainer_{budget}", "model")
         summary = Path(model.uri) / SUMMARY
         summary.parent.mkdir()
-        stage = dataclasses.replace(STAGE, tiles_per_second=float(budget))
+        stage = STAGE.model_copy(update={"tiles_per_second": float(budget)})
         summary.write_text(stage.to_json())
         models[f"model_{budget}"] = [model]
     return {
@@ -137,7 +136,7 @@ def evaluated(monkeypatch):
         service = check.model_copy(update={"name": "mean_psnr", "text": text})
         return verdict.model_copy(update={"checks": (check, service)})
 
-    monkeypatch.setattr(executor, "verdict", read)
+    monkeypatch.setattr(executor, "read_verdict", read)
 
 
 def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import platform
 import subprocess
@@ -30,8 +29,8 @@ def examples(tmp_path):
 
 
 def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examples):
-    stages = {"model_100": STAGE, "model_10": dataclasses.replace(STAGE, preset="small")}
-    run = facts.facts(
+    stages = {"model_100": STAGE, "model_10": STAGE.model_copy(update={"preset": "small"})}
+    run = facts.describe_run(
         examples,
         stages,
         seeds=(3, 4),
@@ -58,12 +57,12 @@ def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examp
 
 
 def test_stages_of_different_machines_and_settings_have_entries_of_their_own():
-    other = dataclasses.replace(ENVIRONMENT, environment={"TF_ENABLE_ONEDNN_OPTS": "0"})
+    other = ENVIRONMENT.model_copy(update={"environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}})
     environments = {"model_100": other, "model_10": ENVIRONMENT, "baseline_10": other}
-    stages = {n: dataclasses.replace(STAGE, trained_on=e) for n, e in environments.items()}
+    stages = {n: STAGE.model_copy(update={"trained_on": e}) for n, e in environments.items()}
     assert facts.trained_on(stages) == (
-        TrainingEnvironment(stages=("model_100", "baseline_10"), **dataclasses.asdict(other)),
-        TrainingEnvironment(stages=("model_10",), **dataclasses.asdict(ENVIRONMENT)),
+        TrainingEnvironment(stages=("model_100", "baseline_10"), **dict(other)),
+        TrainingEnvironment(stages=("model_10",), **dict(ENVIRONMENT)),
     )
 
 

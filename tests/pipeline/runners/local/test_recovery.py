@@ -35,7 +35,7 @@ def execute(connection, *states) -> list[int]:
 def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_path, connection):
     states = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING, mlmd.Execution.CACHED
     whole, half, cached = execute(connection, *states)
-    node = tmp_path / "artifacts" / "lineage" / "Trainer_10"
+    node = tmp_path / "artifacts" / "pipeline" / "Trainer_10"
     for number in (whole, half):
         for output in ("model", "model_run"):
             (node / output / str(number)).mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_
 
 def test_a_run_that_is_started_again_is_compared_with_the_same_model(tmp_path):
     def push(number: int, root) -> Path:
-        artifact = root / "artifacts" / "lineage" / "BudgetComparison" / "model" / str(number)
+        artifact = root / "artifacts" / "pipeline" / "BudgetComparison" / "model" / str(number)
         facts = tmp_path / "push" / str(number) / PROVENANCE
         facts.parent.mkdir(parents=True)
         facts.write_text(json.dumps({"digest": f"digest {number}", "artifact": str(artifact)}))

@@ -10,7 +10,7 @@ from pipeline.runners.flags import resolve_data
 from pipeline.runners.local import runner, summary
 
 
-def test_only_runs_of_the_same_data_preset_and_channels_share_cached_results(tmp_path):
+def test_only_runs_of_the_same_data_preset_and_channels_share_a_pipeline_name(tmp_path):
     variants = [
         [],
         ["--channels", "1"],
@@ -18,17 +18,17 @@ def test_only_runs_of_the_same_data_preset_and_channels_share_cached_results(tmp
         ["--data", str(tmp_path)],
         ["--data", "tfds:cifar10"],
     ]
-    names = [runner._lineage(parse_arguments(flags)) for flags in variants]
+    names = [runner._pipeline_name(parse_arguments(flags)) for flags in variants]
     assert len(set(names)) == len(names)
-    assert runner._lineage(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
+    assert runner._pipeline_name(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
 
 
 @pytest.mark.parametrize("data", ["gs://bucket/images.zip", "tfds:cifar10", "sample"])
 def test_data_that_is_no_path_is_the_same_from_every_folder(data, tmp_path, monkeypatch):
     flags = parse_arguments(["--data", data])
-    here = runner._lineage(flags)
+    here = runner._pipeline_name(flags)
     monkeypatch.chdir(tmp_path)
-    assert runner._lineage(flags) == here
+    assert runner._pipeline_name(flags) == here
     assert resolve_data(data) == data
 
 
