@@ -86,11 +86,18 @@ def run_fn(fn_args: FnArgs) -> None:
         # Entered after the checkpoint, so that the artifact is uploaded before that is removed.
         folder = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
         _save(ladder, exporter, fn_args, config, folder)
-        stage_summary = StageSummary.of(
-            config,
-            result,
+        stage_summary = StageSummary(
+            start=result.start,
+            stop=result.stop,
+            seconds=result.seconds,
+            tiles_per_second=result.tiles_per_second,
+            loss=result.loss,
             preset=preset.name,
             preset_settings=preset,
+            channels=config.channels,
+            stride=config.stride,
+            latent_channels=config.latent_channels,
+            seed=config.seed,
             batch_size=batch_size,
             parameters=ladder.model.count_params(),
             flops_per_pixel=ladder.model.flops_per_pixel,
@@ -104,7 +111,7 @@ def run_fn(fn_args: FnArgs) -> None:
             trained_on=describe(),
             losses=tuple(float(f"{loss:.6g}") for loss in ladder.losses[config.start :]),
         )
-        (folder / SUMMARY).write_text(stage_summary.to_json(indent=1))
+        (folder / SUMMARY).write_text(stage_summary.to_json())
 
 
 def _save(
