@@ -539,10 +539,11 @@ class Check(Record):
     slice: str | None = Field(description="Such as `brightness: 1 darkest`; null for all images.")
     images: Count = Field(description="Number of test images.")
     value: float | None = Field(
-        description="Value in dB; null if it needs a model in service and there is none."
+        description="Value in dB; null if it needs a model in service to compare with and there is "
+        "none."
     )
     limit: float = Field(description="Lowest allowed value in dB; a gain must exceed it.")
-    ok: bool | None = Field(description="Whether it is met; null if there is no value.")
+    ok: bool | None = Field(description="Whether it is met; null if it does not apply.")
     text: str = Field(description="The same in words.")
 
 
@@ -575,6 +576,9 @@ class Verdict(Record):
         "model is in service."
     )
     slices: tuple[SliceVerdict, ...] = Field(description="The model on slices of the test images.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="Cautions about the comparison with the model in service."
+    )
     skipped_ssim: Count = Field(description="Number of test images that are too small for SSIM.")
     served: ServingResult | None = Field(
         default=None, description="Result of serving it; missing if the model is not blessed."

@@ -176,6 +176,11 @@ class RunConfig:
         number(float, 0, 100),
         "DB",
     )
+    replace: bool = _setting(
+        False,
+        "push a model without comparing it with the one in service, for which --max-drop and "
+        "--max-slice-drop then do not count; for models that cannot be compared",
+    )
     max_bad_share: float = _setting(
         0.1, "share of unreadable images above which the run stops", number(float, 0, 1)
     )

@@ -20,8 +20,8 @@ from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.datasets.images.decoding import decode_stored
 from keras_ae.models.layers import to_float, to_uint8
-from pipeline.components.pusher.executor import newest_version, provenance
 from pipeline.components.serving_check import server
+from pipeline.runtime import versions
 from pipeline.runtime.artifacts import MODEL, fetched, model_digest, written
 
 EXPECTED = "EXPECTED.npz"
@@ -69,8 +69,8 @@ def _compare(
 ) -> str:
     """Compares the models of a Model artifact, unless it is in service; returns what differs."""
     saved_model = Path(path_utils.serving_model_path(str(model)))
-    newest = newest_version(exec_properties["push_destination"])
-    if newest is not None and provenance(newest).get("digest") == model_digest(saved_model):
+    newest = versions.newest_version(exec_properties["push_destination"])
+    if newest is not None and versions.digest(newest) == model_digest(saved_model):
         return ""
     examples = artifact_utils.get_single_instance(input_dict["examples"])
     split = artifact_utils.get_split_uri([examples], c.TEST)
