@@ -10,6 +10,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.headers import Header, read_header
+from keras_ae.datasets.images.netpbm import decode_netpbm
 from keras_ae.datasets.images.structure import check_exif, check_structure
 from keras_ae.errors import DataError, one_line
 
@@ -35,7 +36,7 @@ def decode(data: bytes, channels: int) -> np.ndarray:
     The EXIF orientation is applied, alpha is dropped, and 16-bit levels keep their upper 8 bits.
 
     Args:
-        data: PNG, JPEG, BMP, GIF or WebP.
+        data: an image of a format of `keras_ae.datasets.images.headers.Header`.
         channels: 1 (grey) or 3 (RGB).
 
     Returns:
@@ -52,7 +53,7 @@ def normalize(data: bytes, channels: int, *, check_body: bool = True) -> tuple[b
     """Converts an image so that any decoder returns the pixels of `decode`.
 
     Args:
-        data: PNG, JPEG, BMP, GIF or WebP.
+        data: an image of a format of `keras_ae.datasets.images.headers.Header`.
         channels: 1 (grey) or 3 (RGB).
         check_body: whether to decode also an image that is returned unchanged; False saves time if
             the caller has decoded it, or is about to.
@@ -86,13 +87,32 @@ def _check_header(data: bytes) -> Header:
 
 def _open(data: bytes, header: Header) -> Image.Image:
     """Opens an image in Pillow without decoding it, as the format that its header declares."""
-    image: Image.Image = Image.open(io.BytesIO(data), formats=[header.format])
+    if header.format == "ppm":
+        return Image.fromarray(_squeeze(decode_netpbm(data)))
+    if header.format == "heic":
+        image = _open_heic(data)
+    else:
+        image = Image.open(io.BytesIO(data), formats=[header.format])
     # The first frame of a GIF may be larger than its header declares.
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
             f"{image.width}x{image.height} is more than the limit of {MAX_PIXELS:,} pixels"
         )
     return image
+
+
+def _open_heic(data: bytes) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise DataError("HEIC: install pillow-heif") from error
+    image: Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    return image
+
+
+def _squeeze(pixels: np.ndarray) -> np.ndarray:
+    """Pixels in the shape that Pillow expects: grey ones without channels."""
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 
 def _pixels(data: bytes, header: Header, channels: int) -> Image.Image:
