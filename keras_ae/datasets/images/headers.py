@@ -22,6 +22,7 @@ MAX_STRAY_BYTES = 2**16
 
 BMP_CORE_HEADER_BYTES = 12
 """Size of the information header of the oldest BMPs (BITMAPCOREHEADER)."""
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_SCAN = 0xDA
 """Marker at the start of a scan (SOS)."""
 UNKNOWN_FORMAT = (
@@ -30,7 +31,7 @@ UNKNOWN_FORMAT = (
 MAGIC_BYTES = 64
 """Number of first bytes of a file that `detect_format` looks at, except for unusual HEIC files."""
 
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp"}
+_MAGIC = {PNG_MAGIC: "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp"}
 _MAGIC |= dict.fromkeys(TIFF_MAGIC, "tiff")
 # A stuffed zero, a fill byte or a restart marker does not start a segment (ITU-T T.81, B.1.1).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
