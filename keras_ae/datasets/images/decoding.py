@@ -1,5 +1,6 @@
 """Decoding of images inside a TensorFlow graph, where a bad image does not fail the others."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from keras_ae.datasets.images.decoding_gif import GIF_END
 from keras_ae.datasets.images.decoding_header import (
     CORRUPT,
     JPEG_MAGIC,
+    PNG_GREY_16,
     TOO_LARGE,
     Checked,
     check_header,
@@ -57,27 +59,55 @@ def decode_each(encoded: Any, channels: int, white: int = FULL_RANGE) -> tuple[A
     status = tf.where(tf.equal(faults, ""), CORRUPT, faults)
     if tf.reduce_any(tf.not_equal(frames, "")):
         encoded = tf.where(tf.equal(frames, ""), encoded, frames)
+    is_png_kind = formats >= PNG_GREY_16
+    total, fits = tf.constant(0, tf.int64), tf.constant(True)
     # An image with a fault is replaced by an empty string, which fails and is skipped below.
-    allowed = tf.where(tf.equal(faults, ""), encoded, "")
-    total = tf.constant(0, tf.int64)
-    for index, raw in _decodable(allowed, formats, ends, channels):
+    allowed = tf.where(tf.equal(faults, "") & ~is_png_kind, encoded, "")
+    for index, raw in _decodable(_decoders(ends, channels), allowed, formats):
         i = tf.cast(index, tf.int32)
         image = to_channels(raw, formats[i], encoded[i], channels, white)
-        image = _on_canvas(image, canvases[i])
-        total += tf.reduce_prod(tf.shape(image, out_type=tf.int64)[:2])
-        fits = total <= c.MAX_REQUEST_PIXELS
-        # A few encoded megabytes may decode to gigabytes, so keep no pixels beyond the limit.
-        image = image[: tf.where(fits, tf.shape(image)[0], 0)]
+        image, total, fits = _within_limit(_on_canvas(image, canvases[i]), total)
         pixels = pixels.write(i, image)
         sizes = tf.tensor_scatter_nd_update(sizes, [[i]], tf.shape(image)[None, :2])
-        fault = tf.where(fits, tf.where(tf.size(image) > 0, "", TOO_LARGE), c.TOO_MANY_PIXELS)
-        status = tf.tensor_scatter_nd_update(status, index[None, None], fault[None])
+        status = tf.tensor_scatter_nd_update(status, [[i]], _status(image, fits))
         if not fits:
             # Do not decode the rest, which could take arbitrarily long.
-            skipped = tf.equal(faults, "") & (tf.range(count) > i)
-            status = tf.where(skipped, c.TOO_MANY_PIXELS, status)
+            rest = tf.equal(faults, "") & (is_png_kind | (tf.range(count) > i))
+            status = tf.where(rest, c.TOO_MANY_PIXELS, status)
             break
+    if fits and tf.reduce_any(is_png_kind):
+        # Their decoders are in a dataset of their own, because all others would wait for them.
+        allowed = tf.where(tf.equal(faults, "") & is_png_kind, encoded, "")
+        for index, raw in _decodable(_png_decoders(), allowed, formats - PNG_GREY_16):
+            i = tf.cast(index, tf.int32)
+            image = to_channels(raw, formats[i], encoded[i], channels, white)
+            image, total, fits = _within_limit(image, total)
+            pixels = pixels.write(i, image)
+            sizes = tf.tensor_scatter_nd_update(sizes, [[i]], tf.shape(image)[None, :2])
+            status = tf.tensor_scatter_nd_update(status, [[i]], _status(image, fits))
+            if not fits:
+                rest = tf.equal(faults, "") & is_png_kind & (tf.range(count) > i)
+                status = tf.where(rest, c.TOO_MANY_PIXELS, status)
+                break
     return pixels, sizes, status
+
+
+def _within_limit(image: Any, total: Any) -> tuple[Any, Any, Any]:
+    """The image, without pixels if it does not fit; the number of pixels with it; if it fits."""
+    import tensorflow as tf
+
+    total += tf.reduce_prod(tf.shape(image, out_type=tf.int64)[:2])
+    fits = total <= c.MAX_REQUEST_PIXELS
+    # A few encoded megabytes may decode to gigabytes, so keep no pixels beyond the limit.
+    return image[: tf.where(fits, tf.shape(image)[0], 0)], total, fits
+
+
+def _status(image: Any, fits: Any) -> Any:
+    """The status of a decoded image, string [1]."""
+    import tensorflow as tf
+
+    status = tf.where(fits, tf.where(tf.size(image) > 0, "", TOO_LARGE), c.TOO_MANY_PIXELS)
+    return status[None]
 
 
 def _on_canvas(image: Any, canvas: Any) -> Any:
@@ -94,14 +124,24 @@ def _on_canvas(image: Any, canvas: Any) -> Any:
     return tf.ensure_shape(on_canvas, (None, None, image.shape[-1]))
 
 
-def _decodable(encoded: Any, formats: Any, ends: Any, channels: int) -> Any:
-    """An iterator over the index and the pixels, as decoded, of each good image.
+def _decoders(ends: Any, channels: int) -> list[Callable[[Any, Any], Any]]:
+    """The decoders of PNG to WEBP, of an encoded image and its index."""
+    import tensorflow as tf
 
-    Only `tf.data` can continue after an error, by `ignore_errors`. TensorFlow instantiates the
-    functions of a dataset at every request. That takes 14 ms because they contain only what must be
-    here and default optimizations are off; it took 190 ms otherwise. The body of a loop over the
-    iterator belongs to the caller's graph and does not count.
-    """
+    def gif(data: Any, index: Any) -> Any:
+        return tf.io.decode_gif(tf.strings.substr(data, 0, tf.gather(ends, index)) + GIF_END)[0]
+
+    return [
+        lambda data, _: tf.io.decode_png(data, channels=channels),
+        lambda data, _: _decode_jpeg_within_limit(data),
+        lambda data, _: tf.io.decode_bmp(data),
+        gif,
+        lambda data, _: tf.io.decode_webp(data)[0],
+    ]
+
+
+def _png_decoders() -> list[Callable[[Any, Any], Any]]:
+    """The decoders of PNG_GREY_16 to PNG_COLOUR."""
     import tensorflow as tf
 
     def sixteen_bits(data: Any, channels: int) -> Any:
@@ -110,25 +150,38 @@ def _decodable(encoded: Any, formats: Any, ends: Any, channels: int) -> Any:
         pairs = tf.bitcast(image, tf.uint8)
         return tf.reshape(pairs, tf.concat([tf.shape(image)[:2], [2 * channels]], 0))
 
-    def pixels(index: Any, data: Any, format: Any, end: Any) -> tuple[Any, Any]:
-        decoders = [
-            lambda: tf.io.decode_png(data, channels=channels),
-            lambda: _decode_jpeg_within_limit(data),
-            lambda: tf.io.decode_bmp(data),
-            lambda: tf.io.decode_gif(tf.strings.substr(data, 0, end) + GIF_END)[0],
-            lambda: tf.io.decode_webp(data)[0],
-            lambda: sixteen_bits(data, 1),
-            lambda: sixteen_bits(data, 4),
-            # Also for PNG_COLOUR, since the last branch is the default.
-            lambda: tf.io.decode_png(data, channels=4),
-        ]
-        return index, tf.ensure_shape(tf.switch_case(format, decoders), (None, None, None))
+    return [
+        lambda data, _: sixteen_bits(data, 1),
+        lambda data, _: sixteen_bits(data, 4),
+        # Also for PNG_COLOUR, since the last branch is the default.
+        lambda data, _: tf.io.decode_png(data, channels=4),
+    ]
+
+
+def _decodable(decoders: list[Callable[[Any, Any], Any]], encoded: Any, which: Any) -> Any:
+    """An iterator over the index and the pixels, as decoded, of each good image.
+
+    Only `tf.data` can continue after an error, by `ignore_errors`. TensorFlow instantiates the
+    functions of a dataset at every request. That takes 14 ms because they contain only what must be
+    here and default optimizations are off; it took 190 ms otherwise. The body of a loop over the
+    iterator belongs to the caller's graph and does not count.
+
+    Args:
+        decoders: functions of an encoded image and its index.
+        encoded: string [N].
+        which: int32 [N], index of the decoder for each image.
+    """
+    import tensorflow as tf
+
+    def pixels(index: Any, data: Any, decoder: Any) -> tuple[Any, Any]:
+        branches = [lambda decode=decode: decode(data, index) for decode in decoders]
+        return index, tf.ensure_shape(tf.switch_case(decoder, branches), (None, None, None))
 
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     indices = tf.range(tf.shape(encoded, out_type=tf.int64)[0])
-    images = tf.data.Dataset.from_tensor_slices((indices, encoded, formats, ends))
+    images = tf.data.Dataset.from_tensor_slices((indices, encoded, which))
     pixels = tf.autograph.experimental.do_not_convert(pixels)
     return iter(images.map(pixels, num_parallel_calls=2).ignore_errors().with_options(options))
 
