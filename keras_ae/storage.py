@@ -160,11 +160,20 @@ def read_file(path: PathOrUri, max_bytes: int | None = None) -> bytes:
         DataError: if it is larger than `max_bytes`.
     """
     with open_file(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        if max_bytes is not None and size > max_bytes:
-            raise DataError(f"a file of {size:,} bytes, more than the limit of {max_bytes:,}")
-        file.seek(0)
-        return file.read(size)
+        return read_rest(file, max_bytes)
+
+
+def read_rest(file: io.BufferedReader, max_bytes: int | None = None) -> bytes:
+    """Reads a whole file that is open at its beginning.
+
+    Raises:
+        DataError: if it is larger than `max_bytes`.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if max_bytes is not None and size > max_bytes:
+        raise DataError(f"a file of {size:,} bytes, more than the limit of {max_bytes:,}")
+    file.seek(0)
+    return file.read(size)
 
 
 @contextmanager

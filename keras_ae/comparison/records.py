@@ -572,6 +572,14 @@ class Run(Record):
     images: RunImages | None = Field(
         default=None, description="Number of images by split, and of quarantined ones."
     )
+    splits: str | None = Field(
+        default=None, description="How the images were divided into splits, in words."
+    )
+    not_read: dict[str, Count] | None = Field(
+        default=None,
+        description="Number of files that were not read, by kind: a suffix, or words such as "
+        "'in no split folder'.",
+    )
     quarantined: tuple[QuarantinedImage, ...] | None = Field(
         default=None, description="The first hundred quarantined images."
     )

@@ -2,6 +2,7 @@
 
 from keras_ae.comparison.records import Machine, Run, TrainingEnvironment
 from keras_ae.contract import SPLITS
+from keras_ae.datasets.sources.kinds import format_counts
 from keras_ae.report.formatting import count, size
 
 Rows = list[tuple[str, str]]
@@ -26,6 +27,10 @@ def _data(run: Run) -> Rows:
     if run.images:
         counts = ", ".join(f"{count(run.images[name])} {name}" for name in SPLITS)
         rows += [("images", counts), ("quarantined", count(run.images.quarantined))]
+    if run.splits is not None:
+        rows.append(("splits", run.splits))
+    if run.not_read:
+        rows.append(("not read", format_counts(run.not_read)))
     if run.decoded_bytes is not None:
         placement = f", {run.placement}" if run.placement else ""
         rows.append(("training images", f"{size(run.decoded_bytes)} decoded{placement}"))

@@ -57,6 +57,16 @@ def add_arguments(parser: Parser) -> None:
         if isinstance(default, bool):
             parser.add_argument(_option(name), action="store_true", help=flag.help)
             continue
+        if flag.repeated:
+            parser.add_argument(
+                _option(name),
+                type=checked(flag.read),
+                action="append",
+                default=list(default),
+                metavar=flag.metavar,
+                help=flag.help,
+            )
+            continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         parser.add_argument(
             _option(name),
@@ -81,8 +91,11 @@ def parse(parser: Parser, words: Iterable[str]) -> argparse.Namespace:
         arguments = parser.parse_args([*_from_file(parser, first.config, words), *words])
         if arguments.config != first.config:
             raise ConfigurationError(f"{CONFIG} needs its whole name and a file")
-        names = run_config.flags()
-        arguments.config = RunConfig(**{name: getattr(arguments, name) for name in names})
+        settings: dict[str, Any] = {
+            name: tuple(getattr(arguments, name)) if flag.repeated else getattr(arguments, name)
+            for name, (_, flag) in run_config.flags().items()
+        }
+        arguments.config = RunConfig(**settings)
     except ConfigurationError as error:
         parser.error(str(error))
     return arguments
@@ -187,7 +200,7 @@ def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> lis
             continue
         if value is True:
             words.append(option)
-        elif isinstance(value, list) and all(isinstance(each, int) for each in value):
+        elif _is_numbers(name, value):
             words += [option, ",".join(map(str, value))]
         elif isinstance(value, list):
             words += [f"{option}={each}" for each in value]
@@ -196,6 +209,15 @@ def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> lis
         else:
             raise ConfigurationError(f"{path}: {name}: expected a value or a list; got {value!r}")
     return words
+
+
+def _is_numbers(name: Any, value: Any) -> bool:
+    """Whether a value is one list of numbers, and not a flag that is given several times."""
+    _, flag = run_config.flags().get(str(name).replace("-", "_"), (None, None))
+    is_repeated = flag is not None and flag.repeated
+    return (
+        isinstance(value, list) and not is_repeated and all(isinstance(each, int) for each in value)
+    )
 
 
 def _read(path: str) -> dict[Any, Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from keras_ae import budgets, presets
-from keras_ae.datasets.sources import base
+from keras_ae.datasets.sources import base, splits
 from keras_ae.errors import ConfigurationError
 from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
 from keras_ae.tuning.search_space import SearchSpace
@@ -20,11 +20,13 @@ class Flag(NamedTuple):
         help: what it means.
         read: parses its text; raises ConfigurationError.
         metavar: name of its value in the help.
+        repeated: whether it may be given several times; the setting is a tuple then.
     """
 
     help: str
     read: Callable[[str], Any] = str
     metavar: str | None = None
+    repeated: bool = False
 
 
 def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
@@ -67,6 +69,12 @@ def _plain_uri(text: str) -> str:
     return text
 
 
+def _splits(text: str) -> str:
+    if text not in splits.MODES:
+        raise ConfigurationError(f"expected {', '.join(splits.MODES)}; got {text!r}")
+    return text
+
+
 def _setting(default: Any, help: str, *details: Any) -> Any:
     return dataclasses.field(default=default, metadata={"flag": Flag(help, *details)})
 
@@ -88,6 +96,22 @@ class RunConfig:
         "a folder (searched recursively), a .zip or .tar of images, tfds:NAME[:VERSION], or "
         "'sample' for the photographs inside scikit-image and scikit-learn",
     )
+    splits: str = _setting(
+        splits.AUTO,
+        "auto keeps splits that the data have (folders train, val and test, or a TensorFlow "
+        "dataset's), folders insists on such folders, hash splits all images by their content",
+        _splits,
+        "{auto,folders,hash}",
+    )
+    exclude: tuple[str, ...] = _setting(
+        (),
+        "leave out files and folders whose path below the data matches, such as '*/masks'; may be "
+        "given several times",
+        str,
+        "GLOB",
+        True,
+    )
+    follow_links: bool = _setting(False, "follow links to folders, and out of the folder of --data")
     budgets: tuple[int, ...] = _setting(
         budgets.DEFAULT, "increasing numbers of epochs", budgets.parse
     )
@@ -182,6 +206,11 @@ class RunConfig:
             )
         if self.mlflow_uri is None and self.mlflow_experiment != RunConfig.mlflow_experiment:
             raise ConfigurationError("--mlflow-experiment needs --mlflow-uri")
+
+    @property
+    def source_options(self) -> dict[str, Any]:
+        """The options of `keras_ae.datasets.sources.open.open_source`."""
+        return {name: getattr(self, name) for name in ("splits", "exclude", "follow_links")}
 
     @property
     def search_space(self) -> SearchSpace:

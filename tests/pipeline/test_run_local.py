@@ -172,7 +172,7 @@ def make_text_files(place: Path) -> Path:
     [
         (lambda t: ["--data", f"{t}/missing"], "no such folder or archive"),
         (lambda t: ["--data", f"{t}"], "no image in"),
-        (lambda t: ["--data", str(make_text_files(t / "texts"))], "found 1 other file"),
+        (lambda t: ["--data", str(make_text_files(t / "texts"))], "not read: 1 .txt"),
         (lambda t: ["--root", f"{make_text_files(t / 'texts')}/a.txt/x"], "cannot write to"),
         (lambda t: ["--push-dir", f"{make_text_files(t / 'texts')}/a.txt/x"], "cannot write to"),
     ],

@@ -36,6 +36,8 @@ class Check(NamedTuple):
         fault: why it cannot be used; empty for a good image.
         split: its split if the source has fixed splits.
         measures: results of `keras_ae.datasets.images.quartiles.measure`; empty for a bad image.
+        not_read: the kind by which a file is counted that turned out to be no image; empty for an
+            image. Such a file has a fault, too, but is not quarantined.
     """
 
     source: str
@@ -44,6 +46,7 @@ class Check(NamedTuple):
     fault: str
     split: str | None
     measures: Sequence[float] = ()
+    not_read: str = ""
 
 
 def check_shard(
@@ -74,6 +77,8 @@ def check_record(record: Record, channels: int) -> Check:
 
     The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
     """
+    if record.not_read:
+        return Check(record.key, "", 0, "no image", None, not_read=record.not_read)
     fault = record.fault
     measures: Sequence[float] = ()
     if not fault:

@@ -20,7 +20,9 @@ from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
+from keras_ae.datasets.sources.splits import AUTO
 from keras_ae.errors import DataError
+from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.checks import Check, check_shard, read_checks
 from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
 from pipeline.components.image_example_gen.writing import write_shard
@@ -52,19 +54,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             tempfile.TemporaryDirectory() as workspace,
             _temporary_folder(artifact.uri) as work_folder,
         ):
-            source = open_source(data, Path(workspace))
+            source = open_source(data, Path(workspace), **_options(exec_properties))
             # Lists, because Beam checks the type of each element of a tuple, which takes long.
             shards = [(index, list(shard)) for index, shard in enumerate(source.shards())]
             plan = self._ingest(source, shards, exec_properties, artifact, work_folder)
             _check_unchanged(source, fingerprint, shards, work_folder)
+            found = source.findings()
+        not_read = findings.all_not_read(plan, found)
+        counted = findings.describe_not_read(not_read)
         with storage.create_file(f"{artifact.uri}/{QUARANTINE}") as file:
             for name, reason in plan.bad:
                 file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
                 logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
-            raise DataError(plan.refusal)
+            raise DataError(f"{plan.refusal}{'; ' if counted else ''}{counted}")
         for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
             artifact.set_int_custom_property(name, count)
+        artifact.set_string_custom_property(findings.SPLITS, findings.describe_splits(plan, found))
+        artifact.set_string_custom_property(findings.NOT_READ, json.dumps(not_read))
         artifact.set_string_custom_property("data", data)
         artifact.set_string_custom_property("fingerprint", fingerprint)
 
@@ -101,6 +108,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 )
             )
         return Plan(*json.loads(storage.read_file(_plan_file(work_folder))))
+
+
+def _options(properties: dict[str, Any]) -> dict[str, Any]:
+    """The options of `open_source` in the properties of the component."""
+    return {
+        "splits": properties.get("splits") or AUTO,
+        "exclude": json.loads(properties.get("exclude") or "[]"),
+        "follow_links": bool(properties.get("follow_links")),
+    }
 
 
 def _check_unchanged(

@@ -21,6 +21,7 @@ from keras_ae.comparison.records import (
     RunImages,
     TrainingEnvironment,
 )
+from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.executor import QUARANTINE
 from pipeline.runtime.environment import PACKAGES, machine, packages
 from pipeline.runtime.fingerprint import ROOT
@@ -57,6 +58,10 @@ def facts(
     return Run(
         data=examples.get_string_custom_property("data"),
         images=RunImages(**counts),
+        splits=examples.get_string_custom_property(findings.SPLITS) or None,
+        not_read=findings.not_read(
+            {findings.NOT_READ: examples.get_string_custom_property(findings.NOT_READ)}
+        ),
         quarantined=_quarantined(storage.join(examples.uri, QUARANTINE)),
         preset=stage.preset,
         preset_settings=stage.preset_settings,

@@ -99,7 +99,7 @@ def fingerprint(arguments: argparse.Namespace) -> str:
             "with --data-fingerprint TEXT cached results are used until you change the text"
         )
         return uuid.uuid4().hex
-    return open_source(data).fingerprint()
+    return open_source(data, **arguments.config.source_options).fingerprint()
 
 
 def wait(client: Any, run: str) -> None:

@@ -11,7 +11,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         metadata.check(arguments.root)
         recovery.remove_unfinished(arguments.root, connection)
         caching.remove_damaged(connection, lineage, checksums, ignored_nodes=UNCACHED)
-    fingerprint = open_source(arguments.data).fingerprint()
+    fingerprint = open_source(arguments.data, **arguments.config.source_options).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
     in_service = _in_service(arguments.push_dir, lineage)
     pipeline = create_pipeline(
@@ -131,7 +131,10 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
     compiled.nodes.extend(ordered)
-    progress = _Progress(max(len(node.pipeline_node.node_info.id) for node in ordered))
+    progress = _Progress(
+        max(len(node.pipeline_node.node_info.id) for node in ordered),
+        functools.partial(summary.print_findings, connection, lineage),
+    )
     trainers = plan.trainers(ordered)
     cached = functools.partial(caching.predicted_hits, connection, lineage, checksums, trainers)
     stages = plan.Plan(plan.stages(trainers), cached)
@@ -160,13 +163,15 @@ class _Progress:
 
     Args:
         width: characters of the longest id of a node.
+        on_ingested: called after the images were ingested.
 
     Attributes:
         cached: whether a node's outputs were taken from the cache, by its id.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, on_ingested: Callable[[], None]) -> None:
         self._width = max(20, width)
+        self._on_ingested = on_ingested
         self._start = 0.0
         self.cached: dict[str, bool] = {}
 
@@ -184,6 +189,8 @@ class _Progress:
         self.cached[node] = cached
         duration = "cached" if cached else f"{time.monotonic() - self._start:.1f} s"
         console.say(f"  {node:<{self._width}} {duration:>8}")
+        if node == "ImageExampleGen":
+            self._on_ingested()
         # Compiled functions are in reference cycles: a hundred megabytes for each stage and model.
         gc.collect()
 

@@ -55,6 +55,15 @@ def folder(artifact: mlmd.Artifact) -> Path:
     return Path(artifact.uri)
 
 
+def print_findings(connection: Any, lineage: str) -> None:
+    """Prints how ingest divided the images, and what it did not read."""
+    from pipeline.components.image_example_gen import findings
+
+    (examples,) = artifacts_of_last_run(connection, lineage)["Examples"]
+    for line in findings.lines(texts(examples)):
+        console.say(line)
+
+
 def print_summary(
     arguments: argparse.Namespace, connection: Any, lineage: str, cached: Mapping[str, bool]
 ) -> None:
