@@ -19,7 +19,7 @@ from keras_ae.saved_model.export import Exporter
 from keras_ae.training.ladder import Ladder, create_ladder
 from keras_ae.training.validation import mse_per_image
 from keras_ae.tuning import search_space
-from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
+from pipeline.runtime import artifacts, console, ingested, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.runtime.environment import describe
 from pipeline.runtime.settings import StageConfig
@@ -39,14 +39,15 @@ def run_fn(fn_args: FnArgs) -> None:
     initial_state = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
         ladder_cache.clear()
-    # The exporter depends on the size of the served tiles, which does not affect the training.
-    cache_key = f"{initial_state}, tile {config.tile}"
+    white = ingested.read(storage.parent(storage.parent(fn_args.train_files[0]))).white
+    # The exporter depends on these, which do not affect the training.
+    cache_key = f"{initial_state}, tile {config.tile}, white {white}"
     exported = ladder_cache.pop(cache_key)
     images.report_placement(to_terminal=exported is None)
     if exported is None:
         floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
         ladder = _begin(config, preset, batch_size, images, floor)
-        exporter = Exporter(ladder.model, floor=floor, tile=config.tile)
+        exporter = Exporter(ladder.model, floor=floor, tile=config.tile, white=white)
         exported = ladder_cache.Exported(ladder, exporter)
     ladder, exporter = exported
     with ExitStack() as stack:

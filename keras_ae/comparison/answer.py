@@ -47,6 +47,17 @@ def compose_answer(comparison: Comparison) -> Answer:
     return Answer(sentence=_sentence(comparison), notes=tuple(_notes(comparison)))
 
 
+def add_data_notes(answer: Answer, texts: Sequence[str]) -> Answer:
+    """Adds notes on the data, which say what its numbers do not, to an answer.
+
+    Args:
+        answer: the answer.
+        texts: sentences without their full stops.
+    """
+    notes = tuple(_note("data", f"{text}.") for text in texts)
+    return answer.model_copy(update={"notes": (*answer.notes, *notes)})
+
+
 def _sentence(comparison: Comparison) -> str:
     """States the budget that was chosen on val, and its quality on test."""
     seeds, test = comparison.seeds, comparison.chosen.test

@@ -27,6 +27,8 @@ def _data(run: Run) -> Rows:
     if run.images:
         counts = ", ".join(f"{count(run.images[name])} {name}" for name in SPLITS)
         rows += [("images", counts), ("quarantined", count(run.images.quarantined))]
+    if run.levels is not None:
+        rows.append(("levels", run.levels))
     if run.splits is not None:
         rows.append(("splits", run.splits))
     if run.not_read:

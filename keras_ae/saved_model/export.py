@@ -14,10 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ae.datasets.images.levels import FULL_RANGE
 from keras_ae.errors import MissingExtraError, StorageError
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.linear import PatchPCA
 from keras_ae.saved_model.calibration import Calibration
+from keras_ae.saved_model.metadata import Metadata, write_metadata
 from keras_ae.saved_model.signatures import Signatures
 from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
 from keras_ae.saved_model.warmup import write_warmup
@@ -38,13 +40,21 @@ class Exporter:
             model's stride and of 16. Images with a longer side are computed in overlapping tiles,
             one after the other. This bounds the memory of a request. There are no seams, because
             each tile is computed with everything in its receptive field.
+        white: level of 16-bit PNGs that becomes 255, 1 to 65535: that of the training images.
 
     Raises:
         MissingExtraError: if TensorFlow or tensorflow-serving-api is missing.
         ConfigurationError: if `tile` is invalid.
     """
 
-    def __init__(self, model: ConvAutoencoder, *, floor: PatchPCA, tile: int = SERVING_TILE):
+    def __init__(
+        self,
+        model: ConvAutoencoder,
+        *,
+        floor: PatchPCA,
+        tile: int = SERVING_TILE,
+        white: int = FULL_RANGE,
+    ):
         check_tile(tile, model.stride)
         for package in ("tensorflow", "tensorflow_serving"):
             if find_spec(package) is None:
@@ -52,7 +62,7 @@ class Exporter:
                     f"a SavedModel is written through {package}, which is not installed: install "
                     "keras-ae with its extra tensorflow"
                 )
-        self.model, self.floor, self.tile = model, floor, tile
+        self.model, self.floor, self.tile, self.white = model, floor, tile, white
 
     def write(self, path: Path, val_mse: Sequence[float] = ()) -> None:
         """Writes the SavedModel, with the signatures in `keras_ae.contract` and warm-up requests.
@@ -66,7 +76,8 @@ class Exporter:
                 end of its output.
         """
         if keras.backend.backend() != "tensorflow":
-            _export_in_another_process(self.model, path, self.floor, val_mse, self.tile)
+            settings = {"tile": self.tile, "white": self.white}
+            _export_in_another_process(self.model, path, self.floor, val_mse, settings)
             return
         import tensorflow as tf
 
@@ -76,6 +87,7 @@ class Exporter:
         calibration.assign(val_mse)
         tf.saved_model.save(module, str(path), signatures=functions)
         write_warmup(self.model, path)
+        write_metadata(Metadata(self.white), str(path))
 
     @cached_property
     def _traced(self) -> tuple[Any, ConvAutoencoder, Calibration, dict[str, Any]]:
@@ -85,7 +97,7 @@ class Exporter:
         if served.precision != "float32":
             served = ConvAutoencoder.from_config({**served.get_config(), "precision": "float32"})
         calibration = Calibration()
-        functions = Signatures(served, self.floor, calibration, self.tile).functions
+        functions = Signatures(served, self.floor, calibration, self.tile, self.white).functions
         traced = {name: function.get_concrete_function() for name, function in functions.items()}
         module = tf.Module()
         module.variables_of_the_model = [variable.value for variable in served.variables]
@@ -100,6 +112,7 @@ def export(
     floor: PatchPCA,
     val_mse: Sequence[float] = (),
     tile: int = SERVING_TILE,
+    white: int = FULL_RANGE,
 ) -> None:
     """Exports a model once; see `Exporter` and `Exporter.write` for arguments and errors.
 
@@ -114,20 +127,25 @@ def export(
     >>> tuple(outputs["reconstructions"].shape), outputs["psnr"].dtype.name
     ((1, 64, 64, 3), 'float32')
     """
-    Exporter(model, floor=floor, tile=tile).write(path, val_mse)
+    Exporter(model, floor=floor, tile=tile, white=white).write(path, val_mse)
 
 
 def _export_in_another_process(
-    model: ConvAutoencoder, path: Path, floor: PatchPCA, val_mse: Sequence[float], tile: int
+    model: ConvAutoencoder,
+    path: Path,
+    floor: PatchPCA,
+    val_mse: Sequence[float],
+    settings: dict[str, int],
 ) -> None:
     """Exports a model of another backend in a process with the TensorFlow backend."""
     arrays = {f"weight_{i}": weight for i, weight in enumerate(model.get_weights())}
+    arrays |= {name: np.asarray(value) for name, value in settings.items()}
     arrays |= {f"floor_{name}": array for name, array in floor._asdict().items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.npz"
         config = json.dumps({**model.get_config(), "precision": "float32"})
         errors = np.asarray(val_mse, np.float32)
-        np.savez(file, config=config, val_mse=errors, tile=tile, **arrays)
+        np.savez(file, config=config, val_mse=errors, **arrays)
         process = subprocess.run(
             [sys.executable, "-m", "keras_ae.saved_model.export", str(file), str(path)],
             env={
@@ -153,8 +171,9 @@ def _export_file(file: str, path: str) -> None:
         count = sum(name.startswith("weight_") for name in arrays.files)
         model.set_weights([arrays[f"weight_{i}"] for i in range(count)])
         floor = PatchPCA(*(arrays[f"floor_{name}"] for name in PatchPCA._fields))
-        val_mse, tile = arrays["val_mse"].tolist(), int(arrays["tile"])
-        export(model, Path(path), floor=floor, val_mse=val_mse, tile=tile)
+        settings = {name: int(arrays[name]) for name in ("tile", "white")}
+        val_mse = arrays["val_mse"].tolist()
+        export(model, Path(path), floor=floor, val_mse=val_mse, **settings)
 
 
 if __name__ == "__main__":

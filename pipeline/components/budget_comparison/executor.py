@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import uuid
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tfx.utils import path_utils
 
 from keras_ae import contract as c
 from keras_ae import presets, storage
+from keras_ae.comparison.answer import add_data_notes
 from keras_ae.comparison.codecs import summarize as summarize_codecs
 from keras_ae.comparison.compare import compare
 from keras_ae.comparison.records import Comparison, Trial, Tuning
@@ -30,7 +32,7 @@ from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.budget_comparison.scoring import graph_of, score
 from pipeline.components.serving_check import server
-from pipeline.runtime import artifacts
+from pipeline.runtime import artifacts, ingested
 from pipeline.runtime.artifacts import FLOOR
 from pipeline.runtime.search import Search
 from pipeline.runtime.stages import StageSummary, read_summary
@@ -98,7 +100,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quality = {kind: scored[kind] for kind in KINDS}
         codecs = summarize_codecs(quality, scored["bytes"], scored["pixels"])
         _write_pictures(run, seed, epochs, scores[c.TEST].table, floors, folder / PICTURES)
-        return comparison.model_copy(update={"codecs": codecs})
+        answer = add_data_notes(comparison.answer, run.notes)
+        return comparison.model_copy(update={"codecs": codecs, "answer": answer})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +110,13 @@ class _Run:
 
     Attributes:
         patterns: pattern of the files of each split.
+        notes: sentences on some of the images.
         ladders: Model artifacts by ladder, seed and budget.
         stages: summaries of the same models.
     """
 
     patterns: dict[str, str]
+    notes: Sequence[str]
     ladders: dict[str, list[dict[int, types.Artifact]]]
     stages: dict[str, list[list[StageSummary]]]
 
@@ -136,7 +141,8 @@ class _Run:
             ladder: [[read_summary(model.uri) for model in models.values()] for models in seeds]
             for ladder, seeds in ladders.items()
         }
-        return cls({split: _pattern(examples, split) for split in c.SPLITS}, ladders, stages)
+        patterns = {split: _pattern(examples, split) for split in c.SPLITS}
+        return cls(patterns, ingested.read(examples.uri).notes, ladders, stages)
 
     @cached_property
     def layout(self) -> Layout:

@@ -48,6 +48,7 @@ def ingest(
     channels=3,
     max_bad_share=0.1,
     fingerprint: str | None = None,
+    white=0.0,
     **options,
 ):
     artifact = standard_artifacts.Examples()
@@ -61,6 +62,7 @@ def ingest(
         "data": str(data),
         "channels": channels,
         "max_bad_share": max_bad_share,
+        "white": white,
         "fingerprint": open_source(str(data), **options).fingerprint()
         if fingerprint is None
         else fingerprint,
