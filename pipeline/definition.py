@@ -72,6 +72,7 @@ def create_pipeline(
         channels=config.channels,
         fingerprint=data_fingerprint,
         max_bad_share=config.max_bad_share,
+        white=config.white or 0.0,
         **config.source_options,
         code=source_fingerprint("pipeline.components.image_example_gen.executor"),
     )

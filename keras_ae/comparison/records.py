@@ -48,6 +48,7 @@ NoteKind = Literal[
     "wilcoxon",
     "seeds",
     "sampled",
+    "data",
 ]
 Pays = Literal["yes", "no", "unclear"]
 CheckName = Literal["gain_over_floor", "mean_psnr", "slice_psnr"]
@@ -482,6 +483,9 @@ class Run(Record):
 
     data: str | None = Field(default=None, description="Where the images came from.")
     images: RunImages | None = Field(default=None, description="Number of images by split.")
+    levels: str | None = Field(
+        default=None, description="Range of the levels of 16-bit files; null if there are none."
+    )
     splits: str | None = Field(
         default=None, description="How the images were divided into splits, in words."
     )

@@ -1,6 +1,5 @@
 """Whether SavedModels can be compared by the outputs of their signature `score`."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any, Final
 
 from keras_ae import contract as c
 from keras_ae.errors import DataError, first_line
+from keras_ae.saved_model.metadata import read_metadata
 
 OUTPUTS: Final = (c.PSNR, c.SSIM, c.FLOOR_PSNR)
 """Outputs of `score` that a comparison needs."""
-FULL_RANGE: Final = 65535
-"""Level of white in 16-bit files for a model that names no other, also if its images had 8 bits."""
 
 
 def signature_fault(model: Path, channels: int) -> str:
@@ -76,7 +74,7 @@ def level_fault(model: Path, other: Path) -> str:
     Returns:
         What it is, to follow its name; empty if both map levels of images to the same pixels.
     """
-    white, expected = read_white(model), read_white(other)
+    white, expected = (read_metadata(str(path)).white for path in (model, other))
     if white == expected:
         return ""
     return f"takes {white} for white in 16-bit images, and this model takes {expected}"
@@ -95,14 +93,6 @@ def read_channels(model: Path) -> int:
             if len(dimensions) == 4:
                 return int(dimensions[3].size)
     raise DataError(f"no signature `{c.RECONSTRUCT}` says how many channels its images have")
-
-
-def read_white(model: Path) -> int:
-    """Level of white in 16-bit files of a SavedModel; `FULL_RANGE` if it names none."""
-    try:
-        return int(json.loads((model / c.METADATA_FILE).read_bytes())["white"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return FULL_RANGE
 
 
 def _signatures(model: Path) -> Mapping[str, Any]:

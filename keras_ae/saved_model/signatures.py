@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_ae import contract as c
 from keras_ae import metrics
 from keras_ae.datasets.images.decoding import decode_each
+from keras_ae.datasets.images.levels import FULL_RANGE
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float, to_uint8
 from keras_ae.models.linear import PatchPCA, reconstruct_rounded
@@ -31,15 +32,22 @@ class Signatures:
         model: a model that computes in float32.
         floor, tile: as for `keras_ae.saved_model.export.Exporter`.
         calibration: errors of the model on the val images.
+        white: level of 16-bit PNGs that becomes 255.
 
     Attributes:
         functions: `tf.function`s by the name of the signature.
     """
 
     def __init__(
-        self, model: ConvAutoencoder, floor: PatchPCA, calibration: Calibration, tile: int
+        self,
+        model: ConvAutoencoder,
+        floor: PatchPCA,
+        calibration: Calibration,
+        tile: int,
+        white: int = FULL_RANGE,
     ):
         self._model, self._floor, self._calibration, self._tile = model, floor, calibration, tile
+        self._white = white
         pixels = tf.TensorSpec((None, None, None, model.channels), tf.uint8, name=c.IMAGES)
         latents = tf.TensorSpec(
             (None, None, None, model.latent_channels), tf.float32, name=c.LATENTS
@@ -138,7 +146,7 @@ class Signatures:
 
     def _decode_images(self, encoded: Any) -> Any:
         """Like `decode_each`, with the flow of its TensorArray, which cannot be returned itself."""
-        pixels, sizes, status = _decode_each()(encoded, self._model.channels)
+        pixels, sizes, status = _decode_each()(encoded, self._model.channels, self._white)
         return pixels.flow, sizes, status
 
     def _map_images(

@@ -184,6 +184,13 @@ class RunConfig:
     max_bad_share: float = _setting(
         0.1, "share of unreadable images above which the run stops", number(float, 0, 1)
     )
+    white: float | None = _setting(
+        None,
+        "level that is white in images with more than 8 bits (default: the smallest of 8, 10, 12, "
+        "14 and 16 bits that holds the levels of all 16-bit training images, and 1 for floats)",
+        number(float, 1e-6, 2**32),
+        "LEVEL",
+    )
     mlflow_uri: str | None = _setting(
         None,
         "address of an MLflow server to log the run to, such as http://127.0.0.1:5000",

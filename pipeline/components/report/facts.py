@@ -54,6 +54,7 @@ def describe_run(
         **{name: getattr(stage, name) for name in common},
         data=examples.get_string_custom_property("data"),
         images=RunImages(**counts),
+        levels=examples.get_string_custom_property(findings.LEVELS) or None,
         splits=examples.get_string_custom_property(findings.SPLITS) or None,
         not_read=findings.not_read(
             {findings.NOT_READ: examples.get_string_custom_property(findings.NOT_READ)}
