@@ -61,20 +61,21 @@ def decode_each(encoded: Any, channels: int, white: int = FULL_RANGE) -> tuple[A
         encoded = tf.where(tf.equal(frames, ""), encoded, frames)
     is_png_kind = formats >= PNG_GREY_16
     total, fits = tf.constant(0, tf.int64), tf.constant(True)
-    # An image with a fault is replaced by an empty string, which fails and is skipped below.
-    allowed = tf.where(tf.equal(faults, "") & ~is_png_kind, encoded, "")
-    for index, raw in _decodable(_decoders(ends, channels), allowed, formats):
-        i = tf.cast(index, tf.int32)
-        image = to_channels(raw, formats[i], encoded[i], channels, white)
-        image, total, fits = _within_limit(_on_canvas(image, canvases[i]), total)
-        pixels = pixels.write(i, image)
-        sizes = tf.tensor_scatter_nd_update(sizes, [[i]], tf.shape(image)[None, :2])
-        status = tf.tensor_scatter_nd_update(status, [[i]], _status(image, fits))
-        if not fits:
-            # Do not decode the rest, which could take arbitrarily long.
-            rest = tf.equal(faults, "") & (is_png_kind | (tf.range(count) > i))
-            status = tf.where(rest, c.TOO_MANY_PIXELS, status)
-            break
+    if not tf.reduce_all(is_png_kind):
+        # An image with a fault is replaced by an empty string, which fails and is skipped below.
+        allowed = tf.where(tf.equal(faults, "") & ~is_png_kind, encoded, "")
+        for index, raw in _decodable(_decoders(ends, channels), allowed, formats):
+            i = tf.cast(index, tf.int32)
+            image = to_channels(raw, formats[i], encoded[i], channels, white)
+            image, total, fits = _within_limit(_on_canvas(image, canvases[i]), total)
+            pixels = pixels.write(i, image)
+            sizes = tf.tensor_scatter_nd_update(sizes, [[i]], tf.shape(image)[None, :2])
+            status = tf.tensor_scatter_nd_update(status, [[i]], _status(image, fits))
+            if not fits:
+                # Do not decode the rest, which could take arbitrarily long.
+                rest = tf.equal(faults, "") & (is_png_kind | (tf.range(count) > i))
+                status = tf.where(rest, c.TOO_MANY_PIXELS, status)
+                break
     if fits and tf.reduce_any(is_png_kind):
         # Their decoders are in a dataset of their own, because all others would wait for them.
         allowed = tf.where(tf.equal(faults, "") & is_png_kind, encoded, "")
@@ -153,8 +154,9 @@ def _png_decoders() -> list[Callable[[Any, Any], Any]]:
     return [
         lambda data, _: sixteen_bits(data, 1),
         lambda data, _: sixteen_bits(data, 4),
-        # Also for PNG_COLOUR, since the last branch is the default.
         lambda data, _: tf.io.decode_png(data, channels=4),
+        # Not with alpha: TensorFlow adds a wrong one to a palette of fewer than 8 bits.
+        lambda data, _: tf.io.decode_png(data, channels=3),
     ]
 
 

@@ -6,7 +6,6 @@ from keras_ae.datasets.images import levels
 from keras_ae.datasets.images.decoding_header import (
     BMP,
     PNG_16,
-    PNG_COLOUR,
     PNG_GREY_16,
     first_bytes,
 )
@@ -34,7 +33,6 @@ def to_channels(image: Any, format: Any, data: Any, channels: int, white: int) -
             (tf.equal(format, BMP), lambda: _from_bmp(image, data)),
             (tf.equal(format, PNG_16), lambda: _from_sixteen_bits(image, white)),
             (tf.equal(format, PNG_GREY_16), lambda: (_scale(_wide(image), white), _opaque())),
-            (tf.equal(format, PNG_COLOUR), lambda: (image[..., :3], _opaque())),
             (tf.equal(tf.shape(image)[-1], 4), lambda: (image[..., :3], image[..., 3:])),
         ],
         default=lambda: (image, _opaque()),
@@ -57,9 +55,12 @@ def _convert(image: Any, channels: int) -> Any:
 def _grey(image: Any) -> Any:
     import tensorflow as tf
 
-    products = tf.cast(image, tf.int32) * levels.LUMA
-    total = tf.reduce_sum(products, axis=-1, keepdims=True) + levels.LUMA_ROUNDING
-    return tf.cast(tf.bitwise.right_shift(total, 16), tf.uint8)
+    # The sums are whole numbers below 2**24, which are exact, and faster than integers.
+    red, green, blue = (
+        tf.cast(image[..., i : i + 1], tf.float32) * weight for i, weight in enumerate(levels.LUMA)
+    )
+    total = red + green + blue + levels.LUMA_ROUNDING
+    return tf.cast(tf.floor(total / 65536), tf.uint8)
 
 
 def _over_white(colours: Any, alpha: Any) -> Any:

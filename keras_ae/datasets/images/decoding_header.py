@@ -16,10 +16,7 @@ HEADER_BYTES = 32
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG, JPEG, BMP, GIF, WEBP = range(5)
 PNG_GREY_16, PNG_16, PNG_ALPHA, PNG_COLOUR = range(5, 9)
-"""Kinds of a PNG: 16 bits, grey; 16 bits, with alpha; 8 bits, with alpha; colours for a grey model.
-
-The last two are decoded in the same way, but TensorFlow adds a wrong alpha to the second.
-"""
+"""Kinds of a PNG: 16 bits, grey; 16 bits, with alpha; 8 bits, with alpha; colours for grey."""
 _GREY, _PALETTE = 0, 3
 """Colour types of PNG; those with bit 2 have alpha."""
 _MAX_PNG_CHUNKS = 20_000

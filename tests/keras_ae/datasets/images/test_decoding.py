@@ -165,3 +165,18 @@ def test_a_gif_of_millions_of_blocks_is_refused_quickly(decode, blocks):
     begin = time.monotonic()
     assert decode(SCREEN + b"!\xfe" + blocks)[2] == [CORRUPT]
     assert time.monotonic() - begin < 10
+
+
+def test_images_with_alpha_count_for_the_pixel_limit_after_all_others(monkeypatch, encode):
+    monkeypatch.setattr(c, "MAX_REQUEST_PIXELS", 250)
+    plain = encode(np.zeros((10, 10, 3), np.uint8), "PNG")
+    alpha = encode(np.zeros((10, 10, 4), np.uint8), "PNG")
+    traced = tf.function(lambda data: decode_each(data, 3)[2])
+    too_many = c.TOO_MANY_PIXELS
+    for images, expected in (
+        ([alpha, plain, plain], [too_many, "", ""]),
+        ([alpha, plain, plain, plain], [too_many, "", "", too_many]),
+        ([alpha, alpha, b"text", alpha], ["", "", UNKNOWN_FORMAT, too_many]),
+    ):
+        status = [text.decode() for text in traced(tf.constant(images)).numpy()]
+        assert status == expected
