@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from keras_ae import contract as c
 from keras_ae import storage
-from keras_ae.datasets.images.decoding import CORRUPT, decode_stored
+from keras_ae.datasets.images.decoding import decode_stored
+from keras_ae.datasets.images.decoding_header import CORRUPT
 from keras_ae.errors import DataError
 
 MAX_BATCH_PIXELS = 1 << 20

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
-from keras_ae.datasets.images.decoding import CORRUPT, decode_bytes
+from keras_ae.datasets.images.decoding import decode_bytes
+from keras_ae.datasets.images.decoding_header import CORRUPT
 from keras_ae.datasets.images.normalize import normalize
 from keras_ae.datasets.images.quartiles import measure
 from keras_ae.datasets.sources.base import Record, Shard, Source

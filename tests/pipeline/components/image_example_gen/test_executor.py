@@ -303,7 +303,7 @@ def test_bad_images_are_quarantined_with_reasons_and_the_others_are_used(folder,
     artifact = ingest(folder, tmp_path / "out")
     lines = (tmp_path / "out" / QUARANTINE).read_text().splitlines()
     reasons = {entry["source"]: entry["reason"] for entry in map(json.loads, lines)}
-    assert reasons["bad.png"] == "not a PNG, JPEG, BMP, GIF or WebP image"
+    assert reasons["bad.png"].startswith("not an image of a known format")
     assert reasons["truncated.png"].startswith("cannot be decoded")
     counts = {n: artifact.get_int_custom_property(n) for n in (*c.SPLITS, "quarantined")}
     assert counts.pop("quarantined") == 2
