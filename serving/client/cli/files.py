@@ -12,7 +12,7 @@ from typing import TypeVar
 from keras_ae import contract
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
 
-from ..images import count_pixels, estimate_bytes, split_into_batches
+from ..images import measure, split_into_batches
 
 MAX_BATCH_BYTES, MAX_BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
 
@@ -107,7 +107,7 @@ def request_in_batches(
         A file and its result, in the order of `paths`. The result is an error message if the file
         could not be read, or if the request failed although it had this file only.
     """
-    sizes = ((_estimate_bytes(path), count_pixels(path)) for path in paths)
+    sizes = map(_measure, paths)
     batches = split_into_batches(
         sizes, MAX_BATCH_BYTES, contract.MAX_REQUEST_PIXELS, MAX_BATCH_IMAGES
     )
@@ -146,11 +146,11 @@ def _request_batch(
     return [(path, results[path]) for path in paths]
 
 
-def _estimate_bytes(path: Path) -> int:
+def _measure(path: Path) -> tuple[int, int]:
     try:
-        return estimate_bytes(path)
+        return measure(path)
     except DataError:
-        return 0
+        return 0, 0
 
 
 def _file_id(path: Path) -> tuple[int, int]:
