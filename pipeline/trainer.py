@@ -20,7 +20,7 @@ from keras_ae.stages import StageSummary
 from keras_ae.training.ladder import Ladder, create_ladder
 from keras_ae.training.validation import mse_per_image
 from keras_ae.tuning import search_space
-from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
+from pipeline.runtime import artifacts, console, ingested, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.runtime.environment import describe
 from pipeline.runtime.settings import StageConfig
@@ -39,8 +39,9 @@ def run_fn(fn_args: FnArgs) -> None:
     initial_state = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
         ladder_cache.clear()
-    # The exporter depends on the size of the served tiles, which does not affect the training.
-    cache_key = f"{initial_state}, tile {config.tile}"
+    white = ingested.read(storage.parent(storage.parent(fn_args.train_files[0]))).white
+    # The exporter depends on these, which do not affect the training.
+    cache_key = f"{initial_state}, tile {config.tile}, white {white}"
     exported = ladder_cache.pop(cache_key)
     images.report_placement(to_terminal=exported is None)
     if exported is None:
@@ -54,7 +55,7 @@ def run_fn(fn_args: FnArgs) -> None:
             latent_channels=config.latent_channels,
             seed=config.seed,
         )
-        exporter = Exporter(ladder.model, floor=floor, tile=config.tile)
+        exporter = Exporter(ladder.model, floor=floor, tile=config.tile, white=white)
         exported = ladder_cache.Exported(ladder, exporter)
     ladder, exporter = exported
     with ExitStack() as stack:
@@ -86,11 +87,18 @@ def run_fn(fn_args: FnArgs) -> None:
         # Entered after the checkpoint, so that the artifact is uploaded before that is removed.
         folder = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
         _save(ladder, exporter, fn_args, config, folder)
-        stage_summary = StageSummary.of(
-            config,
-            result,
+        stage_summary = StageSummary(
+            start=result.start,
+            stop=result.stop,
+            seconds=result.seconds,
+            tiles_per_second=result.tiles_per_second,
+            loss=result.loss,
             preset=preset.name,
             preset_settings=preset,
+            channels=config.channels,
+            stride=config.stride,
+            latent_channels=config.latent_channels,
+            seed=config.seed,
             batch_size=batch_size,
             parameters=ladder.model.count_params(),
             flops_per_pixel=ladder.model.flops_per_pixel,
@@ -104,7 +112,7 @@ def run_fn(fn_args: FnArgs) -> None:
             trained_on=describe(),
             losses=tuple(float(f"{loss:.6g}") for loss in ladder.losses[config.start :]),
         )
-        (folder / SUMMARY).write_text(stage_summary.to_json(indent=1))
+        (folder / SUMMARY).write_text(stage_summary.to_json())
 
 
 def _save(

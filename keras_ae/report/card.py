@@ -2,6 +2,7 @@
 
 from keras_ae.comparison.records import Run, TrainingEnvironment
 from keras_ae.contract import SPLITS
+from keras_ae.datasets.sources.kinds import format_counts
 from keras_ae.report.formatting import count, size
 from keras_ae.stages import Machine
 
@@ -41,6 +42,9 @@ def _data(run: Run) -> Rows:
         ("source", run.data),
         ("images", ", ".join(f"{count(images[name])} {name}" for name in SPLITS if images) or None),
         ("quarantined", _count(images.get("quarantined"))),
+        ("levels", run.levels),
+        ("splits", run.splits),
+        ("not read", format_counts(run.not_read) if run.not_read else None),
         ("training images", decoded and f"{decoded} decoded{placement}"),
         ("fingerprint", run.data_fingerprint),
     )

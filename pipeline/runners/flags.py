@@ -54,6 +54,13 @@ def add_arguments(parser: Parser) -> None:
         add = functools.partial(parser.add_argument, _option(name), help=flag.help)
         if isinstance(default, bool):
             add(action="store_true")
+        elif flag.repeated:
+            add(
+                type=checked(flag.read),
+                action="append",
+                default=list(default),
+                metavar=flag.metavar,
+            )
         else:
             shown = _text(default) if isinstance(default, tuple) else default
             add(type=checked(flag.read), default=shown, metavar=flag.metavar)
@@ -74,8 +81,11 @@ def parse(parser: Parser, words: Iterable[str]) -> argparse.Namespace:
         arguments = parser.parse_args([*_from_file(parser, first.config, words), *words])
         if arguments.config != first.config:
             raise ConfigurationError(f"{CONFIG} needs its whole name and a file")
-        names = run_config.flags()
-        arguments.config = RunConfig(**{name: getattr(arguments, name) for name in names})
+        settings: dict[str, Any] = {
+            name: tuple(getattr(arguments, name)) if flag.repeated else getattr(arguments, name)
+            for name, (_, flag) in run_config.flags().items()
+        }
+        arguments.config = RunConfig(**settings)
     except ConfigurationError as error:
         parser.error(str(error))
     return arguments
@@ -112,15 +122,15 @@ def as_yaml(
 ) -> str:
     """The content of a file that gives these arguments to `--config`.
 
-    It has all settings of `RunConfig`, and others that differ from their defaults and are not
-    excluded; but nothing that follows a bare `--`.
+    It has all settings of `RunConfig`, and others that differ from their defaults, but not those
+    that are excluded, and nothing that follows a bare `--`.
     """
     import yaml
 
     settings = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(arguments.config).items()
-        if value is not None
+        if value is not None and name not in excluded
     }
     others = _changed(defaults, arguments, {*excluded, *settings})
     settings |= {
@@ -182,7 +192,7 @@ def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> lis
             continue
         if value is True:
             words.append(option)
-        elif isinstance(value, list) and all(isinstance(each, int) for each in value):
+        elif _is_numbers(name, value):
             words += [option, ",".join(map(str, value))]
         elif isinstance(value, list):
             words += [f"{option}={each}" for each in value]
@@ -191,6 +201,15 @@ def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> lis
         else:
             raise ConfigurationError(f"{path}: {name}: expected a value or a list; got {value!r}")
     return words
+
+
+def _is_numbers(name: Any, value: Any) -> bool:
+    """Whether a value is one list of numbers, and not a flag that is given several times."""
+    _, flag = run_config.flags().get(str(name).replace("-", "_"), (None, None))
+    is_repeated = flag is not None and flag.repeated
+    return (
+        isinstance(value, list) and not is_repeated and all(isinstance(each, int) for each in value)
+    )
 
 
 def _read(path: str) -> dict[Any, Any]:

@@ -31,6 +31,8 @@ def read_faults(source: Source, names: tuple[str, ...]) -> dict[str, str]:
     """The fault of each image by its key; empty for an accepted image."""
     faults = {}
     for record in source.read(names):
+        if record.not_read:
+            continue
         faults[record.key] = check_record(record, 3).fault
         if not faults[record.key]:
             to_example(record, 3, check_body=False)

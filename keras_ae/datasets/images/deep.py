@@ -48,7 +48,7 @@ class DeepPixels(NamedTuple):
             white: the level that becomes 255.
         """
         if self.is_sixteen_bit:
-            colours = levels.scale_table(max(1, round(white)))[self.colours]
+            colours = levels.scale_table(levels.whole(white))[self.colours]
         else:
             colours = levels.scale_numbers(self.colours, white)
         if self.alpha is None:

@@ -1,6 +1,6 @@
 """Levels beyond 8 bits, alpha and luma: integer formulas that NumPy and the graph share."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,23 @@ BITS: Final = (8, 10, 12, 14, 16)
 """Ranges that 16-bit files may use."""
 FULL_RANGE: Final = 2 ** BITS[-1] - 1
 """White of 16-bit files that use all levels."""
+
+
+class White(NamedTuple):
+    """The levels that become 255 in images with more than 8 bits.
+
+    Attributes:
+        sixteen_bits: of 16-bit images; None for that of the smallest range of `BITS` that contains
+            the levels of the image itself.
+        numbers: of floats and of 32-bit integers; None if only floats from 0 to 1 are allowed.
+    """
+
+    sixteen_bits: float | None = FULL_RANGE
+    numbers: float | None = None
+
+
+DEFAULT_WHITE: Final = White()
+OWN_RANGE: Final = White(None)
 LUMA: Final = (19595, 38470, 7471)
 """Weights of red, green and blue in grey (ITU-R 601-2), in 1/65536; those of Pillow."""
 LUMA_ROUNDING: Final = 0x8000
@@ -32,6 +49,11 @@ def describe_range(white: int) -> str:
     """
     bits = next((bits for bits in BITS if white == 2**bits - 1), None)
     return f"{bits} bits in 16-bit files" if bits else f"0 to {white} in 16-bit files"
+
+
+def whole(white: float) -> int:
+    """A level of white as one of 16-bit images: a whole number, at least 1."""
+    return max(1, round(white))
 
 
 def scale_table(white: int) -> np.ndarray:
@@ -68,7 +90,7 @@ def check_numbers(pixels: np.ndarray) -> None:
         found = f"floating-point levels from {low:g} to {high:g}, expected 0 to 1"
     else:
         found = f"{8 * pixels.itemsize}-bit integer levels from {low} to {high}"
-    raise DataError(f"{found}: say which level is white with --white LEVEL")
+    raise DataError(f"{found}: give the level of white with --white LEVEL")
 
 
 def over_white(colours: Any, alpha: Any, right_shift: Any = np.right_shift) -> Any:

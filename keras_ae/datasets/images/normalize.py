@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngImageFile
 from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.deep import PNG_DEPTH, DeepPixels, read_deep
 from keras_ae.datasets.images.headers import PNG_MAGIC, Header, read_header
-from keras_ae.datasets.images.levels import FULL_RANGE, check_numbers
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, White, check_numbers, whole
 from keras_ae.datasets.images.netpbm import decode_netpbm
 from keras_ae.datasets.images.profiles import is_wide
 from keras_ae.datasets.images.structure import check_exif, check_structure
@@ -54,7 +54,7 @@ class Normalized(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def decode(data: bytes, channels: int, *, white: float | None = FULL_RANGE) -> np.ndarray:
+def decode(data: bytes, channels: int, *, white: White = DEFAULT_WHITE) -> np.ndarray:
     """Decodes an image, or the first frame of an animation.
 
     The EXIF orientation is applied, and alpha is composited over white.
@@ -62,7 +62,7 @@ def decode(data: bytes, channels: int, *, white: float | None = FULL_RANGE) -> n
     Args:
         data: an image of a format of `keras_ae.datasets.images.headers.Header`.
         channels: 1 (grey) or 3 (RGB).
-        white: see `examine`.
+        white: the levels that become 255 in images with more than 8 bits.
 
     Returns:
         uint8 array [H, W, channels].
@@ -75,7 +75,7 @@ def decode(data: bytes, channels: int, *, white: float | None = FULL_RANGE) -> n
 
 
 def normalize(
-    data: bytes, channels: int, *, white: float | None = FULL_RANGE, check_body: bool = True
+    data: bytes, channels: int, *, white: White = DEFAULT_WHITE, check_body: bool = True
 ) -> tuple[bytes, Header]:
     """The first two attributes of what `examine` returns."""
     data, header, *_ = examine(data, channels, white=white, check_body=check_body)
@@ -83,16 +83,14 @@ def normalize(
 
 
 def examine(
-    data: bytes, channels: int, *, white: float | None = FULL_RANGE, check_body: bool = True
+    data: bytes, channels: int, *, white: White = DEFAULT_WHITE, check_body: bool = True
 ) -> Normalized:
     """Converts an image so that any decoder returns the pixels of `decode`.
 
     Args:
         data: an image of a format of `keras_ae.datasets.images.headers.Header`.
         channels: 1 (grey) or 3 (RGB).
-        white: level of images with more than 8 bits that becomes 255; None for the smallest range
-            of `keras_ae.datasets.images.levels.BITS` that contains the levels of the image, and 1
-            for floats. Other floats, and 32-bit integers, need a level.
+        white: the levels that become 255 in images with more than 8 bits.
         check_body: whether to decode also an image that is returned unchanged; False saves time if
             the caller has decoded it, or is about to.
 
@@ -163,9 +161,7 @@ def _open_heic(data: bytes) -> Image.Image:
     return image
 
 
-def _pixels(
-    data: bytes, header: Header, channels: int, white: float | None
-) -> tuple[Image.Image, int]:
+def _pixels(data: bytes, header: Header, channels: int, white: White) -> tuple[Image.Image, int]:
     """The pixels as an image of mode L or RGB, and the level of white of a 16-bit image."""
     with _pillow_errors():
         deep = read_deep(data, header)
@@ -194,14 +190,13 @@ def _with_alpha(image: Image.Image, data: bytes) -> Image.Image:
     return image.convert("RGBA")
 
 
-def _scale(deep: DeepPixels, white: float | None) -> tuple[Image.Image, int]:
+def _scale(deep: DeepPixels, white: White) -> tuple[Image.Image, int]:
     if deep.is_sixteen_bit:
-        white = deep.own_range() if white is None else white
-        return deep.scale(white), max(1, round(white))
-    if white is None:
+        level = deep.own_range() if white.sixteen_bits is None else white.sixteen_bits
+        return deep.scale(level), whole(level)
+    if white.numbers is None:
         check_numbers(deep.colours)
-        white = 1
-    return deep.scale(white), 0
+    return deep.scale(white.numbers or 1), 0
 
 
 @contextmanager

@@ -1,17 +1,21 @@
 """The plan for the checked images: their splits, and the quartiles of their slices."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_ae import contract as c
 from keras_ae.datasets.images import quartiles
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White
+from keras_ae.datasets.sources.kinds import NO_SPLIT_FOLDER
 from pipeline.components.image_example_gen.checks import Check
+from pipeline.components.image_example_gen.levels import LevelsAccumulator, scale_measures
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1
+HELD_OUT = (c.TEST, c.VAL)
 
 
 class Plan(NamedTuple):
@@ -25,6 +29,12 @@ class Plan(NamedTuple):
         counts: number of good images of each split.
         bad: source and fault of each bad image, in the order of sources.
         refusal: why the run must stop; empty if it can continue.
+        by_hash: the splits that a hash of the content fills; the source fixes the others.
+        has_fixed: whether the source fixes splits.
+        not_read: number of files that are no images, or not used, by kind.
+        white: the attributes of a `keras_ae.datasets.images.levels.White`, for all images.
+        has_deep: whether there are 16-bit images.
+        notes: number of good images by note.
     """
 
     bounds: list[list[float]]
@@ -32,11 +42,26 @@ class Plan(NamedTuple):
     counts: dict[str, int]
     bad: list[tuple[str, str]]
     refusal: str
+    by_hash: Sequence[str] = HELD_OUT
+    has_fixed: bool = False
+    not_read: dict[str, int] = {}  # noqa: RUF012
+    white: Sequence[float | None] = DEFAULT_WHITE
+    has_deep: bool = False
+    notes: dict[str, int] = {}  # noqa: RUF012
 
-    def assign(self, check: Check) -> tuple[str, tuple[str, ...]]:
+    def assign(self, check: Check) -> tuple[str | None, tuple[str, ...]]:
         """The split of a good image, and its values of the slices size, brightness and detail."""
-        split = self.overrides.get(check.digest) or _default_split(check.digest, check.split)
-        return split, quartiles.quartile_names(check.measures, self.bounds)
+        measures = check.measures
+        if check.white:
+            row = np.array([(*measures, check.white)])
+            measures = scale_measures(row, int(self.white[0] or 0))[0].tolist()
+        return self.split(check), quartiles.quartile_names(measures, self.bounds)
+
+    def split(self, check: Check) -> str | None:
+        """The split of a good image; None if it has none in a source that fixes splits."""
+        if self.has_fixed and check.split != c.TRAIN:
+            return check.split
+        return self.overrides.get(check.digest) or _default_split(check.digest, self.by_hash)
 
 
 class SplitAccumulator:
@@ -45,99 +70,133 @@ class SplitAccumulator:
     def __init__(self) -> None:
         self._images = 0
         self._bad: list[tuple[str, str]] = []
-        self._fixed: dict[str, str] = {}
-        self._copies: Counter[str] = Counter()
-        self._measures: list[np.ndarray] = []
+        self._not_read: Counter[str] = Counter()
+        # By the split that the source fixes; an empty string if there is none.
+        self._digests: dict[str, Counter[str]] = {split: Counter() for split in ("", *c.SPLITS)}
+        self._measures: dict[bool, list[np.ndarray]] = {False: [], True: []}
+        self._levels = LevelsAccumulator()
 
     def add(self, checks: Iterable[Check]) -> None:
         """Adds the checks of a shard."""
         checks = list(checks)
+        self._not_read.update(check.not_read for check in checks if check.not_read)
+        checks = [check for check in checks if not check.not_read]
         good = [check for check in checks if not check.fault]
         self._images += len(checks)
         self._bad += [(check.source, check.fault) for check in checks if check.fault]
         for check in good:
-            self._add(check.digest, check.split or "")
-        if good:
-            self._measures.append(np.array([check.measures for check in good]))
+            self._digests[check.split or ""][check.digest] += 1
+        for is_fixed, measures in self._measures.items():
+            chosen = [check for check in good if bool(check.split) == is_fixed]
+            rows = [(*check.measures, check.white) for check in chosen]
+            if rows:
+                measures.append(np.array(rows))
+        self._levels.add(good)
 
     def merge(self, other: "SplitAccumulator") -> None:
         """Adds the contents of another accumulator."""
         self._images += other._images
         self._bad += other._bad
-        for digest, split in other._fixed.items():
-            self._add(digest, split)
-        self._copies += other._copies
-        self._measures += other._measures
+        self._not_read.update(other._not_read)
+        for split, digests in other._digests.items():
+            self._digests[split].update(digests)
+        for is_fixed, measures in other._measures.items():
+            self._measures[is_fixed] += measures
+        self._levels.merge(other._levels)
 
-    def plan(self, max_bad_share: float) -> Plan:
+    def plan(self, max_bad_share: float, numbers_white: float | None = None) -> Plan:
         """Creates the plan for all images.
 
         Args:
             max_bad_share: maximum share of bad images; the run must stop above it.
+            numbers_white: white of floats and 32-bit integers; see `White.numbers`.
         """
         bad = sorted(self._bad)
-        refusal = _refusal(self._images, len(self._fixed), bad, max_bad_share)
+        has_fixed = any(self._digests[split] for split in c.SPLITS)
+        by_hash = [s for s in HELD_OUT if not self._digests[s]] if has_fixed else list(HELD_OUT)
+        pool = self._digests[c.TRAIN if has_fixed else ""]
+        not_read = self._not_read.copy()
+        if has_fixed and self._digests[""]:
+            not_read[NO_SPLIT_FOLDER] += self._digests[""].total()
+        refusal = _refusal(self._images, len(pool), bad, max_bad_share, by_hash, has_fixed)
         if refusal:
-            return Plan([], {}, dict.fromkeys(c.SPLITS, 0), bad, refusal)
-        splits = assign_splits(self._fixed)
+            counts = dict.fromkeys(c.SPLITS, 0)
+            return Plan([], {}, counts, bad, refusal, by_hash, has_fixed, dict(not_read))
+        splits = assign_splits(pool, by_hash)
         overrides = {
             digest: split
             for digest, split in splits.items()
-            if split != _default_split(digest, self._fixed[digest])
+            if split != _default_split(digest, by_hash)
         }
-        # All copies of an image go to one split, also if the source has them in different splits.
-        overrides |= {digest: splits[digest] for digest in self._copies if self._fixed[digest]}
-        counts = Counter(splits.values())
-        for digest, copies in self._copies.items():
+        counts = {split: self._digests[split].total() for split in c.SPLITS}
+        counts[c.TRAIN] = 0
+        for digest, copies in pool.items():
             counts[splits[digest]] += copies
-        bounds = quartiles.compute_bounds(np.concatenate(self._measures).tolist())
-        return Plan(bounds, overrides, {split: counts[split] for split in c.SPLITS}, bad, "")
+        plan = Plan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
+        white = self._levels.white(plan.split)
+        measures = scale_measures(np.concatenate(self._measures[has_fixed]), white)
+        return plan._replace(
+            bounds=quartiles.compute_bounds(measures.tolist()),
+            white=White(white or FULL_RANGE, numbers_white),
+            has_deep=white > 0,
+            notes=self._levels.notes(has_fixed),
+        )
 
-    def _add(self, digest: str, split: str) -> None:
-        if digest in self._fixed:
-            self._copies[digest] += 1
-            split = max(split, self._fixed[digest])
-        self._fixed[digest] = split
 
-
-def assign_splits(fixed: Mapping[str, str]) -> dict[str, str]:
+def assign_splits(digests: Collection[str], by_hash: Sequence[str] = HELD_OUT) -> dict[str, str]:
     """Assigns distinct images to splits by a hash of their content, independently of their order.
 
-    A tenth goes to test, a tenth to val and the rest to train. With three or more images, each
+    A tenth goes to test, a tenth to val and the rest to train. If there are enough images, each
     split gets at least one: the images with the lowest hashes go to test and val first.
 
     Args:
-        fixed: for each digest, the split that the source fixes, or an empty string.
+        digests: of the images.
+        by_hash: test, val or both, if only these are to be filled beside train.
 
     Returns:
         The split of each digest.
     """
-    by_digest = {digest: _default_split(digest, split) for digest, split in fixed.items()}
-    if len(by_digest) >= len(c.SPLITS) > len(set(by_digest.values())):
+    by_digest = {digest: _default_split(digest, by_hash) for digest in digests}
+    if len(by_digest) > len(by_hash) >= len(set(by_digest.values())):
         lowest = sorted(by_digest)
         for split, order in ((c.TEST, lowest), (c.VAL, lowest), (c.TRAIN, lowest[::-1])):
             counts = Counter(by_digest.values())
-            if not counts[split]:
+            if not counts[split] and split in (*by_hash, c.TRAIN):
                 # Take an image from a split that has another one.
                 by_digest[next(d for d in order if counts[by_digest[d]] > 1)] = split
     return by_digest
 
 
-def _default_split(digest: str, fixed: str | None) -> str:
+def _default_split(digest: str, by_hash: Sequence[str]) -> str:
     """The split of an image that depends only on the image itself."""
-    if fixed:
-        return fixed
     share = int(digest[:16], 16) / 2**64
     if share < TEST_SHARE:
-        return c.TEST
-    return c.VAL if share < TEST_SHARE + VAL_SHARE else c.TRAIN
+        split = c.TEST
+    else:
+        split = c.VAL if share < TEST_SHARE + VAL_SHARE else c.TRAIN
+    return split if split in by_hash else c.TRAIN
 
 
-def _refusal(count: int, distinct: int, bad: list[tuple[str, str]], max_bad_share: float) -> str:
+def _refusal(
+    count: int,
+    distinct: int,
+    bad: list[tuple[str, str]],
+    max_bad_share: float,
+    by_hash: Sequence[str],
+    has_fixed: bool,
+) -> str:
+    if not count:
+        return "no image among the files"
     examples = "; ".join(f"{source}: {fault}" for source, fault in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     details = f" ({examples}{more})" if bad else ""
-    if distinct < len(c.SPLITS):
+    if has_fixed and distinct <= len(by_hash):
+        missing = "".join(f", of which one is for {split}" for split in by_hash)
+        return (
+            f"at least {len(by_hash) + 1} different good images are needed in the split train"
+            f"{missing}; got {distinct} among {count} images{details}"
+        )
+    if not has_fixed and distinct < len(c.SPLITS):
         return (
             "at least three different good images are needed, one per split; "
             f"got {distinct} among {count}{details}"

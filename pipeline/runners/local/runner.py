@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from keras_ae import durable, imports
 from keras_ae.datasets.sources import base
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError, first_line
+from keras_ae.storage import PathOrUri
 from pipeline.runners.beam import engines, supervision
 from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
@@ -93,7 +94,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         from pipeline.runners.beam import operator
         from pipeline.runners.local import caching, metadata, summary
         from pipeline.runners.local.checksums import Checksums
-        from pipeline.runtime import plan
+        from pipeline.runtime import plan, versions
     # Garbage collection would visit the libraries' objects, which stay: half a second each time.
     gc.freeze()
 
@@ -104,9 +105,12 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         metadata.check(arguments.root)
         recovery.remove_unfinished(arguments.root, connection)
         caching.remove_damaged(connection, pipeline_name, checksums, ignored_nodes=UNCACHED)
-    fingerprint = open_source(arguments.data).fingerprint()
+    fingerprint = open_source(arguments.data, **arguments.config.source_options).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
-    in_service = _in_service(arguments.push_dir, pipeline_name)
+    newest = versions.newest_version(arguments.push_dir)
+    in_service = recovery.record_start(arguments.root, identity, newest)
+    if in_service and not arguments.replace:
+        _note_fault(in_service, arguments.channels)
     pipeline = create_pipeline(
         arguments.config,
         pipeline_name=pipeline_name,
@@ -114,7 +118,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
-        in_service=recovery.record_start(arguments.root, identity, in_service),
+        in_service=None if in_service is None else str(in_service),
         check_command=arguments.check_command,
         command=arguments.command,
         metadata_connection_config=connection,
@@ -127,7 +131,8 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
     compiled.nodes.extend(ordered)
-    progress = _Progress(ordered)
+    on_ingested = functools.partial(summary.print_findings, connection, pipeline_name)
+    progress = _Progress(ordered, on_ingested)
     trainers = plan.trainers(ordered)
     cached = functools.partial(
         caching.predicted_hits, connection, pipeline_name, checksums, trainers
@@ -156,12 +161,17 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
 class _Progress:
     """Prints a line for each node, and releases memory between nodes.
 
+    Args:
+        nodes: of the pipeline.
+        on_ingested: called after the images were ingested.
+
     Attributes:
         cached: whether a node's outputs were taken from the cache, by its id.
     """
 
-    def __init__(self, nodes: Iterable[Any]) -> None:
+    def __init__(self, nodes: Iterable[Any], on_ingested: Callable[[], None]) -> None:
         self._width = max(20, *(len(node.pipeline_node.node_info.id) for node in nodes))
+        self._on_ingested = on_ingested
         self._start = 0.0
         self.cached: dict[str, bool] = {}
 
@@ -179,32 +189,25 @@ class _Progress:
         self.cached[node] = cached
         duration = "cached" if cached else f"{time.monotonic() - self._start:.1f} s"
         console.say(f"  {node:<{self._width}} {duration:>8}")
+        if node == "ImageExampleGen":
+            self._on_ingested()
         # Compiled functions are in reference cycles: a hundred megabytes for each stage and model.
         gc.collect()
 
 
 def _pipeline_name(arguments: argparse.Namespace) -> str:
-    """A name that runs share whose models can replace each other: same data, preset, channels."""
+    """The name under which results are cached: that of data, preset and channels."""
     text = json.dumps([arguments.config.data, arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _in_service(push_dir: Path, pipeline_name: str) -> str | None:
-    """The Model artifact of the newest version of this pipeline_name, if both still exist."""
-    from pipeline.components.pusher.executor import intact, newest_version, provenance
+def _note_fault(in_service: PathOrUri, channels: int) -> None:
+    """Says before hours of training what would prevent the push of the model at their end."""
+    from pipeline.runtime import versions
 
-    version = newest_version(push_dir, pipeline_name)
-    if version is None:
-        return None
-    if not intact(version):
-        console.say(f"damaged: {version} is not what was pushed")
-    artifact = provenance(version).get("artifact", "")
-    if artifact and Path(artifact).is_dir():
-        return str(artifact)
-    console.say(
-        f"note: the artifact of {version} is gone; a new model is compared with the floor only"
-    )
-    return None
+    if fault := versions.fault(Path(in_service), channels):
+        refusal = versions.refusal(in_service, fault)
+        console.say(f"note: a new model of this run will not be pushed: {refusal}")
 
 
 def _cause(error: BaseException) -> KerasAEError | None:

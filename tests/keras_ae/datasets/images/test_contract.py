@@ -9,6 +9,7 @@ from PIL import Image
 
 from keras_ae.datasets.images.decoding import decode_each
 from keras_ae.datasets.images.decoding_header import CORRUPT, UNKNOWN_FORMAT
+from keras_ae.datasets.images.levels import White
 from keras_ae.datasets.images.normalize import PAGES, PROFILE, decode, examine, normalize
 from tests.corpus.formats import BLACK, NOT_TURNED, REFUSED, SAME, WHITE, Sample, rgba, samples
 from tests.corpus.pictures import encoded, riff, vp8x
@@ -33,8 +34,8 @@ def served(request):
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
 def test_ingest_and_a_raw_request_give_the_same_pixels(served, sample: Sample):
     channels, decode_raw = served
-    ingested = decode(sample.data, channels, white=WHITE)
-    stored, _ = normalize(sample.data, channels, white=WHITE)
+    ingested = decode(sample.data, channels, white=White(WHITE))
+    stored, _ = normalize(sample.data, channels, white=White(WHITE))
     raw, status = decode_raw(sample.data)
     assert np.array_equal(decode_raw(stored)[0], ingested)
     if sample.raw == REFUSED:

@@ -26,7 +26,7 @@ def test_all_levels_and_alphas_are_composited_as_pillow_and_the_graph_do_it():
 def test_16_bit_levels_are_scaled_rounded_and_clipped(white):
     every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     exact = np.floor(np.minimum(every / white, 1) * 255 + 0.5)
-    stored = decode(encoded(Image.fromarray(every), "PNG"), 1, white=white)[..., 0]
+    stored = decode(encoded(Image.fromarray(every), "PNG"), 1, white=levels.White(white))[..., 0]
     pairs = tf.bitcast(tf.constant(every), tf.uint8)
     arguments = tf.constant(PNG_GREY_16), tf.constant(b""), 1, white
     in_graph = to_channels(tf.reshape(pairs, (256, 256, 2)), *arguments).numpy()[..., 0]
@@ -45,14 +45,14 @@ def test_all_colours_have_the_grey_of_pillow():
 )
 def test_the_range_of_an_image_is_the_smallest_that_holds_its_levels(largest, white):
     image = Image.fromarray(np.array([[0, largest]], np.uint16))
-    examined = examine(encoded(image, "PNG"), 1, white=None)
+    examined = examine(encoded(image, "PNG"), 1, white=levels.OWN_RANGE)
     assert examined.white == white
     assert decode(examined.data, 1).max() == round(255 * largest / white)
 
 
 def test_hidden_levels_do_not_count_for_the_range():
     pixels = np.array([[[4000, 0, 0, 65535], [65535, 65535, 65535, 0]]], np.uint16)
-    examined = examine(tf.io.encode_png(pixels).numpy(), 3, white=None)
+    examined = examine(tf.io.encode_png(pixels).numpy(), 3, white=levels.OWN_RANGE)
     assert examined.white == 4095
     assert decode(examined.data, 3).tolist() == [[[249, 0, 0], [255, 255, 255]]]
 
@@ -65,7 +65,7 @@ def test_16_bit_colours_of_a_tiff_are_exact(compression, channels, order):
     if channels == 4:
         pixels[..., 3] = 65535
     data = sixteen_bit_tiff(pixels, order, compression)
-    examined = examine(data, 3, white=None)
+    examined = examine(data, 3, white=levels.OWN_RANGE)
     assert examined.white == 4095
     expected = levels.scale_table(4095)[pixels[..., :3]]
     assert np.array_equal(decode(examined.data, 3), expected)
@@ -116,8 +116,8 @@ def lzw(data: bytes) -> bytes:
 
 def test_floats_are_0_to_1_and_other_numbers_need_a_level():
     unit = np.array([[0, 0.25, 0.5, 1]], np.float32)
-    assert decode(tiff(unit), 1, white=None).ravel().tolist() == [0, 64, 128, 255]
-    assert examine(tiff(unit), 1, white=None).white == 0
+    assert decode(tiff(unit), 1, white=levels.OWN_RANGE).ravel().tolist() == [0, 64, 128, 255]
+    assert examine(tiff(unit), 1, white=levels.OWN_RANGE).white == 0
     others = {
         "floating-point levels from 0 to 500, expected 0 to 1": unit * 500,
         "floating-point levels from -0.5 to 0.5": unit - 0.5,
@@ -126,9 +126,12 @@ def test_floats_are_0_to_1_and_other_numbers_need_a_level():
     }
     for message, pixels in others.items():
         with pytest.raises(DataError, match=f"{message}.*--white LEVEL"):
-            decode(tiff(pixels), 1, white=None)
+            decode(tiff(pixels), 1, white=levels.OWN_RANGE)
         expected = np.nan_to_num(pixels * 255 / 500).clip(0, 255)
-        assert np.abs(decode(tiff(pixels), 1, white=500).ravel() - expected).max() <= 0.5
+        assert (
+            np.abs(decode(tiff(pixels), 1, white=levels.White(None, 500)).ravel() - expected).max()
+            <= 0.5
+        )
 
 
 def tiff(pixels: np.ndarray) -> bytes:

@@ -22,6 +22,8 @@ def examples(tmp_path):
     for name, count in (("train", 10), ("val", 3), ("test", 4), ("quarantined", 120)):
         artifact.set_int_custom_property(name, count)
     artifact.set_string_custom_property("data", "/images")
+    artifact.set_string_custom_property("splits", "the folders train (10), val (3), test (4)")
+    artifact.set_string_custom_property("not_read", '{".xyz": 12}')
     lines = [{"source": f"{i}.png", "reason": "not a PNG"} for i in range(120)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "quarantine.jsonl").write_text(text)
@@ -41,6 +43,8 @@ def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examp
     written = json.loads(run.to_json())
     assert written["data"] == "/images"
     assert written["images"] == {"train": 10, "val": 3, "test": 4, "quarantined": 120}
+    assert written["splits"] == "the folders train (10), val (3), test (4)"
+    assert written["not_read"] == {".xyz": 12}
     assert len(written["quarantined"]) == 100
     assert written["quarantined"][0] == {"source": "0.png", "reason": "not a PNG"}
     stage = json.loads(STAGE.to_json())
