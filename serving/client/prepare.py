@@ -166,7 +166,19 @@ def _save(image: "Image") -> bytes:
 
 
 def _convert(image: "ImageFile", data: bytes) -> bytes:
-    """Decodes, turns and composites an image over white; returns a grey or RGB PNG."""
+    return _save(flatten(image, data))
+
+
+def flatten(image: "ImageFile", data: bytes) -> "Image":
+    """Decodes, turns and composites an opened image over white; the result has mode L or RGB.
+
+    Args:
+        image: from `formats.open_checked`.
+        data: the image file.
+
+    Raises:
+        Exception: any, if it cannot be decoded.
+    """
     from PIL import Image
 
     image.load()
@@ -178,7 +190,7 @@ def _convert(image: "ImageFile", data: bytes) -> bytes:
             turned.info["transparency"] *= 255 // (2 ** data[deep.PNG_DEPTH] - 1)
         turned = turned.convert("RGBA")
         turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
-    return _save(turned.convert("L" if turned.mode in ("1", "L") else "RGB"))
+    return turned.convert("L" if turned.mode in ("1", "L") else "RGB")
 
 
 def _turn_png16(data: bytes, image: "ImageFile") -> bytes:

@@ -53,12 +53,12 @@ def test_files_share_requests_up_to_the_pixel_limit(tmp_path, monkeypatch):
     assert "cannot be read" in results[paths[6]]
 
 
-@pytest.mark.parametrize("suffix", c.IMAGE_SUFFIXES)
+@pytest.mark.parametrize("suffix", sorted({*c.IMAGE_SUFFIXES} - {".heic", ".heif"}))
 def test_the_pixel_count_of_a_file_is_read_from_its_header(tmp_path, suffix):
     path = image_file(tmp_path, f"image{suffix}", 40, 30)
     assert measure(path) == measure(path.read_bytes())
     assert measure(path)[1] == 1200
-    assert measure(path.read_bytes()[:10])[1] == 0
+    assert measure(path.read_bytes()[:6])[1] == 0
 
 
 def test_a_large_header_is_read_without_a_warning():

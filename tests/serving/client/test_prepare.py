@@ -6,8 +6,10 @@ import tensorflow as tf
 
 from keras_ae.datasets.images.decoding import decode_each
 from keras_ae.datasets.images.headers import detect_format
+from keras_ae.datasets.images.levels import White
 from keras_ae.datasets.images.normalize import decode
 from serving.client import formats
+from serving.client.cli.originals import read_pixels
 from serving.client.prepare import FIRST_PAGE, prepare
 from tests.corpus.formats import SAME, WHITE, Sample, samples
 
@@ -33,8 +35,9 @@ def served(request):
 def test_a_server_decodes_the_pixels_that_ingest_stores(served, sample: Sample):
     channels, decode_raw = served
     sent = prepare(sample.data)
-    white = None if sample.name.startswith("float") else WHITE
-    assert np.array_equal(decode_raw(sent.data), decode(sample.data, channels, white=white))
+    ingested = decode(sample.data, channels, white=White(WHITE))
+    assert np.array_equal(decode_raw(sent.data), ingested)
+    assert np.array_equal(read_pixels(sent.data, channels, WHITE), ingested)
     assert (sent.data == sample.data) == (sample.raw == SAME)
     assert sent.note == (FIRST_PAGE if sample.name.startswith("two-pages") else "")
     assert formats.detect_format(sample.data) == detect_format(sample.data)
