@@ -1,8 +1,8 @@
-"""Opens sources: a folder, an archive, a TensorFlow dataset or the sample photographs.
+"""Opens sources: folders, archives, arrays, TensorFlow datasets and the sample photographs.
 
 A source is small and can be pickled. It lists shards of names, and each worker reads the images of
-its shards, so that image data never moves between workers. Folders and archives are at a local path
-or at a URI that TensorFlow's filesystem reads.
+its shards, so that image data never moves between workers. Files and folders are at a local path or
+at a URI that TensorFlow's filesystem reads.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,14 @@ from keras_ae import storage
 from keras_ae.datasets.sources import splits as split_modes
 from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, Source, raise_no_image
 from keras_ae.datasets.sources.folder import FolderSource
+from keras_ae.datasets.sources.instead import describe_unsupported
 from keras_ae.datasets.sources.listing import EVERYTHING, Reading, Sorter, make_reading
+from keras_ae.datasets.sources.parts import split_part
 from keras_ae.errors import DataError
+
+ARRAYS = (".npy", ".npz")
+WITH_PARTS = (".npz",)
+_EXAMPLES = (".zip", ".tar", ".npz")
 
 
 def open_source(
@@ -23,12 +29,14 @@ def open_source(
     splits: str = split_modes.AUTO,
     exclude: Iterable[str] = (),
     follow_links: bool = False,
+    white: float | None = None,
 ) -> Source:
     """Opens the source that `data` names.
 
     Args:
-        data: "sample", `tfds:NAME[:VERSION]`, or a folder (searched recursively) or an archive (zip
-            or tar), as a path or as a URI such as gs://bucket/images.zip.
+        data: "sample", `tfds:NAME[:VERSION]`, or a folder (searched recursively), an archive (zip
+            or tar) or an array (.npy, .npz or FILE.npz:KEY), as a path or as a URI such as
+            gs://bucket/images.zip.
         workspace: local folder where the sample photographs are prepared; required to read them.
             Workers on other machines prepare them again.
         splits: "auto" to keep splits that the data have (folders such as train, val and test, or
@@ -36,6 +44,8 @@ def open_source(
             them.
         exclude: patterns, as of `fnmatch`, of relative paths of files or folders to leave out.
         follow_links: whether to follow links to folders, and out of the folder.
+        white: the level of floats and 32-bit integers in arrays that becomes 255; None if only
+            floats from 0 to 1 are allowed.
 
     Raises:
         DataError: if there is no such source, no image in it, or if it cannot have these options.
@@ -50,18 +60,24 @@ def open_source(
     ['sky.png']
     """
     reading = make_reading(splits, exclude, follow_links)
+    keep = splits != split_modes.HASH
     check(data)
     if data == SAMPLE or data.startswith(TFDS_PREFIX):
         from keras_ae.datasets.sources.tfds import SampleSource, TfdsSource
 
         _check_dataset_options(data, reading)
-        keep = splits != split_modes.HASH
         return SampleSource(workspace, keep) if data == SAMPLE else TfdsSource(data, keep)
     is_folder = storage.is_folder(data)
     if follow_links and (not is_folder or storage.is_uri(data)):
         raise DataError(f"--follow-links needs a folder on this machine; got {data}")
     if is_folder:
         return FolderSource(data, reading)
+    path, part = split_part(data)
+    if path.lower().endswith(ARRAYS):
+        from keras_ae.datasets.sources.arrays import ArraySource
+
+        _check_dataset_options(data, reading)
+        return ArraySource(path, part, keep, white)
     from keras_ae.datasets.sources.archives import ZIP_SUFFIXES, TarSource, ZipSource
 
     is_zip = data.lower().endswith(ZIP_SUFFIXES)
@@ -88,16 +104,18 @@ def check(data: str) -> None:
         sorter = Sorter(EVERYTHING)
         if not any(map(sorter.is_candidate, storage.walk_names(data))):
             raise_no_image(data, sorter.not_read)
-    elif not storage.exists(data):
+        return
+    path, part = split_part(data)
+    suffix = path.lower()
+    if not storage.exists(path):
         raise DataError(
             f"no such folder or archive: {data} "
-            "(expected a folder, a .zip or .tar file, or tfds:NAME)"
+            f"(expected a folder, a file such as {', '.join(_EXAMPLES)}, or tfds:NAME)"
         )
-    elif not data.lower().endswith((*ZIP_SUFFIXES, *TAR_SUFFIXES)):
-        raise DataError(
-            f"{data} is not a folder, nor an archive whose name ends in "
-            f"{', '.join((*ZIP_SUFFIXES, *TAR_SUFFIXES))}"
-        )
+    if part and not suffix.endswith(WITH_PARTS):
+        raise DataError(f"{data}: only {' and '.join(WITH_PARTS)} have parts; got {path}")
+    if not suffix.endswith((*ZIP_SUFFIXES, *TAR_SUFFIXES, *ARRAYS)):
+        raise DataError(describe_unsupported(path, (*ZIP_SUFFIXES, *TAR_SUFFIXES, *ARRAYS)))
 
 
 def _check_dataset_options(data: str, reading: Reading) -> None:

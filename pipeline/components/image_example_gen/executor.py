@@ -122,6 +122,7 @@ def _options(properties: dict[str, Any]) -> dict[str, Any]:
         "splits": properties.get("splits") or AUTO,
         "exclude": json.loads(properties.get("exclude") or "[]"),
         "follow_links": bool(properties.get("follow_links")),
+        "white": properties.get("white") or None,
     }
 
 

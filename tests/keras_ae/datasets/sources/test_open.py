@@ -217,7 +217,7 @@ def _write(path, text):
         (lambda folder: folder / "missing", "no such folder or archive: .*missing"),
         (lambda folder: folder, r"no image in .*: no other files$"),
         (lambda folder: _write(folder / "a.txt", "x").parent, "not read: 1 .txt$"),
-        (lambda folder: _write(folder / "a.rar", "x"), "nor an archive whose name ends in .zip"),
+        (lambda folder: _write(folder / "a.rar", "x"), "an archive of another kind: unpack it"),
         (lambda folder: _write(folder / "a.zip", "x"), "cannot open .* as a zip"),
         (lambda folder: _write(folder / "a.tar", "x"), "cannot read .* as a tar"),
         (lambda folder: _write(folder / "a.tgz", "x"), "cannot read .* as a tar"),
