@@ -23,6 +23,7 @@ def open_source(
     splits: str = split_modes.AUTO,
     exclude: Iterable[str] = (),
     follow_links: bool = False,
+    leave_out: Iterable[str] = (),
 ) -> Source:
     """Opens the source that `data` names.
 
@@ -36,6 +37,7 @@ def open_source(
             them.
         exclude: patterns, as of `fnmatch`, of relative paths of files or folders to leave out.
         follow_links: whether to follow links to folders, and out of the folder.
+        leave_out: relative paths of folders to leave out without counting their files.
 
     Raises:
         DataError: if there is no such source, no image in it, or if it cannot have these options.
@@ -49,7 +51,7 @@ def open_source(
     >>> [record.key for shard in source.shards() for record in source.read(shard)]
     ['sky.png']
     """
-    reading = make_reading(splits, exclude, follow_links)
+    reading = make_reading(splits, exclude, follow_links, leave_out)
     check(data)
     if data == SAMPLE or data.startswith(TFDS_PREFIX):
         from keras_ae.datasets.sources.tfds import SampleSource, TfdsSource
@@ -82,6 +84,8 @@ def check(data: str) -> None:
     """
     from keras_ae.datasets.sources.archives import TAR_SUFFIXES, ZIP_SUFFIXES
 
+    if not data:
+        raise DataError("expected data; got an empty text")
     if data == SAMPLE or (data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX)):
         return
     if storage.is_folder(data):
