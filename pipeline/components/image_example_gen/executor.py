@@ -171,8 +171,8 @@ def _check_unchanged(
 class _CombineChecks(beam.CombineFn):
     """Combines checks to the plan for all images."""
 
-    def __init__(self, max_bad_share: float, numbers_white: float | None):
-        self._max_bad_share, self._numbers_white = max_bad_share, numbers_white
+    def __init__(self, max_bad_share: float, white: float | None):
+        self._max_bad_share, self._white = max_bad_share, white
 
     def create_accumulator(self) -> SplitAccumulator:
         return SplitAccumulator()
@@ -188,7 +188,7 @@ class _CombineChecks(beam.CombineFn):
         return merged
 
     def extract_output(self, accumulator: SplitAccumulator) -> Plan:
-        return accumulator.plan(self._max_bad_share, self._numbers_white)
+        return accumulator.plan(self._max_bad_share, self._white)
 
 
 def _check_shard(

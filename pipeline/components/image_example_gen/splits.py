@@ -9,7 +9,7 @@ import numpy as np
 from keras_ae import contract as c
 from keras_ae import presets
 from keras_ae.datasets.images import quartiles
-from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White, whole
 from keras_ae.datasets.sources.kinds import NO_SPLIT_FOLDER
 from pipeline.components.image_example_gen.checks import Check
 from pipeline.components.image_example_gen.levels import LevelsAccumulator, scale_measures
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
         measures = check.measures
         if check.white:
             row = np.array([(*measures, check.white)])
-            measures = scale_measures(row, int(self.white[0] or 0))[0].tolist()
+            measures = scale_measures(row, whole(self.white[0] or 0))[0].tolist()
         return self.split(check), quartiles.quartile_names(measures, self.bounds)
 
     def split(self, check: Check) -> str | None:
@@ -109,12 +109,13 @@ class SplitAccumulator:
         self._small |= other._small
         self._levels.merge(other._levels)
 
-    def plan(self, max_bad_share: float, numbers_white: float | None = None) -> Plan:
+    def plan(self, max_bad_share: float, white: float | None = None) -> Plan:
         """Creates the plan for all images.
 
         Args:
             max_bad_share: maximum share of bad images; the run must stop above it.
-            numbers_white: white of floats and 32-bit integers; see `White.numbers`.
+            white: level that becomes 255 in all images with more than 8 bits, by which they were
+                measured; None for that of the smallest range.
         """
         bad = sorted(self._bad)
         has_fixed = any(self._digests[split] for split in c.SPLITS)
@@ -141,12 +142,12 @@ class SplitAccumulator:
         train = [digest for digest, split in splits.items() if split == c.TRAIN]
         if refusal := _size_refusal(train, self._small):
             return plan._replace(refusal=refusal)
-        white = self._levels.white(plan.split)
-        measures = scale_measures(np.concatenate(self._measures[has_fixed]), white)
+        range_white = self._levels.white(plan.split)
+        measures = scale_measures(np.concatenate(self._measures[has_fixed]), range_white)
         return plan._replace(
             bounds=quartiles.compute_bounds(measures.tolist()),
-            white=White(white or FULL_RANGE, numbers_white),
-            has_deep=white > 0,
+            white=White(white or range_white or FULL_RANGE, white),
+            has_deep=range_white > 0,
             notes=self._levels.notes(has_fixed),
         )
 

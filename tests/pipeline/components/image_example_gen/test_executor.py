@@ -26,6 +26,7 @@ from pipeline.components.image_example_gen.executor import QUARANTINE, Executor
 from pipeline.components.image_example_gen.splits import SplitAccumulator, assign_splits
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runners.beam import engines
+from pipeline.runtime import ingested
 
 
 @pytest.fixture
@@ -200,7 +201,9 @@ def test_temporary_files_are_removed(folder, tmp_path, share, fails):
     with pytest.raises(DataError, match="1 of 21") if fails else nullcontext():
         ingest(folder, tmp_path / "out", max_bad_share=share)
     assert {path.name for path in (tmp_path / "out").iterdir()} == (
-        set() if fails else {QUARANTINE, *(f"Split-{split}" for split in c.SPLITS)}
+        set()
+        if fails
+        else {QUARANTINE, ingested.FILE, *(f"Split-{split}" for split in c.SPLITS)}
     )
 
 
@@ -310,7 +313,7 @@ def test_bad_images_are_quarantined_with_reasons_and_the_others_are_used(folder,
     artifact = ingest(folder, tmp_path / "out")
     lines = (tmp_path / "out" / QUARANTINE).read_text().splitlines()
     reasons = {entry["source"]: entry["reason"] for entry in map(json.loads, lines)}
-    assert reasons["bad.png"].startswith("not an image of a known format")
+    assert reasons["bad.png"].startswith("not a PNG, JPEG")
     assert reasons["truncated.png"].startswith("cannot be decoded")
     counts = {n: artifact.get_int_custom_property(n) for n in (*c.SPLITS, "quarantined")}
     assert counts.pop("quarantined") == 2
