@@ -30,6 +30,7 @@ def open_source(
     exclude: Iterable[str] = (),
     follow_links: bool = False,
     white: float | None = None,
+    leave_out: Iterable[str] = (),
 ) -> Source:
     """Opens the source that `data` names.
 
@@ -46,6 +47,7 @@ def open_source(
         follow_links: whether to follow links to folders, and out of the folder.
         white: the level of floats and 32-bit integers in arrays that becomes 255; None if only
             floats from 0 to 1 are allowed.
+        leave_out: relative paths of folders to leave out without counting their files.
 
     Raises:
         DataError: if there is no such source, no image in it, or if it cannot have these options.
@@ -59,7 +61,7 @@ def open_source(
     >>> [record.key for shard in source.shards() for record in source.read(shard)]
     ['sky.png']
     """
-    reading = make_reading(splits, exclude, follow_links)
+    reading = make_reading(splits, exclude, follow_links, leave_out)
     keep = splits != split_modes.HASH
     check(data)
     if data == SAMPLE or data.startswith(TFDS_PREFIX):
@@ -98,6 +100,8 @@ def check(data: str) -> None:
     """
     from keras_ae.datasets.sources.archives import TAR_SUFFIXES, ZIP_SUFFIXES
 
+    if not data:
+        raise DataError("expected data; got an empty text")
     if data == SAMPLE or (data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX)):
         return
     if storage.is_folder(data):

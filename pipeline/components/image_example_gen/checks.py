@@ -43,6 +43,7 @@ class Check(NamedTuple):
             image. Such a file has a fault, too, but is not quarantined.
         white: white by which a 16-bit image was scaled when it was measured; 0 for other images.
         notes: see `keras_ae.datasets.images.normalize.Normalized`; and `CONSTANT`.
+        side: pixels of its shorter side; 0 for a bad image.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Check(NamedTuple):
     not_read: str = ""
     white: int = 0
     notes: Sequence[str] = ()
+    side: int = 0
 
 
 def check_shard(
@@ -102,14 +104,14 @@ def check_record(record: Record, channels: int, white: White = OWN_RANGE) -> Che
         return Check(record.key, "", 0, "no image", None, not_read=record.not_read)
     fault = record.fault
     measures: Sequence[float] = ()
-    own_white, notes = 0, tuple[str, ...]()
+    own_white, side, notes = 0, 0, tuple[str, ...]()
     if not fault:
         try:
             stored, _, own_white, notes = examine(
                 record.data, channels, white=white, check_body=False
             )
             pixels = decode_bytes(stored, channels)
-            measures = measure(pixels)
+            measures, side = measure(pixels), min(pixels.shape[:2])
             # Without this condition, it would take as long as measuring.
             if measures[2] == 0 and (pixels == pixels[:1, :1]).all():
                 notes = (*notes, CONSTANT)
@@ -126,6 +128,7 @@ def check_record(record: Record, channels: int, white: White = OWN_RANGE) -> Che
         measures,
         white=own_white,
         notes=notes,
+        side=side,
     )
 
 

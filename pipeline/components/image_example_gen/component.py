@@ -23,6 +23,7 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
         "splits": component_spec.ExecutionParameter(type=str),
         "exclude": component_spec.ExecutionParameter(type=str),
         "follow_links": component_spec.ExecutionParameter(type=int),
+        "leave_out": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: dict[str, Any] = {}  # noqa: RUF012
@@ -41,7 +42,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         max_bad_share: maximum share of bad images, 0 to 1; the component fails above it.
         white: level of images with more than 8 bits that becomes 255; 0 for the smallest range that
             contains the levels of all 16-bit training images, and 1 for floats.
-        splits, exclude, follow_links: options of `open_source`.
+        splits, exclude, follow_links, leave_out: options of `open_source`.
         code: fingerprint of the source code of the executor.
     """
 
@@ -58,6 +59,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         splits: str = AUTO,
         exclude: Sequence[str] = (),
         follow_links: bool = False,
+        leave_out: Sequence[str] = (),
         code: str = "",
     ):
         examples = standard_artifacts.Examples()
@@ -71,6 +73,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             splits=splits,
             exclude=json.dumps(list(exclude)),
             follow_links=int(follow_links),
+            leave_out=json.dumps(list(leave_out)),
             code=code,
             examples=channel_utils.as_channel([examples]),
         )

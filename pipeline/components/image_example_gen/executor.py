@@ -64,12 +64,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             found = source.findings()
         not_read = findings.all_not_read(plan, found)
         counted = findings.describe_not_read(not_read)
-        with storage.create_file(f"{artifact.uri}/{QUARANTINE}") as file:
-            for name, reason in plan.bad:
-                file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
-                logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
-            raise DataError(f"{plan.refusal}{'; ' if counted else ''}{counted}")
+            listed = ""
+            if plan.bad:
+                # TFX removes the folder of the artifact after a failure.
+                folder = artifact.uri.rpartition("/")[0]
+                listed = f"{_write_quarantine(plan, folder)} lists all of them"
+            raise DataError("; ".join(filter(None, [plan.refusal, listed, counted])))
+        _write_quarantine(plan, artifact.uri)
         facts = findings.facts(plan)
         ingested.write(facts, artifact.uri)
         for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
@@ -116,6 +118,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         return Plan(*json.loads(storage.read_file(_plan_file(work_folder))))
 
 
+def _write_quarantine(plan: Plan, folder: str) -> str:
+    """Lists the images that cannot be used, with reasons, in a file and in the log."""
+    path = f"{folder}/{QUARANTINE}"
+    with storage.create_file(path) as file:
+        for name, reason in plan.bad:
+            file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
+            logging.warning("quarantined %s: %s", name, reason)
+    return path
+
+
 def _options(properties: dict[str, Any]) -> dict[str, Any]:
     """The options of `open_source` in the properties of the component."""
     return {
@@ -123,6 +135,7 @@ def _options(properties: dict[str, Any]) -> dict[str, Any]:
         "exclude": json.loads(properties.get("exclude") or "[]"),
         "follow_links": bool(properties.get("follow_links")),
         "white": properties.get("white") or None,
+        "leave_out": json.loads(properties.get("leave_out") or "[]"),
     }
 
 

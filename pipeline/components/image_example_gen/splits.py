@@ -1,12 +1,13 @@
 """The plan for the checked images: their splits, and the quartiles of their slices."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_ae import contract as c
+from keras_ae import presets
 from keras_ae.datasets.images import quartiles
 from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White, whole
 from keras_ae.datasets.sources.kinds import NO_SPLIT_FOLDER
@@ -74,6 +75,8 @@ class SplitAccumulator:
         # By the split that the source fixes; an empty string if there is none.
         self._digests: dict[str, Counter[str]] = {split: Counter() for split in ("", *c.SPLITS)}
         self._measures: dict[bool, list[np.ndarray]] = {False: [], True: []}
+        # The shorter side of each image that has no patch of the linear floor, by digest.
+        self._small: dict[str, int] = {}
         self._levels = LevelsAccumulator()
 
     def add(self, checks: Iterable[Check]) -> None:
@@ -84,6 +87,7 @@ class SplitAccumulator:
         good = [check for check in checks if not check.fault]
         self._images += len(checks)
         self._bad += [(check.source, check.fault) for check in checks if check.fault]
+        self._small |= {each.digest: each.side for each in good if 0 < each.side < presets.STRIDE}
         for check in good:
             self._digests[check.split or ""][check.digest] += 1
         for is_fixed, measures in self._measures.items():
@@ -102,6 +106,7 @@ class SplitAccumulator:
             self._digests[split].update(digests)
         for is_fixed, measures in other._measures.items():
             self._measures[is_fixed] += measures
+        self._small |= other._small
         self._levels.merge(other._levels)
 
     def plan(self, max_bad_share: float, white: float | None = None) -> Plan:
@@ -134,6 +139,9 @@ class SplitAccumulator:
         for digest, copies in pool.items():
             counts[splits[digest]] += copies
         plan = Plan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
+        train = [digest for digest, split in splits.items() if split == c.TRAIN]
+        if refusal := _size_refusal(train, self._small):
+            return plan._replace(refusal=refusal)
         range_white = self._levels.white(plan.split)
         measures = scale_measures(np.concatenate(self._measures[has_fixed]), range_white)
         return plan._replace(
@@ -205,7 +213,22 @@ def _refusal(
     if len(bad) > max_bad_share * count:
         return (
             f"{len(bad)} of {count} images cannot be used, more than the allowed share of "
-            f"{max_bad_share:g}{details}; fix or remove them (the log lists all), or raise "
-            "--max-bad-share"
+            f"{max_bad_share:g}{details}; fix or remove them, or raise --max-bad-share"
         )
     return ""
+
+
+def _size_refusal(train: Collection[str], small: Mapping[str, int]) -> str:
+    """Why a run must stop whose training images are all smaller than a patch.
+
+    Args:
+        train: digests of the training images.
+        small: the shorter side of each small image, by digest.
+    """
+    if not all(digest in small for digest in train):
+        return ""
+    largest = max((small[digest] for digest in train), default=0)
+    return (
+        f"all {len(train):,} different training images are too small: expected at least one with "
+        f"{presets.STRIDE} pixels or more on each side; the largest has a side of {largest}"
+    )

@@ -97,7 +97,8 @@ def fingerprint(arguments: argparse.Namespace) -> str:
             "with --data-fingerprint TEXT cached results are used until you change the text"
         )
         return uuid.uuid4().hex
-    return open_source(data, **arguments.config.source_options).fingerprint()
+    options = arguments.config.source_options
+    return open_source(data, leave_out=arguments.own_folders, **options).fingerprint()
 
 
 def in_service(arguments: argparse.Namespace) -> str | None:
