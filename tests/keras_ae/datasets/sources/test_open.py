@@ -222,7 +222,9 @@ def _write(path, text):
             "not read: 1 .zip; to read the archive, point at it: .*/a.ZIP$",
         ),
         (
-            lambda folder: (_write(folder / "b.tar.gz", ""), _write(folder / "a.tar.gz", ""))[1].parent,
+            lambda folder: (
+                (_write(folder / "b.tar.gz", ""), _write(folder / "a.tar.gz", ""))[1].parent
+            ),
             "not read: 2 .gz; to read one of the 2 archives, point at it: .*/a.tar.gz$",
         ),
         (lambda _: "", "expected data; got an empty text"),

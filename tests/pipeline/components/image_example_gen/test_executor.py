@@ -201,9 +201,7 @@ def test_temporary_files_are_removed(folder, tmp_path, share, fails):
     with pytest.raises(DataError, match="1 of 21") if fails else nullcontext():
         ingest(folder, tmp_path / "out", max_bad_share=share)
     assert {path.name for path in (tmp_path / "out").iterdir()} == (
-        set()
-        if fails
-        else {QUARANTINE, ingested.FILE, *(f"Split-{split}" for split in c.SPLITS)}
+        set() if fails else {QUARANTINE, ingested.FILE, *(f"Split-{split}" for split in c.SPLITS)}
     )
 
 
