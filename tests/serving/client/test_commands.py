@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from serving.client.blocking import ReconstructionClient
-from serving.client.cli.commands import COLUMNS, main
+from serving.client.cli.commands import main
+from serving.client.cli.output import COLUMNS
 
 ROOT = Path(__file__).parents[3]
 
@@ -179,8 +180,9 @@ def test_score_as_json_lines_in_a_file(run, folder, photographs, encode, tmp_pat
     (folder / "noise.png").write_bytes(encode(noise, "PNG"))
     output = tmp_path / "new" / "scores.jsonl"
     status, out, err = run("score", folder, "--format", "jsonl", "--output", output)
-    assert (status, out, err) == (0, "", "")
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert (status, out, err) == (0, "", "not read: 1 .txt\n")
+    *rows, last = [json.loads(line) for line in output.read_text().splitlines()]
+    assert last == {"not_read": {".txt": 1}}
     assert [tuple(row) for row in rows] == [COLUMNS] * 5
     unusual = {Path(row["path"]).name: row["unusual"] for row in rows}
     assert unusual["noise.png"] is True
@@ -297,7 +299,7 @@ def test_the_client_runs_as_a_program(running, folder, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "not read: 1 .txt\n")
     help_run = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert help_run.stdout.startswith("usage: python -m serving.client ")
     for name in ("reconstruct", "score", "compare", "status", "metadata"):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_ae import contract as c
 from serving.client.cli import files
-from serving.client.images import count_pixels
+from serving.client.images import measure
 
 
 def image_file(folder, name, height=4, width=6):
@@ -53,14 +53,15 @@ def test_files_share_requests_up_to_the_pixel_limit(tmp_path, monkeypatch):
     assert "cannot be read" in results[paths[6]]
 
 
-@pytest.mark.parametrize("suffix", c.IMAGE_SUFFIXES)
+@pytest.mark.parametrize("suffix", sorted({*c.IMAGE_SUFFIXES} - {".heic", ".heif"}))
 def test_the_pixel_count_of_a_file_is_read_from_its_header(tmp_path, suffix):
     path = image_file(tmp_path, f"image{suffix}", 40, 30)
-    assert count_pixels(path) == count_pixels(path.read_bytes()) == 1200
-    assert count_pixels(path.read_bytes()[:10]) == 0
+    assert measure(path) == measure(path.read_bytes())
+    assert measure(path)[1] == 1200
+    assert measure(path.read_bytes()[:6])[1] == 0
 
 
 def test_a_large_header_is_read_without_a_warning():
     buffer = io.BytesIO()
     Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
-    assert count_pixels(buffer.getvalue()) == 100_000_000
+    assert measure(buffer.getvalue())[1] == 100_000_000
