@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from keras_ae import storage
@@ -17,7 +18,10 @@ def expand(text: str) -> str:
     """
     if not text.strip():
         raise ConfigurationError("expected a path; got an empty text")
-    return os.path.expanduser(text)
+    # A URI must not become a Path, which would lose a slash.
+    with suppress(RuntimeError):  # no such user
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    return text
 
 
 def inside(data: str, folders: Mapping[str, PathOrUri]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from keras_ae import storage
-from keras_ae.datasets.sources.kinds import is_hidden, kind_of
+from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, is_hidden, kind_of
 from keras_ae.datasets.sources.names import escape_name
 
 
@@ -14,15 +14,11 @@ def archive_hint(folder: str, not_read: Mapping[str, int]) -> str:
         folder: a path or URI.
         not_read: number of its files by kind.
     """
-    # This module is imported by that of the archives.
-    from keras_ae.datasets.sources.archives import TAR_SUFFIXES, ZIP_SUFFIXES
-
-    suffixes = (*ZIP_SUFFIXES, *TAR_SUFFIXES)
-    kinds = {kind_of(f"a{suffix}") for suffix in suffixes}
+    kinds = {kind_of(f"a{suffix}") for suffix in ARCHIVE_SUFFIXES}
     if not kinds & not_read.keys() or not storage.is_folder(folder):
         return ""
     names = (name for name in storage.walk_names(folder) if not is_hidden(name))
-    archives = sorted(name for name in names if name.lower().endswith(suffixes))
+    archives = sorted(name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES))
     if not archives:
         return ""
     which = "the archive" if len(archives) == 1 else f"one of the {len(archives):,} archives"
