@@ -29,9 +29,6 @@ from keras_ae.datasets.sources.names import escape_name, unescape_name
 from keras_ae.datasets.sources.splits import Layout
 from keras_ae.errors import DataError, one_line
 
-ZIP_SUFFIXES = (".zip",)
-TAR_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz")
-
 _ERRORS = (*tar.ERRORS, zipfile.BadZipFile)
 """Exceptions that reading a damaged archive raises."""
 _LOCAL_HEADER_BYTES = 30
