@@ -47,6 +47,9 @@ STATUS: Final = "status"
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 """Path in a SavedModel of the requests that a server runs before it serves it."""
 
+METADATA_FILE: Final = "assets.extra/keras_ae.json"
+"""Path in a SavedModel of its facts that no signature tells; absent from older models."""
+
 MAX_PSNR: Final = 100.0
 """PSNR in dB of an exact reconstruction."""
 

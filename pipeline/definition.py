@@ -55,12 +55,13 @@ def create_pipeline(
 
     Args:
         config: settings of the run.
-        pipeline_name: name under which results are cached; a pushed version records it.
+        pipeline_name: name under which results are cached.
         pipeline_root: path or URI of the folder of the artifacts.
         data_fingerprint: digest of the data's content, for the cache keys, or a runtime parameter.
         push_destination: path or URI of the folder of the version folders.
         checkpoints: path or URI of the folder for the state of unfinished stages.
-        in_service: Model artifact that a new model is compared with, if there is one.
+        in_service: path or URI of the model in service, if there is one: a version folder, or a
+            Model artifact. A new model is compared with it, and replaces no other.
         check_command: command that serves a model and compares its predictions before a push, see
             `ServingCheck`; empty to compare in process only.
         command: the command line that reproduces the run, for the report.
@@ -71,6 +72,7 @@ def create_pipeline(
         channels=config.channels,
         fingerprint=data_fingerprint,
         max_bad_share=config.max_bad_share,
+        white=config.white or 0.0,
         **config.source_options,
         code=source_fingerprint("pipeline.components.image_example_gen.executor"),
     )
@@ -139,7 +141,7 @@ def create_pipeline(
     evaluator = Evaluator(
         examples=examples,
         model=comparison.outputs["model"],
-        baseline_model=model_in_service,
+        baseline_model=None if config.replace else model_in_service,
         eval_config=eval_config(limits, source_fingerprint("pipeline.evaluation")),
         example_splits=[c.TEST],
     )
@@ -177,7 +179,7 @@ def create_pipeline(
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_destination)
         ),
-        custom_config={"pipeline_name": pipeline_name},
+        custom_config={pusher_executor.IN_SERVICE: in_service or ""},
         custom_executor_spec=ExecutorClassSpec(pusher_executor.Executor),
     )
     nodes = [images, statistics, schema, validator, transform, tuner, *trainers.values()]

@@ -12,14 +12,16 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import util
 from tfx import types
+from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as evaluator
+from tfx.types import artifact_utils
 from tfx.types.standard_component_specs import BASELINE_MODEL_KEY, MODEL_KEY
-from tfx.utils import path_utils
 
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.comparison.statistics import MIN_IMAGES
-from pipeline.runtime import artifacts
-from pipeline.runtime.artifacts import model_digest
+from keras_ae.saved_model import comparable
+from pipeline.runtime import artifacts, versions
 from pipeline.runtime.settings import Settings
 
 MEAN_PSNR: Final = "mean_psnr"
@@ -47,11 +49,13 @@ class Limits(Settings):
         min_gain: gain over the linear floor that the model must exceed.
         max_drop: maximum loss against the model in service.
         max_slice_drop: the same for each slice of at least `MIN_SLICE_IMAGES` images.
+        replace: whether the model is not compared with the one in service.
     """
 
     min_gain: float = 0.0
     max_drop: float = 0.1
     max_slice_drop: float = 0.5
+    replace: bool = False
 
 
 def eval_config(limits: Limits, code: str) -> config_pb2.EvalConfig:
@@ -113,9 +117,11 @@ def _max_drop(drop: float) -> config_pb2.MetricThreshold:
 
 
 class Executor(evaluator.Executor):
-    """TFX's Evaluator, which does not compare a model that is already in service with itself.
+    """TFX's Evaluator, which scores the model in service by its own SavedModel.
 
-    The local runner then finds its earlier evaluation, against the floor only, in the cache.
+    A model that is in service already is not compared with itself, but with the floor only, so that
+    the local runner finds its earlier evaluation in the cache. A model that cannot be compared with
+    the one in service is not blessed.
     """
 
     def Do(  # noqa: N802
@@ -125,15 +131,69 @@ class Executor(evaluator.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Evaluates a model, and compares it with the model in service if that is another one."""
-        in_service = input_dict.get(BASELINE_MODEL_KEY)
-        if in_service and _digest(in_service) == _digest(input_dict[MODEL_KEY]):
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        compared, refusal = _examine(input_dict, examples)
+        if not compared or refusal:
             input_dict = {k: v for k, v in input_dict.items() if k != BASELINE_MODEL_KEY}
-        super().Do(input_dict, output_dict, exec_properties)
+        loader = f"{__name__}.{eval_shared_model.__name__}"
+        properties = {**exec_properties, "custom_eval_shared_model": loader}
+        super().Do(input_dict, output_dict, properties)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        blessing.set_string_custom_property(versions.COMPARED, compared)
+        facts = versions.data_facts(examples)
+        blessing.set_string_custom_property(versions.DATA, json.dumps(facts))
+        if refusal:
+            _refuse(blessing, refusal)
 
 
-def _digest(models: list[types.Artifact]) -> str:
-    with artifacts.fetched(path_utils.serving_model_path(models[0].uri)) as folder:
-        return model_digest(folder)
+def eval_shared_model(eval_saved_model_path: str, **arguments: Any) -> Any:
+    """Loads a SavedModel for TFMA, also that of a version folder, which is not a Model artifact."""
+    artifact = storage.parent(eval_saved_model_path)
+    path = str(versions.saved_model(artifact))
+    return tfma.default_eval_shared_model(eval_saved_model_path=path, **arguments)
+
+
+def _examine(
+    input_dict: dict[str, list[types.Artifact]], examples: types.Artifact
+) -> tuple[str, str]:
+    """The digest of the model in service, and why a model cannot be compared with it.
+
+    Both are empty if there is none, or if it is the model itself.
+    """
+    if BASELINE_MODEL_KEY not in input_dict:
+        return "", ""
+    model = artifact_utils.get_single_uri(input_dict[MODEL_KEY])
+    in_service = artifact_utils.get_single_uri(input_dict[BASELINE_MODEL_KEY])
+    digest = versions.digest(in_service)
+    if digest == versions.digest(model):
+        return "", ""
+    split = artifact_utils.get_split_uri([examples], c.TEST)
+    if fault := _fault(model, in_service, split):
+        return digest, versions.refusal(in_service, fault)
+    return digest, ""
+
+
+def _fault(model: str, in_service: str, split: str) -> str:
+    """What the model in service is or lacks, so that a model cannot be compared with it."""
+    with (
+        artifacts.fetched(versions.saved_model(model)) as own,
+        artifacts.fetched(versions.saved_model(in_service)) as other,
+    ):
+        return (
+            versions.fault(other, comparable.read_channels(own))
+            or comparable.level_fault(other, own)
+            or comparable.score_fault(other, storage.glob(f"{split}/*.gz"))
+        )
+
+
+def _refuse(blessing: types.Artifact, reason: str) -> None:
+    """Marks a model as not blessed, as TFX does."""
+    blessed = storage.join(blessing.uri, constants.BLESSED_FILE_NAME)
+    if storage.exists(blessed):
+        storage.remove(blessed)
+        storage.write_file(storage.join(blessing.uri, constants.NOT_BLESSED_FILE_NAME), b"")
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, 0)
+    blessing.set_string_custom_property(versions.REFUSAL, reason)
 
 
 class OutputMetric(tfma.metrics.Metric):

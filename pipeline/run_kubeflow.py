@@ -91,7 +91,9 @@ def _add_locations(parser: argparse.ArgumentParser) -> None:
         ("--checkpoints", "folder of unfinished stages (default: ROOT/checkpoints)"),
         (
             "--incumbent-uri",
-            "Model artifact that is in service, which a new model must not be worse than",
+            "version folder or Model artifact that is in service, which a new model must not be "
+            "worse than, and which it may replace (default: the newest version in --push-dir when "
+            "the run is submitted, if this machine can read it)",
         ),
     ):
         add(flag, metavar="URI", help=what)

@@ -47,7 +47,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()
-    arguments.settings = flags.as_yaml(defaults, arguments, ["wait"])
+    arguments.settings = flags.as_yaml(defaults, arguments, ["wait", "replace"])
     if beam_options:
         arguments.settings = f"# On the command line, add:{suffix}\n{arguments.settings}"
     arguments.check_command = [sys.executable, "-m", "serving.check"]

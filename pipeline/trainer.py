@@ -20,7 +20,7 @@ from keras_ae.stages import StageSummary
 from keras_ae.training.ladder import Ladder, create_ladder
 from keras_ae.training.validation import mse_per_image
 from keras_ae.tuning import search_space
-from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
+from pipeline.runtime import artifacts, console, ingested, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.runtime.environment import describe
 from pipeline.runtime.settings import StageConfig
@@ -39,8 +39,9 @@ def run_fn(fn_args: FnArgs) -> None:
     initial_state = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
         ladder_cache.clear()
-    # The exporter depends on the size of the served tiles, which does not affect the training.
-    cache_key = f"{initial_state}, tile {config.tile}"
+    white = ingested.read(storage.parent(storage.parent(fn_args.train_files[0]))).white
+    # The exporter depends on these, which do not affect the training.
+    cache_key = f"{initial_state}, tile {config.tile}, white {white}"
     exported = ladder_cache.pop(cache_key)
     images.report_placement(to_terminal=exported is None)
     if exported is None:
@@ -54,7 +55,7 @@ def run_fn(fn_args: FnArgs) -> None:
             latent_channels=config.latent_channels,
             seed=config.seed,
         )
-        exporter = Exporter(ladder.model, floor=floor, tile=config.tile)
+        exporter = Exporter(ladder.model, floor=floor, tile=config.tile, white=white)
         exported = ladder_cache.Exported(ladder, exporter)
     ladder, exporter = exported
     with ExitStack() as stack:

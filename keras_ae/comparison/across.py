@@ -24,11 +24,9 @@ METRICS = ("psnr", "ssim")
 
 
 class LoadedRun(NamedTuple):
-    """A finished run, read from its files.
+    """A finished run with a unique name, read from its files.
 
     Attributes:
-        name: unique among the runs.
-        comparison: its `comparison.json`.
         scores: by digest of each test image, float [2]: PSNR and SSIM at the chosen budget, means
             over the seeds. Empty if there is no `images.jsonl`.
         used_digests: digests of the images that it used for training or validation.
@@ -41,10 +39,7 @@ class LoadedRun(NamedTuple):
 
 
 def load(paths: Sequence[Path]) -> list[LoadedRun]:
-    """Reads runs.
-
-    Args:
-        paths: folders with `comparison.json` and `images.jsonl`; or paths of the first file.
+    """Reads runs: folders with `comparison.json` and `images.jsonl`, or paths of the first file.
 
     Raises:
         DataError: if there are fewer than two, or one cannot be read or has another version.
@@ -104,11 +99,7 @@ def _read_images(
 
 
 def compare_runs(runs: Sequence[LoadedRun]) -> Runs:
-    """Compares runs, each at its chosen budget, with the first one.
-
-    Args:
-        runs: two or more.
-    """
+    """Compares two or more runs, each at its chosen budget, with the first one."""
     return Runs(
         runs=tuple(_row(run) for run in runs),
         pairs=tuple(_pair(runs[0], other) for other in runs[1:]),
@@ -145,24 +136,16 @@ def _pair(first: LoadedRun, other: LoadedRun) -> RunPair:
     shared = [digest for digest in common if digest not in used]
     gains = np.array([other.scores[d] - first.scores[d] for d in shared]).reshape(-1, len(METRICS))
     psnr, ssim = map(statistics.paired, gains.T)
-    return RunPair(
-        run=other.name,
-        against=first.name,
-        psnr=psnr,
-        ssim=ssim,
-        text=_text(first, other, len(shared), len(common) - len(shared)),
-    )
+    text = _text(first, other, len(shared), len(common) - len(shared))
+    return RunPair(run=other.name, against=first.name, psnr=psnr, ssim=ssim, text=text)
 
 
 def _text(first: LoadedRun, other: LoadedRun, shared: int, excluded: int) -> str:
     missing = [run.name for run in (first, other) if not run.scores]
     if missing:
         return f"not paired: run {missing[0]} has no images.jsonl next to its {COMPARISON}"
-    exclusion = (
-        f"; {excluded} excluded, because one of the runs used them for training or validation"
-        if excluded
-        else ""
-    )
+    reason = "because one of the runs used them for training or validation"
+    exclusion = f"; {excluded} excluded, {reason}" if excluded else ""
     if not shared:
         return (
             "not paired: the runs have no test image in common, as ingested (runs with different "

@@ -1,6 +1,6 @@
 """Chooses a budget, and writes the answer of a comparison: one sentence, and notes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from keras_ae.comparison.records import (
     AgainstChosen,
@@ -55,6 +55,17 @@ def compose_answer(comparison: Comparison) -> Answer:
     )
     notes = (Note(kind=kind, text=text) for find in finders for kind, text in find(comparison))
     return Answer(sentence=_sentence(comparison), notes=tuple(notes))
+
+
+def add_data_notes(answer: Answer, texts: Sequence[str]) -> Answer:
+    """Adds notes on the data, which say what its numbers do not, to an answer.
+
+    Args:
+        answer: the answer.
+        texts: sentences without their full stops.
+    """
+    notes = (Note(kind="data", text=f"{text}.") for text in texts)
+    return answer.model_copy(update={"notes": (*answer.notes, *notes)})
 
 
 def _sentence(comparison: Comparison) -> str:

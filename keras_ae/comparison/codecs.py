@@ -26,8 +26,7 @@ def summarize(
     Args:
         quality: by key of `NAMES`, `psnr` (dB) and `ssim`, float [N]; NaN where a codec cannot
             store an image in so few bytes, or where SSIM is not defined.
-        sizes: bytes of each image's latent in 8 bits, [N].
-        pixels: number of pixels of each image, [N].
+        sizes, pixels: bytes of each image's latent in 8 bits, and its number of pixels, [N].
     """
     bits = 8.0 * float(sizes.sum()) / float(pixels.sum())
     return Codecs(

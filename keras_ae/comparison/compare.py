@@ -56,7 +56,7 @@ def compare(
     Args:
         scores: by split, the sums over all images, and the table of all images or of a sample.
         layout: layout of the columns of both.
-        stages: trained stages by ladder, seed and budget.
+        stages: trained stages.
         tolerance: dB, at least 0.
         no_global_floor_reason: why the scores have no PSNR of the global floor, if they have none.
 
@@ -181,28 +181,21 @@ def _baseline(splits: Mapping[str, Split], stages: Stages, epochs: int) -> Basel
 
 def _losses(stages: Stages) -> tuple[Losses, ...]:
     curves = []
-    for ladder, by_seed in stages.items():
-        for by_budget in by_seed:
-            losses = [loss for stage in by_budget for loss in stage.losses]
-            if not losses:
-                continue
-            start = by_budget[0].stop - len(by_budget[0].losses)
-            indices = _log_spaced(len(losses))
+    for ladder, by_budget in ((name, row) for name, rows in stages.items() for row in rows):
+        first, losses = by_budget[0], [loss for stage in by_budget for loss in stage.losses]
+        if losses:
+            count, start = len(losses), first.stop - len(first.losses)
+            spaced = np.geomspace(1, count, min(count, MAX_LOSS_POINTS)).round().astype(int)
+            epochs = sorted({int(epoch) for epoch in spaced})
             curves.append(
                 Losses(
                     ladder=ladder,
-                    seed=by_budget[0].seed,
-                    epochs=tuple(start + i + 1 for i in indices),
-                    loss=tuple(losses[i] for i in indices),
+                    seed=first.seed,
+                    epochs=tuple(start + epoch for epoch in epochs),
+                    loss=tuple(losses[epoch - 1] for epoch in epochs),
                 )
             )
     return tuple(curves)
-
-
-def _log_spaced(count: int) -> list[int]:
-    """At most `MAX_LOSS_POINTS` indices below `count`, with the first and the last."""
-    positions = np.geomspace(1, count, min(count, MAX_LOSS_POINTS)).round().astype(int)
-    return sorted({int(position) - 1 for position in positions})
 
 
 def _reason(images: int) -> str | None:

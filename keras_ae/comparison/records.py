@@ -48,6 +48,7 @@ NoteKind = Literal[
     "wilcoxon",
     "seeds",
     "sampled",
+    "data",
 ]
 Pays = Literal["yes", "no", "unclear"]
 CheckName = Literal["gain_over_floor", "mean_psnr", "slice_psnr"]
@@ -482,6 +483,9 @@ class Run(Record):
 
     data: str | None = Field(default=None, description="Where the images came from.")
     images: RunImages | None = Field(default=None, description="Number of images by split.")
+    levels: str | None = Field(
+        default=None, description="Range of the levels of 16-bit files; null if there are none."
+    )
     splits: str | None = Field(
         default=None, description="How the images were divided into splits, in words."
     )
@@ -539,10 +543,11 @@ class Check(Record):
     slice: str | None = Field(description="Such as `brightness: 1 darkest`; null for all images.")
     images: Count = Field(description="Number of test images.")
     value: float | None = Field(
-        description="Value in dB; null if it needs a model in service and there is none."
+        description="Value in dB; null if it needs a model in service to compare with and there is "
+        "none."
     )
     limit: float = Field(description="Lowest allowed value in dB; a gain must exceed it.")
-    ok: bool | None = Field(description="Whether it is met; null if there is no value.")
+    ok: bool | None = Field(description="Whether it is met; null if it does not apply.")
     text: str = Field(description="The same in words.")
 
 
@@ -575,6 +580,9 @@ class Verdict(Record):
         "model is in service."
     )
     slices: tuple[SliceVerdict, ...] = Field(description="The model on slices of the test images.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="Cautions about the comparison with the model in service."
+    )
     skipped_ssim: Count = Field(description="Number of test images that are too small for SSIM.")
     served: ServingResult | None = Field(
         default=None, description="Result of serving it; missing if the model is not blessed."
@@ -680,20 +688,17 @@ def _reason(file: Path, error: ValidationError) -> str:
         return f"{file} is not JSON: {first['ctx']['error']}"
     for entry in errors:
         if entry["loc"] in ((), ("version",)):
-            has_version = entry["type"] == "literal_error"
-            return (
-                f"{file} has version {entry['input'] if has_version else None}; expected "
-                f"{VERSION}: run the pipeline again, which does not retrain cached stages"
-            )
-    field = ".".join(map(str, first["loc"]))
-    expected = {
-        "missing": "expected the field, which is missing",
-        "extra_forbidden": f"expected no such field in version {VERSION}",
-    }
-    reason = expected.get(first["type"]) or (
-        f"{first['msg'].replace('Input should be', 'expected', 1)}; got {first['input']!r:.80}"
-    )
-    return f"{file} is not a valid comparison: {field}: {reason}"
+            version = entry["input"] if entry["type"] == "literal_error" else None
+            advice = "run the pipeline again, which does not retrain cached stages"
+            return f"{file} has version {version}; expected {VERSION}: {advice}"
+    if first["type"] == "missing":
+        reason = "expected the field, which is missing"
+    elif first["type"] == "extra_forbidden":
+        reason = f"expected no such field in version {VERSION}"
+    else:
+        expected = first["msg"].replace("Input should be", "expected", 1)
+        reason = f"{expected}; got {first['input']!r:.80}"
+    return f"{file} is not a valid comparison: {'.'.join(map(str, first['loc']))}: {reason}"
 
 
 class _Schema(GenerateJsonSchema):

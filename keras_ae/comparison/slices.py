@@ -16,16 +16,12 @@ MAX_SMALL_SLICES = 50
 
 
 def break_down(split: Split, name: str, chosen: int) -> Slices:
-    """Compares budgets within each slice of a split's images.
+    """Compares budgets within each slice of a split's images; `change` is from the smallest budget
+    to the chosen one.
 
     A slice is reported as worse if its images lose PSNR from one budget to a later one, by a
     one-sided paired t-test, while all images together gain. The p-values of all slices and steps
     are adjusted together (Holm 1979). Slices of fewer than 8 images are not tested.
-
-    Args:
-        split: the images.
-        name: name of the split.
-        chosen: the chosen budget; `change` is from the smallest budget to this one.
     """
     budgets = split.layout.budgets
     first = budgets[0]

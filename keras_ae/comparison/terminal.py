@@ -8,16 +8,14 @@ from keras_ae.contract import SPLITS
 
 def format_table(comparison: Comparison) -> str:
     """The mean PSNR, SSIM and MS-SSIM of every budget and floor, at most 100 columns wide."""
-    header = (
+    lines = [
         f"{'epochs':>10} {'seconds':>8} {'PSNR train':>11} {'val':>7} {'test':>7} "
         f"{'over floor':>11} {'SSIM test':>10} {'MS-SSIM test':>13}"
-    )
-    lines = [header]
-    floors = comparison.floors
-    for floor, name in ((floors.patch_pca, "floor"), (floors.global_pca, "global PCA")):
+    ]
+    for (_, floor), name in zip(comparison.floors, ("floor", "global PCA")):
         if splits := floor.splits:
             means = [splits[split].mean for split in SPLITS]
-            lines.append(_row(name, "", means, splits.test.gain_over_floor, None, None))
+            lines.append(_row(name, "", means, splits.test.gain_over_floor))
     for entry in comparison.budgets:
         mark = "  <- chosen" if entry.epochs == comparison.chosen.epochs else ""
         lines.append(_budget_row(entry) + mark)
@@ -44,8 +42,8 @@ def _row(
     seconds: str,
     psnr: Sequence[float | None],
     gain: float | None,
-    ssim: float | None,
-    ms_ssim: float | None,
+    ssim: float | None = None,
+    ms_ssim: float | None = None,
 ) -> str:
     def number(value: float | None, width: int, digits: int, sign: str = "") -> str:
         return f"{'' if value is None else format(value, f'{sign}.{digits}f'):>{width}}"

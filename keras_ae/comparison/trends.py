@@ -29,12 +29,8 @@ _FITTED_BUDGETS = 4
 
 
 def training_cost(split: Split, seconds: Sequence[float]) -> Cost:
-    """The gain in val PSNR per doubling of the epochs and per second of training.
-
-    Args:
-        split: the val images.
-        seconds: seconds of training from the initial state to each budget.
-    """
+    """The gain in PSNR of val images per doubling of the epochs and per second of training, where
+    `seconds` are those of training from the initial state to each budget."""
     seconds_of = dict(zip(split.layout.budgets, seconds))
     undefined = Estimate(mean=None, interval=None)
     steps, within = [], []
@@ -65,10 +61,7 @@ def generalization_gap(splits: Mapping[str, Split], tolerance: float) -> Gap:
 
     Gains over the floor are compared because one split may have harder images than the other. The
     images of the splits are independent samples, so the interval is that of two independent means.
-
-    Args:
-        splits: images by split, with train and val.
-        tolerance: dB by which the gap has to grow to count as overfitting.
+    A gap that grows by more than `tolerance` dB counts as overfitting.
     """
     train, val = splits[TRAIN], splits[VAL]
     budgets = val.layout.budgets
@@ -117,11 +110,8 @@ def extrapolate(split: Split, tolerance: float) -> Extrapolation:
     The curve a - k * epochs^-p is fitted by least squares to the means of the last four budgets,
     and again in each resample of the images. As a check, the last step is predicted from the
     budgets before it. The interval is widened by the error of this prediction, because resampling
-    images does not cover the error of a curve that changes its shape.
-
-    Args:
-        split: the val images.
-        tolerance: dB that a longer ladder has to gain to be worth training.
+    images does not cover the error of a curve that changes its shape. A longer ladder is worth
+    training if it gains more than `tolerance` dB.
     """
     budgets = split.layout.budgets
     last = budgets[-1]
@@ -176,8 +166,7 @@ def predict_gain(epochs: Sequence[int], means: np.ndarray, target: int) -> np.nd
     """
     epochs, means = epochs[-_FITTED_BUDGETS:], means[:, -_FITTED_BUDGETS:]
     centred = means - means.mean(1, keepdims=True)
-    best = np.full(len(means), np.inf)
-    gains = np.zeros(len(means))
+    best, gains = np.full(len(means), np.inf), np.zeros(len(means))
     for exponent in _EXPONENTS:
         # Epochs are divided by the last budget so that no power underflows.
         x = (np.asarray(epochs, np.float64) / epochs[-1]) ** -exponent

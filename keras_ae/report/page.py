@@ -31,6 +31,7 @@ NOTES: Mapping[NoteKind, str] = {
     "wilcoxon": "Wilcoxon's test",
     "seeds": "seeds",
     "sampled": "sample",
+    "data": "data",
 }
 """Label of a note by its kind."""
 WARNINGS = ("few_images", "overfitting", "falls", "slice")

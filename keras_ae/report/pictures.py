@@ -69,24 +69,17 @@ def _embed(
     embedded = {}
     height, width = entry["shown"]
 
-    def embed(file: str, name: str) -> str:
-        identity = f"p{number}-{name}"
-        data = base64.b64encode((folder / file).read_bytes()).decode()
-        embedded[identity] = EmbeddedPicture(width, height, f"data:image/webp;base64,{data}")
-        return identity
+    def embed(files: Mapping[str, Any], **names: str) -> dict[str, Any]:
+        ids = {key: f"p{number}-{name}" for key, name in names.items()}
+        for key, identity in ids.items():
+            data = base64.b64encode((folder / files[key]).read_bytes()).decode()
+            embedded[identity] = EmbeddedPicture(width, height, f"data:image/webp;base64,{data}")
+        return {**files, **ids}
 
-    image = {
-        **entry,
-        "original": embed(entry["original"], "original"),
-        "floor": embed(entry["floor"], "floor"),
-        "budgets": {
-            int(epochs): {
-                **budget,
-                "image": embed(budget["image"], epochs),
-                "error": embed(budget["error"], f"{epochs}-error"),
-            }
-            for epochs, budget in entry["budgets"].items()
-        },
+    image = embed(entry, original="original", floor="floor")
+    image["budgets"] = {
+        int(epochs): embed(budget, image=epochs, error=f"{epochs}-error")
+        for epochs, budget in entry["budgets"].items()
     }
     return image, embedded
 

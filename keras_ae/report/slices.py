@@ -34,15 +34,8 @@ def scale(estimates: Iterable[Estimate]) -> Scale:
 
 
 class Slices(NamedTuple):
-    """The slices of a page.
-
-    Attributes:
-        first: slices that are visible.
-        rest: slices that are folded.
-        worse: attribute and value of the slices that lose PSNR.
-        chosen_index: index of the chosen budget in their lists.
-        scale: scale of the marks of their changes.
-    """
+    """The slices of a page: visible and folded ones, attribute and value of those that lose PSNR,
+    the index of the chosen budget in their lists, and the scale of the marks of their changes."""
 
     first: list[Slice]
     rest: list[Slice]

@@ -21,9 +21,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], *, keep_previous: bool =
 
     NPZ is a ZIP file, so NumPy reads the result as usual. The write is atomic: even after a power
     failure the file is either the old or the new one. The old one can be kept as `previous(path)`.
-
-    Raises:
-        StorageError: if it cannot be written.
+    Raises StorageError if it cannot be written.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
@@ -66,8 +64,7 @@ def previous(path: Path) -> Path:
 def read_checkpoint(path: Path, say: Callable[[str], None]) -> dict[str, np.ndarray] | None:
     """Reads the last intact checkpoint, if there is one; deletes damaged ones, in a line to `say`.
 
-    Raises:
-        StorageError: if a checkpoint cannot be read.
+    Raises StorageError if a checkpoint cannot be read.
     """
     arrays, damaged = None, []
     for candidate in filter(Path.exists, (path, previous(path))):

@@ -26,7 +26,6 @@ def mse_per_image(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray
     Returns:
         The values of `keras_ae.metrics.mse`, in any order.
 
-    >>> import numpy as np
     >>> mse_per_image(lambda images: images, [np.zeros((20, 30, 3), np.uint8)])
     [0.0]
     """
@@ -41,10 +40,8 @@ def mse_per_image(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray
 def mean_psnr(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray]) -> float:
     """Returns the mean PSNR in dB over whole images; see `mse_per_image`.
 
-    Raises:
-        DataError: if there is no image.
+    Raises DataError if there is no image.
 
-    >>> import numpy as np
     >>> images = [np.zeros((20, 30, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)]
     >>> mean_psnr(lambda images: images, images)  # or a model
     100.0

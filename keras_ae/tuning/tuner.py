@@ -153,11 +153,7 @@ class PresetTuner(base_tuner.BaseTuner):
         super().__init__(oracle, directory=str(directory), project_name=key)
 
     def search(self, **_: Any) -> None:
-        """Runs the trials that are not done yet.
-
-        Raises:
-            TrainingError: if all trials failed.
-        """
+        """Runs the trials that are not done yet; raises TrainingError if all trials failed."""
         try:
             super().search()
         except FatalError as error:

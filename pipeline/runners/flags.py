@@ -122,15 +122,15 @@ def as_yaml(
 ) -> str:
     """The content of a file that gives these arguments to `--config`.
 
-    It has all settings of `RunConfig`, and others that differ from their defaults and are not
-    excluded; but nothing that follows a bare `--`.
+    It has all settings of `RunConfig`, and others that differ from their defaults, but not those
+    that are excluded, and nothing that follows a bare `--`.
     """
     import yaml
 
     settings = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(arguments.config).items()
-        if value is not None
+        if value is not None and name not in excluded
     }
     others = _changed(defaults, arguments, {*excluded, *settings})
     settings |= {

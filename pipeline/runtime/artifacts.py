@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
 from keras_ae.storage import PathOrUri
@@ -27,8 +28,8 @@ FLOOR: Final = Path("training_state") / "floor.npz"
 
 PARALLEL_COPIES = 8
 """Number of files that are copied at the same time."""
-PROVENANCE = Path("assets.extra") / "keras_ae.json"
-"""File that Pusher adds to a version when it publishes it."""
+PROVENANCE = Path(c.METADATA_FILE)
+"""File to which Pusher adds what a version is when it publishes it."""
 LAST_FILE = "saved_model.pb"
 """File that is copied after all others: readers take a SavedModel that has it for complete."""
 

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from keras_ae import budgets, presets
 from keras_ae.datasets.sources import base, splits
 from keras_ae.errors import ConfigurationError
-from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.runtime import memory
 
@@ -52,7 +51,7 @@ def _channels(text: str) -> int:
 
 
 def _tile(text: str) -> int:
-    return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
+    return presets.check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
 
 
 def _plain_uri(text: str) -> str:
@@ -125,7 +124,7 @@ class RunConfig:
     )
     batch_size: int = _setting(32, "batch size (maximum)", number(int, 1, 2**16))
     tile: int = _setting(
-        SERVING_TILE,
+        presets.SERVING_TILE,
         "larger images are served in overlapping tiles of this side, in bounded memory",
         _tile,
         "PIXELS",
@@ -177,8 +176,20 @@ class RunConfig:
         number(float, 0, 100),
         "DB",
     )
+    replace: bool = _setting(
+        False,
+        "push a model without comparing it with the one in service, for which --max-drop and "
+        "--max-slice-drop then do not count; for models that cannot be compared",
+    )
     max_bad_share: float = _setting(
         0.1, "share of unreadable images above which the run stops", number(float, 0, 1)
+    )
+    white: float | None = _setting(
+        None,
+        "level that is white in images with more than 8 bits (default: the smallest of 8, 10, 12, "
+        "14 and 16 bits that holds the levels of all 16-bit training images, and 1 for floats)",
+        number(float, 1e-6, 2**32),
+        "LEVEL",
     )
     mlflow_uri: str | None = _setting(
         None,
@@ -189,18 +200,22 @@ class RunConfig:
     mlflow_experiment: str = _setting("keras-ae", "MLflow experiment of the run", str, "NAME")
 
     def __post_init__(self) -> None:
-        if not self.tune:
-            for name in ("tune_epochs", "tune_parameters"):
-                if getattr(self, name) != getattr(RunConfig, name):
-                    raise ConfigurationError(f"--{name.replace('_', '-')} needs --tune")
-        else:
-            _ = self.search_space  # it checks the settings
+        needed = {
+            "tune_epochs": "tune",
+            "tune_parameters": "tune",
+            "mlflow_experiment": "mlflow_uri",
+        }
+        for name, other in needed.items():
+            if not getattr(self, other) and getattr(self, name) != getattr(RunConfig, name):
+                flags = [f"--{each.replace('_', '-')}" for each in (name, other)]
+                raise ConfigurationError(" needs ".join(flags))
+        if self.tune:
+            # It checks the settings that it is made of.
+            _ = self.search_space
         if self.with_baseline and self.preset == presets.BASELINE:
             raise ConfigurationError(
                 f"--with-baseline needs a --preset other than {presets.BASELINE}"
             )
-        if self.mlflow_uri is None and self.mlflow_experiment != RunConfig.mlflow_experiment:
-            raise ConfigurationError("--mlflow-experiment needs --mlflow-uri")
 
     @property
     def source_options(self) -> dict[str, Any]:

@@ -98,6 +98,14 @@ def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, 
     assert vars(again) == vars(arguments)
 
 
+def test_a_replacement_is_in_the_command_that_resumes_the_run_and_not_in_its_settings():
+    arguments = parse_arguments(["--replace", "--seed", "7"])
+    assert arguments.config.replace
+    assert arguments.command == "python pipeline/run_local.py --seed 7 --replace"
+    assert "replace" not in arguments.settings
+    assert "seed: 7" in arguments.settings
+
+
 def test_a_run_that_waits_for_another_one_has_the_same_command():
     waiting, other = parse_arguments(["--seed", "1", "--wait"]), parse_arguments(["--seed", "1"])
     assert waiting.command == other.command

@@ -27,8 +27,8 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
     Args:
         examples: channel of Examples with the splits train, val and test.
         models: channel of the Model of each budget, seed and ladder.
-        tuner_results: channel of the TunerResults, if the models were tuned.
-        tuning: settings of the search, if the models were tuned.
+        tuner_results, tuning: channel of the TunerResults and settings of the search, if the models
+            were tuned.
         tolerance: dB of val PSNR within which a smaller budget counts as equal.
         fingerprint: digest of the executor's source.
     """

@@ -15,6 +15,7 @@ from tfx.utils import path_utils
 
 from keras_ae import contract as c
 from keras_ae import presets, storage
+from keras_ae.comparison.answer import add_data_notes
 from keras_ae.comparison.codecs import summarize as summarize_codecs
 from keras_ae.comparison.compare import compare
 from keras_ae.comparison.records import Chosen, Comparison, Tuning
@@ -30,7 +31,7 @@ from keras_ae.tuning.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.scoring import graph_of, score
 from pipeline.components.serving_check import server
-from pipeline.runtime import artifacts
+from pipeline.runtime import artifacts, ingested
 from pipeline.runtime.artifacts import FLOOR
 from pipeline.runtime.search import Search
 from pipeline.runtime.stages import read_summary
@@ -97,7 +98,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quality = {kind: scored[kind] for kind in KINDS}
         codecs = summarize_codecs(quality, scored["bytes"], scored["pixels"])
         _write_pictures(run, chosen, scores[c.TEST].table, floors, folder / PICTURES)
-        return comparison.model_copy(update={"codecs": codecs})
+        answer = add_data_notes(comparison.answer, run.notes)
+        return comparison.model_copy(update={"codecs": codecs, "answer": answer})
 
 
 class _Run:
@@ -122,6 +124,7 @@ class _Run:
         self.paths = self._map(path_utils.serving_model_path)
         self.stages = self._map(read_summary)
         self.first: StageSummary = self.stages[MODEL][0][0]
+        self.notes = ingested.read(examples.uri).notes
 
     def _map(self, function: Callable[[str], Any]) -> dict[str, list[list[Any]]]:
         return {

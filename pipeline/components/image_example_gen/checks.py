@@ -11,12 +11,16 @@ import tensorflow as tf
 
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
-from keras_ae.datasets.images.decoding import CORRUPT, decode_bytes
-from keras_ae.datasets.images.normalize import normalize
+from keras_ae.datasets.images.decoding import decode_bytes
+from keras_ae.datasets.images.decoding_header import CORRUPT
+from keras_ae.datasets.images.levels import OWN_RANGE, White
+from keras_ae.datasets.images.normalize import examine
 from keras_ae.datasets.images.quartiles import measure
 from keras_ae.datasets.sources.base import Record, Shard, Source
 from keras_ae.errors import DataError
 
+CONSTANT = "one colour"
+"""Note on an image whose pixels are all equal."""
 MAX_THREADS = 8
 BATCH_IMAGES, BATCH_BYTES = 64, 2**20
 """Limits of a batch, the work of one call in a thread: a call costs more than decoding a small
@@ -37,6 +41,8 @@ class Check(NamedTuple):
         measures: results of `keras_ae.datasets.images.quartiles.measure`; empty for a bad image.
         not_read: the kind by which a file is counted that turned out to be no image; empty for an
             image. Such a file has a fault, too, but is not quarantined.
+        white: white by which a 16-bit image was scaled when it was measured; 0 for other images.
+        notes: see `keras_ae.datasets.images.normalize.Normalized`; and `CONSTANT`.
     """
 
     source: str
@@ -46,10 +52,17 @@ class Check(NamedTuple):
     split: str | None
     measures: Sequence[float] = ()
     not_read: str = ""
+    white: int = 0
+    notes: Sequence[str] = ()
 
 
 def check_shard(
-    shard_index: int, shard: Shard, source: Source, channels: int, work_folder: str
+    shard_index: int,
+    shard: Shard,
+    source: Source,
+    channels: int,
+    work_folder: str,
+    white: White = OWN_RANGE,
 ) -> list[Check]:
     """Reads and checks the images of a shard, and writes the results to a file.
 
@@ -58,8 +71,11 @@ def check_shard(
         shard, source: the images.
         channels: 1 or 3.
         work_folder: path or URI of the folder of the file.
+        white: see `check_record`.
     """
-    checks = list(map_on_cores(lambda record: check_record(record, channels), source.read(shard)))
+    checks = list(
+        map_on_cores(lambda record: check_record(record, channels, white), source.read(shard))
+    )
     lines = "".join(json.dumps(check) + "\n" for check in checks)
     storage.write_file(_file(work_folder, shard_index), lines.encode())
     return checks
@@ -71,24 +87,46 @@ def read_checks(shard_index: int, work_folder: str) -> list[Check]:
         return [Check(*json.loads(line)) for line in file]
 
 
-def check_record(record: Record, channels: int) -> Check:
+def check_record(record: Record, channels: int, white: White = OWN_RANGE) -> Check:
     """Decodes and measures an image.
 
     The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
+
+    Args:
+        record: the image.
+        channels: 1 or 3.
+        white: the levels that become 255. By default each 16-bit image is measured in its own
+            range, since that of all images is not known yet.
     """
     if record.not_read:
         return Check(record.key, "", 0, "no image", None, not_read=record.not_read)
     fault = record.fault
     measures: Sequence[float] = ()
+    own_white, notes = 0, tuple[str, ...]()
     if not fault:
         try:
-            stored, _ = normalize(record.data, channels, check_body=False)
-            measures = measure(decode_bytes(stored, channels))
+            stored, _, own_white, notes = examine(
+                record.data, channels, white=white, check_body=False
+            )
+            pixels = decode_bytes(stored, channels)
+            measures = measure(pixels)
+            # Without this condition, it would take as long as measuring.
+            if measures[2] == 0 and (pixels == pixels[:1, :1]).all():
+                notes = (*notes, CONSTANT)
         except DataError as error:
             fault = str(error)
         except tf.errors.InvalidArgumentError:
             fault = CORRUPT
-    return Check(record.key, digest(record.data), len(record.data), fault, record.split, measures)
+    return Check(
+        record.key,
+        digest(record.data),
+        len(record.data),
+        fault,
+        record.split,
+        measures,
+        white=own_white,
+        notes=notes,
+    )
 
 
 def digest(data: bytes) -> str:

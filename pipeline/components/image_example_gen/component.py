@@ -19,6 +19,7 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
         "fingerprint": component_spec.ExecutionParameter(type=str),
         "channels": component_spec.ExecutionParameter(type=int),
         "max_bad_share": component_spec.ExecutionParameter(type=float),
+        "white": component_spec.ExecutionParameter(type=float),
         "splits": component_spec.ExecutionParameter(type=str),
         "exclude": component_spec.ExecutionParameter(type=str),
         "follow_links": component_spec.ExecutionParameter(type=int),
@@ -38,6 +39,8 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: fingerprint of the data, or a runtime parameter; a new one invalidates caches.
         channels: 1 or 3.
         max_bad_share: maximum share of bad images, 0 to 1; the component fails above it.
+        white: level of images with more than 8 bits that becomes 255; 0 for the smallest range that
+            contains the levels of all 16-bit training images, and 1 for floats.
         splits, exclude, follow_links: options of `open_source`.
         code: fingerprint of the source code of the executor.
     """
@@ -51,6 +54,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: Any,
         channels: int = 3,
         max_bad_share: float = 0.1,
+        white: float = 0.0,
         splits: str = AUTO,
         exclude: Sequence[str] = (),
         follow_links: bool = False,
@@ -63,6 +67,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             fingerprint=fingerprint,
             channels=channels,
             max_bad_share=max_bad_share,
+            white=white,
             splits=splits,
             exclude=json.dumps(list(exclude)),
             follow_links=int(follow_links),

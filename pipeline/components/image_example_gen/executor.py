@@ -18,6 +18,7 @@ from tfx.types import artifact_utils
 
 from keras_ae import contract as c
 from keras_ae import storage
+from keras_ae.datasets.images.levels import White
 from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.datasets.sources.splits import AUTO
@@ -26,6 +27,7 @@ from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.checks import Check, check_shard, read_checks
 from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
 from pipeline.components.image_example_gen.writing import write_shard
+from pipeline.runtime import ingested
 
 QUARANTINE = "quarantine.jsonl"
 WORK_FOLDER = "unfinished"
@@ -68,10 +70,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
             raise DataError(f"{plan.refusal}{'; ' if counted else ''}{counted}")
+        facts = findings.facts(plan)
+        ingested.write(facts, artifact.uri)
         for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
             artifact.set_int_custom_property(name, count)
         artifact.set_string_custom_property(findings.SPLITS, findings.describe_splits(plan, found))
         artifact.set_string_custom_property(findings.NOT_READ, json.dumps(not_read))
+        artifact.set_string_custom_property(findings.LEVELS, facts.levels)
         artifact.set_string_custom_property("data", data)
         artifact.set_string_custom_property("fingerprint", fingerprint)
 
@@ -84,14 +89,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         work_folder: str,
     ) -> Plan:
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
-        channels = properties["channels"]
+        channels, level = properties["channels"], properties.get("white") or None
+        white = White(level, level)
         with self._make_beam_pipeline() as pipeline:
             shards = pipeline | "Shards" >> beam.Create(indexed_shards)
             plan = (
                 shards
                 | "Spread to check" >> beam.Reshuffle()
-                | "Check" >> beam.Map(_check_shard, source, channels, work_folder)
-                | "Plan" >> beam.CombineGlobally(_CombineChecks(properties["max_bad_share"]))
+                | "Check" >> beam.Map(_check_shard, source, channels, work_folder, white)
+                | "Plan" >> beam.CombineGlobally(_CombineChecks(properties["max_bad_share"], level))
             )
             _ = plan | "Keep" >> beam.Map(_write_plan, work_folder)
             _ = (
@@ -153,8 +159,8 @@ def _check_unchanged(
 class _CombineChecks(beam.CombineFn):
     """Combines checks to the plan for all images."""
 
-    def __init__(self, max_bad_share: float):
-        self._max_bad_share = max_bad_share
+    def __init__(self, max_bad_share: float, numbers_white: float | None):
+        self._max_bad_share, self._numbers_white = max_bad_share, numbers_white
 
     def create_accumulator(self) -> SplitAccumulator:
         return SplitAccumulator()
@@ -170,14 +176,18 @@ class _CombineChecks(beam.CombineFn):
         return merged
 
     def extract_output(self, accumulator: SplitAccumulator) -> Plan:
-        return accumulator.plan(self._max_bad_share)
+        return accumulator.plan(self._max_bad_share, self._numbers_white)
 
 
 def _check_shard(
-    element: tuple[int, list[str]], source: Source, channels: int, work_folder: str
+    element: tuple[int, list[str]],
+    source: Source,
+    channels: int,
+    work_folder: str,
+    white: White,
 ) -> list[Check]:
     shard_index, shard = element
-    return check_shard(shard_index, tuple(shard), source, channels, work_folder)
+    return check_shard(shard_index, tuple(shard), source, channels, work_folder, white)
 
 
 def _write_shard(

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_ae import contract as c
+from keras_ae.datasets.images.levels import FULL_RANGE, describe_range, whole
 from keras_ae.datasets.sources.base import Findings
 from keras_ae.datasets.sources.kinds import BEHIND_LINKS, format_counts
+from pipeline.components.image_example_gen.levels import describe_notes
 from pipeline.components.image_example_gen.splits import Plan
+from pipeline.runtime.ingested import Ingested
 
-SPLITS, NOT_READ = "splits", "not_read"
+SPLITS, NOT_READ, LEVELS = "splits", "not_read", "levels"
 """Names of the properties of the Examples artifact with the results of this module."""
 
 
@@ -36,6 +39,13 @@ def describe_splits(plan: Plan, findings: Findings) -> str:
     return f"{text}; {', '.join(hashed)} by hash from train" if hashed else text
 
 
+def facts(plan: Plan) -> Ingested:
+    """What later steps need to know of a plan."""
+    white = whole(plan.white[0] or FULL_RANGE)
+    levels = describe_range(white) if plan.has_deep else ""
+    return Ingested(white, levels, tuple(describe_notes(plan.notes)))
+
+
 def all_not_read(plan: Plan, findings: Findings) -> dict[str, int]:
     """The number of files that were not read, by kind."""
     counts = Counter(findings.not_read)
@@ -55,6 +65,8 @@ def lines(properties: Mapping[str, str]) -> list[str]:
     result = [f"splits: {properties[SPLITS]}"] if properties.get(SPLITS) else []
     if counted := describe_not_read(not_read(properties)):
         result.append(counted)
+    if levels := properties.get(LEVELS):
+        result.append(f"levels: {levels}")
     return result
 
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from keras_ae import contract as c
 from keras_ae.datasets.images import quartiles
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White
 from keras_ae.datasets.sources.kinds import NO_SPLIT_FOLDER
 from pipeline.components.image_example_gen.checks import Check
+from pipeline.components.image_example_gen.levels import LevelsAccumulator, scale_measures
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1
@@ -30,6 +32,9 @@ class Plan(NamedTuple):
         by_hash: the splits that a hash of the content fills; the source fixes the others.
         has_fixed: whether the source fixes splits.
         not_read: number of files that are no images, or not used, by kind.
+        white: the attributes of a `keras_ae.datasets.images.levels.White`, for all images.
+        has_deep: whether there are 16-bit images.
+        notes: number of good images by note.
     """
 
     bounds: list[list[float]]
@@ -40,10 +45,17 @@ class Plan(NamedTuple):
     by_hash: Sequence[str] = HELD_OUT
     has_fixed: bool = False
     not_read: dict[str, int] = {}  # noqa: RUF012
+    white: Sequence[float | None] = DEFAULT_WHITE
+    has_deep: bool = False
+    notes: dict[str, int] = {}  # noqa: RUF012
 
     def assign(self, check: Check) -> tuple[str | None, tuple[str, ...]]:
         """The split of a good image, and its values of the slices size, brightness and detail."""
-        return self.split(check), quartiles.quartile_names(check.measures, self.bounds)
+        measures = check.measures
+        if check.white:
+            row = np.array([(*measures, check.white)])
+            measures = scale_measures(row, int(self.white[0] or 0))[0].tolist()
+        return self.split(check), quartiles.quartile_names(measures, self.bounds)
 
     def split(self, check: Check) -> str | None:
         """The split of a good image; None if it has none in a source that fixes splits."""
@@ -62,6 +74,7 @@ class SplitAccumulator:
         # By the split that the source fixes; an empty string if there is none.
         self._digests: dict[str, Counter[str]] = {split: Counter() for split in ("", *c.SPLITS)}
         self._measures: dict[bool, list[np.ndarray]] = {False: [], True: []}
+        self._levels = LevelsAccumulator()
 
     def add(self, checks: Iterable[Check]) -> None:
         """Adds the checks of a shard."""
@@ -74,9 +87,11 @@ class SplitAccumulator:
         for check in good:
             self._digests[check.split or ""][check.digest] += 1
         for is_fixed, measures in self._measures.items():
-            rows = [check.measures for check in good if bool(check.split) == is_fixed]
+            chosen = [check for check in good if bool(check.split) == is_fixed]
+            rows = [(*check.measures, check.white) for check in chosen]
             if rows:
                 measures.append(np.array(rows))
+        self._levels.add(good)
 
     def merge(self, other: "SplitAccumulator") -> None:
         """Adds the contents of another accumulator."""
@@ -87,12 +102,14 @@ class SplitAccumulator:
             self._digests[split].update(digests)
         for is_fixed, measures in other._measures.items():
             self._measures[is_fixed] += measures
+        self._levels.merge(other._levels)
 
-    def plan(self, max_bad_share: float) -> Plan:
+    def plan(self, max_bad_share: float, numbers_white: float | None = None) -> Plan:
         """Creates the plan for all images.
 
         Args:
             max_bad_share: maximum share of bad images; the run must stop above it.
+            numbers_white: white of floats and 32-bit integers; see `White.numbers`.
         """
         bad = sorted(self._bad)
         has_fixed = any(self._digests[split] for split in c.SPLITS)
@@ -115,8 +132,15 @@ class SplitAccumulator:
         counts[c.TRAIN] = 0
         for digest, copies in pool.items():
             counts[splits[digest]] += copies
-        bounds = quartiles.compute_bounds(np.concatenate(self._measures[has_fixed]).tolist())
-        return Plan(bounds, overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
+        plan = Plan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
+        white = self._levels.white(plan.split)
+        measures = scale_measures(np.concatenate(self._measures[has_fixed]), white)
+        return plan._replace(
+            bounds=quartiles.compute_bounds(measures.tolist()),
+            white=White(white or FULL_RANGE, numbers_white),
+            has_deep=white > 0,
+            notes=self._levels.notes(has_fixed),
+        )
 
 
 def assign_splits(digests: Collection[str], by_hash: Sequence[str] = HELD_OUT) -> dict[str, str]:

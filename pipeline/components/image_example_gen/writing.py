@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_ae import contract as c
 from keras_ae import storage
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, White
 from keras_ae.datasets.images.normalize import normalize
 from keras_ae.datasets.images.quartiles import QUARTILES
 from keras_ae.datasets.sources.base import Record, Shard, Source
@@ -60,7 +61,8 @@ def write_shard(
         if digest(record.data) != check.digest:
             raise DataError(f"{record.key} changed while the images were read; run again")
         split, quartiles = plan.assign(check)
-        return split or "", to_example(record, channels, quartiles, check_body=False)
+        encoded = to_example(record, channels, quartiles, check_body=False, white=plan.white)
+        return split or "", encoded
 
     with _open_files(shard_index, folders, work_folder, _compression_level(good)) as files:
         written = 0
@@ -139,6 +141,7 @@ def to_example(
     quartiles: Sequence[str] = (c.NO_SLICE,) * len(QUARTILES),
     *,
     check_body: bool = True,
+    white: Sequence[float | None] = DEFAULT_WHITE,
 ) -> bytes:
     """Serializes a record as a tf.Example with the features of `keras_ae.contract`.
 
@@ -146,9 +149,9 @@ def to_example(
         record: a good image.
         channels: 1 or 3.
         quartiles: values of the slices size, brightness and detail.
-        check_body: see `keras_ae.datasets.images.normalize.normalize`.
+        check_body, white: see `keras_ae.datasets.images.normalize.normalize`.
     """
-    data, header = normalize(record.data, channels, check_body=check_body)
+    data, header = normalize(record.data, channels, white=White(*white), check_body=check_body)
     features: dict[str, Any] = {
         c.IMAGE_ENCODED: data,
         c.IMAGE_FORMAT: header.format.encode(),

@@ -17,9 +17,10 @@ from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
 from pipeline.components.report.facts import describe_run, lineage
 from pipeline.components.report.mlflow_log import MlflowSettings
-from pipeline.components.report.verdict import read_verdict
+from pipeline.components.report.verdict import NO_OTHER, REPLACED, read_verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
+from pipeline.runtime import versions
 from pipeline.runtime.artifacts import fetched, written
 from pipeline.runtime.stages import read_summary
 
@@ -83,10 +84,30 @@ def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> 
     """The Evaluator's verdict, with the result of ServingCheck for a blessed model."""
     blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
     evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
-    evaluated = read_verdict(evaluation, limits)
+    replaced = bool(input_dict.get("in_service")) and limits.replace
+    refusal = blessing.get_string_custom_property(versions.REFUSAL)
+    evaluated = read_verdict(
+        evaluation, limits, uncompared=REPLACED if replaced else NO_OTHER, refusal=refusal
+    )
+    if blessing.get_string_custom_property(versions.COMPARED) and not refusal:
+        evaluated = evaluated.model_copy(update={"notes": _notes(input_dict)})
     if not model_utils.is_model_blessed(blessing):
         return evaluated
     served = artifact_utils.get_single_instance(input_dict["infra_blessing"])
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
     return evaluated.model_copy(update={"served": ServingResult(ok=ok, text=reason or SERVED)})
+
+
+def _notes(input_dict: Mapping[str, list[types.Artifact]]) -> tuple[str, ...]:
+    """A caution, unless the model in service comes from the same splits as this run."""
+    examples = artifact_utils.get_single_instance(input_dict["examples"])
+    in_service = artifact_utils.get_single_uri(input_dict["in_service"])
+    recorded = versions.provenance(in_service).get("data")
+    if recorded == versions.data_facts(examples):
+        return ()
+    why = "its data or splits were others" if recorded else "its data are not recorded"
+    return (
+        f"the model in service may have been trained on some of these test images, because {why}; "
+        "the comparison with it then favours it",
+    )

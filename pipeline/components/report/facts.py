@@ -40,16 +40,12 @@ def describe_run(
     data_fingerprint: str,
     lineage: Sequence[Artifact],
 ) -> Run:
-    """Describes a run when its report is written.
+    """Describes a run when its report is written; see `Run` for the fields.
 
     Args:
         examples: output of ImageExampleGen.
         stages: summaries of all stages by name; the last stage of the first seed's ladder comes
             first, and gives the facts of model and training.
-        seeds: seeds of all ladders.
-        command: the command line that reproduces the run.
-        data_fingerprint: digest of the data's content.
-        lineage: artifacts that the report is made from.
     """
     counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
     stage = next(iter(stages.values()))
@@ -58,6 +54,7 @@ def describe_run(
         **{name: getattr(stage, name) for name in common},
         data=examples.get_string_custom_property("data"),
         images=RunImages(**counts),
+        levels=examples.get_string_custom_property(findings.LEVELS) or None,
         splits=examples.get_string_custom_property(findings.SPLITS) or None,
         not_read=findings.not_read(
             {findings.NOT_READ: examples.get_string_custom_property(findings.NOT_READ)}
@@ -76,10 +73,8 @@ def describe_run(
 
 
 def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainingEnvironment, ...]:
-    """The environments that stages were trained in, each with the names of its `stages`.
-
-    They differ if a run continues what was trained on another machine, or with other settings.
-    """
+    """The environments that stages were trained in, each with the names of its `stages`: several,
+    if a run continues what was trained on another machine, or with other settings."""
     distinct: list[tuple[Environment, list[str]]] = []
     for name, stage in stages.items():
         names = next((names for e, names in distinct if e == stage.trained_on), None)
@@ -90,10 +85,8 @@ def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainingEnvironment,
 
 
 def git(folder: Path) -> Commit | None:
-    """The commit of a folder, and whether tracked files differ from it.
-
-    None where the folder is not the top of a checkout, or git is missing.
-    """
+    """The commit of a folder, and whether tracked files differ from it; None where the folder is
+    not the top of a checkout, or git is missing."""
     top = _git_output(folder, "rev-parse", "--show-toplevel")
     commit = _git_output(folder, "rev-parse", "HEAD")
     changes = _git_output(folder, "status", "--porcelain", "--untracked-files=no")
@@ -105,15 +98,10 @@ def git(folder: Path) -> Commit | None:
 def lineage(
     consumed: Mapping[str, Sequence[types.Artifact]], pipeline_root: str | Path
 ) -> list[Artifact]:
-    """The artifacts that a node reads, as ML Metadata knows them.
+    """The artifacts that a node reads by name of the input, as ML Metadata knows them.
 
-    Args:
-        consumed: the artifacts by name of the input, as an executor gets them.
-        pipeline_root: path or URI of the folder of all artifacts of the pipeline.
-
-    Returns:
-        The artifacts in the order of the lowest id of their node; those of one node, whose ids are
-        in no fixed order, by the name of the input.
+    They are in the order of the lowest id of their node; those of one node, whose ids are in no
+    fixed order, by the name of the input.
     """
     entries: list[Artifact] = []
     lowest: dict[str | None, int] = {}

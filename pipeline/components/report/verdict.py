@@ -20,6 +20,9 @@ from pipeline.evaluation import (
 )
 
 _OVERALL = ("", "")
+NO_OTHER = "no other model is in service"
+REPLACED = "--replace skips the comparison with the model in service"
+UNLIKE = "the models cannot be compared"
 
 
 class _Slice(NamedTuple):
@@ -33,13 +36,23 @@ class _Slice(NamedTuple):
     def images(self) -> int:
         return int(self.values[IMAGES])
 
-    def counted(self) -> str:
+    def size(self) -> str:
         return f"{self.images} image{'' if self.images == 1 else 's'}"
 
 
-def read_verdict(evaluation_uri: str, limits: Limits) -> Verdict:
+def read_verdict(
+    evaluation_uri: str, limits: Limits, *, uncompared: str = NO_OTHER, refusal: str = ""
+) -> Verdict:
     """Reads the Evaluator's ModelEvaluation: the requirements on the model, its values, and whether
-    it is blessed, by the limits that the evaluation used; not the result of serving the model."""
+    it is blessed, by the limits that the evaluation used; not the result of serving the model.
+
+    Args:
+        evaluation_uri: folder of the ModelEvaluation.
+        limits: limits that the evaluation used.
+        uncompared: why there was no comparison with the model in service, if there was none.
+        refusal: why the model is not blessed although it meets all requirements that were checked;
+            may be empty.
+    """
     result = tfma.load_validation_result(evaluation_uri)
     slices = _slices(evaluation_uri, result)
     overall = slices.pop(_OVERALL)
@@ -47,18 +60,17 @@ def read_verdict(evaluation_uri: str, limits: Limits) -> Verdict:
     values = Counter(by for by, _ in slices)
     slices = {key: s for key, s in slices.items() if values[key[0]] > 1 or s.failed}
     judged = {key: s for key, s in slices.items() if s.images >= MIN_SLICE_IMAGES}
-    checks = [_gain(overall, limits), _change(overall, limits)]
+    checks = [_gain(overall, limits), _change(overall, limits, uncompared, refusal)]
     if overall.changes:
         checks += [_slice_change(key, s, limits) for key, s in judged.items()]
     else:
-        text = "no slice was compared, because no other model is in service"
+        text = f"no slice was compared, because {UNLIKE if refusal else uncompared}"
         checks.append(_check(SLICE_PSNR, overall, None, -limits.max_slice_drop, text))
     return Verdict(
-        blessed=result.validation_ok,
+        blessed=result.validation_ok and not refusal,
         checks=tuple(checks),
         not_judged=tuple(
-            f"{_name(k)}: not judged, because it has {s.counted()} and "
-            f"{MIN_SLICE_IMAGES} are needed"
+            f"{_name(k)}: not judged, because it has {s.size()} and {MIN_SLICE_IMAGES} are needed"
             for k, s in slices.items()
             if s.changes and k not in judged
         ),
@@ -114,18 +126,21 @@ def _gain(overall: _Slice, limits: Limits) -> Check:
     return _check(GAIN, overall, value, limit, text)
 
 
-def _change(overall: _Slice, limits: Limits) -> Check:
+def _change(overall: _Slice, limits: Limits, uncompared: str, refusal: str) -> Check:
     value, limit = overall.changes.get(MEAN_PSNR), -limits.max_drop
+    if refusal:
+        check = _check(MEAN_PSNR, overall, None, limit, refusal)
+        return check.model_copy(update={"ok": False})
     if value is None:
-        text = "compared with the floor only, because no other model is in service"
-        return _check(MEAN_PSNR, overall, None, limit, f"its mean test PSNR was {text}")
+        text = f"its mean test PSNR was compared with the floor only, because {uncompared}"
+        return _check(MEAN_PSNR, overall, None, limit, text)
     text = f"its mean test PSNR is {_relative(value, limit)}"
     return _check(MEAN_PSNR, overall, value, limit, text)
 
 
 def _slice_change(key: tuple[str, str], metrics: _Slice, limits: Limits) -> Check:
     value, limit = metrics.changes[SLICE_PSNR], -limits.max_slice_drop
-    text = f"its PSNR on {_name(key)} ({metrics.counted()}) is {_relative(value, limit)}"
+    text = f"its PSNR on {_name(key)} ({metrics.size()}) is {_relative(value, limit)}"
     return _check(SLICE_PSNR, metrics, value, limit, text, _name(key))
 
 

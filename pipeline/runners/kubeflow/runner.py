@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
             from pipeline.runners.kubeflow import submission
 
             submission.check(arguments)
+            arguments.incumbent_uri = submission.in_service(arguments)
         text = compiled(arguments)
     parameters = runtime_parameters(arguments)
     if arguments.output:

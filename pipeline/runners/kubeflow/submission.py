@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_ae import storage
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.datasets.sources.parts import split_part
-from keras_ae.errors import ConfigurationError, KerasAEError, UnavailableError
+from keras_ae.errors import ConfigurationError, KerasAEError, StorageError, UnavailableError
 from pipeline.runners.preflight import check_reachable
-from pipeline.runtime import console
+from pipeline.runtime import console, versions
 
 TOKEN = "KF_PIPELINES_TOKEN"
 """Environment variable of a bearer token for Kubeflow."""
@@ -97,6 +98,33 @@ def fingerprint(arguments: argparse.Namespace) -> str:
         )
         return uuid.uuid4().hex
     return open_source(data, **arguments.config.source_options).fingerprint()
+
+
+def in_service(arguments: argparse.Namespace) -> str | None:
+    """The model in service that the run compares its own with, and that it may replace.
+
+    It is the value of `--incumbent-uri`, or else the newest version in the push folder if this
+    machine can read it. None if there is none.
+    """
+    base = arguments.push_dir
+    if arguments.incumbent_uri:
+        return str(arguments.incumbent_uri)
+    try:
+        if storage.is_uri(base):
+            check_reachable(base)
+        elif not Path(base).is_dir():
+            raise StorageError(f"no folder {base} on this machine")
+        newest = versions.newest_version(base)
+    except StorageError as error:
+        console.say(
+            f"note: the model in service is not known here: {error}; if there is one, name it with "
+            "--incumbent-uri, or nothing will be pushed"
+        )
+        return None
+    if newest is None:
+        return None
+    console.say(f"in service: {newest}")
+    return str(newest)
 
 
 def wait(client: Any, run: str) -> None:

@@ -18,7 +18,7 @@ from tfx.types.standard_component_specs import BASE_MODEL_KEY, BASELINE_MODEL_KE
 
 from pipeline.runners import tfx_patches
 from pipeline.runners.local.checksums import Checksums
-from pipeline.runtime import console
+from pipeline.runtime import console, versions
 
 VERIFIED_BYTES = 4 * 2**30
 """How much of the newest artifacts is read before each run to find damage. It takes seconds."""
@@ -41,14 +41,20 @@ def by_content(checksums: Checksums) -> AbstractContextManager[None]:
         return SimpleNamespace(mlmd_artifact=proto)
 
     def inputs_in_key(inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-        in_key = {key: list(map(artifact_in_key, each)) for key, each in inputs.items()}
-        models, in_service = (
-            [each.mlmd_artifact.uri for each in in_key.get(key, ())]
-            for key in (MODEL_KEY, BASELINE_MODEL_KEY)
-        )
-        # `pipeline.evaluation.Executor` does not measure a model against itself.
-        if models == in_service:
-            in_key.pop(BASELINE_MODEL_KEY, None)
+        in_key = {
+            key: list(map(artifact_in_key, each))
+            for key, each in inputs.items()
+            if key != BASELINE_MODEL_KEY
+        }
+        for in_service in inputs.get(BASELINE_MODEL_KEY, ()):
+            (model,) = inputs[MODEL_KEY]
+            digest = versions.digest(in_service.uri)
+            # `pipeline.evaluation.Executor` does not measure a model against itself.
+            if digest != versions.digest(model.uri):
+                # Not from a manifest: others write to the folder of the versions.
+                found = versions.computed_digest(in_service.uri)
+                proto = mlmd.Artifact(uri=f"{digest} {found}")
+                in_key[BASELINE_MODEL_KEY] = [SimpleNamespace(mlmd_artifact=proto)]
         return in_key
 
     return tfx_patches.cache_keys_from(inputs_in_key)
@@ -168,5 +174,11 @@ def _artifacts(store: MetadataStore, pipeline_name: str) -> list[mlmd.Artifact]:
     """The artifacts of a pipeline that are not deleted, the newest first."""
     context = store.get_context_by_type_and_name("pipeline", pipeline_name)
     artifacts = store.get_artifacts_by_context(context.id) if context is not None else []
-    live = (artifact for artifact in artifacts if artifact.state == mlmd.Artifact.LIVE)
+    # The model in service is not an output of this pipeline.
+    live = (
+        artifact
+        for artifact in artifacts
+        if artifact.state == mlmd.Artifact.LIVE
+        and Path(artifact.uri).match(f"{pipeline_name}/*/*/*")
+    )
     return sorted(live, key=lambda artifact: -artifact.id)

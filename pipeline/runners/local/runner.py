@@ -19,6 +19,7 @@ from keras_ae import durable, imports
 from keras_ae.datasets.sources import base
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError, first_line
+from keras_ae.storage import PathOrUri
 from pipeline.runners.beam import engines, supervision
 from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
@@ -93,7 +94,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         from pipeline.runners.beam import operator
         from pipeline.runners.local import caching, metadata, summary
         from pipeline.runners.local.checksums import Checksums
-        from pipeline.runtime import plan
+        from pipeline.runtime import plan, versions
     # Garbage collection would visit the libraries' objects, which stay: half a second each time.
     gc.freeze()
 
@@ -106,7 +107,10 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         caching.remove_damaged(connection, pipeline_name, checksums, ignored_nodes=UNCACHED)
     fingerprint = open_source(arguments.data, **arguments.config.source_options).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
-    in_service = _in_service(arguments.push_dir, pipeline_name)
+    newest = versions.newest_version(arguments.push_dir)
+    in_service = recovery.record_start(arguments.root, identity, newest)
+    if in_service and not arguments.replace:
+        _note_fault(in_service, arguments.channels)
     pipeline = create_pipeline(
         arguments.config,
         pipeline_name=pipeline_name,
@@ -114,7 +118,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
-        in_service=recovery.record_start(arguments.root, identity, in_service),
+        in_service=None if in_service is None else str(in_service),
         check_command=arguments.check_command,
         command=arguments.command,
         metadata_connection_config=connection,
@@ -192,27 +196,18 @@ class _Progress:
 
 
 def _pipeline_name(arguments: argparse.Namespace) -> str:
-    """A name that runs share whose models can replace each other: same data, preset, channels."""
+    """The name under which results are cached: that of data, preset and channels."""
     text = json.dumps([arguments.config.data, arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _in_service(push_dir: Path, pipeline_name: str) -> str | None:
-    """The Model artifact of the newest version of this pipeline_name, if both still exist."""
-    from pipeline.components.pusher.executor import intact, newest_version, provenance
+def _note_fault(in_service: PathOrUri, channels: int) -> None:
+    """Says before hours of training what would prevent the push of the model at their end."""
+    from pipeline.runtime import versions
 
-    version = newest_version(push_dir, pipeline_name)
-    if version is None:
-        return None
-    if not intact(version):
-        console.say(f"damaged: {version} is not what was pushed")
-    artifact = provenance(version).get("artifact", "")
-    if artifact and Path(artifact).is_dir():
-        return str(artifact)
-    console.say(
-        f"note: the artifact of {version} is gone; a new model is compared with the floor only"
-    )
-    return None
+    if fault := versions.fault(Path(in_service), channels):
+        refusal = versions.refusal(in_service, fault)
+        console.say(f"note: a new model of this run will not be pushed: {refusal}")
 
 
 def _cause(error: BaseException) -> KerasAEError | None:

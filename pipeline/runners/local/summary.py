@@ -87,10 +87,12 @@ def _print_mlflow(arguments: argparse.Namespace, properties: Mapping[str, str]) 
 
 
 def _print_push(push_dir: Path, artifacts: dict[str, list[Any]], verdict: "Verdict") -> None:
-    from pipeline.components.pusher.executor import UNCHANGED
+    from pipeline.components.pusher.executor import ARRIVED, UNCHANGED
     from pipeline.components.report.verdict import reasons
 
     why = reasons(verdict)
+    for note in verdict.notes:
+        console.say(f"note: {note}")
     if not verdict.blessed:
         console.say(f"not pushed: the model is not blessed: {'; '.join(why)}")
         return
@@ -104,6 +106,12 @@ def _print_push(push_dir: Path, artifacts: dict[str, list[Any]], verdict: "Verdi
         console.say(f"pushed: {pushed['pushed_destination'].string_value}")
     elif UNCHANGED in pushed:
         console.say(f"not pushed: {pushed[UNCHANGED].string_value} is this model already")
+    elif ARRIVED in pushed:
+        console.say(
+            f"not pushed: {pushed[ARRIVED].string_value} came into service after this run had "
+            "begun: run it again to compare the model with it"
+        )
+        return
     else:
         reason = check["reason"].string_value
         console.say(f"not pushed: served predictions differ from the trained model: {reason}")

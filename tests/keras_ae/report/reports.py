@@ -263,6 +263,7 @@ VERDICT = {
     ],
     "not_judged": ["label: cat: not judged, because it has 5 images and 8 are needed"],
     "slices": [],
+    "notes": ["the model in service may have been trained on some of these test images"],
     "skipped_ssim": 2,
     "served": {"ok": True, "text": "its served predictions match the trained model"},
 }  # fmt: skip

@@ -113,6 +113,7 @@ def test_the_verdict_names_every_check_with_its_numbers(write):
     assert any(i.startswith("not met Its PSNR on detail: 4 finest (12 images)") for i in items)
     assert "too few Label: cat: not judged, because it has 5 images and 8 are needed." in items
     assert any(item.startswith("served Its served predictions match") for item in items)
+    assert any(item.startswith("note The model in service may have been") for item in items)
     blessed = {**VERDICT, "blessed": True, "checks": []}
     assert "Blessed: the model meets all requirements" in write({**comparison, "verdict": blessed})
 

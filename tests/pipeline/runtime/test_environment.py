@@ -41,10 +41,10 @@ def test_the_machine_has_the_name_and_features_of_its_processor(tmp_path):
     text = "processor : 0\nmodel name : Fast CPU: 9 GHz\nflags : fpu avx2 amx_tile avx512f\n"
     (tmp_path / "cpuinfo").write_text(text * 2)
     machine = environment.machine(tmp_path / "cpuinfo")
-    assert machine["processor"] == "Fast CPU: 9 GHz"
-    assert machine["cpu_flags"] == ["avx2", "avx512f", "amx_tile"]
-    assert machine["cores"] == len(os.sched_getaffinity(0))
-    assert machine["memory_bytes"] > 10**8
+    assert machine.processor == "Fast CPU: 9 GHz"
+    assert machine.cpu_flags == ("avx2", "avx512f", "amx_tile")
+    assert machine.cores == len(os.sched_getaffinity(0))
+    assert machine.memory_bytes > 10**8
     unknown = environment.machine(tmp_path / "missing")
-    assert unknown["processor"]
-    assert unknown["cpu_flags"] == []
+    assert unknown.processor
+    assert unknown.cpu_flags == ()
