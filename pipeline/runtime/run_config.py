@@ -88,8 +88,8 @@ class RunConfig:
 
     data: str = _setting(
         base.SAMPLE,
-        "a folder (searched recursively), a .zip or .tar of images, tfds:NAME[:VERSION], or "
-        "'sample' for the photographs inside scikit-image and scikit-learn",
+        "a folder (searched recursively), a .zip or .tar of images, a .npy, .npz or .parquet, "
+        "tfds:NAME[:VERSION], or 'sample' for the photographs inside scikit-image and scikit-learn",
         paths.expand,
     )
     splits: str = _setting(

@@ -25,7 +25,6 @@ from keras_ae.datasets.sources.npy import Array
 from keras_ae.datasets.sources.parts import fingerprint_of_file
 from keras_ae.errors import DataError
 
-SUFFIXES = (npy.NPY, npy.NPZ)
 _CHANNELS = (1, 3, 4)
 
 

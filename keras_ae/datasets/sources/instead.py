@@ -1,6 +1,6 @@
 """What to bring instead of a file of a kind that is not read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from keras_ae.datasets.sources.kinds import kind_of
@@ -41,6 +41,7 @@ _HINTS: Final = {
     _ARCHIVE: "rar 7z gz bz2 xz zst lz4 iso",
     _MATLAB: "mat",
 }
+_READ_ALONE: Final = (".npy", ".npz", ".parquet")
 _BY_SUFFIX = {f".{name}": hint for hint, names in _HINTS.items() for name in names.split()}
 
 
@@ -56,13 +57,22 @@ def describe_unsupported(path: str, suffixes: Iterable[str]) -> str:
 with np.save('images.npy', images)"
     """
     kind = kind_of(path)
-    if hint := what_instead(kind):
+    if hint := _BY_SUFFIX.get(kind):
         return f"{path} is {hint if hint != _PICKLE else f'a {kind}, {hint}'}"
     return (
         f"{path} is not a folder, nor an image, nor a file whose name ends in {', '.join(suffixes)}"
     )
 
 
-def what_instead(kind: str) -> str:
-    """What to bring instead of a kind of files, such as ".csv"; empty if there is no advice."""
-    return _BY_SUFFIX.get(kind, "")
+def hint_for_folder(path: str, not_read: Mapping[str, int]) -> str:
+    """What to do with a folder without images, after a semicolon; empty if there is no advice.
+
+    >>> hint_for_folder("data", {".txt": 5, ".npy": 1})
+    '; a .npy is read by itself: --data data/NAME.npy'
+    """
+    for kind in sorted(not_read, key=lambda kind: (-not_read[kind], kind)):
+        if kind in _READ_ALONE and not_read[kind]:
+            return f"; a {kind} is read by itself: --data {path}/NAME{kind}"
+        if kind in _BY_SUFFIX and _BY_SUFFIX[kind] not in (_TABLE, _ARCHIVE):
+            return f"; {kind} is {_BY_SUFFIX[kind]}"
+    return ""

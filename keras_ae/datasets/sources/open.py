@@ -10,16 +10,11 @@ from pathlib import Path
 
 from keras_ae import storage
 from keras_ae.datasets.sources import splits as split_modes
-from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, Source, raise_no_image
+from keras_ae.datasets.sources.base import Source
 from keras_ae.datasets.sources.folder import FolderSource
-from keras_ae.datasets.sources.instead import describe_unsupported
-from keras_ae.datasets.sources.listing import EVERYTHING, Reading, Sorter, make_reading
-from keras_ae.datasets.sources.parts import split_part
+from keras_ae.datasets.sources.listing import Reading, make_reading
+from keras_ae.datasets.sources.locate import Kind, Location, locate
 from keras_ae.errors import DataError
-
-ARRAYS = (".npy", ".npz")
-WITH_PARTS = (".npz",)
-_EXAMPLES = (".zip", ".tar", ".npz")
 
 
 def open_source(
@@ -36,8 +31,8 @@ def open_source(
 
     Args:
         data: "sample", `tfds:NAME[:VERSION]`, or a folder (searched recursively), an archive (zip
-            or tar) or an array (.npy, .npz or FILE.npz:KEY), as a path or as a URI such as
-            gs://bucket/images.zip.
+            or tar), arrays (.npy, .npz or FILE.npz:KEY) or tables (.parquet, FILE.parquet:COLUMN or
+            a folder of them), as a path or as a URI such as gs://bucket/images.zip.
         workspace: local folder where the sample photographs are prepared; required to read them.
             Workers on other machines prepare them again.
         splits: "auto" to keep splits that the data have (folders such as train, val and test, or
@@ -62,28 +57,24 @@ def open_source(
     ['sky.png']
     """
     reading = make_reading(splits, exclude, follow_links, leave_out)
+    found = locate(data)
+    if found.kind in (Kind.FOLDER, Kind.ZIP, Kind.TAR):
+        if follow_links and (found.kind != Kind.FOLDER or storage.is_uri(data)):
+            raise DataError(f"--follow-links needs a folder on this machine; got {data}")
+        return _open_files(found, reading)
+    _check_dataset_options(data, reading)
     keep = splits != split_modes.HASH
-    check(data)
-    if data == SAMPLE or data.startswith(TFDS_PREFIX):
-        from keras_ae.datasets.sources.tfds import SampleSource, TfdsSource
-
-        _check_dataset_options(data, reading)
-        return SampleSource(workspace, keep) if data == SAMPLE else TfdsSource(data, keep)
-    is_folder = storage.is_folder(data)
-    if follow_links and (not is_folder or storage.is_uri(data)):
-        raise DataError(f"--follow-links needs a folder on this machine; got {data}")
-    if is_folder:
-        return FolderSource(data, reading)
-    path, part = split_part(data)
-    if path.lower().endswith(ARRAYS):
+    if found.kind == Kind.ARRAY:
         from keras_ae.datasets.sources.arrays import ArraySource
 
-        _check_dataset_options(data, reading)
-        return ArraySource(path, part, keep, white)
-    from keras_ae.datasets.sources.archives import ZIP_SUFFIXES, TarSource, ZipSource
+        return ArraySource(found.path, found.part, keep, white)
+    if found.kind == Kind.PARQUET:
+        from keras_ae.datasets.sources.parquet import ParquetSource
 
-    is_zip = data.lower().endswith(ZIP_SUFFIXES)
-    return ZipSource(data, reading) if is_zip else TarSource(data, reading)
+        return ParquetSource(found.path, found.part, keep)
+    from keras_ae.datasets.sources.tfds import SampleSource, TfdsSource
+
+    return SampleSource(workspace, keep) if found.kind == Kind.SAMPLE else TfdsSource(data, keep)
 
 
 def check(data: str) -> None:
@@ -98,28 +89,17 @@ def check(data: str) -> None:
     Traceback (most recent call last):
     keras_ae.errors.DataError: no such folder or archive: nowhere.zip (expected a folder, ...)
     """
-    from keras_ae.datasets.sources.archives import TAR_SUFFIXES, ZIP_SUFFIXES
+    locate(data)
 
-    if not data:
-        raise DataError("expected data; got an empty text")
-    if data == SAMPLE or (data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX)):
-        return
-    if storage.is_folder(data):
-        sorter = Sorter(EVERYTHING)
-        if not any(map(sorter.is_candidate, storage.walk_names(data))):
-            raise_no_image(data, sorter.not_read)
-        return
-    path, part = split_part(data)
-    suffix = path.lower()
-    if not storage.exists(path):
-        raise DataError(
-            f"no such folder or archive: {data} "
-            f"(expected a folder, a file such as {', '.join(_EXAMPLES)}, or tfds:NAME)"
-        )
-    if part and not suffix.endswith(WITH_PARTS):
-        raise DataError(f"{data}: only {' and '.join(WITH_PARTS)} have parts; got {path}")
-    if not suffix.endswith((*ZIP_SUFFIXES, *TAR_SUFFIXES, *ARRAYS)):
-        raise DataError(describe_unsupported(path, (*ZIP_SUFFIXES, *TAR_SUFFIXES, *ARRAYS)))
+
+def _open_files(found: Location, reading: Reading) -> Source:
+    """Opens pictures in a folder or an archive."""
+    if found.kind == Kind.FOLDER:
+        return FolderSource(found.path, reading)
+    from keras_ae.datasets.sources.archives import TarSource, ZipSource
+
+    is_zip = found.kind == Kind.ZIP
+    return ZipSource(found.path, reading) if is_zip else TarSource(found.path, reading)
 
 
 def _check_dataset_options(data: str, reading: Reading) -> None:

@@ -1,11 +1,17 @@
 """Arrays, tables and single pictures, from end to end."""
 
+import json
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from keras_ae import contract as c
 from keras_ae.datasets.images.normalize import decode
 from keras_ae.errors import DataError
+from tests.corpus.pictures import encoded
 from tests.pipeline.components.image_example_gen.test_any_files import (
     counts_of,
     lines_of,
@@ -22,6 +28,10 @@ from tests.pipeline.components.image_example_gen.test_executor import (
 def pictures(count: int, first: int = 0) -> np.ndarray:
     """Different pictures, uint8 [count, 32, 32, 3]."""
     return np.stack([np.asarray(picture(first + i, 32, 32)) for i in range(count)])
+
+
+def png(image: Image.Image) -> bytes:
+    return encoded(image, "PNG")
 
 
 def pixels_of(artifact) -> dict[str, np.ndarray]:
@@ -70,3 +80,29 @@ def test_floats_beyond_1_are_refused_with_their_range(tmp_path):
     artifact = ingest(tmp_path / "x.npy", tmp_path / "out-2", fingerprint="", white=255.0)
     assert counts_of(artifact)["quarantined"] == 0
     assert np.array_equal(pixels_of(artifact)["x/000000"], pictures(1)[0])
+
+
+def test_a_folder_of_parquet_files_keeps_splits_and_names_of_labels(tmp_path):
+    features = {
+        "img": {"_type": "Image"},
+        "label": {"_type": "ClassLabel", "names": ["cat", "dog"]},
+    }
+    for first, (split, count) in enumerate({"train": 20, "validation": 4, "test": 5}.items()):
+        rows = [{"bytes": png(picture(100 * first + i)), "path": None} for i in range(count)]
+        rows[0] = {"bytes": None, "path": "elsewhere.png"}
+        table = pa.table({"img": rows, "label": [i % 2 for i in range(count)]})
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            tmp_path / f"{split}-00000-of-00001.parquet",
+            row_group_size=7,
+        )
+    artifact = ingest(tmp_path, tmp_path / "out")
+    assert counts_of(artifact) == {"train": 19, "val": 3, "test": 4, "quarantined": 0}
+    assert lines_of(artifact) == [
+        "splits: those of the data: train (19), val (3), test (4)",
+        "not read: 3 rows without the bytes of an image",
+    ]
+    assert slices_of(artifact)["train-00000-of-00001/000009"]["label"] == "dog"
+    stored = pixels_of(artifact)["test-00000-of-00001/000003"]
+    assert np.array_equal(stored, np.asarray(picture(203)))
