@@ -73,6 +73,7 @@ def create_pipeline(
         channels=config.channels,
         fingerprint=data_fingerprint,
         max_bad_share=config.max_bad_share,
+        copies=config.copies,
         code=source_fingerprint("pipeline.components.image_example_gen.executor"),
     )
     examples = images.outputs["examples"]

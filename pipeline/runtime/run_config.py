@@ -53,6 +53,12 @@ def _channels(text: str) -> int:
     return int(text)
 
 
+def _copies(text: str) -> str:
+    if text not in ("perceptual", "content"):
+        raise ConfigurationError(f"expected perceptual or content; got {text!r}")
+    return text
+
+
 def _tile(text: str) -> int:
     return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
 
@@ -160,6 +166,13 @@ class RunConfig:
     )
     max_bad_share: float = _setting(
         0.1, "share of unreadable images above which the run stops", number(float, 0, 1)
+    )
+    copies: str = _setting(
+        "perceptual",
+        "which files are copies of one picture, which counts once and is in one split: those that "
+        "differ by format, compression or size only (perceptual), or by nothing (content)",
+        _copies,
+        "{perceptual,content}",
     )
     mlflow_uri: str | None = _setting(
         None,

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
 from keras_ae.datasets.images.decoding import CORRUPT, decode_bytes
+from keras_ae.datasets.images.looks import THUMBNAIL_BYTES, look_at
 from keras_ae.datasets.images.normalize import normalize
 from keras_ae.datasets.images.quartiles import measure
 from keras_ae.datasets.sources.base import Record, Shard, Source
@@ -35,6 +36,7 @@ class Check(NamedTuple):
         fault: why it cannot be used; empty for a good image.
         split: its split if the source has fixed splits.
         measures: results of `keras_ae.datasets.images.quartiles.measure`; empty for a bad image.
+        look: its `keras_ae.datasets.images.looks.Look`; empty if it is not compared with others.
     """
 
     source: str
@@ -43,22 +45,37 @@ class Check(NamedTuple):
     fault: str
     split: str | None
     measures: Sequence[float] = ()
+    look: Sequence[int] = ()
 
 
 def check_shard(
-    shard_index: int, shard: Shard, source: Source, channels: int, work_folder: str
+    shard_index: int,
+    shard: Shard,
+    source: Source,
+    channels: int,
+    work_folder: str,
+    *,
+    compare: bool = True,
 ) -> list[Check]:
-    """Reads and checks the images of a shard, and writes the results to a file.
+    """Reads and checks the images of a shard, and writes results and thumbnails to files.
 
     Args:
         shard_index: index of the shard, which names the file.
         shard, source: the images.
         channels: 1 or 3.
-        work_folder: path or URI of the folder of the file.
+        work_folder: path or URI of the folder of the files.
+        compare: whether to look for copies by what images look like.
     """
-    checks = list(map_on_cores(lambda record: check_record(record, channels), source.read(shard)))
+    compare = compare and source.has_whole_pictures
+    results = list(
+        map_on_cores(lambda record: check_record(record, channels, compare), source.read(shard))
+    )
+    checks = [check for check, _ in results]
     lines = "".join(json.dumps(check) + "\n" for check in checks)
     storage.write_file(_file(work_folder, shard_index), lines.encode())
+    if compare:
+        thumbnails = b"".join(thumbnail.ljust(THUMBNAIL_BYTES, b"\0") for _, thumbnail in results)
+        storage.write_file(thumbnails_file(work_folder, shard_index), thumbnails)
     return checks
 
 
@@ -68,22 +85,36 @@ def read_checks(shard_index: int, work_folder: str) -> list[Check]:
         return [Check(*json.loads(line)) for line in file]
 
 
-def check_record(record: Record, channels: int) -> Check:
-    """Decodes and measures an image.
+def check_record(record: Record, channels: int, compare: bool) -> tuple[Check, bytes]:
+    """Decodes and measures an image, and makes its thumbnail if `compare`.
 
     The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
     """
     fault = record.fault
     measures: Sequence[float] = ()
+    look, thumbnail = None, b""
     if not fault:
         try:
             stored, _ = normalize(record.data, channels, check_body=False)
-            measures = measure(decode_bytes(stored, channels))
+            pixels = decode_bytes(stored, channels)
+            measures = measure(pixels)
+            if compare:
+                look, small = look_at(pixels, record.data)
+                thumbnail = small.tobytes()
         except DataError as error:
             fault = str(error)
         except tf.errors.InvalidArgumentError:
             fault = CORRUPT
-    return Check(record.key, digest(record.data), len(record.data), fault, record.split, measures)
+    check = Check(
+        record.key,
+        digest(record.data),
+        len(record.data),
+        fault,
+        record.split,
+        measures,
+        look or (),
+    )
+    return check, thumbnail
 
 
 def digest(data: bytes) -> str:
@@ -120,6 +151,11 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def thumbnails_file(work_folder: str, shard_index: int) -> str:
+    """The file with the thumbnails of a shard, `THUMBNAIL_BYTES` for each image."""
+    return f"{work_folder}/thumbnails-{shard_index:05d}"
 
 
 def _file(work_folder: str, shard_index: int) -> str:

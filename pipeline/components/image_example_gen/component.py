@@ -7,7 +7,7 @@ from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types import channel_utils, component_spec, standard_artifacts
 
 from keras_ae import contract as c
-from pipeline.components.image_example_gen import executor
+from pipeline.components.image_example_gen import executor, pictures
 
 
 class ImageExampleGenSpec(component_spec.ComponentSpec):
@@ -16,6 +16,7 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
         "fingerprint": component_spec.ExecutionParameter(type=str),
         "channels": component_spec.ExecutionParameter(type=int),
         "max_bad_share": component_spec.ExecutionParameter(type=float),
+        "copies": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: dict[str, Any] = {}  # noqa: RUF012
@@ -32,6 +33,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: fingerprint of the data, or a runtime parameter; a new one invalidates caches.
         channels: 1 or 3.
         max_bad_share: maximum share of bad images, 0 to 1; the component fails above it.
+        copies: "perceptual" to find files that look the same, "content" only those of equal bytes.
         code: fingerprint of the source code of the executor.
     """
 
@@ -44,6 +46,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: Any,
         channels: int = 3,
         max_bad_share: float = 0.1,
+        copies: str = pictures.PERCEPTUAL,
         code: str = "",
     ):
         examples = standard_artifacts.Examples()
@@ -53,6 +56,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             fingerprint=fingerprint,
             channels=channels,
             max_bad_share=max_bad_share,
+            copies=copies,
             code=code,
             examples=channel_utils.as_channel([examples]),
         )

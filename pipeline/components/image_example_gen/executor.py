@@ -22,6 +22,7 @@ from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 from pipeline.components.image_example_gen.checks import Check, check_shard, read_checks
+from pipeline.components.image_example_gen.pictures import PERCEPTUAL
 from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
 from pipeline.components.image_example_gen.writing import write_shard
 
@@ -63,7 +64,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
             raise DataError(plan.refusal)
-        for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
+        counts = {**plan.counts, "quarantined": len(plan.bad), **_copies(plan)}
+        for name, count in counts.items():
             artifact.set_int_custom_property(name, count)
         artifact.set_string_custom_property("data", data)
         artifact.set_string_custom_property("fingerprint", fingerprint)
@@ -78,13 +80,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     ) -> Plan:
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
         channels = properties["channels"]
+        compare = properties.get("copies", PERCEPTUAL) == PERCEPTUAL
         with self._make_beam_pipeline() as pipeline:
             shards = pipeline | "Shards" >> beam.Create(indexed_shards)
             plan = (
                 shards
                 | "Spread to check" >> beam.Reshuffle()
-                | "Check" >> beam.Map(_check_shard, source, channels, work_folder)
-                | "Plan" >> beam.CombineGlobally(_CombineChecks(properties["max_bad_share"]))
+                | "Check" >> beam.Map(_check_shard, source, channels, work_folder, compare)
+                | "Plan"
+                >> beam.CombineGlobally(_CombineChecks(properties["max_bad_share"], work_folder))
             )
             _ = plan | "Keep" >> beam.Map(_write_plan, work_folder)
             _ = (
@@ -101,6 +105,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 )
             )
         return Plan(*json.loads(storage.read_file(_plan_file(work_folder))))
+
+
+def _copies(plan: Plan) -> dict[str, int]:
+    """How many images are copies of others, and how many pictures of val and test train has too."""
+    in_train = {f"{split}_in_train": count for split, count in plan.in_train.items()}
+    copies = sum(plan.counts.values()) - sum(plan.different.values())
+    return {"copies": copies, **in_train}
 
 
 def _check_unchanged(
@@ -136,14 +147,17 @@ def _check_unchanged(
 class _CombineChecks(beam.CombineFn):
     """Combines checks to the plan for all images."""
 
-    def __init__(self, max_bad_share: float):
-        self._max_bad_share = max_bad_share
+    def __init__(self, max_bad_share: float, work_folder: str):
+        self._max_bad_share, self._work_folder = max_bad_share, work_folder
 
     def create_accumulator(self) -> SplitAccumulator:
         return SplitAccumulator()
 
-    def add_input(self, accumulator: SplitAccumulator, checks: list[Check]) -> SplitAccumulator:
-        accumulator.add(checks)
+    def add_input(
+        self, accumulator: SplitAccumulator, element: tuple[int, list[Check]]
+    ) -> SplitAccumulator:
+        shard_index, checks = element
+        accumulator.add(checks, shard_index)
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[SplitAccumulator]) -> SplitAccumulator:
@@ -153,14 +167,16 @@ class _CombineChecks(beam.CombineFn):
         return merged
 
     def extract_output(self, accumulator: SplitAccumulator) -> Plan:
-        return accumulator.plan(self._max_bad_share)
+        return accumulator.plan(self._max_bad_share, self._work_folder)
 
 
 def _check_shard(
-    element: tuple[int, list[str]], source: Source, channels: int, work_folder: str
-) -> list[Check]:
+    element: tuple[int, list[str]], source: Source, channels: int, work_folder: str, compare: bool
+) -> tuple[int, list[Check]]:
     shard_index, shard = element
-    return check_shard(shard_index, tuple(shard), source, channels, work_folder)
+    return shard_index, check_shard(
+        shard_index, tuple(shard), source, channels, work_folder, compare=compare
+    )
 
 
 def _write_shard(

@@ -9,6 +9,12 @@ import numpy as np
 from keras_ae import contract as c
 from keras_ae.datasets.images import quartiles
 from pipeline.components.image_example_gen.checks import Check
+from pipeline.components.image_example_gen.pictures import (
+    PictureAccumulator,
+    picture_of,
+    place_of,
+    thumbnails_in,
+)
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1
@@ -21,10 +27,12 @@ class Plan(NamedTuple):
 
     Attributes:
         bounds: of the quartiles, see `keras_ae.datasets.images.quartiles.compute_bounds`.
-        overrides: split by digest, of images that are not in the split of `_default_split`.
+        overrides: split by place (see `Pictures`), of those not in the split of `_default_split`.
         counts: number of good images of each split.
         bad: source and fault of each bad image, in the order of sources.
         refusal: why the run must stop; empty if it can continue.
+        pictures: see `Pictures.copies`.
+        different, in_train: numbers of pictures, see `Counts.pictures` and `Counts.in_train`.
     """
 
     bounds: list[list[float]]
@@ -32,10 +40,14 @@ class Plan(NamedTuple):
     counts: dict[str, int]
     bad: list[tuple[str, str]]
     refusal: str
+    pictures: dict[str, str]
+    different: dict[str, int]
+    in_train: dict[str, int]
 
     def assign(self, check: Check) -> tuple[str, tuple[str, ...]]:
         """The split of a good image, and its values of the slices size, brightness and detail."""
-        split = self.overrides.get(check.digest) or _default_split(check.digest, check.split)
+        place = place_of(self.pictures.get(check.digest, check.digest), check.split)
+        split = self.overrides.get(place) or _default_split(place, check.split)
         return split, quartiles.quartile_names(check.measures, self.bounds)
 
 
@@ -45,18 +57,16 @@ class SplitAccumulator:
     def __init__(self) -> None:
         self._images = 0
         self._bad: list[tuple[str, str]] = []
-        self._fixed: dict[str, str] = {}
-        self._copies: Counter[str] = Counter()
+        self._pictures = PictureAccumulator()
         self._measures: list[np.ndarray] = []
 
-    def add(self, checks: Iterable[Check]) -> None:
-        """Adds the checks of a shard."""
+    def add(self, checks: Iterable[Check], shard_index: int = 0) -> None:
+        """Adds the checks of a shard, in its order."""
         checks = list(checks)
         good = [check for check in checks if not check.fault]
         self._images += len(checks)
         self._bad += [(check.source, check.fault) for check in checks if check.fault]
-        for check in good:
-            self._add(check.digest, check.split or "")
+        self._pictures.add(checks, shard_index)
         if good:
             self._measures.append(np.array([check.measures for check in good]))
 
@@ -64,53 +74,45 @@ class SplitAccumulator:
         """Adds the contents of another accumulator."""
         self._images += other._images
         self._bad += other._bad
-        for digest, split in other._fixed.items():
-            self._add(digest, split)
-        self._copies += other._copies
+        self._pictures.merge(other._pictures)
         self._measures += other._measures
 
-    def plan(self, max_bad_share: float) -> Plan:
+    def plan(self, max_bad_share: float, work_folder: str = "") -> Plan:
         """Creates the plan for all images.
 
         Args:
             max_bad_share: maximum share of bad images; the run must stop above it.
+            work_folder: folder with the thumbnails of the images that are compared.
         """
         bad = sorted(self._bad)
-        refusal = _refusal(self._images, len(self._fixed), bad, max_bad_share)
+        pictures = self._pictures.group(thumbnails_in(work_folder))
+        fixed = pictures.fixed
+        different = len({picture_of(place) for place in fixed})
+        refusal = _refusal(self._images, different, bad, max_bad_share)
         if refusal:
-            return Plan([], {}, dict.fromkeys(c.SPLITS, 0), bad, refusal)
-        splits = assign_splits(self._fixed)
+            return Plan([], {}, dict.fromkeys(c.SPLITS, 0), bad, refusal, {}, {}, {})
+        splits = assign_splits(fixed)
         overrides = {
-            digest: split
-            for digest, split in splits.items()
-            if split != _default_split(digest, self._fixed[digest])
+            place: split
+            for place, split in splits.items()
+            if split != _default_split(place, fixed[place])
         }
-        # All copies of an image go to one split, also if the source has them in different splits.
-        overrides |= {digest: splits[digest] for digest in self._copies if self._fixed[digest]}
-        counts = Counter(splits.values())
-        for digest, copies in self._copies.items():
-            counts[splits[digest]] += copies
+        files, different_in, in_train = pictures.count_in(splits)
         bounds = quartiles.compute_bounds(np.concatenate(self._measures).tolist())
-        return Plan(bounds, overrides, {split: counts[split] for split in c.SPLITS}, bad, "")
-
-    def _add(self, digest: str, split: str) -> None:
-        if digest in self._fixed:
-            self._copies[digest] += 1
-            split = max(split, self._fixed[digest])
-        self._fixed[digest] = split
+        return Plan(bounds, overrides, files, bad, "", pictures.copies, different_in, in_train)
 
 
 def assign_splits(fixed: Mapping[str, str]) -> dict[str, str]:
-    """Assigns distinct images to splits by a hash of their content, independently of their order.
+    """Assigns pictures to splits by a hash of their content, independently of their order.
 
     A tenth goes to test, a tenth to val and the rest to train. With three or more images, each
     split gets at least one: the images with the lowest hashes go to test and val first.
 
     Args:
-        fixed: for each digest, the split that the source fixes, or an empty string.
+        fixed: for each place (see `Pictures`), the split that the source fixes, or an empty string.
 
     Returns:
-        The split of each digest.
+        The split of each place.
     """
     by_digest = {digest: _default_split(digest, split) for digest, split in fixed.items()}
     if len(by_digest) >= len(c.SPLITS) > len(set(by_digest.values())):

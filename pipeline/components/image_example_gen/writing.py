@@ -57,7 +57,8 @@ def write_shard(
         if digest(record.data) != check.digest:
             raise DataError(f"{record.key} changed while the images were read; run again")
         split, quartiles = plan.assign(check)
-        return split, to_example(record, channels, quartiles, check_body=False)
+        picture = plan.pictures.get(check.digest)
+        return split, to_example(record, channels, quartiles, check_body=False, picture=picture)
 
     with _open_files(shard_index, folders, work_folder, _compression_level(good)) as files:
         written = 0
@@ -136,6 +137,7 @@ def to_example(
     quartiles: Sequence[str] = (c.NO_SLICE,) * len(QUARTILES),
     *,
     check_body: bool = True,
+    picture: str | None = None,
 ) -> bytes:
     """Serializes a record as a tf.Example with the features of `keras_ae.contract`.
 
@@ -144,6 +146,8 @@ def to_example(
         channels: 1 or 3.
         quartiles: values of the slices size, brightness and detail.
         check_body: see `keras_ae.datasets.images.normalize.normalize`.
+        picture: SHA-256 of the content of the largest file of its picture, in hexadecimal digits;
+            None for a picture with one file.
     """
     data, header = normalize(record.data, channels, check_body=check_body)
     features: dict[str, Any] = {
@@ -155,6 +159,8 @@ def to_example(
     }
     if record.label is not None:
         features[c.IMAGE_LABEL] = record.label.encode()
+    if picture is not None:
+        features[c.IMAGE_PICTURE] = picture.encode()
     slices = (record.label or c.NO_SLICE, _first_folder(record.key), *quartiles)
     features |= {c.SLICE_PREFIX + name: text.encode() for name, text in zip(c.SLICES, slices)}
     example = tf.train.Example()

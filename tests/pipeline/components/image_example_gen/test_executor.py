@@ -48,6 +48,7 @@ def ingest(
     channels=3,
     max_bad_share=0.1,
     fingerprint: str | None = None,
+    copies: str = "perceptual",
 ):
     artifact = standard_artifacts.Examples()
     artifact.uri = str(uri)
@@ -60,6 +61,7 @@ def ingest(
         "data": str(data),
         "channels": channels,
         "max_bad_share": max_bad_share,
+        "copies": copies,
         "fingerprint": open_source(str(data)).fingerprint() if fingerprint is None else fingerprint,
     }
     Executor(context).Do({}, {"examples": [artifact]}, properties)
@@ -205,7 +207,9 @@ def test_an_image_that_changes_after_its_check_stops_the_run(folder, tmp_path, p
     (folder / "07.png").write_bytes(encode(photographs[2][:9, :9], "PNG"))
     folders = {split: str(tmp_path / split) for split in c.SPLITS}
     with pytest.raises(DataError, match=r"07\.png changed while the images were read; run again"):
-        writing.write_shard(0, shard, source, 3, accumulator.plan(0.1), folders, str(tmp_path))
+        writing.write_shard(
+            0, shard, source, 3, accumulator.plan(0.1, str(tmp_path)), folders, str(tmp_path)
+        )
     assert not list(tmp_path.glob("t*/*.gz"))
 
 
@@ -397,7 +401,10 @@ def test_copies_of_an_image_are_in_one_split():
     fixed = [check_of(split, digests(1)[0], split) for split in c.SPLITS]
     others = [check_of(i, digest, c.TRAIN) for i, digest in enumerate(digests(9)[1:])]
     plan = plan_of(fixed, others)
-    assert len({plan.assign(check)[0] for check in fixed}) == 1
+    assert [plan.assign(check)[0] for check in fixed] == list(c.SPLITS)
+    assert plan.in_train == {"val": 1, "test": 1}
+    assert plan.different == {"train": 9, "val": 1, "test": 1}
+    assert plan.pictures == {digests(1)[0]: digests(1)[0]}
 
 
 def test_splits_of_the_source_are_kept():
