@@ -15,7 +15,7 @@ from keras_ae.comparison.records import (
 from keras_ae.comparison.slices import HARDEST
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import MIN_IMAGES
-from keras_ae.contract import SPLITS, TEST
+from keras_ae.contract import SPLITS, TEST, VAL
 from keras_ae.scores import MODEL
 
 
@@ -59,7 +59,7 @@ def _sentence(comparison: Comparison) -> str:
         claim = f"The model does not beat the linear floor. {claim}"
     return (
         f"{claim}: PSNR {test.psnr.value:.2f} dB{_format_interval(interval)} "
-        f"on {_count(test.images, TEST)}{over_seeds}, "
+        f"on {_count(test.images, TEST)}{_copies_of(comparison, TEST)}{over_seeds}, "
         f"{abs(gain):.2f} dB {side} PCA with the same latent size"
         f"{_format_interval(test.gain_over_floor.interval, sign=True)}."
     )
@@ -95,6 +95,8 @@ def _val_psnr(comparison: Comparison) -> dict[int, float]:
 def _notes(comparison: Comparison) -> list[Note]:
     return [
         *_few_images(comparison),
+        *_copies(comparison),
+        *_in_train(comparison),
         *_decrease_on_val(comparison),
         *_overfitting(comparison),
         *_disagreement_of_test(comparison),
@@ -114,7 +116,11 @@ def _note(kind: NoteKind, text: str) -> Note:
 
 def _few_images(comparison: Comparison) -> list[Note]:
     images = comparison.images.of
-    counts = [_count(images[split], split) for split in SPLITS if images[split] < MIN_IMAGES]
+    counts = [
+        f"{_count(images[split], split)}{_copies_of(comparison, split)}"
+        for split in SPLITS
+        if images[split] < MIN_IMAGES
+    ]
     if not counts:
         return []
     listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
@@ -125,6 +131,50 @@ def _few_images(comparison: Comparison) -> list[Note]:
             "images, so these numbers describe these images and may not hold for others.",
         )
     ]
+
+
+def _copies(comparison: Comparison) -> list[Note]:
+    files, different = comparison.images.files, comparison.images.of
+    if files is None:
+        return []
+    listed = "; ".join(
+        f"{_count_files(files[split], split)}, {different[split]:,} different"
+        for split in SPLITS
+        if files[split] > different[split]
+    )
+    return [
+        _note(
+            "copies",
+            f"Copies: {listed}. A picture counts once, as its largest file; training uses all.",
+        )
+    ]
+
+
+def _in_train(comparison: Comparison) -> list[Note]:
+    in_train, images = comparison.images.in_train, comparison.images.of
+    if in_train is None:
+        return []
+    counts = {VAL: in_train.val, TEST: in_train.test}
+    listed = " and ".join(
+        f"{count:,} of {images[split]:,} {split} picture{'' if images[split] == 1 else 's'}"
+        for split, count in counts.items()
+        if count
+    )
+    verb = "is" if sum(counts.values()) == 1 else "are"
+    return [
+        _note(
+            "in_train",
+            f"{listed} {verb} in train too, so that the results may be too good for new images.",
+        )
+    ]
+
+
+def _copies_of(comparison: Comparison, split: str) -> str:
+    """Files and pictures of a split in parentheses after a space, or nothing without copies."""
+    files, different = comparison.images.files, comparison.images.of[split]
+    if files is None or files[split] == different:
+        return ""
+    return f" ({files[split]:,} files, {different:,} different)"
 
 
 def _decrease_on_val(comparison: Comparison) -> list[Note]:
@@ -313,6 +363,10 @@ def _sampled(comparison: Comparison) -> list[Note]:
 
 def _count(count: int, split: str) -> str:
     return f"{count:,} {split} image{'' if count == 1 else 's'}"
+
+
+def _count_files(count: int, split: str) -> str:
+    return f"{count:,} {split} file{'' if count == 1 else 's'}"
 
 
 def _format_estimate(estimate: Estimate, sign: bool = False) -> str:

@@ -26,6 +26,8 @@ def _data(run: Run) -> Rows:
     if run.images:
         counts = ", ".join(f"{count(run.images[name])} {name}" for name in SPLITS)
         rows += [("images", counts), ("quarantined", count(run.images.quarantined))]
+        if run.images.copies:
+            rows.append(("copies", f"{count(run.images.copies)} of the images"))
     if run.decoded_bytes is not None:
         placement = f", {run.placement}" if run.placement else ""
         rows.append(("training images", f"{size(run.decoded_bytes)} decoded{placement}"))

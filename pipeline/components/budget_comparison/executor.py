@@ -86,11 +86,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             parts,
         )
         comparison = compare(
-            scores,
+            {split: (each.sums, each.table) for split, each in scores.items()},
             run.layout,
             run.stages,
             tolerance=tolerance,
             no_global_floor_reason=no_global_pca,
+            files={split: each.files for split, each in scores.items()},
+            in_train=run.in_train,
         )
         seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
         path = path_utils.serving_model_path(run.artifact(seed, epochs).uri)
@@ -109,11 +111,13 @@ class _Run:
         patterns: pattern of the files of each split.
         ladders: Model artifacts by ladder, seed and budget.
         stages: summaries of the same models.
+        in_train: numbers of pictures of val and test that train has too.
     """
 
     patterns: dict[str, str]
     ladders: dict[str, list[dict[int, types.Artifact]]]
     stages: dict[str, list[list[StageSummary]]]
+    in_train: dict[str, int]
 
     @classmethod
     def of(
@@ -136,7 +140,9 @@ class _Run:
             ladder: [[read_summary(model.uri) for model in models.values()] for models in seeds]
             for ladder, seeds in ladders.items()
         }
-        return cls({split: _pattern(examples, split) for split in c.SPLITS}, ladders, stages)
+        patterns = {split: _pattern(examples, split) for split in c.SPLITS}
+        in_train = {s: examples.get_int_custom_property(f"{s}_in_train") for s in (c.VAL, c.TEST)}
+        return cls(patterns, ladders, stages, in_train)
 
     @cached_property
     def layout(self) -> Layout:

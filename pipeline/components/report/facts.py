@@ -53,6 +53,8 @@ def facts(
         lineage: artifacts that the report is made from.
     """
     counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
+    if copies := examples.get_int_custom_property("copies"):
+        counts["copies"] = copies
     stage = next(iter(stages.values()))
     return Run(
         data=examples.get_string_custom_property("data"),
