@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_ae.datasets.images.looks import Look, reduce
 
-MAX_DISTANCE = 8
+MAX_DISTANCE = 9
 """Bits of 64 in which the hashes of copies may differ."""
 MAX_SIMILAR, SIMILAR_DISTANCE = 2, 4
 """Files of one size and encoding, with hashes that differ in at most so many bits, that an image
