@@ -79,9 +79,8 @@ def coverage_over_seeds(
     for _ in range(tables):
         scores = 30 + rng.normal(0, 2, (images, 1)) + rng.normal(0, seed_deviation, (1, seeds))
         parts = variance_components(scores + rng.normal(0, 0.1, (images, seeds)))
-        if parts is not None:
-            for i, interval in enumerate((parts.over_images, parts.over_images_and_seeds)):
-                covered[i] += interval is not None and interval[0] <= 30 <= interval[1]
+        for i, interval in enumerate((parts.images_interval, parts.interval)):
+            covered[i] += interval is not None and interval[0] <= 30 <= interval[1]
     over_images, over_both = covered / tables
     return over_images, over_both
 

@@ -13,7 +13,7 @@ from keras_ae.presets import Preset
 
 
 class ResidualBlock(nn.Module):
-    """The counterpart of `keras_ae.models.layers.residual_block`."""
+    """The counterpart of a residual block of `keras_ae.models.autoencoder`."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -30,7 +30,7 @@ __getattr__ = lazy_getattr(
         "Ladder": "keras_ae.training.ladder",
         "Tiles": "keras_ae.datasets.tiles",
         "export": "keras_ae.saved_model.export",
-        "load_model": "keras_ae.models.loading",
+        "load_model": "keras_ae.models.autoencoder",
         "open_source": "keras_ae.datasets.sources.open",
     },
 )

@@ -15,16 +15,9 @@ class Stage(NamedTuple):
 
 
 def parse(text: str) -> tuple[int, ...]:
-    """Parses budgets from the text of a flag.
+    """Parses budgets in epochs: increasing positive integers separated by commas.
 
-    Args:
-        text: increasing positive integers separated by commas, such as "10,100,500".
-
-    Returns:
-        The budgets, in epochs.
-
-    Raises:
-        ConfigurationError: if the text has another format.
+    Raises ConfigurationError if the text has another format.
 
     >>> parse("10,100,500")
     (10, 100, 500)

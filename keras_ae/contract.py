@@ -49,11 +49,17 @@ STATUS: Final = "status"
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 """Path in a SavedModel of the requests that a server runs before it serves it."""
 
+METADATA_FILE: Final = "assets.extra/keras_ae.json"
+"""Path in a SavedModel of its facts that no signature tells; absent from older models."""
+
 MAX_PSNR: Final = 100.0
 """PSNR in dB of an exact reconstruction."""
 
-IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-"""Suffixes of the names of image files, in lower case."""
+IMAGE_SUFFIXES: Final = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+"""Suffixes of image files, in lower case. They are hints: the first bytes tell what a file is."""
 
 MAX_PIXELS: Final = 64_000_000
 """Maximum of height times width of an image; larger ones are not decoded."""

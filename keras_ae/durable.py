@@ -11,8 +11,7 @@ from pathlib import Path
 def sync(folder: Path) -> None:
     """Flushes a folder and everything below it to the disk.
 
-    Raises:
-        OSError: if the disk cannot store it.
+    Raises OSError if the disk cannot store it.
     """
     for subfolder, _, files in os.walk(folder):
         for name in files:
@@ -21,13 +20,9 @@ def sync(folder: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> Path:
-    """Renames a file or a folder within a filesystem and flushes the change to the disk.
+    """Renames a file or a folder within a filesystem, flushes the change and returns the target.
 
-    Returns:
-        The target.
-
-    Raises:
-        OSError: if it cannot be renamed, for example onto a folder that is not empty.
+    Raises OSError if it cannot be renamed, for example onto a folder that is not empty.
     """
     source.rename(target)
     _sync(target.parent)
@@ -37,13 +32,8 @@ def rename(source: Path, target: Path) -> Path:
 def write(path: Path, data: bytes | memoryview, *, backup: Path | None = None) -> None:
     """Replaces a file's content atomically; creates its folder if it is missing.
 
-    Args:
-        path: the file.
-        data: its new content.
-        backup: where the previous file is kept; None discards it.
-
-    Raises:
-        OSError: if it cannot be written; the previous content is kept.
+    The previous file is kept as `backup`, if that is given. Raises OSError if it cannot be written;
+    the previous content is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacement(path, backup) as partial:
@@ -53,8 +43,7 @@ def write(path: Path, data: bytes | memoryview, *, backup: Path | None = None) -
 def copy(source: Path, target: Path) -> None:
     """Replaces a file's content with that of another file atomically.
 
-    Raises:
-        OSError: if it cannot be written; the previous content is kept.
+    Raises OSError if it cannot be written; the previous content is kept.
     """
     with _replacement(target, None) as partial:
         shutil.copyfile(source, partial)

@@ -21,9 +21,6 @@ def hide_packages(*names: str) -> Iterator[None]:
     They can be imported again afterwards, and packages that are already imported stay available.
     Do not hide the backend that Keras computes with. Garbage collection is off in the block:
     imports create hardly any garbage, and looking for it takes a fifth of their time.
-
-    Args:
-        names: top-level packages.
     """
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
@@ -45,14 +42,9 @@ BACKENDS: Final = "jax, tensorflow or torch, and set KERAS_BACKEND to the one th
 
 @contextmanager
 def from_extra(extra: str, what: str) -> Iterator[None]:
-    """Says which extra to install if a package that is imported within the block is missing.
+    """Raises MissingExtraError if a package that is imported within the block is missing.
 
-    Args:
-        extra: the extra of keras-ae that brings it, as the message names it.
-        what: what needs the package.
-
-    Raises:
-        MissingExtraError: if it is missing.
+    Its message says that `what` needs the package, and that `extra` of keras-ae brings it.
     """
     try:
         yield
@@ -77,10 +69,7 @@ def lazy_getattr(
     Args:
         package: the `__name__` of the package.
         modules: the module that defines each public name; a leading dot means below the package.
-        extra: the extra of keras-ae that the names need, as `from_extra` takes it.
-
-    Raises:
-        MissingExtraError: on the use of a name, if that extra is not installed.
+        extra: what the use of a name needs; see `from_extra`.
     """
 
     def import_name(name: str) -> Any:

@@ -31,13 +31,8 @@ _BAND = np.array([np.pad(_KERNEL, (i, _BLOCK - 1 - i)) for i in range(_BLOCK)]).
 
 
 def mse(images: Tensor, reconstructions: Tensor) -> Tensor:
-    """Computes the mean squared error of pixels scaled to 0..1.
-
-    Args:
-        images, reconstructions: grey levels 0..255, uint8 or float32 tensors [N, H, W, C].
-
-    Returns:
-        float32 [N].
+    """Computes the mean squared error of pixels scaled to 0..1, float32 [N], of grey levels 0..255,
+    uint8 or float32 [N, H, W, C].
 
     >>> import numpy as np
     >>> black, white = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8)
@@ -49,10 +44,8 @@ def mse(images: Tensor, reconstructions: Tensor) -> Tensor:
 
 
 def psnr_from_mse(values: Tensor) -> Tensor:
-    """Computes 10 log10(1 / MSE) in dB, at most 100: the value of an exact reconstruction.
-
-    Args:
-        values: float32 [N], the mean squared error of pixels scaled to 0..1.
+    """Computes 10 log10(1 / MSE) in dB, float32 [N], at most 100: the value of an exact
+    reconstruction. The MSE is that of pixels scaled to 0..1.
 
     >>> import numpy as np
     >>> np.asarray(psnr_from_mse(np.float32([0.1, 0.01, 0.0]))).round(3).tolist()
@@ -68,13 +61,9 @@ def ssim_and_ms_ssim(images: Tensor, reconstructions: Tensor) -> tuple[Tensor, T
 
     SSIM is that of Wang et al. 2004 (Gaussian window of 11, sigma 1.5) over the positions where
     the window fits. MS-SSIM is that of Wang et al. 2003 with as many of its five scales as fit the
-    window, with their weights scaled to sum to 1 and negative terms replaced by 0.
-
-    Args:
-        images, reconstructions: uint8 tensors [N, H, W, C]; sizes may be known only at run time.
-
-    Returns:
-        float32 [N] each, NaN where a side is shorter than the window.
+    window, with their weights scaled to sum to 1 and negative terms replaced by 0. The images are
+    uint8 [N, H, W, C]; sizes may be known only at run time. The results are float32 [N], NaN where
+    a side is shorter than the window.
 
     >>> import numpy as np
     >>> image = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
@@ -111,10 +100,8 @@ def _blur_short(lines: Tensor, width: Size) -> Tensor:
 
 
 def _blur_long(lines: Tensor, width: Size) -> Tensor:
-    """Computes Gaussian means along lines of any length.
-
-    Lines are split into blocks, each of which is extended by the beginning of the next one.
-    """
+    """Computes Gaussian means along lines of any length, in blocks that are extended by the
+    beginning of the next one."""
     count = -(-(width - WINDOW + 1) // _BLOCK)
     lines = ops.pad(lines, ((0, 0), (0, (count + 1) * _BLOCK - width)))
     blocks = ops.reshape(lines, (-1, count + 1, _BLOCK))
@@ -139,12 +126,11 @@ class Sums(NamedTuple):
 class Reference:
     """Originals that are compared with any number of reconstructions.
 
-    What the metrics need of the originals alone is computed once.
-
-    The comparison covers the pixels in one part of the images and the windows that begin there. The
-    sums of the parts of a large image add up to those of the image, if each part begins at a
-    multiple of 2 ** (scales - 1) pixels and is passed together with `margin(scales)` rows below it
-    and columns to its right, as far as the image has them.
+    What the metrics need of the originals alone is computed once. The comparison covers the pixels
+    in one part of the images and the windows that begin there. The sums of the parts of a large
+    image add up to those of the image, if each part begins at a multiple of 2 ** (scales - 1)
+    pixels and is passed together with `margin(scales)` rows below it and columns to its right, as
+    far as the image has them.
 
     Args:
         images: grey levels 0..255, uint8 or float32 [N, H, W, C]: the part and its margin.
@@ -227,15 +213,8 @@ def _structural_sums(scale: _Scale, planes: Tensor, squares: Tensor, blur: Blur)
 
 
 def ssim_from_sums(sums: Tensor, height: Size, width: Size) -> tuple[Tensor, Tensor]:
-    """Computes SSIM and MS-SSIM of whole images from the structural sums of `Reference.compare`.
-
-    Args:
-        sums: float tensor [N, C, scales, 2].
-        height, width: size of the whole images, in pixels.
-
-    Returns:
-        float32 [N] each; MS-SSIM has as many scales as `sums`.
-    """
+    """Computes SSIM and MS-SSIM, float32 [N], of whole images of `height` x `width` pixels from the
+    structural sums of `Reference.compare`, [N, C, scales, 2]; MS-SSIM has as many scales."""
     ssim, log_sum, weight_sum = None, 0.0, 0.0
     scales = sums.shape[2]
     for scale, weight in enumerate(SCALE_WEIGHTS[:scales]):
@@ -260,17 +239,12 @@ def ssim_from_sums(sums: Tensor, height: Size, width: Size) -> tuple[Tensor, Ten
 
 
 def fitting_scales(height: int, width: int) -> int:
-    """Returns how many scales of MS-SSIM fit an image, at least 1.
-
-    With only these scales the result is the same and computed faster.
+    """Returns how many scales of MS-SSIM fit an image, at least 1: others do not change the result.
 
     >>> fitting_scales(64, 64), fitting_scales(176, 200)
     (3, 5)
     """
-    scales = 1
-    while scales < len(SCALE_WEIGHTS) and min(height, width) >= WINDOW * 2**scales:
-        scales += 1
-    return scales
+    return 1 + sum(min(height, width) >= WINDOW << i for i in range(1, len(SCALE_WEIGHTS)))
 
 
 def margin(scales: int) -> int:
@@ -304,11 +278,7 @@ def _planes(pixels: Tensor, rows: Size, columns: Size) -> Tensor:
     product along the columns. Backends are fast at both, and no transposition is needed between.
     """
     pixels = pixels[:, : rows + WINDOW - 1, : columns + WINDOW - 1]
-    height, width = ops.shape(pixels)[1:3]
-    if not (_is_static(height, width) and min(height, width) >= WINDOW):
-        missing = [(0, ops.maximum(WINDOW - size, 0)) for size in (height, width)]
-        pixels = ops.pad(pixels, ((0, 0), *missing, (0, 0)))
-    return ops.transpose(pixels, (0, 1, 3, 2))
+    return ops.transpose(_pad(pixels, WINDOW), (0, 1, 3, 2))
 
 
 def _sum(maps: Tensor) -> Tensor:
@@ -318,11 +288,17 @@ def _sum(maps: Tensor) -> Tensor:
 
 def _halve(pixels: Tensor) -> Tensor:
     """Averages 2 x 2 pixels; a last odd row or column is dropped, but a side stays at least 1."""
-    height, width = ops.shape(pixels)[1:3]
-    if not (_is_static(height, width) and min(height, width) >= 2):
-        missing = [(0, ops.maximum(2 - size, 0)) for size in (height, width)]
-        pixels = ops.pad(pixels, ((0, 0), *missing, (0, 0)))
+    pixels = _pad(pixels, 2)
     return ops.average_pool(pixels, 2, 2, padding="valid", data_format="channels_last")
+
+
+def _pad(pixels: Tensor, side: int) -> Tensor:
+    """Pads [N, H, W, C] with zeros to sides of at least `side`."""
+    height, width = ops.shape(pixels)[1:3]
+    if _is_static(height, width) and min(height, width) >= side:
+        return pixels
+    missing = [(0, ops.maximum(side - size, 0)) for size in (height, width)]
+    return ops.pad(pixels, ((0, 0), *missing, (0, 0)))
 
 
 def _is_static(*sizes: Size) -> bool:

@@ -16,6 +16,8 @@ STRIDE = 8
 LATENT_CHANNELS = 8
 TRAIN_TILE = 64
 """Default side of a training tile, in pixels."""
+SERVING_TILE = 1024
+"""Default of the maximum side of what goes through a served model at once, in pixels."""
 ARCHITECTURES = ("plain", "linear-residual")
 
 
@@ -80,8 +82,7 @@ PRESETS = {
 def get(preset: str | Preset | Mapping[str, Any]) -> Preset:
     """Returns a preset by name, or builds one from its fields.
 
-    Raises:
-        ConfigurationError: if there is no preset of that name.
+    Raises ConfigurationError if there is no preset of that name.
 
     >>> get("medium").widths, get("medium").blocks
     ((64,), (1, 6))
@@ -95,3 +96,23 @@ def get(preset: str | Preset | Mapping[str, Any]) -> Preset:
     if preset not in PRESETS:
         raise ConfigurationError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     return PRESETS[preset]
+
+
+def tile_alignment(stride: int) -> int:
+    """Returns the pixels of which the side of a serving tile is a multiple.
+
+    They are a position of the latent, and at least one of MS-SSIM's coarsest scale.
+    """
+    return max(16, stride)
+
+
+def check_tile(tile: int, stride: int) -> int:
+    """Returns the side of a serving tile.
+
+    Raises ConfigurationError if it is not a positive multiple of the stride and of 16.
+    """
+    if tile < 1 or tile % tile_alignment(stride):
+        raise ConfigurationError(
+            f"tile must be a positive multiple of {tile_alignment(stride)} pixels; got {tile}"
+        )
+    return tile

@@ -1,7 +1,9 @@
 """Scores of images: exact sums, tables for statistics, and names of the files of a comparison."""
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,12 +30,8 @@ _ROWS_PER_SUM = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The layout of the columns of a matrix of scores.
-
-    Attributes:
-        budgets: epochs of the models.
-        seeds: number of seeds by ladder, "model" or "baseline".
-    """
+    """The layout of the columns of a matrix of scores: the budgets of the models in epochs, and the
+    number of seeds by ladder, "model" or "baseline"."""
 
     budgets: tuple[int, ...]
     seeds: Mapping[str, int]
@@ -50,15 +48,12 @@ class Layout:
 
     def select(self, matrix: np.ndarray, ladder: str, metric: str) -> np.ndarray:
         """The scores of a ladder in a matrix [..., width], as a view [..., seeds, budgets]."""
-        begin = len(FLOORS)
-        for name, seeds in self.seeds.items():
-            size = seeds * len(self.budgets) * len(METRICS)
-            if name == ladder:
-                part = matrix[..., begin : begin + size]
-                shape = (*matrix.shape[:-1], seeds, len(self.budgets), len(METRICS))
-                return part.reshape(shape)[..., METRICS.index(metric)]
-            begin += size
-        raise KeyError(ladder)
+        columns = len(self.budgets) * len(METRICS)
+        before = takewhile(lambda name: name != ladder, self.seeds)
+        begin = len(FLOORS) + columns * sum(self.seeds[name] for name in before)
+        part = matrix[..., begin : begin + columns * self.seeds[ladder]]
+        shape = (*matrix.shape[:-1], self.seeds[ladder], len(self.budgets), len(METRICS))
+        return part.reshape(shape)[..., METRICS.index(metric)]
 
 
 class Table(NamedTuple):
@@ -84,13 +79,8 @@ class Table(NamedTuple):
     def take(self, rows: Any) -> "Table":
         """Selects images by an index array, a mask or a slice."""
         slices = {by: column[rows] for by, column in self.slices.items()}
-        return Table(
-            self.sources[rows],
-            self.digests[rows],
-            slices,
-            self.values[rows],
-            self.pictures[rows],
-        )
+        sources, digests, _, values, pictures = self
+        return Table(sources[rows], digests[rows], slices, values[rows], pictures[rows])
 
 
 def make_table(
@@ -107,6 +97,14 @@ def make_table(
     return Table(names, hashes, columns, np.asarray(values, np.float32), copied)
 
 
+class _Sum(NamedTuple):
+    """The number of images; by column the sum of scores, as Python's integers, and their number."""
+
+    images: int
+    totals: np.ndarray
+    counts: np.ndarray
+
+
 class Sums:
     """Exact sums and counts of columns, with the same bits for any order of the images.
 
@@ -114,9 +112,7 @@ class Sums:
     """
 
     def __init__(self) -> None:
-        self._totals: dict[tuple[str, str], np.ndarray] = {}
-        self._counts: dict[tuple[str, str], np.ndarray] = {}
-        self._images: dict[tuple[str, str], int] = {}
+        self._sums: dict[tuple[str, str], _Sum] = {}
 
     def add(self, table: Table) -> None:
         """Adds the scores of images to the sums of the split and of their slices."""
@@ -135,21 +131,20 @@ class Sums:
 
     def merge(self, other: "Sums") -> None:
         """Adds the sums of another object."""
-        for key, images in other._images.items():
-            self._add(key, images, other._totals[key], other._counts[key])
+        for key, part in other._sums.items():
+            self._add(key, *part)
 
     def _add(self, key: tuple[str, str], images: int, total: np.ndarray, count: np.ndarray) -> None:
         # Python's integers do not overflow.
-        exact = total.astype(object)
-        self._totals[key] = self._totals[key] + exact if key in self._totals else exact
-        self._counts[key] = self._counts[key] + count if key in self._counts else count
-        self._images[key] = self._images.get(key, 0) + images
+        part = _Sum(images, total.astype(object), count)
+        before = self._sums.get(key)
+        self._sums[key] = _Sum(*map(operator.add, before, part)) if before else part
 
     def to_list(self) -> list[list[Any]]:
         """Converts the sums to lists for JSON; the integers may be of any size."""
         return [
-            [*key, images, self._totals[key].tolist(), self._counts[key].tolist()]
-            for key, images in self._images.items()
+            [*key, images, total.tolist(), count.tolist()]
+            for key, (images, total, count) in self._sums.items()
         ]
 
     @classmethod
@@ -163,19 +158,19 @@ class Sums:
     @property
     def keys(self) -> list[tuple[str, str]]:
         """The sorted keys of all sums: attribute and value of a slice, or `ALL`."""
-        return sorted(self._images)
+        return sorted(self._sums)
 
     def images(self, key: tuple[str, str] = ALL) -> int:
         """Number of images, including those with NaN."""
-        return self._images.get(key, 0)
+        return self._sums[key].images if key in self._sums else 0
 
     def count(self, key: tuple[str, str] = ALL) -> np.ndarray:
         """int64 [width]: number of images with a value in each column."""
-        return self._counts[key]
+        return self._sums[key].counts
 
     def mean(self, key: tuple[str, str] = ALL) -> np.ndarray:
         """float64 [width]: means; NaN where no image has a value."""
-        pairs = zip(self._totals[key], self._counts[key])
+        pairs = zip(self._sums[key].totals, self._sums[key].counts)
         # Python rounds the quotient of two integers of any size once.
         return np.array([int(t) / (int(n) << _SHIFT) if n else np.nan for t, n in pairs])
 
@@ -184,7 +179,8 @@ class Sample:
     """A sample of images: those with the lowest digests, which no order of adding changes."""
 
     def __init__(self, max_images: int = MAX_SAMPLE_IMAGES) -> None:
-        self._max_images, self._parts = max_images, [_empty_table()]
+        self._max_images = max_images
+        self._parts: list[Table] = []
 
     def add(self, table: Table) -> None:
         """Adds images."""
@@ -247,17 +243,15 @@ def concatenate(tables: Iterable[Table]) -> Table:
     """Concatenates tables; the columns are those of the tables that have images."""
     parts = [part for part in tables if len(part)]
     if not parts:
-        return _empty_table()
-    sources, digests, values, pictures = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("sources", "digests", "values", "pictures")
+        return make_table([], [], {}, np.zeros((0, 0)))
+    sources, digests, slices, values, pictures = zip(*parts)
+    return Table(
+        np.concatenate(sources),
+        np.concatenate(digests),
+        {by: np.concatenate([columns[by] for columns in slices]) for by in slices[0]},
+        np.concatenate(values),
+        np.concatenate(pictures),
     )
-    slices = {by: np.concatenate([part.slices[by] for part in parts]) for by in parts[0].slices}
-    return Table(sources, digests, slices, values, pictures)
-
-
-def _empty_table() -> Table:
-    return make_table([], [], {}, np.zeros((0, 0), np.float32))
 
 
 def finite_or_none(value: Any) -> float | None:

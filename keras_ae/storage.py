@@ -1,8 +1,8 @@
 """The same file operations for local paths and for URIs that TensorFlow reads, such as gs://.
 
 A URI is a str, because `Path("gs://bucket")` loses a slash. Only URIs need TensorFlow. A failure
-raises OSError for a local path. For a URI it raises StorageError, or its subclass ReadError if
-something cannot be read, with a message of one line.
+raises OSError for a local path, and for a URI, with a message of one line, StorageError or its
+subclass ReadError.
 
 URIs go through `tf.io.gfile` directly and not through `etils.epath`, which is built on it: epath
 rounds modification times to seconds, so that a fingerprint would miss a change; its files cannot be
@@ -17,7 +17,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -91,10 +91,8 @@ def list_names(folder: PathOrUri) -> list[str]:
 def walk_names(folder: PathOrUri) -> Iterator[str]:
     """Names of the files below a folder, relative to it, with slashes, in no particular order.
 
-    Links to folders and unreadable folders are not entered; their names end in a slash.
-
-    Raises:
-        ReadError: if the folder itself cannot be read, also for a local path.
+    Links to folders and unreadable folders are not entered; their names end in a slash. Raises
+    ReadError if the folder itself cannot be read, also for a local path.
     """
     if not is_uri(folder):
         yield from _local_names(folder)
@@ -126,24 +124,20 @@ def get_status(path: PathOrUri) -> Status:
     if is_uri(path):
         import tensorflow as tf
 
-        with _gfile(path) as gfile:
-            try:
-                remote = gfile.stat(path)
-            except tf.errors.NotFoundError:
-                return Status(0, 0)
+        with _gfile(path) as gfile, suppress(tf.errors.NotFoundError):
+            remote = gfile.stat(path)
             return Status(remote.length, remote.mtime_nsec)
-    try:
-        local = Path(path).stat()
-    except OSError:
         return Status(0, 0)
-    return Status(local.st_size, local.st_mtime_ns)
+    with suppress(OSError):
+        local = Path(path).stat()
+        return Status(local.st_size, local.st_mtime_ns)
+    return Status(0, 0)
 
 
 def open_file(path: PathOrUri) -> io.BufferedReader:
     """Opens a regular file for reading at any position.
 
-    Raises:
-        OSError: for a local path that does not exist or is a pipe, a socket or a device.
+    Raises OSError for a local path that does not exist or is a pipe, a socket or a device.
     """
     if not is_uri(path):
         # Opening a pipe would wait for a writer, and a device may have no end.
@@ -154,17 +148,22 @@ def open_file(path: PathOrUri) -> io.BufferedReader:
 
 
 def read_file(path: PathOrUri, max_bytes: int | None = None) -> bytes:
-    """Reads a whole file.
+    """Reads a whole file; raises DataError if it is larger than `max_bytes`."""
+    with open_file(path) as file:
+        return read_rest(file, max_bytes)
+
+
+def read_rest(file: io.BufferedReader, max_bytes: int | None = None) -> bytes:
+    """Reads a whole file that is open at its beginning.
 
     Raises:
         DataError: if it is larger than `max_bytes`.
     """
-    with open_file(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        if max_bytes is not None and size > max_bytes:
-            raise DataError(f"a file of {size:,} bytes, more than the limit of {max_bytes:,}")
-        file.seek(0)
-        return file.read(size)
+    size = file.seek(0, os.SEEK_END)
+    if max_bytes is not None and size > max_bytes:
+        raise DataError(f"a file of {size:,} bytes, more than the limit of {max_bytes:,}")
+    file.seek(0)
+    return file.read(size)
 
 
 @contextmanager
@@ -306,9 +305,10 @@ def _schemes() -> frozenset[str]:
 class _RemoteFile(io.RawIOBase):
     """A seekable remote file, as Python's archive modules need it."""
 
+    _file: Any = None
+
     def __init__(self, path: str):
         self._path, self._position = path, 0
-        self._file: Any = None
         with _gfile(path) as gfile:
             self._file = gfile.GFile(path, "rb")
             self._size = self._file.size()
@@ -316,8 +316,7 @@ class _RemoteFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
+    seekable = readable
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]

@@ -55,17 +55,16 @@ def create_pipeline(
 
     Args:
         config: settings of the run.
-        pipeline_name: name under which results are cached; also the lineage of what is pushed.
+        pipeline_name: name under which results are cached.
         pipeline_root: path or URI of the folder of the artifacts.
         data_fingerprint: digest of the data's content, for the cache keys, or a runtime parameter.
         push_destination: path or URI of the folder of the version folders.
         checkpoints: path or URI of the folder for the state of unfinished stages.
-        in_service: Model artifact that a new model is compared with, if there is one.
+        in_service: path or URI of the model in service, if there is one: a version folder, or a
+            Model artifact. A new model is compared with it, and replaces no other.
         check_command: command that serves a model and compares its predictions before a push, see
             `ServingCheck`; empty to compare in process only.
         command: the command line that reproduces the run, for the report.
-        metadata_connection_config: connection to ML Metadata, for runners that need it.
-        beam_pipeline_args: Beam's options for the components that run on it.
     """
     preset, seed = config.preset, config.seed
     images = ImageExampleGen(
@@ -74,6 +73,8 @@ def create_pipeline(
         fingerprint=data_fingerprint,
         max_bad_share=config.max_bad_share,
         copies=config.copies,
+        white=config.white or 0.0,
+        **config.source_options,
         code=source_fingerprint("pipeline.components.image_example_gen.executor"),
     )
     examples = images.outputs["examples"]
@@ -95,36 +96,33 @@ def create_pipeline(
             "fingerprint": source_fingerprint("pipeline.preprocessing"),
         },
     )
-    training = {
-        "stride": presets.STRIDE,
-        "latent_channels": presets.LATENT_CHANNELS,
-        "checkpoints": checkpoints,
-    }
+    shape = {"stride": presets.STRIDE, "latent_channels": presets.LATENT_CHANNELS}
+    training = {**shape, "checkpoints": checkpoints}
     graph = transform.outputs["transform_graph"]
-    tuner, search = None, None
+    tuner = search = tuned = None
     if config.tune:
-        search = Search.of(
-            config,
-            trials=config.tune,
-            epochs=config.tune_epochs,
-            parameters=config.search_space.parameters,
-        )
+        trials, epochs, space = config.tune, config.tune_epochs, config.search_space
+        search = Search.of(config, trials=trials, epochs=epochs, parameters=space.parameters)
         code = source_fingerprint("pipeline.tuner")
-        tuner = _tuner(
-            TunerConfig.of(config, search, **training, fingerprint=code), examples, graph
+        tuner = components.Tuner(
+            tuner_fn="pipeline.tuner.tuner_fn",
+            examples=examples,
+            transform_graph=graph,
+            train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
+            eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
+            custom_config=dataclasses.asdict(
+                TunerConfig.of(config, search, **training, fingerprint=code)
+            ),
         )
-    settings = functools.partial(
-        StageSettings.of,
-        config,
-        **training,
-        fingerprint=source_fingerprint("pipeline.components.stage_trainer.executor"),
-    )
+        tuned = tuner.outputs["best_hyperparameters"]
+    code = source_fingerprint("pipeline.components.stage_trainer.executor")
+    settings = functools.partial(StageSettings.of, config, **training, fingerprint=code)
     trainers_of = functools.partial(
         _trainers, config.budgets, examples=examples, transform_graph=graph, settings=settings
     )
-    trainers = trainers_of(preset=preset, seed=seed, tuner=tuner)
+    trainers = trainers_of(preset=preset, seed=seed, tuned=tuned)
     for i in range(1, config.seeds):
-        trainers |= trainers_of(preset=preset, seed=seed + i, tuner=tuner, other_seed=seed + i)
+        trainers |= trainers_of(preset=preset, seed=seed + i, tuned=tuned, other_seed=seed + i)
     if config.with_baseline:
         trainers |= trainers_of(preset=presets.BASELINE, seed=seed, ladder=BASELINE)
     models = {key: trainer.outputs["model"] for key, trainer in trainers.items()}
@@ -136,13 +134,15 @@ def create_pipeline(
         tolerance=config.tolerance,
         fingerprint=source_fingerprint("pipeline.components.budget_comparison.executor"),
     )
-    importer = _importer(in_service)
-    model_in_service = importer.outputs["result"] if importer else None
+    importer = model_in_service = None
+    if in_service is not None:
+        importer = Importer(source_uri=in_service, artifact_type=standard_artifacts.Model)
+        model_in_service = importer.with_id("ModelInService").outputs["result"]
     limits = Limits.of(config)
     evaluator = Evaluator(
         examples=examples,
         model=comparison.outputs["model"],
-        baseline_model=model_in_service,
+        baseline_model=None if config.replace else model_in_service,
         eval_config=eval_config(limits, source_fingerprint("pipeline.evaluation")),
         example_splits=[c.TEST],
     )
@@ -180,15 +180,15 @@ def create_pipeline(
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_destination)
         ),
-        custom_config={"lineage": pipeline_name},
+        custom_config={pusher_executor.IN_SERVICE: in_service or ""},
         custom_executor_spec=ExecutorClassSpec(pusher_executor.Executor),
     )
-    nodes = [images, statistics, schema, validator, transform, *([tuner] if tuner else [])]
-    nodes += [*trainers.values(), comparison]
+    nodes = [images, statistics, schema, validator, transform, tuner, *trainers.values()]
+    nodes += [comparison, importer, evaluator, check, report, pusher]
     return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[*nodes, *([importer] if importer else []), evaluator, check, report, pusher],
+        components=[node for node in nodes if node is not None],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_pipeline_args,
@@ -201,17 +201,6 @@ class Evaluator(components.Evaluator):
     EXECUTOR_SPEC = BeamExecutorSpec(evaluation.Executor)
 
 
-def _tuner(settings: TunerConfig, examples: Any, transform_graph: Any) -> Any:
-    return components.Tuner(
-        tuner_fn="pipeline.tuner.tuner_fn",
-        examples=examples,
-        transform_graph=transform_graph,
-        train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
-        eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
-        custom_config=dataclasses.asdict(settings),
-    )
-
-
 def _trainers(
     budgets: tuple[int, ...],
     *,
@@ -220,7 +209,7 @@ def _trainers(
     settings: Callable[..., StageSettings],
     preset: Any,
     seed: Any,
-    tuner: Any = None,
+    tuned: Any = None,
     ladder: str = MODEL,
     other_seed: int | None = None,
 ) -> dict[ModelKey, Any]:
@@ -233,26 +222,17 @@ def _trainers(
     model = None
     for stage in stages(budgets):
         key = ModelKey(ladder, stage.stop, other_seed)
-        trainer = StageTrainer(
+        trainers[key] = StageTrainer(
             examples=examples,
             transform_graph=transform_graph,
             preset=preset,
             seed=seed,
             settings=settings(start=stage.start, stop=stage.stop),
             base_model=model,
-            hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
+            hyperparameters=tuned,
         ).with_id(key.node)
-        trainers[key] = trainer
-        model = trainer.outputs["model"]
+        model = trainers[key].outputs["model"]
     return trainers
-
-
-def _importer(in_service: str | None) -> Any:
-    if in_service is None:
-        return None
-    return Importer(source_uri=in_service, artifact_type=standard_artifacts.Model).with_id(
-        "ModelInService"
-    )
 
 
 def _stats_options() -> Any:

@@ -12,14 +12,16 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import util
 from tfx import types
+from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as evaluator
+from tfx.types import artifact_utils
 from tfx.types.standard_component_specs import BASELINE_MODEL_KEY, MODEL_KEY
-from tfx.utils import path_utils
 
 from keras_ae import contract as c
+from keras_ae import storage
 from keras_ae.comparison.statistics import MIN_IMAGES
-from pipeline.runtime import artifacts
-from pipeline.runtime.artifacts import model_digest
+from keras_ae.saved_model import comparable
+from pipeline.runtime import artifacts, versions
 from pipeline.runtime.settings import Settings
 
 MEAN_PSNR: Final = "mean_psnr"
@@ -47,35 +49,31 @@ class Limits(Settings):
         min_gain: gain over the linear floor that the model must exceed.
         max_drop: maximum loss against the model in service.
         max_slice_drop: the same for each slice of at least `MIN_SLICE_IMAGES` images.
+        replace: whether the model is not compared with the one in service.
     """
 
     min_gain: float = 0.0
     max_drop: float = 0.1
     max_slice_drop: float = 0.5
+    replace: bool = False
 
 
 def eval_config(limits: Limits, code: str) -> config_pb2.EvalConfig:
     """Metrics over all test images and over each slice, with the limits as thresholds.
 
-    Args:
-        limits: limits of the blessing; TFX ignores those against the model in service where there
-            is none.
-        code: fingerprint of this module, so that an edit invalidates cached evaluations.
+    TFX ignores the limits against the model in service where there is none. `code` is a fingerprint
+    of this module, so that an edit invalidates cached evaluations.
     """
     overall = [config_pb2.SlicingSpec()]
     slices = [config_pb2.SlicingSpec(feature_keys=[c.SLICE_PREFIX + name]) for name in c.SLICES]
     mean = {"statistic": MEAN, "code": code}
     psnr = {**mean, "output": c.PSNR}
     ssim = {**mean, "output": c.SSIM}
+    of_slices = {**psnr, "min_images": MIN_SLICE_IMAGES}
     metrics = [
         _metric(MEAN_PSNR, psnr, _max_drop(limits.max_drop), overall),
         _metric(GAIN, {**psnr, "minus": c.FLOOR_PSNR}, _min_gain(limits.min_gain), overall),
-        _metric(
-            SLICE_PSNR,
-            {**psnr, "min_images": MIN_SLICE_IMAGES},
-            _max_drop(limits.max_slice_drop),
-            slices,
-        ),
+        _metric(SLICE_PSNR, of_slices, _max_drop(limits.max_slice_drop), slices),
         _metric(MEAN_SSIM, ssim),
         _metric(IMAGES, {**psnr, "statistic": COUNT}),
         _metric(SKIPPED_SSIM, {**ssim, "statistic": SKIPPED}),
@@ -119,10 +117,11 @@ def _max_drop(drop: float) -> config_pb2.MetricThreshold:
 
 
 class Executor(evaluator.Executor):
-    """TFX's Evaluator, which does not compare a model that is already in service with itself.
+    """TFX's Evaluator, which scores the model in service by its own SavedModel.
 
-    Such a model is compared with the floor only, so that the local runner finds its earlier
-    evaluation in the cache.
+    A model that is in service already is not compared with itself, but with the floor only, so that
+    the local runner finds its earlier evaluation in the cache. A model that cannot be compared with
+    the one in service is not blessed.
     """
 
     def Do(  # noqa: N802
@@ -132,15 +131,69 @@ class Executor(evaluator.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Evaluates a model, and compares it with the model in service if that is another one."""
-        in_service = input_dict.get(BASELINE_MODEL_KEY)
-        if in_service and _digest(in_service) == _digest(input_dict[MODEL_KEY]):
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        compared, refusal = _examine(input_dict, examples)
+        if not compared or refusal:
             input_dict = {k: v for k, v in input_dict.items() if k != BASELINE_MODEL_KEY}
-        super().Do(input_dict, output_dict, exec_properties)
+        loader = f"{__name__}.{eval_shared_model.__name__}"
+        properties = {**exec_properties, "custom_eval_shared_model": loader}
+        super().Do(input_dict, output_dict, properties)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        blessing.set_string_custom_property(versions.COMPARED, compared)
+        facts = versions.data_facts(examples)
+        blessing.set_string_custom_property(versions.DATA, json.dumps(facts))
+        if refusal:
+            _refuse(blessing, refusal)
 
 
-def _digest(models: list[types.Artifact]) -> str:
-    with artifacts.fetched(path_utils.serving_model_path(models[0].uri)) as folder:
-        return model_digest(folder)
+def eval_shared_model(eval_saved_model_path: str, **arguments: Any) -> Any:
+    """Loads a SavedModel for TFMA, also that of a version folder, which is not a Model artifact."""
+    artifact = storage.parent(eval_saved_model_path)
+    path = str(versions.saved_model(artifact))
+    return tfma.default_eval_shared_model(eval_saved_model_path=path, **arguments)
+
+
+def _examine(
+    input_dict: dict[str, list[types.Artifact]], examples: types.Artifact
+) -> tuple[str, str]:
+    """The digest of the model in service, and why a model cannot be compared with it.
+
+    Both are empty if there is none, or if it is the model itself.
+    """
+    if BASELINE_MODEL_KEY not in input_dict:
+        return "", ""
+    model = artifact_utils.get_single_uri(input_dict[MODEL_KEY])
+    in_service = artifact_utils.get_single_uri(input_dict[BASELINE_MODEL_KEY])
+    digest = versions.digest(in_service)
+    if digest == versions.digest(model):
+        return "", ""
+    split = artifact_utils.get_split_uri([examples], c.TEST)
+    if fault := _fault(model, in_service, split):
+        return digest, versions.refusal(in_service, fault)
+    return digest, ""
+
+
+def _fault(model: str, in_service: str, split: str) -> str:
+    """What the model in service is or lacks, so that a model cannot be compared with it."""
+    with (
+        artifacts.fetched(versions.saved_model(model)) as own,
+        artifacts.fetched(versions.saved_model(in_service)) as other,
+    ):
+        return (
+            versions.fault(other, comparable.read_channels(own))
+            or comparable.level_fault(other, own)
+            or comparable.score_fault(other, storage.glob(f"{split}/*.gz"))
+        )
+
+
+def _refuse(blessing: types.Artifact, reason: str) -> None:
+    """Marks a model as not blessed, as TFX does."""
+    blessed = storage.join(blessing.uri, constants.BLESSED_FILE_NAME)
+    if storage.exists(blessed):
+        storage.remove(blessed)
+        storage.write_file(storage.join(blessing.uri, constants.NOT_BLESSED_FILE_NAME), b"")
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, 0)
+    blessing.set_string_custom_property(versions.REFUSAL, reason)
 
 
 class OutputMetric(tfma.metrics.Metric):
@@ -154,28 +207,13 @@ class OutputMetric(tfma.metrics.Metric):
         output: name of the output.
         statistic: `MEAN`, `COUNT` of the images that are not skipped, or `SKIPPED`, the count of
             those that are.
-        minus: name of the output that is subtracted, or empty.
-        min_images: number of images below which the mean is 0 for every model, so that it does not
-            change: TFMA would reject a model if the metric was missing or not a number.
-        code: fingerprint of this module.
+        options: `minus`, the name of the output that is subtracted; `min_images`, the number of
+            images below which the mean is 0 for every model, so that it does not change (TFMA would
+            reject a model if the metric was missing or not a number); `code`, a fingerprint.
     """
 
-    def __init__(
-        self,
-        name: str,
-        output: str,
-        statistic: str,
-        minus: str = "",
-        min_images: int = 0,
-        code: str = "",
-    ):
-        options = {
-            "output": output,
-            "statistic": statistic,
-            "minus": minus,
-            "min_images": min_images,
-        }
-        super().__init__(_computations, name=name, code=code, **options)
+    def __init__(self, name: str, output: str, statistic: str, **options: Any):
+        super().__init__(_computations, name=name, output=output, statistic=statistic, **options)
 
 
 def _computations(
@@ -183,22 +221,18 @@ def _computations(
     model_names: Iterable[str] | None = None,
     eval_config: Any = None,
     *,
-    output: str,
-    statistic: str,
-    minus: str,
-    min_images: int,
-    **_: Any,
+    code: str = "",
+    **options: Any,
 ) -> list[tfma.metrics.MetricComputation]:
-    computations = []
-    for model_name in model_names or [""]:
-        key = metric_types.MetricKey(name=name, model_name=model_name)
-        # Predictions are keyed by model only if there are several models.
-        keyed = bool(eval_config) and len(eval_config.model_specs) > 1
-        combiner = _Combiner(key, model_name if keyed else "", output, statistic, minus, min_images)
-        computations.append(
-            metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
-        )
-    return computations
+    # Predictions are keyed by model only if there are several models.
+    keyed = bool(eval_config) and len(eval_config.model_specs) > 1
+
+    def computation(model: str) -> tfma.metrics.MetricComputation:
+        key = metric_types.MetricKey(name=name, model_name=model)
+        combiner = _Combiner(key, model if keyed else "", **options)
+        return metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
+
+    return list(map(computation, model_names or [""]))
 
 
 class _Sum(NamedTuple):
@@ -207,23 +241,25 @@ class _Sum(NamedTuple):
     skipped: int = 0
 
 
+@dataclasses.dataclass(eq=False)
 class _Combiner(beam.CombineFn):
-    def __init__(
-        self, key: Any, model: str, output: str, statistic: str, minus: str, min_images: int
-    ):
-        self._key, self._model, self._output, self._minus = key, model, output, minus
-        self._statistic, self._min_images = statistic, min_images
+    key: metric_types.MetricKey
+    model: str
+    output: str
+    statistic: str
+    minus: str = ""
+    min_images: int = 0
 
     def create_accumulator(self) -> _Sum:
         return _Sum()
 
     def add_input(self, accumulator: _Sum, element: Any) -> _Sum:
         predictions = element.predictions
-        if self._model:
-            predictions = util.get_by_keys(predictions, [self._model])
-        value = float(np.ravel(predictions[self._output])[0])
-        if self._minus:
-            value -= float(np.ravel(predictions[self._minus])[0])
+        if self.model:
+            predictions = util.get_by_keys(predictions, [self.model])
+        value = float(np.ravel(predictions[self.output])[0])
+        if self.minus:
+            value -= float(np.ravel(predictions[self.minus])[0])
         new = _Sum(skipped=1) if np.isnan(value) else _Sum(round(value / _STEP), 1)
         return self.merge_accumulators([accumulator, new])
 
@@ -231,11 +267,11 @@ class _Combiner(beam.CombineFn):
         return _Sum(*map(sum, zip(*accumulators)))
 
     def extract_output(self, accumulator: _Sum) -> dict[Any, float]:
-        return {self._key: self._value(accumulator)}
+        return {self.key: self._value(accumulator)}
 
     def _value(self, sums: _Sum) -> float:
-        if self._statistic != MEAN:
-            return float(sums.images if self._statistic == COUNT else sums.skipped)
-        if sums.images < self._min_images:
+        if self.statistic != MEAN:
+            return float(sums.images if self.statistic == COUNT else sums.skipped)
+        if sums.images < self.min_images:
             return 0.0
         return sums.steps / sums.images * _STEP if sums.images else float("nan")

@@ -21,8 +21,8 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> d
         custom_config: `channels` and `stride` of the model.
 
     Returns:
-        The sums over the whole split, int64 [N, (1 + p) * (1 + p)] with p pixels in a patch. All
-        rows are equal; the Trainer evaluates one of them in the graph.
+        The sums over the whole split, int64 [N, (1 + p) * (1 + p)] with p pixels in a patch; the
+        rows are equal, and the Trainer evaluates one of them.
     """
     channels, stride = custom_config["channels"], custom_config["stride"]
     side = 1 + stride * stride * channels

@@ -11,7 +11,6 @@ from typing import Any
 # The path of a script begins with its own folder, not with that of the packages.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
-from keras_ae.datasets.sources import base
 from keras_ae.errors import ConfigurationError, KerasAEError
 from pipeline.runners import flags
 from pipeline.runners.beam import engines
@@ -31,7 +30,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="run_kubeflow.py",
         description="Compile the pipeline to KFP's YAML (--output), or start it on Kubeflow "
         "Pipelines (--submit). Nothing is trained here.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_actions(parser)
     flags.add_arguments(parser)
@@ -40,7 +38,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     engines.add_arguments(parser)
     arguments = flags.parse(parser, words)
     _check(parser, arguments)
-    arguments.command = _command(parser, arguments) + engines.suffix(beam_options)
+    arguments.command = _command(parser, arguments) + engines.format_beam_options(beam_options)
     arguments.beam_options = beam_options
     arguments.push_dir = arguments.push_dir or f"{arguments.pipeline_root}/serving/keras_ae"
     arguments.checkpoints = arguments.checkpoints or f"{arguments.pipeline_root}/checkpoints"
@@ -72,80 +70,57 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
     add("--namespace", help="namespace of the run, where Kubeflow has several users")
     add("--experiment", default="keras-ae", metavar="NAME", help="experiment of the run")
     add("--run-name", metavar="NAME", help="name of the run (default: pipeline and time)")
-    add(
-        "--wait",
-        action="store_true",
-        help="wait until the run ends; the exit status says whether it succeeded",
-    )
+    what = "wait until the run ends; the exit status says whether it succeeded"
+    add("--wait", action="store_true", help=what)
     add("--no-cache", action="store_true", help="run every step, without cached results")
-    add(
-        "--data-fingerprint",
-        metavar="TEXT",
-        help="represents the content of the data: a different text means different data (default: "
-        "computed when the run is submitted, if this machine can read the data)",
+    what = (
+        "represents the content of the data: a different text means different data (default: "
+        "computed when the run is submitted, if this machine can read the data)"
     )
+    add("--data-fingerprint", metavar="TEXT", help=what)
 
 
 def _add_locations(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--name", type=flags.checked(_name), default="keras-ae", help="name of the pipeline")
     add("--image", required=True, help="container image of the project, see pipeline/Dockerfile")
-    add(
-        "--pipeline-root",
-        required=True,
-        type=flags.checked(_root),
-        metavar="URI",
-        help="folder of the artifacts: gs://BUCKET/FOLDER or s3://BUCKET/FOLDER",
-    )
-    add("--push-dir", metavar="URI", help="folder of the versions (default: ROOT/serving/keras_ae)")
-    add(
-        "--checkpoints",
-        metavar="URI",
-        help="folder of unfinished stages (default: ROOT/checkpoints)",
-    )
-    add(
-        "--incumbent-uri",
-        metavar="URI",
-        help="Model artifact that is in service, which a new model must not be worse than",
-    )
+    what = "folder of the artifacts: gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"
+    add("--pipeline-root", required=True, type=flags.checked(_root), metavar="URI", help=what)
+    for flag, what in (
+        ("--push-dir", "folder of the versions (default: ROOT/serving/keras_ae)"),
+        ("--checkpoints", "folder of unfinished stages (default: ROOT/checkpoints)"),
+        (
+            "--incumbent-uri",
+            "version folder or Model artifact that is in service, which a new model must not be "
+            "worse than, and which it may replace (default: the newest version in --push-dir when "
+            "the run is submitted, if this machine can read it)",
+        ),
+    ):
+        add(flag, metavar="URI", help=what)
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    add, text = parser.add_argument, flags.checked
+    add = parser.add_argument
     for flag, default, what in (
         ("--cpu", "2", "cores of each node"),
         ("--memory", "4Gi", "memory of each node"),
         ("--trainer-cpu", "4", "cores of Trainers and Tuner"),
         ("--trainer-memory", "16Gi", "memory of Trainers and Tuner"),
     ):
-        add(flag, type=text(_validated(cluster.quantity)), default=default, help=what)
-    add(
-        "--gpu",
-        type=text(_validated(cluster.gpu)),
-        default="none",
-        metavar="NAME=COUNT",
-        help="accelerators of Trainers and Tuner, such as nvidia.com/gpu=1",
-    )
+        add(flag, type=_validated(cluster.quantity), default=default, help=what)
+    what = "accelerators of Trainers and Tuner, such as nvidia.com/gpu=1"
+    gpu = _validated(cluster.gpu)
+    add("--gpu", type=gpu, default="none", metavar="NAME=COUNT", help=what)
+    machines = "of machines for Trainers and Tuner"
     for flag, read, form, what in (
-        ("--node-selector", cluster.pair, "KEY=VALUE", "label of machines for Trainers and Tuner"),
-        (
-            "--toleration",
-            cluster.toleration,
-            "KEY[=VALUE]:EFFECT",
-            "taint of machines for Trainers and Tuner",
-        ),
+        ("--node-selector", cluster.pair, "KEY=VALUE", f"label {machines}"),
+        ("--toleration", cluster.toleration, "KEY[=VALUE]:EFFECT", f"taint {machines}"),
         ("--volume", cluster.mount, "CLAIM:/PATH", "volume claim to mount in every node"),
         ("--secret", cluster.mount, "NAME:/PATH", "secret to mount in every node, as files"),
         ("--env", cluster.pair, "NAME=VALUE", "environment variable of every node"),
     ):
-        add(
-            flag,
-            type=text(_validated(read)),
-            action="append",
-            default=[],
-            metavar=form,
-            help=f"{what}; may be given several times",
-        )
+        what += "; may be given several times"
+        add(flag, type=_validated(read), action="append", default=[], metavar=form, help=what)
 
 
 def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -160,20 +135,13 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
     volumes = [cluster.mount(volume).path for volume in arguments.volume]
     for name in ("data", "push_dir", "checkpoints", "incumbent_uri"):
         location = getattr(arguments, name)
-        if name == "data" and (location == base.SAMPLE or location.startswith(base.TFDS_PREFIX)):
+        if not location or "://" in location or (name == "data" and not flags.is_path(location)):
             continue
-        if location and not _is_reachable(location, volumes):
+        if not any(Path(location).is_relative_to(volume) for volume in volumes):
             parser.error(
                 f"--{name.replace('_', '-')}: the nodes cannot reach {location!r}: give a gs:// or "
                 "s3:// URI, or an absolute path on a --volume CLAIM:/PATH"
             )
-
-
-def _is_reachable(location: str, volumes: list[str]) -> bool:
-    """Whether the nodes of a cluster can reach a path or URI."""
-    if "://" in location:
-        return True
-    return any(Path(location).is_relative_to(volume) for volume in volumes)
 
 
 def _command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
@@ -181,18 +149,17 @@ def _command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     defaults = parser.parse_args(["--image=", "--pipeline-root=gs://bucket/root"])
     defaults.image = defaults.pipeline_root = None
     excluded = {*_SUBMISSION_FLAGS, *runner.runtime_parameters(arguments)}
-    included = {name: value for name, value in vars(arguments).items() if name not in excluded}
-    return flags.command(PROGRAM, defaults, argparse.Namespace(**included))
+    return flags.command(PROGRAM, defaults, arguments, excluded)
 
 
 def _validated(read: Callable[[str], Any]) -> Callable[[str], str]:
-    """Makes a reader that checks a text by another reader, and returns it unchanged."""
+    """Makes an argument type that checks a text by a reader, and returns it unchanged."""
 
-    def checked(text: str) -> str:
+    def validate(text: str) -> str:
         read(text)
         return text
 
-    return checked
+    return flags.checked(validate)
 
 
 def _root(text: str) -> str:

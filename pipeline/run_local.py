@@ -24,48 +24,30 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="run_local.py",
         description="Train a convolutional autoencoder on images through a ladder of epoch "
         "budgets, compare the budgets on held-out images, and push the model that is worth it.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
-    add(
-        "--root",
-        type=flags.checked(_folder),
-        default=Path("runs/default"),
-        help="folder of everything that a run writes",
-    )
-    add(
-        "--push-dir",
-        type=flags.checked(_folder),
-        default=None,
-        help="folder of the version folders that a server polls (default: ROOT/serving/keras_ae)",
-    )
+    add, folder = parser.add_argument, flags.checked(_folder)
+    what = "folder of everything that a run writes"
+    add("--root", type=folder, default=Path("runs/default"), help=what)
+    what = "folder of the version folders that a server polls (default: ROOT/serving/keras_ae)"
+    add("--push-dir", type=folder, help=what)
     flags.add_arguments(parser)
     engines.add_arguments(parser)
-    add(
-        "--wait",
-        action="store_true",
-        help="if another run uses the root, wait until it ends instead of failing",
-    )
+    what = "if another run uses the root, wait until it ends instead of failing"
+    add("--wait", action="store_true", help=what)
     add("--verbose", action="store_true", help="show the libraries' logs on the terminal")
     words, beam_options = engines.split(sys.argv[1:] if argv is None else argv)
     arguments = flags.parse(parser, words)
+    defaults, suffix = parser.parse_args([]), engines.format_beam_options(beam_options)
     # A run that waits is the same run: `command` identifies it.
-    without_wait = argparse.Namespace(**{**vars(arguments), "wait": False})
-    defaults, suffix = parser.parse_args([]), engines.suffix(beam_options)
-    arguments.command = flags.command(PROGRAM, defaults, without_wait) + suffix
+    arguments.command = flags.command(PROGRAM, defaults, arguments, ["wait"]) + suffix
     arguments.beam_options = beam_options
+    # Absolute paths, so that the file of settings repeats the run from any folder.
+    data = flags.resolve_data(arguments.data)
+    arguments.config = dataclasses.replace(arguments.config, data=data)
     arguments.root = arguments.root.expanduser().absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
     arguments.push_dir = push_dir.expanduser().absolute()
-    # Absolute paths, so that the file repeats the run from any folder.
-    data = flags.resolve_data(arguments.data)
-    absolute = {
-        "root": arguments.root,
-        "push_dir": arguments.push_dir,
-        "config": dataclasses.replace(arguments.config, data=data),
-    }
-    settings = argparse.Namespace(**{**vars(without_wait), **absolute})
-    arguments.settings = flags.as_yaml(defaults, settings)
+    arguments.settings = flags.as_yaml(defaults, arguments, ["wait", "replace"])
     if beam_options:
         arguments.settings = f"# On the command line, add:{suffix}\n{arguments.settings}"
     arguments.check_command = [sys.executable, "-m", "serving.check"]

@@ -16,14 +16,14 @@ from keras_ae.datasets.streaming import StoredImages
 from keras_ae.models import linear
 from keras_ae.presets import Preset
 from keras_ae.saved_model.export import Exporter
+from keras_ae.stages import StageSummary
 from keras_ae.training.ladder import Ladder, create_ladder
 from keras_ae.training.validation import mse_per_image
 from keras_ae.tuning import search_space
-from pipeline.runtime import artifacts, console, ladder_cache, plan, signals
+from pipeline.runtime import artifacts, console, ingested, ladder_cache, plan, signals
 from pipeline.runtime.artifacts import FLOOR, MODEL, STATE, SUMMARY
 from pipeline.runtime.environment import describe
 from pipeline.runtime.settings import StageConfig
-from pipeline.runtime.stages import StageSummary
 from pipeline.training_data import TrainingImages, digest, read_moments
 
 
@@ -39,14 +39,23 @@ def run_fn(fn_args: FnArgs) -> None:
     initial_state = data + _settings(config, preset, batch_size, images.streamed, start=0, stop=0)
     if not config.start:
         ladder_cache.clear()
-    # The exporter depends on the size of the served tiles, which does not affect the training.
-    cache_key = f"{initial_state}, tile {config.tile}"
+    white = ingested.read(storage.parent(storage.parent(fn_args.train_files[0]))).white
+    # The exporter depends on these, which do not affect the training.
+    cache_key = f"{initial_state}, tile {config.tile}, white {white}"
     exported = ladder_cache.pop(cache_key)
     images.report_placement(to_terminal=exported is None)
     if exported is None:
         floor = linear.fit(read_moments(fn_args.transform_graph_path), config.latent_channels)
-        ladder = _begin(config, preset, batch_size, images, floor)
-        exporter = Exporter(ladder.model, floor=floor, tile=config.tile)
+        ladder = create_ladder(
+            preset,
+            images.tiles(config.stride, batch_size, config.seed),
+            floor,
+            channels=config.channels,
+            stride=config.stride,
+            latent_channels=config.latent_channels,
+            seed=config.seed,
+        )
+        exporter = Exporter(ladder.model, floor=floor, tile=config.tile, white=white)
         exported = ladder_cache.Exported(ladder, exporter)
     ladder, exporter = exported
     with ExitStack() as stack:
@@ -63,7 +72,7 @@ def run_fn(fn_args: FnArgs) -> None:
         forecast = plan.forecast(config.preset, config.seed, config.stop)
         writer = tf.summary.create_file_writer(fn_args.model_run_dir)
         with signals.deferred(), writer.as_default():
-            summary = ladder.train(
+            result = ladder.train(
                 config.stop,
                 checkpoint=checkpoint,
                 on_checkpoint=upload,
@@ -79,11 +88,11 @@ def run_fn(fn_args: FnArgs) -> None:
         folder = stack.enter_context(artifacts.written(storage.parent(fn_args.serving_model_dir)))
         _save(ladder, exporter, fn_args, config, folder)
         stage_summary = StageSummary(
-            start=summary.start,
-            stop=summary.stop,
-            seconds=summary.seconds,
-            tiles_per_second=summary.tiles_per_second,
-            loss=summary.loss,
+            start=result.start,
+            stop=result.stop,
+            seconds=result.seconds,
+            tiles_per_second=result.tiles_per_second,
+            loss=result.loss,
             preset=preset.name,
             preset_settings=preset,
             channels=config.channels,
@@ -121,42 +130,19 @@ def _save(
 def _preset(config: StageConfig, hyperparameters: dict[str, Any] | None) -> tuple[Preset, int]:
     """The preset and the batch size: those of the settings, or the best ones of a Tuner."""
     preset = presets.get(config.preset)
-    if not hyperparameters:
-        return preset, config.batch_size
-    return search_space.apply_values(preset, hyperparameters["values"])
-
-
-def _begin(
-    config: StageConfig,
-    preset: Preset,
-    batch_size: int,
-    images: TrainingImages,
-    floor: linear.PatchPCA,
-) -> Ladder:
-    return create_ladder(
-        preset,
-        images.tiles(config.stride, batch_size, config.seed),
-        floor,
-        channels=config.channels,
-        stride=config.stride,
-        latent_channels=config.latent_channels,
-        seed=config.seed,
-    )
+    if hyperparameters:
+        return search_space.apply_values(preset, hyperparameters["values"])
+    return preset, config.batch_size
 
 
 def _settings(
     config: StageConfig, preset: Preset, batch_size: int, streamed: bool, **others: int
 ) -> str:
-    """The settings that the training of a stage depends on, as text for cache and checkpoint keys.
+    """What the training of a stage depends on, as text for cache and checkpoint keys.
 
-    Args:
-        config: settings of the Trainer.
-        preset: preset that is trained.
-        batch_size: batch size that is used.
-        streamed: whether the training images are streamed.
-        others: settings that replace those of `config`.
+    Those of `config` but for `others`, with the preset and the batch size of a Tuner if it has one.
     """
-    settings: dict[str, Any] = {
+    settings = {
         **dataclasses.asdict(config),
         "preset": dataclasses.asdict(preset),
         "batch_size": batch_size,

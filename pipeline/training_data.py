@@ -23,8 +23,7 @@ class TrainingImages:
     Args:
         patterns: files of GZIP TFRecords.
         channels: 1 or 3, as the images are stored.
-        memory_limit: maximum size of decoded images in memory, in bytes; None for half of the
-            memory of the machine.
+        memory_limit: maximum `decoded_bytes` in memory; None for half of the machine's memory.
 
     Attributes:
         decoded_bytes: size of all images when decoded.
@@ -39,11 +38,10 @@ class TrainingImages:
 
     def tiles(self, stride: int, batch_size: int, seed: int) -> TileSource:
         """The tiles of these images; see `keras_ae.datasets.tiles.Tiles` for the arguments."""
+        settings = {"stride": stride, "batch_size": batch_size, "seed": seed}
         if self.streamed:
-            return StreamedTiles(
-                self._stored, self._channels, stride=stride, batch_size=batch_size, seed=seed
-            )
-        return Tiles(self._images, stride=stride, batch_size=batch_size, seed=seed)
+            return StreamedTiles(self._stored, self._channels, **settings)
+        return Tiles(self._images, **settings)
 
     @cached_property
     def _images(self) -> list[np.ndarray]:

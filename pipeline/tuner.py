@@ -33,7 +33,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     files = storage.glob(*fn_args.train_files, *fn_args.eval_files)
     # In the folder of the checkpoints, because TFX removes the Tuner's own after a failure.
     key = digest(f"{config.fingerprint} {images.streamed}", files)
-    tuner = search.tuner(
+    tuner = search.create_tuner(
         lambda batch_size: images.tiles(config.stride, batch_size, config.seed),
         _ValImages(fn_args.eval_files, config.channels),
         directory=storage.join(config.checkpoints, f"tuning-{key}"),

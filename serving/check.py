@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from serving.client.blocking import ReconstructionClient
 from serving.client.images import encode_png
 
 BINARY: Final = "tensorflow_model_server"
+HOST: Final = "127.0.0.1"
 TOLERANCE: Final = 1
 """Largest difference that is allowed, in grey levels."""
 
@@ -34,17 +35,8 @@ START_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS = 120.0, 12
 # Reconnect soon to a server that has just started to listen.
 _CHANNEL_OPTIONS: Final = (("grpc.max_reconnect_backoff_ms", 100),)
 
-
 Pair = tuple[np.ndarray, np.ndarray]
 """Images and their reconstructions."""
-
-
-class Server(NamedTuple):
-    """A running server: the name of its model, and its gRPC and REST addresses."""
-
-    model: str
-    grpc: str
-    rest: str
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,16 +112,14 @@ def check(model: Path, expected: Callable[[], list[Pair]]) -> dict[str, int]:
     """
     if not (model / "saved_model.pb").is_file():
         raise DataError(f"no SavedModel in {model}")
-    with serve(model) as server:
-        differences, pairs = {}, expected()
-        for protocol, target in (("gRPC", server.grpc), ("REST", server.rest)):
+    differences = {}
+    with serve(model) as (name, targets):
+        pairs = expected()
+        for protocol, target in targets.items():
             with ReconstructionClient(
-                target, server.model, timeout=REQUEST_TIMEOUT_SECONDS, retries=0
+                target, name, timeout=REQUEST_TIMEOUT_SECONDS, retries=0
             ) as client:
-                for kind, reconstruct in (
-                    ("tensors", _reconstruct_tensors),
-                    ("PNG", _reconstruct_png),
-                ):
+                for kind, reconstruct in _RECONSTRUCT.items():
                     differences[f"{protocol}, {kind}"] = max(
                         _max_difference(reconstruct(client, images), reconstructions)
                         for images, reconstructions in pairs
@@ -138,8 +128,8 @@ def check(model: Path, expected: Callable[[], list[Pair]]) -> dict[str, int]:
 
 
 @contextmanager
-def serve(model: Path) -> Iterator[Server]:
-    """Serves a SavedModel on free ports of this machine until the block ends.
+def serve(model: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Serves a SavedModel on free ports of this machine; gives its name and protocol -> address.
 
     The server is `tensorflow_model_server` if that is on the PATH, otherwise the local one. The
     model has a unique name, so that another server on one of the ports would be noticed.
@@ -152,8 +142,9 @@ def serve(model: Path) -> Iterator[Server]:
         base = Path(folder) / name
         base.mkdir()
         (base / "1").symlink_to(model.absolute(), target_is_directory=True)
-        ports = _free_ports(2)
-        server = Server(name, f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
+        with socket.create_server((HOST, 0)) as first, socket.create_server((HOST, 0)) as second:
+            ports = [probe.getsockname()[1] for probe in (first, second)]
+        targets = {"gRPC": f"{HOST}:{ports[0]}", "REST": f"http://{HOST}:{ports[1]}"}
         binary = shutil.which(BINARY)
         command = [binary] if binary else [sys.executable, "-m", "serving.server"]
         command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
@@ -169,13 +160,14 @@ def serve(model: Path) -> Iterator[Server]:
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment
             )
         try:
-            _wait_until_ready(server, process, log)
-            yield server
+            for target in targets.values():
+                _wait_until_ready(name, target, process, log)
+            yield name, targets
         finally:
             _stop(process)
 
 
-def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(name: str, target: str, process: subprocess.Popen[bytes], log: Path) -> None:
     def check_running() -> None:
         if process.poll() is not None:
             last_lines = log.read_text(errors="replace").strip().splitlines()[-3:]
@@ -184,11 +176,7 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Pat
                 f"{' / '.join(last_lines) or 'it printed nothing'}"
             )
 
-    with ReconstructionClient(
-        server.grpc, server.model, channel_options=_CHANNEL_OPTIONS
-    ) as client:
-        client.wait_until_ready(START_TIMEOUT_SECONDS, while_waiting=check_running)
-    with ReconstructionClient(server.rest, server.model) as client:
+    with ReconstructionClient(target, name, channel_options=_CHANNEL_OPTIONS) as client:
         client.wait_until_ready(START_TIMEOUT_SECONDS, while_waiting=check_running)
 
 
@@ -199,18 +187,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Returns different ports that nothing listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def _reconstruct_tensors(client: ReconstructionClient, images: np.ndarray) -> np.ndarray:
@@ -226,6 +202,9 @@ def _reconstruct_png(client: ReconstructionClient, images: np.ndarray) -> np.nda
     return np.stack(result.reconstructions)
 
 
+_RECONSTRUCT: Final = {"tensors": _reconstruct_tensors, "PNG": _reconstruct_png}
+
+
 def _max_difference(served: np.ndarray, expected: np.ndarray) -> int:
     if served.shape != expected.shape:
         raise ServerError(
@@ -237,19 +216,14 @@ def _max_difference(served: np.ndarray, expected: np.ndarray) -> int:
 def _report(differences: dict[str, int]) -> int:
     for request, difference in differences.items():
         print(f"{request}: largest difference {difference} of 255 grey levels")
-    excessive = [
-        f"{request}: {difference} grey levels"
-        for request, difference in differences.items()
-        if difference > TOLERANCE
-    ]
-    if not excessive:
-        return 0
-    print(
-        f"error: served predictions differ from the trained model; at most {TOLERANCE} grey level "
-        f"is allowed ({'; '.join(excessive)})",
-        file=sys.stderr,
-    )
-    return 1
+    excessive = [f"{r}: {d} grey levels" for r, d in differences.items() if d > TOLERANCE]
+    if excessive:
+        print(
+            "error: served predictions differ from the trained model; at most "
+            f"{TOLERANCE} grey level is allowed ({'; '.join(excessive)})",
+            file=sys.stderr,
+        )
+    return int(bool(excessive))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ They are copied from the installed tensorflow and tensorflow-serving-api, so tha
 neither of these packages.
 """
 
-import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -22,13 +21,6 @@ _PROTO_PATHS: Final = (
     "tensorflow_serving/apis/prediction_log",
     "tensorflow_serving/apis/prediction_service",
 )
-
-
-def main() -> int:
-    """Writes the file; returns the exit status."""
-    FILE.write_bytes(read())
-    print(f"{FILE}: {FILE.stat().st_size:,} bytes")
-    return 0
 
 
 def read() -> bytes:
@@ -54,4 +46,5 @@ def read() -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    size = FILE.write_bytes(read())
+    print(f"{FILE}: {size:,} bytes")

@@ -9,10 +9,8 @@ import numpy as np
 
 from keras_ae.comparison import records, statistics
 from keras_ae.comparison.records import (
-    Budget,
     Comparison,
     CurvePoint,
-    Paired,
     Run,
     RunPair,
     RunRow,
@@ -20,17 +18,15 @@ from keras_ae.comparison.records import (
 )
 from keras_ae.contract import TEST
 from keras_ae.errors import DataError
-from keras_ae.scores import COMPARISON, MODEL, finite_or_none
+from keras_ae.scores import COMPARISON, MODEL
 
 METRICS = ("psnr", "ssim")
 
 
 class LoadedRun(NamedTuple):
-    """A finished run, read from its files.
+    """A finished run with a unique name, read from its files.
 
     Attributes:
-        name: unique among the runs.
-        comparison: its `comparison.json`.
         scores: by digest of each test image, float [2]: PSNR and SSIM at the chosen budget, means
             over the seeds. Empty if there is no `images.jsonl`.
         used_digests: digests of the images that it used for training or validation.
@@ -43,10 +39,7 @@ class LoadedRun(NamedTuple):
 
 
 def load(paths: Sequence[Path]) -> list[LoadedRun]:
-    """Reads runs.
-
-    Args:
-        paths: folders with `comparison.json` and `images.jsonl`; or paths of the first file.
+    """Reads runs: folders with `comparison.json` and `images.jsonl`, or paths of the first file.
 
     Raises:
         DataError: if there are fewer than two, or one cannot be read or has another version.
@@ -100,10 +93,9 @@ def _read_images(
                 used_digests.add(row["digest"])
                 continue
             by_metric = row["scores"][MODEL]
-            values = [
-                [_value(seed[budget_index]) for seed in by_metric[metric]] for metric in METRICS
-            ]
-            mean = np.mean(values, axis=1)
+            # NumPy reads null as NaN.
+            values = np.array([by_metric[metric] for metric in METRICS], np.float64)
+            mean = values[..., budget_index].mean(1)
             if picture := row.get("picture"):
                 # As in the comparison of each run, the largest file of a picture stands for it.
                 key = -row["height"] * row["width"], row["digest"], mean
@@ -114,16 +106,8 @@ def _read_images(
     return scores, frozenset(used_digests)
 
 
-def _value(score: float | None) -> float:
-    return float("nan") if score is None else score
-
-
 def compare_runs(runs: Sequence[LoadedRun]) -> Runs:
-    """Compares runs, each at its chosen budget, with the first one.
-
-    Args:
-        runs: two or more.
-    """
+    """Compares two or more runs, each at its chosen budget, with the first one."""
     return Runs(
         runs=tuple(_row(run) for run in runs),
         pairs=tuple(_pair(runs[0], other) for other in runs[1:]),
@@ -144,14 +128,13 @@ def _row(run: LoadedRun) -> RunRow:
         epochs=entry.epochs,
         seconds=entry.total_seconds,
         test=entry.splits.test,
-        curve=tuple(_point(budget) for budget in comparison.budgets),
+        curve=tuple(
+            CurvePoint(epochs=budget.epochs, mean=psnr.mean, interval=psnr.interval)
+            for budget in comparison.budgets
+            for psnr in [budget.splits.test.psnr]
+        ),
         floor=floor.test.mean if floor else None,
     )
-
-
-def _point(budget: Budget) -> CurvePoint:
-    psnr = budget.splits.test.psnr
-    return CurvePoint(epochs=budget.epochs, mean=psnr.mean, interval=psnr.interval)
 
 
 def _pair(first: LoadedRun, other: LoadedRun) -> RunPair:
@@ -160,35 +143,17 @@ def _pair(first: LoadedRun, other: LoadedRun) -> RunPair:
     common = sorted(first.scores.keys() & other.scores.keys())
     shared = [digest for digest in common if digest not in used]
     gains = np.array([other.scores[d] - first.scores[d] for d in shared]).reshape(-1, len(METRICS))
-    psnr, ssim = map(_difference, gains.T)
-    return RunPair(
-        run=other.name,
-        against=first.name,
-        psnr=psnr,
-        ssim=ssim,
-        text=_text(first, other, len(shared), len(common) - len(shared)),
-    )
-
-
-def _difference(gains: np.ndarray) -> Paired:
-    finite = gains[np.isfinite(gains)]
-    return Paired(
-        mean=finite_or_none(finite.mean()) if len(finite) else None,
-        interval=statistics.Bootstrap(gains[:, None]).interval([1.0]) if len(gains) else None,
-        wilcoxon_p=statistics.wilcoxon_p_value(gains),
-        images=len(finite),
-    )
+    psnr, ssim = map(statistics.paired, gains.T)
+    text = _text(first, other, len(shared), len(common) - len(shared))
+    return RunPair(run=other.name, against=first.name, psnr=psnr, ssim=ssim, text=text)
 
 
 def _text(first: LoadedRun, other: LoadedRun, shared: int, excluded: int) -> str:
     missing = [run.name for run in (first, other) if not run.scores]
     if missing:
         return f"not paired: run {missing[0]} has no images.jsonl next to its {COMPARISON}"
-    exclusion = (
-        f"; {excluded} excluded, because one of the runs used them for training or validation"
-        if excluded
-        else ""
-    )
+    reason = "because one of the runs used them for training or validation"
+    exclusion = f"; {excluded} excluded, {reason}" if excluded else ""
     if not shared:
         return (
             "not paired: the runs have no test image in common, as ingested (runs with different "

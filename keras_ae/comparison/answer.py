@@ -1,22 +1,22 @@
 """Chooses a budget, and writes the answer of a comparison: one sentence, and notes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from keras_ae.comparison.records import (
     AgainstChosen,
     Answer,
     Comparison,
-    Estimate,
     Note,
     NoteKind,
     Paired,
-    WorseSlice,
+    format_interval,
 )
 from keras_ae.comparison.slices import HARDEST
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import MIN_IMAGES
 from keras_ae.contract import SPLITS, TEST, VAL
-from keras_ae.scores import MODEL
+
+Notes = Iterator[tuple[NoteKind, str]]
 
 
 def choose_budget(val: Split, tolerance: float) -> tuple[int, str]:
@@ -25,26 +25,49 @@ def choose_budget(val: Split, tolerance: float) -> tuple[int, str]:
     Returns:
         Its epochs, and the reason: a sentence without its full stop.
     """
-    budgets = val.layout.budgets
-    psnr = {budget: val.mean((MODEL, "psnr", budget)) or 0.0 for budget in budgets}
-    best = max(psnr, key=lambda budget: (psnr[budget], -budget))
-    # Rounding must not exclude a budget that is exactly `tolerance` below the best.
-    chosen = next(b for b in psnr if psnr[b] >= psnr[best] - tolerance - 1e-9)
-    if chosen == best:
-        reason = f"{_epochs(chosen)} reached the highest val PSNR, {psnr[chosen]:.2f} dB"
-        if len(psnr) > 1 and chosen > budgets[0]:
-            reason += f"; no smaller budget is within {tolerance:g} dB of it"
-    else:
-        reason = (
+    psnr, chosen = val.psnr_by_budget, val.cheapest_budget(tolerance)
+    best = max(psnr, key=lambda budget: psnr[budget])
+    if chosen < best:
+        return chosen, (
             f"{_epochs(chosen)} reached {psnr[chosen]:.2f} dB of val PSNR, within {tolerance:g} dB "
             f"of the best, {psnr[best]:.2f} dB at {_epochs(best)}"
         )
+    reason = f"{_epochs(chosen)} reached the highest val PSNR, {psnr[chosen]:.2f} dB"
+    if chosen > min(psnr):
+        reason += f"; no smaller budget is within {tolerance:g} dB of it"
     return chosen, reason
 
 
 def compose_answer(comparison: Comparison) -> Answer:
     """Writes the answer of a comparison, ignoring the answer that it already has."""
-    return Answer(sentence=_sentence(comparison), notes=tuple(_notes(comparison)))
+    finders = (
+        _few_images,
+        _copies,
+        _in_train,
+        _decrease_on_val,
+        _overfitting,
+        _disagreement_of_test,
+        _disagreement_of_wilcoxon,
+        _worse_slices,
+        _worst_decile,
+        _longer_ladder,
+        _seeds,
+        _undefined_ssim,
+        _sampled,
+    )
+    notes = (Note(kind=kind, text=text) for find in finders for kind, text in find(comparison))
+    return Answer(sentence=_sentence(comparison), notes=tuple(notes))
+
+
+def add_data_notes(answer: Answer, texts: Sequence[str]) -> Answer:
+    """Adds notes on the data, which say what its numbers do not, to an answer.
+
+    Args:
+        answer: the answer.
+        texts: sentences without their full stops.
+    """
+    notes = (Note(kind="data", text=f"{text}.") for text in texts)
+    return answer.model_copy(update={"notes": (*answer.notes, *notes)})
 
 
 def _sentence(comparison: Comparison) -> str:
@@ -58,10 +81,10 @@ def _sentence(comparison: Comparison) -> str:
     if gain < 0:
         claim = f"The model does not beat the linear floor. {claim}"
     return (
-        f"{claim}: PSNR {test.psnr.value:.2f} dB{_format_interval(interval)} "
+        f"{claim}: PSNR {test.psnr.value:.2f} dB{format_interval(interval)} "
         f"on {_count(test.images, TEST)}{_copies_of(comparison, TEST)}{over_seeds}, "
         f"{abs(gain):.2f} dB {side} PCA with the same latent size"
-        f"{_format_interval(test.gain_over_floor.interval, sign=True)}."
+        f"{format_interval(test.gain_over_floor.interval, '+')}."
     )
 
 
@@ -92,81 +115,42 @@ def _val_psnr(comparison: Comparison) -> dict[int, float]:
     return {b.epochs: b.splits.val.psnr.value for b in comparison.budgets}
 
 
-def _notes(comparison: Comparison) -> list[Note]:
-    return [
-        *_few_images(comparison),
-        *_copies(comparison),
-        *_in_train(comparison),
-        *_decrease_on_val(comparison),
-        *_overfitting(comparison),
-        *_disagreement_of_test(comparison),
-        *_disagreement_of_wilcoxon(comparison),
-        *_worse_slices(comparison),
-        *_worst_decile(comparison),
-        *_longer_ladder(comparison),
-        *_seeds(comparison),
-        *_undefined_ssim(comparison),
-        *_sampled(comparison),
-    ]
-
-
-def _note(kind: NoteKind, text: str) -> Note:
-    return Note(kind=kind, text=text)
-
-
-def _few_images(comparison: Comparison) -> list[Note]:
+def _few_images(comparison: Comparison) -> Notes:
     images = comparison.images.of
     counts = [
         f"{_count(images[split], split)}{_copies_of(comparison, split)}"
         for split in SPLITS
         if images[split] < MIN_IMAGES
     ]
-    if not counts:
-        return []
-    listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
-    return [
-        _note(
+    if counts:
+        listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
+        yield (
             "few_images",
             f"Few images: {listed}. Intervals and significance tests need at least {MIN_IMAGES} "
             "images, so these numbers describe these images and may not hold for others.",
         )
-    ]
 
 
-def _copies(comparison: Comparison) -> list[Note]:
-    files, different = comparison.images.files, comparison.images.of
-    if files is None:
-        return []
-    listed = "; ".join(
-        f"{_count_files(files[split], split)}, {different[split]:,} different"
-        for split in SPLITS
-        if files[split] > different[split]
-    )
-    return [
-        _note(
+def _copies(comparison: Comparison) -> Notes:
+    parts = [f"{split}{text}" for split in SPLITS if (text := _copies_of(comparison, split))]
+    if parts:
+        yield (
             "copies",
-            f"Copies: {listed}. A picture counts once, as its largest file; training uses all.",
+            f"Copies: {', '.join(parts)}. A picture counts once, as its largest file; training "
+            "uses all files.",
         )
-    ]
 
 
-def _in_train(comparison: Comparison) -> list[Note]:
+def _in_train(comparison: Comparison) -> Notes:
     in_train, images = comparison.images.in_train, comparison.images.of
-    if in_train is None:
-        return []
-    counts = {VAL: in_train.val, TEST: in_train.test}
-    listed = " and ".join(
-        f"{count:,} of {images[split]:,} {split} picture{'' if images[split] == 1 else 's'}"
+    counts = {VAL: in_train.val, TEST: in_train.test} if in_train else {}
+    if listed := " and ".join(
+        f"{count:,} of {images[split]:,} {split} pictures"
         for split, count in counts.items()
         if count
-    )
-    verb = "is" if sum(counts.values()) == 1 else "are"
-    return [
-        _note(
-            "in_train",
-            f"{listed} {verb} in train too, so that the results may be too good for new images.",
-        )
-    ]
+    ):
+        result = "so that the results may be too good for new images"
+        yield "in_train", f"{listed} are in train too, {result}."
 
 
 def _copies_of(comparison: Comparison, split: str) -> str:
@@ -177,206 +161,138 @@ def _copies_of(comparison: Comparison, split: str) -> str:
     return f" ({files[split]:,} files, {different:,} different)"
 
 
-def _decrease_on_val(comparison: Comparison) -> list[Note]:
+def _decrease_on_val(comparison: Comparison) -> Notes:
     psnr = _val_psnr(comparison)
     chosen, last = comparison.chosen.epochs, max(psnr)
     if psnr[chosen] - psnr[last] <= comparison.tolerance:
-        return []
-    entry = next(e for e in comparison.against_chosen if e.epochs == last)
-    loss = entry.splits.val.psnr
+        return
+    loss = next(e for e in comparison.against_chosen if e.epochs == last).splits.val.psnr
     if loss.interval is None:
         conclusion = "more training makes these images worse"
     elif loss.interval[0] > 0:
         conclusion = "more training makes the model worse"
     else:
         conclusion = "this may be due to chance"
-    return [
-        _note(
-            "falls",
-            f"Val PSNR falls by {_format_estimate(loss)} from {chosen:,} to {last:,} epochs: "
-            f"{conclusion}.",
-        )
-    ]
+    fall = f"{loss.format()} from {chosen:,} to {last:,} epochs"
+    yield "falls", f"Val PSNR falls by {fall}: {conclusion}."
 
 
-def _overfitting(comparison: Comparison) -> list[Note]:
-    gap = comparison.gap
-    return [_note("overfitting", f"{gap.text}.")] if gap.overfitting else []
+def _overfitting(comparison: Comparison) -> Notes:
+    if comparison.gap.overfitting:
+        yield "overfitting", f"{comparison.gap.text}."
 
 
-def _disagreement_of_test(comparison: Comparison) -> list[Note]:
+def _disagreement_of_test(comparison: Comparison) -> Notes:
     """Where the test images, which were not used for the choice, do not support it."""
     chosen = comparison.chosen.epochs
     smaller = [e for e in comparison.against_chosen if e.epochs < chosen]
-    larger = [e for e in comparison.against_chosen if e.epochs > chosen]
-    texts = []
-    if smaller:
-        previous = smaller[-1].epochs
-        gain = _gain_on_test(comparison, smaller[-1])
+    for entry in smaller[-1:]:
+        gain = _gain_on_test(comparison, entry)
         low, high = gain.interval or (gain.value, gain.value)
-        difference = _format_estimate(gain, sign=True)
+        pair, difference = f"{chosen:,} epochs are %s than {entry.epochs:,}", gain.format("+")
         if high < 0:
-            texts.append(f"On test, {chosen:,} epochs are worse than {previous:,}: {difference}.")
+            yield "no_difference", f"On test, {pair % 'worse'}: {difference}."
         elif low <= 0:
-            texts.append(
-                f"The test images do not show that {chosen:,} epochs are better than "
-                f"{previous:,}: {difference}."
-            )
-    for entry in larger:
+            claim = f"The test images do not show that {pair % 'better'}"
+            yield "no_difference", f"{claim}: {difference}."
+    for entry in comparison.against_chosen[len(smaller) :]:
         gain = _gain_on_test(comparison, entry)
         high = (gain.interval or (0.0, gain.value))[1]
         if high < -comparison.tolerance:
-            texts.append(
+            yield (
+                "no_difference",
                 f"On test, {entry.epochs:,} epochs are better than {chosen:,}, which val did not "
-                f"show: {_format_estimate(_negated(gain), sign=True)}."
+                f"show: {gain.scaled(-1.0).format('+')}.",
             )
-    return [_note("no_difference", text) for text in texts]
 
 
 def _gain_on_test(comparison: Comparison, entry: AgainstChosen) -> Paired:
     """The chosen budget minus another one, with the interval over seeds too where there is one."""
     gain = entry.splits.test.psnr
-    if comparison.seeds:
-        for step in comparison.seeds.differences:
-            if (step.from_, step.to) == (entry.epochs, comparison.chosen.epochs):
-                return gain.model_copy(update={"interval": step.splits.test.interval})
+    for step in comparison.seeds.differences if comparison.seeds else ():
+        if (step.from_, step.to) == (entry.epochs, comparison.chosen.epochs):
+            return gain.model_copy(update={"interval": step.splits.test.interval})
     return gain
 
 
-def _negated(estimate: Estimate) -> Estimate:
-    interval = estimate.interval
-    return Estimate(
-        mean=-estimate.value,
-        interval=None if interval is None else (-interval[1], -interval[0]),
-    )
-
-
-def _disagreement_of_wilcoxon(comparison: Comparison) -> list[Note]:
-    notes = []
-    chosen = comparison.chosen.epochs
+def _disagreement_of_wilcoxon(comparison: Comparison) -> Notes:
     for entry in comparison.against_chosen:
         gain = entry.splits.test.psnr
         if gain.interval is None or gain.wilcoxon_p is None:
             continue
         low, high = gain.interval
         if (low > 0 or high < 0) != (gain.wilcoxon_p < 0.05):
-            notes.append(
-                _note(
-                    "wilcoxon",
-                    f"{chosen:,} and {entry.epochs:,} epochs on test: the interval of the mean "
-                    f"difference, {low:+.2f} to {high:+.2f} dB, and Wilcoxon's test, "
-                    f"p = {gain.wilcoxon_p:.2g}, disagree. A few images may dominate the mean.",
-                )
+            yield (
+                "wilcoxon",
+                f"{comparison.chosen.epochs:,} and {entry.epochs:,} epochs on test: the interval "
+                f"of the mean difference, {low:+.2f} to {high:+.2f} dB, and Wilcoxon's test, "
+                f"p = {gain.wilcoxon_p:.2g}, disagree. A few images may dominate the mean.",
             )
-    return notes
 
 
-def _worse_slices(comparison: Comparison) -> list[Note]:
-    return [
-        _note(
-            "worst_decile" if entry.by == HARDEST[0] else "slice",
-            f"Better on average, worse for {_slice_name(entry)}: from {entry.from_:,} to "
-            f"{entry.to:,} epochs, PSNR changes by {entry.overall:+.2f} dB over all test images, "
-            f"but by {entry.mean:+.2f} dB{_format_interval(entry.interval, sign=True)} over the "
+def _worse_slices(comparison: Comparison) -> Notes:
+    for entry in comparison.slices.worse:
+        is_hardest = entry.by == HARDEST[0]
+        name = "the hardest tenth of the images" if is_hardest else f"{entry.by} {entry.value}"
+        yield (
+            "worst_decile" if is_hardest else "slice",
+            f"Better on average, worse for {name}: from {entry.from_:,} to {entry.to:,} epochs, "
+            f"PSNR changes by {entry.overall:+.2f} dB over all test images, but by "
+            f"{entry.mean:+.2f} dB{format_interval(entry.interval, '+')} over the "
             f"{entry.images} images of this slice.",
         )
-        for entry in comparison.slices.worse
-    ]
 
 
-def _slice_name(entry: WorseSlice) -> str:
-    if entry.by == HARDEST[0]:
-        return "the hardest tenth of the images"
-    return f"{entry.by} {entry.value}"
-
-
-def _worst_decile(comparison: Comparison) -> list[Note]:
+def _worst_decile(comparison: Comparison) -> Notes:
     """Where the worst tenth of the images, other images at each budget, loses PSNR."""
-    at_chosen, first = comparison.chosen.test.psnr, comparison.budgets[0]
-    at_first = first.splits.test.psnr
+    first = comparison.budgets[0]
+    at_first, at_chosen = first.splits.test.psnr, comparison.chosen.test.psnr
     if at_first.worst_decile is None or at_chosen.worst_decile is None:
-        return []
-    change = at_chosen.worst_decile - at_first.worst_decile
-    if at_chosen.value <= at_first.value or change >= -comparison.tolerance:
-        return []
-    return [
-        _note(
+        return
+    loss = at_first.worst_decile - at_chosen.worst_decile
+    if at_chosen.value > at_first.value and loss > comparison.tolerance:
+        yield (
             "worst_decile",
-            f"The mean PSNR of the worst tenth of the test images is {-change:.2f} dB lower at "
+            f"The mean PSNR of the worst tenth of the test images is {loss:.2f} dB lower at "
             f"{comparison.chosen.epochs:,} epochs than at {first.epochs:,}, although the mean of "
             "all test images is higher.",
         )
-    ]
 
 
-def _longer_ladder(comparison: Comparison) -> list[Note]:
-    last = comparison.budgets[-1].epochs
+def _longer_ladder(comparison: Comparison) -> Notes:
     extrapolation = comparison.extrapolation
-    if extrapolation.pays is None:
-        return []
-    if extrapolation.pays != "yes" and comparison.chosen.epochs != last:
-        return []
-    return [_note("longer", f"{extrapolation.text}.")]
+    is_last = comparison.chosen.epochs == comparison.budgets[-1].epochs
+    if extrapolation.pays == "yes" or (extrapolation.pays is not None and is_last):
+        yield "longer", f"{extrapolation.text}."
 
 
-def _seeds(comparison: Comparison) -> list[Note]:
-    if not comparison.seeds:
-        return []
-    seed = comparison.chosen.seed
-    means = next(s for s in comparison.chosen_budget.seeds if s.seed == seed)
-    return [
-        _note(
+def _seeds(comparison: Comparison) -> Notes:
+    if comparison.seeds:
+        seed = comparison.chosen.seed
+        means = next(s for s in comparison.chosen_budget.seeds if s.seed == seed)
+        yield (
             "seeds",
             f"{comparison.seeds.text}. The model of seed {seed}, the best on val, is evaluated "
             f"for serving; its test PSNR is {means.test:.2f} dB.",
         )
-    ]
 
 
-def _undefined_ssim(comparison: Comparison) -> list[Note]:
-    splits = comparison.budgets[0].splits
-    counts = {split: summary.ssim.skipped for split, summary in splits.items()}
-    if not any(counts.values()):
-        return []
-    listed = ", ".join(_count(count, split) for split, count in counts.items() if count)
-    return [
-        _note(
-            "skipped",
-            f"SSIM is not defined for {listed}: a side is shorter than its window of 11 pixels.",
-        )
-    ]
+def _undefined_ssim(comparison: Comparison) -> Notes:
+    skipped = [(s.ssim.skipped, split) for split, s in comparison.budgets[0].splits.items()]
+    if listed := ", ".join(_count(*each) for each in skipped if each[0]):
+        reason = "a side is shorter than its window of 11 pixels"
+        yield "skipped", f"SSIM is not defined for {listed}: {reason}."
 
 
-def _sampled(comparison: Comparison) -> list[Note]:
+def _sampled(comparison: Comparison) -> Notes:
     kept, total = comparison.images.kept, comparison.images.of
-    parts = [f"{kept[s]:,} of {total[s]:,} {s}" for s in SPLITS if kept[s] < total[s]]
-    if not parts:
-        return []
-    return [
-        _note(
+    if parts := [f"{kept[s]:,} of {total[s]:,} {s}" for s in SPLITS if kept[s] < total[s]]:
+        yield (
             "sampled",
             "Means are over all images; intervals, medians and significance tests are over a "
             f"sample of {', '.join(parts)} images, selected by the hash of their content.",
         )
-    ]
 
 
 def _count(count: int, split: str) -> str:
     return f"{count:,} {split} image{'' if count == 1 else 's'}"
-
-
-def _count_files(count: int, split: str) -> str:
-    return f"{count:,} {split} file{'' if count == 1 else 's'}"
-
-
-def _format_estimate(estimate: Estimate, sign: bool = False) -> str:
-    number = f"{estimate.value:{'+' if sign else ''}.2f} dB"
-    return f"{number}{_format_interval(estimate.interval, sign)}"
-
-
-def _format_interval(interval: Sequence[float] | None, sign: bool = False) -> str:
-    """The interval in parentheses after a space, or nothing where there is none."""
-    if interval is None:
-        return ""
-    plus = "+" if sign else ""
-    return f" ({interval[0]:{plus}.2f} to {interval[1]:{plus}.2f})"

@@ -6,9 +6,8 @@ from typing import Final
 import numpy as np
 
 from keras_ae.comparison import statistics
-from keras_ae.comparison.records import Codec, CodecKey, Codecs, Estimate, Paired
+from keras_ae.comparison.records import Codec, CodecKey, Codecs
 from keras_ae.contract import TEST
-from keras_ae.scores import finite_or_none
 
 NAMES: Final[Mapping[CodecKey, str]] = {
     "model": "the model, latent in float32",
@@ -27,17 +26,15 @@ def summarize(
     Args:
         quality: by key of `NAMES`, `psnr` (dB) and `ssim`, float [N]; NaN where a codec cannot
             store an image in so few bytes, or where SSIM is not defined.
-        sizes: bytes of each image's latent in 8 bits, [N].
-        pixels: number of pixels of each image, [N].
+        sizes, pixels: bytes of each image's latent in 8 bits, and its number of pixels, [N].
     """
-    rows = tuple(_row(key, quality) for key in NAMES if key in quality)
     bits = 8.0 * float(sizes.sum()) / float(pixels.sum())
     return Codecs(
         split=TEST,
         images=len(sizes),
         bits_per_pixel=bits,
         bytes=float(sizes.mean()),
-        rows=rows,
+        rows=tuple(_row(key, quality) for key in NAMES if key in quality),
         text=(
             f"{len(sizes)} test images, each stored in at most as many bytes as its latent has "
             f"values ({bits:.2f} bits per pixel). What all files of a format share (container, "
@@ -47,27 +44,19 @@ def summarize(
 
 
 def _row(key: CodecKey, quality: Mapping[str, Mapping[str, np.ndarray]]) -> Codec:
-    psnr, model = quality[key]["psnr"], quality["model"]["psnr"]
-    difference = _estimate(psnr - model)
+    psnr = quality[key]["psnr"]
+    stored = int(np.isfinite(psnr).sum())
     return Codec(
         key=key,
         name=NAMES[key],
-        images=int(np.isfinite(psnr).sum()),
-        skipped=int((~np.isfinite(psnr)).sum()),
-        psnr=_estimate(psnr),
-        ssim=_estimate(quality[key]["ssim"]),
-        against_model=Paired(
-            mean=difference.mean,
-            interval=difference.interval,
-            wilcoxon_p=statistics.wilcoxon_p_value(psnr - model),
-            images=int(np.isfinite(psnr - model).sum()),
-        ),
+        images=stored,
+        skipped=len(psnr) - stored,
+        psnr=statistics.estimate(_defined(psnr)),
+        ssim=statistics.estimate(_defined(quality[key]["ssim"])),
+        against_model=statistics.paired(_defined(psnr - quality["model"]["psnr"])),
     )
 
 
-def _estimate(values: np.ndarray) -> Estimate:
-    kept = values[np.isfinite(values)]
-    if not len(kept):
-        return Estimate(mean=None, interval=None)
-    interval = statistics.Bootstrap(kept[:, None]).interval([1.0])
-    return Estimate(mean=finite_or_none(kept.mean()), interval=interval)
+def _defined(values: np.ndarray) -> np.ndarray:
+    defined: np.ndarray = values[np.isfinite(values)]
+    return defined

@@ -1,7 +1,7 @@
 """Compares the budgets of a ladder: quality, paired differences, and the choice of a budget."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,60 +12,33 @@ from keras_ae.comparison.records import (
     Answer,
     Baseline,
     Budget,
+    BySplit,
     Change,
     Chosen,
     Comparison,
     Counts,
-    Differences,
+    Difference,
     Floor,
     FloorMean,
-    FloorMeans,
     Floors,
     Images,
     InTrain,
     Losses,
     Reasons,
-    Summaries,
+    Summary,
 )
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import CONFIDENCE_LEVEL, MIN_IMAGES
 from keras_ae.contract import SPLITS, TEST, VAL
 from keras_ae.errors import DataError
 from keras_ae.scores import BASELINE, IMAGES, MODEL, Layout, Sums, Table, finite_or_none
+from keras_ae.stages import StageSummary
 
 MAX_LOSS_POINTS = 500
 """Epochs of a ladder whose losses are kept, evenly spaced over their logarithm."""
 
 
-class Stage(Protocol):
-    """What a comparison needs to know about the training of a stage."""
-
-    @property
-    def stop(self) -> int:
-        """Epochs of the ladder at the end of the stage."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of the ladder."""
-
-    @property
-    def preset(self) -> str:
-        """Name of the preset."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of the model."""
-
-    @property
-    def losses(self) -> Sequence[float]:
-        """Mean loss of each epoch; empty if unknown."""
-
-
-Stages = Mapping[str, Sequence[Sequence[Stage]]]
+Stages = Mapping[str, Sequence[Sequence[StageSummary]]]
 """Stages by ladder, seed and budget."""
 
 
@@ -82,13 +55,13 @@ def compare(
     """Compares all budgets and chooses one.
 
     The unit of every statistic is the picture: a source image, or the largest file of several
-    copies, which are no independent evidence. The budget is chosen on val: the smallest one
-    whose mean PSNR is within `tolerance` of the best. Its quality is reported on test.
+    copies, which are no independent evidence. The budget is chosen on val: the smallest one whose
+    mean PSNR is within `tolerance` of the best. Its quality is reported on test.
 
     Args:
         scores: by split, the sums over all images, and the table of all images or of a sample.
         layout: layout of the columns of both.
-        stages: trained stages by ladder, seed and budget.
+        stages: trained stages.
         tolerance: dB, at least 0.
         no_global_floor_reason: why the scores have no PSNR of the global floor, if they have none.
         files: number of files by split, if there are more than pictures.
@@ -138,7 +111,7 @@ def compare(
         cost=trends.training_cost(splits[VAL], [entry.total_seconds for entry in entries]),
         extrapolation=trends.extrapolate(splits[VAL], tolerance),
         slices=slices.break_down(splits[TEST], TEST, epochs),
-        intervals=Reasons(**{name: _why_no_interval(s.image_count) for name, s in splits.items()}),
+        intervals=Reasons(**{name: _reason(s.image_count) for name, s in splits.items()}),
         baseline=_baseline(splits, stages, epochs),
         seeds=seeds.compare_seeds(splits, ladder_seeds, epochs),
         losses=_losses(stages),
@@ -172,7 +145,7 @@ def _copies(
 def _budgets(
     splits: Mapping[str, Split],
     ladder: str,
-    stages: Sequence[Sequence[Stage]],
+    stages: Sequence[Sequence[StageSummary]],
     ladder_seeds: Sequence[int],
 ) -> tuple[Budget, ...]:
     stage_seconds = np.array([[float(stage.seconds) for stage in seed] for seed in stages]).mean(0)
@@ -181,16 +154,16 @@ def _budgets(
             epochs=budget,
             stage_seconds=float(stage_seconds[i]),
             total_seconds=float(stage_seconds[: i + 1].sum()),
-            splits=Summaries(**{name: s.summary(ladder, budget) for name, s in splits.items()}),
+            splits=BySplit[Summary](**{n: s.summary(ladder, budget) for n, s in splits.items()}),
             seeds=seeds.seed_means(splits, ladder_seeds, i) if ladder == MODEL else (),
         )
         for i, budget in enumerate(splits[TEST].layout.budgets)
     )
 
 
-def _differences(splits: Mapping[str, Split], before: int, after: int) -> Differences:
+def _differences(splits: Mapping[str, Split], before: int, after: int) -> BySplit[Difference]:
     models = (MODEL, before), (MODEL, after)
-    return Differences(**{name: split.difference(*models) for name, split in splits.items()})
+    return BySplit[Difference](**{name: s.difference(*models) for name, s in splits.items()})
 
 
 def _floor(splits: Mapping[str, Split], name: str, missing_reason: str | None) -> Floor:
@@ -211,7 +184,7 @@ def _floor(splits: Mapping[str, Split], name: str, missing_reason: str | None) -
             images=split.image_count - skipped,
             skipped=skipped,
         )
-    return Floor(splits=FloorMeans(**entries), reason=None)
+    return Floor(splits=BySplit[FloorMean](**entries), reason=None)
 
 
 def _baseline(splits: Mapping[str, Split], stages: Stages, epochs: int) -> Baseline | None:
@@ -228,31 +201,24 @@ def _baseline(splits: Mapping[str, Split], stages: Stages, epochs: int) -> Basel
 
 def _losses(stages: Stages) -> tuple[Losses, ...]:
     curves = []
-    for ladder, by_seed in stages.items():
-        for by_budget in by_seed:
-            losses = [loss for stage in by_budget for loss in stage.losses]
-            if not losses:
-                continue
-            start = by_budget[0].stop - len(by_budget[0].losses)
-            indices = _log_spaced(len(losses))
+    for ladder, by_budget in ((name, row) for name, rows in stages.items() for row in rows):
+        first, losses = by_budget[0], [loss for stage in by_budget for loss in stage.losses]
+        if losses:
+            count, start = len(losses), first.stop - len(first.losses)
+            spaced = np.geomspace(1, count, min(count, MAX_LOSS_POINTS)).round().astype(int)
+            epochs = sorted({int(epoch) for epoch in spaced})
             curves.append(
                 Losses(
                     ladder=ladder,
-                    seed=by_budget[0].seed,
-                    epochs=tuple(start + i + 1 for i in indices),
-                    loss=tuple(losses[i] for i in indices),
+                    seed=first.seed,
+                    epochs=tuple(start + epoch for epoch in epochs),
+                    loss=tuple(losses[epoch - 1] for epoch in epochs),
                 )
             )
     return tuple(curves)
 
 
-def _log_spaced(count: int) -> list[int]:
-    """At most `MAX_LOSS_POINTS` indices below `count`, with the first and the last."""
-    positions = np.geomspace(1, count, min(count, MAX_LOSS_POINTS)).round().astype(int)
-    return sorted({int(position) - 1 for position in positions})
-
-
-def _why_no_interval(images: int) -> str | None:
-    return (
-        None if images >= MIN_IMAGES else f"{images} source images; an interval needs {MIN_IMAGES}"
-    )
+def _reason(images: int) -> str | None:
+    """Why there are no intervals, if there are none."""
+    few = f"{images} source images; an interval needs {MIN_IMAGES}"
+    return few if images < MIN_IMAGES else None

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from keras_ae.contract import SPLITS
 from keras_ae.errors import DataError
 from keras_ae.presets import Preset
+from keras_ae.stages import Count, Environment, Machine, Record
 
 SCHEMA: Final = Path(__file__).with_name("comparison.schema.json")
 VERSION: Final = 1
@@ -25,29 +26,7 @@ VERSION: Final = 1
 T = TypeVar("T")
 
 
-class Record(BaseModel):
-    """Base class of all parts of `comparison.json`: frozen, without unknown fields, without NaN."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_by_alias=True,
-        # `from` is a keyword in Python, so the attribute is called `from_`.
-        validate_by_name=True,
-        # Building fifty validators would delay `--help`.
-        defer_build=True,
-    )
-
-    def to_json(self) -> str:
-        """Formats the record as JSON, without the fields that were not set."""
-        # Python's encoder formats floats as earlier versions of the file do; Pydantic's does not.
-        values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        return json.dumps(values, indent=1, allow_nan=False)
-
-
 Epochs = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Deviation = Annotated[float, Field(ge=0)]
 Interval = Annotated[
@@ -71,6 +50,7 @@ NoteKind = Literal[
     "wilcoxon",
     "seeds",
     "sampled",
+    "data",
 ]
 Pays = Literal["yes", "no", "unclear"]
 CheckName = Literal["gain_over_floor", "mean_psnr", "slice_psnr"]
@@ -103,11 +83,7 @@ class Reasons(BySplit[str | None]):
 class Step(Record):
     """Two budgets that are compared."""
 
-    from_: Epochs = Field(
-        validation_alias="from",
-        serialization_alias="from",
-        description="Epochs of the smaller budget.",
-    )
+    from_: Epochs = Field(description="Epochs of the smaller budget.")
     to: Epochs = Field(description="Epochs of the larger budget.")
 
 
@@ -123,6 +99,20 @@ class Estimate(Record):
         if self.mean is None:
             raise DataError("the mean over zero images is not defined")
         return self.mean
+
+    def scaled(self, factor: float) -> "Estimate":
+        """The estimate of the values times a factor."""
+        ends = self.interval and (self.interval[0] * factor, self.interval[1] * factor)
+        return Estimate(mean=self.value * factor, interval=ends and (min(ends), max(ends)))
+
+    def format(self, sign: str = "", unit: str = " dB") -> str:
+        """The mean with its interval, such as "28.10 dB (27.52 to 28.68)"."""
+        return f"{self.value:{sign}.2f}{unit}{format_interval(self.interval, sign)}"
+
+
+def format_interval(ends: tuple[float, float] | None, sign: str = "") -> str:
+    """The interval in parentheses after a space, or nothing where there is none."""
+    return f" ({ends[0]:{sign}.2f} to {ends[1]:{sign}.2f})" if ends else ""
 
 
 class Paired(Estimate):
@@ -141,9 +131,7 @@ class Metric(Estimate):
     """A metric over images."""
 
     median: float | None = Field(description="The median; null if no image has a value.")
-    worst_decile: float | None = Field(
-        description="Mean over the tenth of the images with the worst values."
-    )
+    worst_decile: float | None = Field(description="Mean over the worst tenth of the images.")
     skipped: Count = Field(description="Number of images for which the metric is not defined.")
 
 
@@ -158,19 +146,11 @@ class Summary(Record):
     gain_over_floor: Estimate = Field(description="PSNR minus that of patch PCA, in dB.")
 
 
-class Summaries(BySplit[Summary]):
-    """The quality of one budget's model on each split."""
-
-
 class Difference(Record):
     """The change of quality from one model to another."""
 
     psnr: Paired = Field(description="Change of PSNR in dB.")
     ssim: Paired = Field(description="Change of SSIM.")
-
-
-class Differences(BySplit[Difference]):
-    """The change of quality from one budget to another, on each split."""
 
 
 class Note(Record):
@@ -208,13 +188,9 @@ class Budget(Record):
     """One budget and the quality of its models."""
 
     epochs: Epochs = Field(description="Epochs of training from the initial state.")
-    stage_seconds: Seconds = Field(
-        description="Seconds of training from the previous budget, mean over seeds."
-    )
-    total_seconds: Seconds = Field(
-        description="Seconds of training from the initial state, mean over seeds."
-    )
-    splits: Summaries = Field(description="Quality on each split, mean over seeds.")
+    stage_seconds: Seconds = Field(description="Seconds from the previous budget, mean over seeds.")
+    total_seconds: Seconds = Field(description="Seconds from the initial state, mean over seeds.")
+    splits: BySplit[Summary] = Field(description="Quality on each split, mean over seeds.")
     seeds: tuple[SeedMeans, ...] = Field(description="Mean PSNR of each seed's model.")
 
 
@@ -229,16 +205,10 @@ class FloorMean(Record):
     skipped: Count = Field(description="Number of images that have no value.")
 
 
-class FloorMeans(BySplit[FloorMean]):
-    """The PSNR of a floor on each split."""
-
-
 class Floor(Record):
     """The PSNR of a linear autoencoder."""
 
-    splits: FloorMeans | None = Field(
-        description="PSNR on each split; null if the floor is not defined."
-    )
+    splits: BySplit[FloorMean] | None = Field(description="PSNR; null if the floor is not defined.")
     reason: str | None = Field(description="Why the floor is not defined, or null.")
 
 
@@ -252,14 +222,14 @@ class Floors(Record):
 class Change(Step):
     """The change of quality between consecutive budgets."""
 
-    splits: Differences = Field(description="Larger budget minus smaller one.")
+    splits: BySplit[Difference] = Field(description="Larger budget minus smaller one.")
 
 
 class AgainstChosen(Record):
     """The change of quality from another budget to the chosen one."""
 
     epochs: Epochs = Field(description="The other budget.")
-    splits: Differences = Field(description="Chosen budget minus the other one.")
+    splits: BySplit[Difference] = Field(description="Chosen budget minus the other one.")
 
 
 class BudgetGap(Record):
@@ -269,11 +239,8 @@ class BudgetGap(Record):
     gap: Estimate = Field(description="Gain over the floor on train minus that on val, in dB.")
 
 
-class GapGrowth(Step):
-    """The growth of the generalization gap from the smallest budget to the largest."""
-
-    mean: float | None = Field(description="Growth in dB.")
-    interval: Interval
+class GapGrowth(Estimate, Step):
+    """The growth of the generalization gap from the smallest budget to the largest, in dB."""
 
 
 class Gap(Record):
@@ -300,15 +267,13 @@ class CheapestBudget(Record):
 
     tolerance: float = Field(ge=0, description="Tolerance in dB of mean val PSNR.")
     epochs: Epochs = Field(description="Epochs of the budget.")
-    seconds: Seconds = Field(
-        description="Seconds of training from the initial state, mean over seeds."
-    )
+    seconds: Seconds = Field(description="Seconds from the initial state, mean over seeds.")
 
 
 class Cost(Record):
     """The gain in mean val PSNR for the training time."""
 
-    steps: tuple[StepCost, ...] = Field(description="One entry per pair of consecutive budgets.")
+    steps: tuple[StepCost, ...] = Field(description="One per pair of consecutive budgets.")
     within: tuple[CheapestBudget, ...] = Field(description="One entry per tolerance.")
 
 
@@ -328,9 +293,7 @@ class Extrapolation(Step):
         description="Whether a longer ladder would gain more than the tolerance; null for fewer "
         "than three budgets."
     )
-    check: StepPrediction | None = Field(
-        description="A check of the method; null for fewer than four budgets."
-    )
+    check: StepPrediction | None = Field(description="A check; null for fewer than four budgets.")
     text: str = Field(description="The same in words.")
 
 
@@ -345,9 +308,7 @@ class Slice(Record):
     gain_over_floor: float | None = Field(
         description="Mean PSNR minus that of patch PCA at the chosen budget, in dB."
     )
-    change: Paired = Field(
-        description="Change of PSNR in dB from the smallest budget to the chosen one."
-    )
+    change: Paired = Field(description="Change of PSNR in dB from smallest to chosen budget.")
 
 
 class WorseSlice(Record):
@@ -355,11 +316,7 @@ class WorseSlice(Record):
 
     by: str = Field(description="Attribute of the images, such as `label`.")
     value: str = Field(description="Value of the attribute in this slice.")
-    from_: Epochs = Field(
-        validation_alias="from",
-        serialization_alias="from",
-        description="Epochs of the smaller budget.",
-    )
+    from_: Epochs = Field(description="Epochs of the smaller budget.")
     to: Epochs = Field(description="Epochs of the larger budget.")
     images: Count = Field(description="Number of images in the slice.")
     mean: float = Field(description="Mean change of PSNR of its images, in dB.")
@@ -373,11 +330,7 @@ class Slices(Record):
     split: str = Field(description="Name of the split.")
     least: Count = Field(description="Number of images that a slice needs to be tested.")
     level: float = Field(gt=0, lt=1, description="Confidence level of the intervals, such as 0.95.")
-    from_: Epochs = Field(
-        validation_alias="from",
-        serialization_alias="from",
-        description="Smaller budget of `change`, in epochs.",
-    )
+    from_: Epochs = Field(description="Smaller budget of `change`, in epochs.")
     to: Epochs = Field(description="Larger budget of `change`, in epochs.")
     compared: Count = Field(description="Number of comparisons for which p-values are adjusted.")
     rows: tuple[Slice, ...] = Field(description="The listed slices.")
@@ -391,9 +344,7 @@ class Baseline(Record):
     preset: str = Field(description="Name of its preset.")
     parameters: Count = Field(description="Number of its parameters.")
     budgets: tuple[Budget, ...] = Field(description="Its budgets, without seeds.")
-    difference: Difference = Field(
-        description="Model minus baseline at the chosen budget, on test."
-    )
+    difference: Difference = Field(description="Model minus baseline at the chosen budget on test.")
 
 
 class Variance(Record):
@@ -407,24 +358,18 @@ class Variance(Record):
     interval: Interval = Field(description="Interval over images and seeds.")
 
 
-class Variances(BySplit[Variance]):
-    """The variance of PSNR on each split."""
-
-
 class SeedChange(Step):
     """The change of PSNR between consecutive budgets, over seeds."""
 
-    splits: Variances = Field(description="Larger budget minus smaller one, in dB of PSNR.")
+    splits: BySplit[Variance] = Field(description="Larger budget minus smaller one, in dB of PSNR.")
 
 
 class Seeds(Record):
     """The variance of PSNR between seeds and between images."""
 
     seeds: tuple[Count, ...] = Field(description="Seeds of the ladders.")
-    splits: Variances = Field(description="Variance at the chosen budget.")
-    differences: tuple[SeedChange, ...] = Field(
-        description="One entry per pair of consecutive budgets."
-    )
+    splits: BySplit[Variance] = Field(description="Variance at the chosen budget.")
+    differences: tuple[SeedChange, ...] = Field(description="One per pair of consecutive budgets.")
     text: str = Field(description="The same in words.")
 
 
@@ -492,9 +437,7 @@ class Tuning(Record):
 
     trials: Count = Field(description="Number of requested trials.")
     epochs: Epochs = Field(description="Epochs of each trial.")
-    parameters: Count = Field(
-        description="Largest allowed number of trainable parameters of a model."
-    )
+    parameters: Count = Field(description="Largest allowed number of trainable parameters.")
     preset: str = Field(description="Preset at the centre of the search space.")
     batch_size: Count = Field(description="Batch size at the centre of the search space, in tiles.")
     failed: Count = Field(description="Number of trials that failed.")
@@ -516,38 +459,10 @@ class Trial(Record):
     taken: bool = Field(description="Whether the ladder was trained with these values.")
 
 
-class Machine(Record):
-    """The properties of a machine that results may depend on."""
-
-    platform: str = Field(description="Operating system and its version.")
-    processor: str = Field(description="Name of the processor.")
-    cpu_flags: tuple[str, ...] = Field(
-        description="Instruction sets by which libraries choose their kernels."
-    )
-    cores: Count = Field(description="Cores that the process may use.")
-    memory_bytes: Count = Field(description="Memory that the process may use.")
-    accelerators: tuple[str, ...] = Field(description="Names of the GPUs.")
-
-
-class ThreadSettings(Record):
-    """The thread settings of TensorFlow."""
-
-    intra_op_threads: Count = Field(description="Threads within an operation; 0 for one per core.")
-    inter_op_threads: Count = Field(description="Threads between operations; 0 for one per core.")
-    deterministic_ops: bool = Field(description="Whether deterministic operations were enabled.")
-
-
-class TrainingEnvironment(Record):
+class TrainingEnvironment(Environment):
     """What the training of stages depended on in addition to data, code and flags."""
 
     stages: tuple[str, ...] = Field(description="Names of the stages.")
-    machine: Machine = Field(description="Machine that trained them.")
-    packages: Annotated[
-        dict[str, str], Field(json_schema_extra={"required": ["keras", "numpy", "python"]})
-    ] = Field(description="Versions of Python and of packages, by name.")
-    backend: str = Field(description="Backend of Keras.")
-    environment: dict[str, str] = Field(description="Environment variables that libraries read.")
-    settings: ThreadSettings = Field(description="Settings of TensorFlow.")
 
 
 class RunImages(Counts):
@@ -578,9 +493,7 @@ class Artifact(Record):
 
     id: int = Field(description="Id in ML Metadata.")
     type: str = Field(description="Type of the artifact.")
-    node: str | None = Field(
-        description="Node that wrote it; null if it is from outside the pipeline."
-    )
+    node: str | None = Field(description="Node that wrote it; null if from outside the pipeline.")
     name: str = Field(description="Name of the report's input.")
     uri: str = Field(description="Relative to the pipeline root if it is below it.")
 
@@ -589,44 +502,41 @@ class Run(Record):
     """Facts about a run; any of them may be missing."""
 
     data: str | None = Field(default=None, description="Where the images came from.")
-    images: RunImages | None = Field(
-        default=None, description="Number of images by split, and of quarantined ones."
+    images: RunImages | None = Field(default=None, description="Number of images by split.")
+    levels: str | None = Field(
+        default=None, description="Range of the levels of 16-bit files; null if there are none."
+    )
+    splits: str | None = Field(
+        default=None, description="How the images were divided into splits, in words."
+    )
+    not_read: dict[str, Count] | None = Field(
+        default=None,
+        description="Number of files that were not read, by kind: a suffix, or words such as "
+        "'in no split folder'.",
     )
     quarantined: tuple[QuarantinedImage, ...] | None = Field(
         default=None, description="The first hundred quarantined images."
     )
     preset: str | None = Field(default=None, description="Name of the preset.")
-    preset_settings: Preset | None = Field(
-        default=None, description="Settings of the model and of its training."
-    )
+    preset_settings: Preset | None = Field(default=None, description="Values of the preset.")
     parameters: Count | None = Field(default=None, description="Number of parameters of the model.")
-    flops_per_pixel: float | None = Field(
-        default=None, description="FLOPs of a reconstruction per pixel."
-    )
+    flops_per_pixel: float | None = Field(default=None, description="FLOPs of a reconstruction.")
     channels: Count | None = Field(default=None, description="1 for grey, 3 for RGB.")
-    stride: Count | None = Field(
-        default=None, description="Side of the patch of one latent position, in pixels."
-    )
-    latent_channels: Count | None = Field(
-        default=None, description="Values at each latent position."
-    )
+    stride: Count | None = Field(default=None, description="Side of a latent position, in pixels.")
+    latent_channels: Count | None = Field(default=None, description="Values per latent position.")
     tile: Count | None = Field(default=None, description="Side of a training tile in pixels.")
     tiles_per_epoch: Count | None = Field(default=None, description="Number of tiles in an epoch.")
     tiles_per_second: float | None = Field(
         default=None, ge=0, description="Training throughput in the last stage."
     )
-    decoded_bytes: Count | None = Field(
-        default=None, description="Size of all decoded training images."
-    )
+    decoded_bytes: Count | None = Field(default=None, description="Size of the training images.")
     placement: str | None = Field(default=None, description="Where the training images were kept.")
     seed: Count | None = Field(default=None, description="Seed of the first ladder.")
     batch_size: Count | None = Field(
         default=None, description="Largest number of tiles in a training step."
     )
     backend: str | None = Field(default=None, description="Backend of Keras.")
-    code_fingerprint: str | None = Field(
-        default=None, description="Fingerprint of the training code."
-    )
+    code_fingerprint: str | None = Field(default=None, description="Digest of the training code.")
     trained_on: Annotated[tuple[TrainingEnvironment, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="One entry for each machine, set of packages and settings that stages were "
@@ -637,16 +547,10 @@ class Run(Record):
         default=None, description="Versions of the packages that wrote the report, by name."
     )
     machine: Machine | None = Field(default=None, description="Machine that wrote the report.")
-    git: Commit | None = Field(
-        default=None, description="Commit of the code; null outside a checkout."
-    )
+    git: Commit | None = Field(default=None, description="Of the code; null outside a checkout.")
     command: str | None = Field(default=None, description="Command line that reproduces the run.")
-    data_fingerprint: str | None = Field(
-        default=None, description="Fingerprint of the content of the data."
-    )
-    created: str | None = Field(
-        default=None, description="When the report was written: ISO 8601, UTC."
-    )
+    data_fingerprint: str | None = Field(default=None, description="Digest of the data's content.")
+    created: str | None = Field(default=None, description="Time of the report: ISO 8601, UTC.")
     lineage: tuple[Artifact, ...] | None = Field(
         default=None, description="Artifacts that the report was written from."
     )
@@ -656,19 +560,14 @@ class Check(Record):
     """A requirement on a model, and whether it is met."""
 
     name: CheckName = Field(description="Name of the metric.")
-    slice: str | None = Field(
-        description="Slice, such as `brightness: 1 darkest`; null for all images."
-    )
+    slice: str | None = Field(description="Such as `brightness: 1 darkest`; null for all images.")
     images: Count = Field(description="Number of test images.")
     value: float | None = Field(
-        description="Value in dB; null if it needs a model in service and there is none."
+        description="Value in dB; null if it needs a model in service to compare with and there is "
+        "none."
     )
-    limit: float = Field(
-        description="Lowest allowed value in dB; a gain over the floor must exceed it."
-    )
-    ok: bool | None = Field(
-        description="Whether the requirement is met; null if there is no value."
-    )
+    limit: float = Field(description="Lowest allowed value in dB; a gain must exceed it.")
+    ok: bool | None = Field(description="Whether it is met; null if it does not apply.")
     text: str = Field(description="The same in words.")
 
 
@@ -700,8 +599,9 @@ class Verdict(Record):
         description="A sentence on each slice that has too few images to be checked; empty if no "
         "model is in service."
     )
-    slices: tuple[SliceVerdict, ...] = Field(
-        description="The model on all slices of the test images."
+    slices: tuple[SliceVerdict, ...] = Field(description="The model on slices of the test images.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="Cautions about the comparison with the model in service."
     )
     skipped_ssim: Count = Field(description="Number of test images that are too small for SSIM.")
     served: ServingResult | None = Field(
@@ -715,9 +615,7 @@ class Comparison(Record):
 
     model_config = ConfigDict(title="comparison.json of keras-ae")
 
-    version: Literal[1] = Field(
-        description="It changes when programs that read the file would break."
-    )
+    version: Literal[1] = Field(description="It changes when programs that read the file break.")
     answer: Answer
     level: float = Field(gt=0, lt=1, description="Confidence level of the intervals, such as 0.95.")
     tolerance: float = Field(
@@ -725,16 +623,10 @@ class Comparison(Record):
         description="Difference in val PSNR within which a smaller budget is preferred, in dB.",
     )
     chosen: Chosen
-    budgets: tuple[Budget, ...] = Field(
-        min_length=1, description="One entry per budget, in ascending order of epochs."
-    )
+    budgets: tuple[Budget, ...] = Field(min_length=1, description="In ascending order of epochs.")
     floors: Floors
-    differences: tuple[Change, ...] = Field(
-        description="One entry per pair of consecutive budgets."
-    )
-    against_chosen: tuple[AgainstChosen, ...] = Field(
-        description="One entry per budget other than the chosen one."
-    )
+    differences: tuple[Change, ...] = Field(description="One per pair of consecutive budgets.")
+    against_chosen: tuple[AgainstChosen, ...] = Field(description="One per other budget.")
     gap: Gap
     cost: Cost
     extrapolation: Extrapolation
@@ -769,9 +661,7 @@ class RunRow(Record):
 
     name: str = Field(description="Name of the run, unique among the runs.")
     preset: str | None = Field(description="Name of the preset; null if unknown.")
-    parameters: Count | None = Field(
-        description="Number of parameters of its model; null if unknown."
-    )
+    parameters: Count | None = Field(description="Number of its parameters; null if unknown.")
     data: str | None = Field(description="Where its images came from; null if unknown.")
     seeds: tuple[Count, ...] = Field(description="Seeds of its ladders.")
     epochs: Epochs = Field(description="Epochs of the chosen budget.")
@@ -818,20 +708,17 @@ def _reason(file: Path, error: ValidationError) -> str:
         return f"{file} is not JSON: {first['ctx']['error']}"
     for entry in errors:
         if entry["loc"] in ((), ("version",)):
-            has_version = entry["type"] == "literal_error"
-            return (
-                f"{file} has version {entry['input'] if has_version else None}; expected "
-                f"{VERSION}: run the pipeline again, which does not retrain cached stages"
-            )
-    field = ".".join(map(str, first["loc"]))
-    expected = {
-        "missing": "expected the field, which is missing",
-        "extra_forbidden": f"expected no such field in version {VERSION}",
-    }
-    reason = expected.get(first["type"]) or (
-        f"{first['msg'].replace('Input should be', 'expected', 1)}; got {first['input']!r:.80}"
-    )
-    return f"{file} is not a valid comparison: {field}: {reason}"
+            version = entry["input"] if entry["type"] == "literal_error" else None
+            advice = "run the pipeline again, which does not retrain cached stages"
+            return f"{file} has version {version}; expected {VERSION}: {advice}"
+    if first["type"] == "missing":
+        reason = "expected the field, which is missing"
+    elif first["type"] == "extra_forbidden":
+        reason = f"expected no such field in version {VERSION}"
+    else:
+        expected = first["msg"].replace("Input should be", "expected", 1)
+        reason = f"{expected}; got {first['input']!r:.80}"
+    return f"{file} is not a valid comparison: {'.'.join(map(str, first['loc']))}: {reason}"
 
 
 class _Schema(GenerateJsonSchema):
@@ -845,8 +732,9 @@ def schema() -> str:
     """Generates the JSON schema of `comparison.json`, as text."""
     generated = Comparison.model_json_schema(schema_generator=_Schema)
     for definition in generated["$defs"].values():
-        # Examples in docstrings are Python code and do not belong in the schema.
-        definition["description"] = definition["description"].partition("\n\n>>>")[0]
+        # Pydantic has no description of a generic type's variants. Examples do not belong there.
+        description = definition.get("description", BySplit.__doc__)
+        definition["description"] = description.partition("\n\n>>>")[0]
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps({**dialect, **generated}, indent=1) + "\n"
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_ae.comparison.records import SeedChange, SeedMeans, Seeds, Variance, Variances
+from keras_ae.comparison.records import BySplit, SeedChange, SeedMeans, Seeds, Variance
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import variance_components
-from keras_ae.contract import SPLITS, TEST, VAL
+from keras_ae.contract import TEST, VAL
 from keras_ae.scores import MODEL, finite_or_none
 
 
@@ -15,9 +15,9 @@ def seed_means(
     splits: Mapping[str, Split], seeds: Sequence[int], budget_index: int
 ) -> tuple[SeedMeans, ...]:
     """Mean val and test PSNR of each seed's model at a budget."""
-    means = {split: _means(splits[split])[:, budget_index] for split in (VAL, TEST)}
+    val, test = (_means(splits[split])[:, budget_index] for split in (VAL, TEST))
     return tuple(
-        SeedMeans(seed=seed, val=finite_or_none(means[VAL][i]), test=finite_or_none(means[TEST][i]))
+        SeedMeans(seed=seed, val=finite_or_none(val[i]), test=finite_or_none(test[i]))
         for i, seed in enumerate(seeds)
     )
 
@@ -33,47 +33,23 @@ def _means(split: Split) -> np.ndarray:
 
 
 def compare_seeds(splits: Mapping[str, Split], seeds: Sequence[int], chosen: int) -> Seeds | None:
-    """Separates the variance between seeds from that between images; None for a single seed.
-
-    Args:
-        splits: images by split.
-        seeds: seeds of the ladders.
-        chosen: epochs of the chosen budget.
-    """
+    """Separates the variance between seeds from that between images, at the budget `chosen` and
+    for each step; None for a single seed."""
     if len(seeds) < 2:
         return None
     layout = splits[TEST].layout
-    index = {budget: i for i, budget in enumerate(layout.budgets)}
-    psnr = {
-        name: layout.select(split.table.values, MODEL, "psnr") for name, split in splits.items()
-    }
-    scores = {name: values[..., index[chosen]] for name, values in psnr.items()}
-    steps = []
-    for before, after in zip(layout.budgets, layout.budgets[1:]):
-        change = {
-            name: _variance(values[..., index[after]] - values[..., index[before]])
-            for name, values in psnr.items()
-        }
-        steps.append(SeedChange(from_=before, to=after, splits=Variances(**change)))
-    variances = Variances(**{name: _variance(scores[name]) for name in SPLITS})
+    index = layout.budgets.index(chosen)
+    psnr = {name: layout.select(s.table.values, MODEL, "psnr") for name, s in splits.items()}
+    at_chosen = {name: variance_components(scores[..., index]) for name, scores in psnr.items()}
+    variances, steps = BySplit[Variance](**at_chosen), []
+    for i, (before, after) in enumerate(zip(layout.budgets, layout.budgets[1:])):
+        change = {n: variance_components(s[..., i + 1] - s[..., i]) for n, s in psnr.items()}
+        steps.append(SeedChange(from_=before, to=after, splits=BySplit[Variance](**change)))
     return Seeds(
         seeds=tuple(seeds),
         splits=variances,
         differences=tuple(steps),
         text=_text(variances.test, len(seeds), chosen),
-    )
-
-
-def _variance(scores: np.ndarray) -> Variance:
-    parts = variance_components(scores.astype(np.float64))
-    kept = scores[np.isfinite(scores).all(1)]
-    return Variance(
-        mean=finite_or_none(kept.mean()) if len(kept) else None,
-        image_sd=parts and parts.images,
-        seed_sd=parts and parts.seeds,
-        rest_sd=parts and parts.residual,
-        images_interval=parts and parts.over_images,
-        interval=parts and parts.over_images_and_seeds,
     )
 
 

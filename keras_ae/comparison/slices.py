@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_ae.comparison import statistics
 from keras_ae.comparison.records import Paired, Slice, Slices, WorseSlice
-from keras_ae.comparison.split import Split
+from keras_ae.comparison.split import Split, psnr_gain
 from keras_ae.scores import MODEL, finite_or_none
 
 HARDEST = ("hardest tenth", "by PSNR of patch PCA")
@@ -16,16 +16,12 @@ MAX_SMALL_SLICES = 50
 
 
 def break_down(split: Split, name: str, chosen: int) -> Slices:
-    """Compares budgets within each slice of a split's images.
+    """Compares budgets within each slice of a split's images; `change` is from the smallest budget
+    to the chosen one.
 
     A slice is reported as worse if its images lose PSNR from one budget to a later one, by a
     one-sided paired t-test, while all images together gain. The p-values of all slices and steps
     are adjusted together (Holm 1979). Slices of fewer than 8 images are not tested.
-
-    Args:
-        split: the images.
-        name: name of the split.
-        chosen: the chosen budget; `change` is from the smallest budget to this one.
     """
     budgets = split.layout.budgets
     first = budgets[0]
@@ -69,59 +65,46 @@ def _row(split: Split, by: str, value: str, images: np.ndarray, first: int, chos
     budgets = split.layout.budgets
     # There are exact sums of all slices but the hardest tenth, which depends on the scores.
     exact = (by, value) != HARDEST
+    count = split.count((by, value)) if exact else int(images.sum())
     values = split.bootstrap.values[images]
     means = split.means((by, value)) if exact else statistics.column_means(values)
     mean_of = dict(zip(split.names, means))
-    gain = mean_of[MODEL, "psnr", chosen] - mean_of["patch_pca", "psnr", 0]
-    terms = {(MODEL, "psnr", chosen): 1.0, (MODEL, "psnr", first): -1.0}
+    change = Paired(mean=0.0, interval=None, wilcoxon_p=None, images=len(values))
+    if chosen != first:
+        change = statistics.paired(split.per_image(psnr_gain(chosen, first))[images], RESAMPLES)
     return Slice(
         by=by,
         value=value,
-        images=split.count((by, value)) if exact else int(images.sum()),
+        images=count,
         psnr=tuple(finite_or_none(mean_of[MODEL, "psnr", budget]) for budget in budgets),
         ssim=tuple(finite_or_none(mean_of[MODEL, "ssim", budget]) for budget in budgets),
-        gain_over_floor=finite_or_none(gain),
-        change=_change(split.per_image(terms)[images])
-        if chosen != first
-        else _no_change(len(values)),
+        gain_over_floor=finite_or_none(
+            mean_of[MODEL, "psnr", chosen] - mean_of["patch_pca", "psnr", 0]
+        ),
+        change=change,
     )
-
-
-def _change(differences: np.ndarray) -> Paired:
-    return Paired(
-        mean=finite_or_none(differences.mean()),
-        interval=statistics.Bootstrap(differences[:, None], RESAMPLES).interval([1.0]),
-        wilcoxon_p=statistics.wilcoxon_p_value(differences),
-        images=len(differences),
-    )
-
-
-def _no_change(images: int) -> Paired:
-    return Paired(mean=0.0, interval=None, wilcoxon_p=None, images=images)
 
 
 def _worse(
     split: Split, tested: list[tuple[str, str, np.ndarray]], steps: list[tuple[int, int]]
 ) -> tuple[WorseSlice, ...]:
-    comparisons, p_values = [], []
+    comparisons = []
     for before, after in steps:
-        terms = {(MODEL, "psnr", after): 1.0, (MODEL, "psnr", before): -1.0}
-        differences, overall = split.per_image(terms), split.estimate(terms).value
-        for by, value, images in tested:
-            p_values.append(statistics.decrease_p_value(differences[images]))
-            comparisons.append((by, value, before, after, differences[images], overall))
+        terms = psnr_gain(after, before)
+        gains, overall = split.per_image(terms), split.estimate(terms).value
+        comparisons += [(by, v, before, after, gains[images], overall) for by, v, images in tested]
+    adjusted = statistics.holm_adjusted([statistics.decrease_p_value(c[4]) for c in comparisons])
     worse = []
-    adjusted = statistics.holm_adjusted(p_values)
-    for (by, value, before, after, differences, overall), p in zip(comparisons, adjusted):
+    for (by, value, before, after, gains, overall), p in zip(comparisons, adjusted):
         if p < SIGNIFICANCE and overall > 0:
-            change = _change(differences)
+            change = statistics.estimate(gains, RESAMPLES)
             worse.append(
                 WorseSlice(
                     by=by,
                     value=value,
                     from_=before,
                     to=after,
-                    images=change.images,
+                    images=len(gains),
                     mean=change.value,
                     interval=change.interval,
                     overall=overall,
@@ -132,12 +115,10 @@ def _worse(
 
 def _text(slices: int, tested: int, listed: int, compared: int) -> str:
     hidden = f" {slices - listed} smaller slices are not listed." if listed < slices else ""
+    least = f"{statistics.MIN_IMAGES} images or more"
     if not tested:
-        return (
-            f"No slice was tested: none of {slices} has {statistics.MIN_IMAGES} images or more."
-            f"{hidden}"
-        )
+        return f"No slice was tested: none of {slices} has {least}.{hidden}"
     return (
-        f"{tested} of {slices} slices have {statistics.MIN_IMAGES} images or more and were tested "
-        f"in {compared} comparisons; p-values are adjusted for this number.{hidden}"
+        f"{tested} of {slices} slices have {least} and were tested in {compared} comparisons; "
+        f"p-values are adjusted for this number.{hidden}"
     )

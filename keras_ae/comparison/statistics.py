@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from keras_ae.comparison.records import Estimate, Paired, Variance
+from keras_ae.scores import finite_or_none
 
 MIN_IMAGES = 8
 """Images that an interval or a significance test needs."""
@@ -71,40 +73,29 @@ class Bootstrap:
     def interval(
         self, weights: Sequence[float] | np.ndarray, level: float = CONFIDENCE_LEVEL
     ) -> Interval | None:
-        """The BCa interval of a linear combination of the columns' means.
-
-        Args:
-            weights: weights of the columns, [K].
-            level: nominal coverage.
-
-        Returns:
-            Its ends, or None for fewer than 8 images with a value in all columns that are used.
-        """
-        weights = np.asarray(weights, np.float64)
-        used = np.flatnonzero(weights)
-        contributions = self.values[:, used] @ weights[used]
+        """The BCa interval of a linear combination of the columns' means, of nominal coverage
+        `level`; None for fewer than 8 images with a value in all columns that are used."""
+        contributions = combine(self.values, weights)
         contributions = contributions[np.isfinite(contributions)]
         if len(contributions) < MIN_IMAGES:
             return None
-        replicates = self.replicates[:, used] @ weights[used]
-        estimate = float(self.means[used] @ weights[used])
-        return bca_interval(replicates, estimate, contributions, level)
+        estimate = float(combine(self.means, weights))
+        return _bca_interval(combine(self.replicates, weights), estimate, contributions, level)
 
 
-def bca_interval(
-    replicates: np.ndarray,
-    estimate: float,
-    contributions: np.ndarray,
-    level: float = CONFIDENCE_LEVEL,
+def combine(values: np.ndarray, weights: Sequence[float] | np.ndarray) -> np.ndarray:
+    """A linear combination of columns [..., K]. NaN in columns of weight 0 does not matter."""
+    weights = np.asarray(weights, np.float64)
+    used = np.flatnonzero(weights)
+    combination: np.ndarray = values[..., used] @ weights[used]
+    return combination
+
+
+def _bca_interval(
+    replicates: np.ndarray, estimate: float, contributions: np.ndarray, level: float
 ) -> Interval:
-    """The bias-corrected and accelerated interval of a mean (Efron 1987).
-
-    Args:
-        replicates: float [B], the estimate on each resample.
-        estimate: the estimate on the images themselves.
-        contributions: float [N], the value of each image, whose mean is the estimate.
-        level: nominal coverage, 0 to 1.
-    """
+    """The bias-corrected and accelerated interval of a mean: estimates on resamples, the estimate
+    itself, and the value of each image, whose mean is the estimate."""
     deviations = contributions - contributions.mean()
     sum_of_squares = float(np.square(deviations).sum())
     if sum_of_squares <= 1e-18 * max(1.0, float(np.square(contributions).sum())):
@@ -124,20 +115,16 @@ def bca_interval(
     return (float(low), float(high))
 
 
-def percentile_interval(replicates: np.ndarray, level: float = CONFIDENCE_LEVEL) -> Interval:
+def percentile_interval(replicates: np.ndarray) -> Interval:
     """The percentile interval of resamples, for estimates that are not a mean over images."""
-    low, high = np.quantile(replicates, ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(replicates, ((1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2))
     return (float(low), float(high))
 
 
 def wilcoxon_p_value(differences: np.ndarray) -> float | None:
-    """The two-sided p-value of Wilcoxon's signed-rank test.
+    """The two-sided p-value of Wilcoxon's signed-rank test on differences of pairs.
 
-    Args:
-        differences: differences of pairs, float [N]; NaN is ignored.
-
-    Returns:
-        None for fewer than 8 images; 1 where all differences are 0.
+    NaN is ignored. The value is None for fewer than 8 images, and 1 where all differences are 0.
     """
     kept = differences[np.isfinite(differences)]
     if len(kept) < MIN_IMAGES:
@@ -170,25 +157,25 @@ def decrease_p_value(differences: np.ndarray) -> float:
     return float(stats.ttest_1samp(kept, 0.0, alternative="less").pvalue)
 
 
-class VarianceComponents(NamedTuple):
-    """How the scores of the same images by models of several seeds vary.
-
-    Attributes:
-        images, seeds, residual: standard deviations.
-        over_images: interval of the mean over images, for these seeds; or None.
-        over_images_and_seeds: interval of the mean over images and seeds, or None.
-    """
-
-    images: float
-    seeds: float
-    residual: float
-    over_images: Interval | None
-    over_images_and_seeds: Interval | None
+def estimate(values: np.ndarray, max_resamples: int = 10_000) -> Estimate:
+    """The mean of float [N] that ignores NaN, and its interval."""
+    finite = values[np.isfinite(values)]
+    return Estimate(
+        mean=finite_or_none(finite.mean()) if len(finite) else None,
+        interval=Bootstrap(values[:, None], max_resamples).interval([1.0]),
+    )
 
 
-def variance_components(
-    scores: np.ndarray, level: float = CONFIDENCE_LEVEL
-) -> VarianceComponents | None:
+def paired(differences: np.ndarray, max_resamples: int = 10_000) -> Paired:
+    """The `estimate` of differences of pairs, with its p-value."""
+    return Paired(
+        **estimate(differences, max_resamples).model_dump(),
+        wilcoxon_p=wilcoxon_p_value(differences),
+        images=int(np.isfinite(differences).sum()),
+    )
+
+
+def variance_components(scores: np.ndarray) -> Variance:
     """Separates the variance of scores between images, between seeds, and the residual.
 
     This is a two-way analysis of variance with random effects and one score per pair. The interval
@@ -199,12 +186,14 @@ def variance_components(
         scores: float [N, S] of N images and S seeds; images with NaN are ignored.
 
     Returns:
-        None for fewer than two seeds or two images. No interval for fewer than 8 images.
+        The mean alone for fewer than two seeds or two images. No interval for fewer than 8 images.
     """
     scores = scores[np.isfinite(scores).all(1)]
+    mean = finite_or_none(scores.mean()) if len(scores) else None
     count, seeds = scores.shape
     if seeds < 2 or count < 2:
-        return None
+        return Variance.model_validate({**dict.fromkeys(Variance.model_fields), "mean": mean})
+    scores = scores.astype(np.float64)
     grand, rows, columns = scores.mean(), scores.mean(1), scores.mean(0)
     degrees_of_freedom = (count - 1, seeds - 1, (count - 1) * (seeds - 1))
     residual = scores - rows[:, None] - columns[None, :] + grand
@@ -215,23 +204,23 @@ def variance_components(
     )
     between_images = max(0.0, (mean_squares[0] - mean_squares[2]) / seeds)
     between_seeds = max(0.0, (mean_squares[1] - mean_squares[2]) / count)
-    over_images = over_images_and_seeds = None
+    interval = None
     if count >= MIN_IMAGES:
-        over_images = Bootstrap(rows[:, None]).interval([1.0], level)
         variance = (
             between_images / count + between_seeds / seeds + mean_squares[2] / (count * seeds)
         )
         parts = [square / (count * seeds) for square in mean_squares]
         total = sum(part**2 / n for part, n in zip(parts, degrees_of_freedom))
         degrees = max(variance**2 / total, 1.0) if total > 0 else 1.0
-        half_width = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
-        over_images_and_seeds = (float(grand) - half_width, float(grand) + half_width)
-    return VarianceComponents(
-        images=math.sqrt(between_images),
-        seeds=math.sqrt(between_seeds),
-        residual=math.sqrt(mean_squares[2]),
-        over_images=over_images,
-        over_images_and_seeds=over_images_and_seeds,
+        half_width = float(stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, degrees)) * math.sqrt(variance)
+        interval = (float(grand) - half_width, float(grand) + half_width)
+    return Variance(
+        mean=mean,
+        image_sd=math.sqrt(between_images),
+        seed_sd=math.sqrt(between_seeds),
+        rest_sd=math.sqrt(mean_squares[2]),
+        images_interval=Bootstrap(rows[:, None]).interval([1.0]),
+        interval=interval,
     )
 
 

@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 
-from keras_ae.comparison.records import Budget, Comparison, Estimate, Runs
+from keras_ae.comparison.records import Budget, Comparison, Runs
 from keras_ae.contract import SPLITS
 
 
 def format_table(comparison: Comparison) -> str:
     """The mean PSNR, SSIM and MS-SSIM of every budget and floor, at most 100 columns wide."""
-    header = (
+    lines = [
         f"{'epochs':>10} {'seconds':>8} {'PSNR train':>11} {'val':>7} {'test':>7} "
         f"{'over floor':>11} {'SSIM test':>10} {'MS-SSIM test':>13}"
-    )
-    lines = [header]
-    floors = comparison.floors
-    for floor, name in ((floors.patch_pca, "floor"), (floors.global_pca, "global PCA")):
+    ]
+    for (_, floor), name in zip(comparison.floors, ("floor", "global PCA")):
         if splits := floor.splits:
             means = [splits[split].mean for split in SPLITS]
-            lines.append(_row(name, "", means, splits.test.gain_over_floor, None, None))
+            lines.append(_row(name, "", means, splits.test.gain_over_floor))
     for entry in comparison.budgets:
         mark = "  <- chosen" if entry.epochs == comparison.chosen.epochs else ""
         lines.append(_budget_row(entry) + mark)
@@ -44,8 +42,8 @@ def _row(
     seconds: str,
     psnr: Sequence[float | None],
     gain: float | None,
-    ssim: float | None,
-    ms_ssim: float | None,
+    ssim: float | None = None,
+    ms_ssim: float | None = None,
 ) -> str:
     def number(value: float | None, width: int, digits: int, sign: str = "") -> str:
         return f"{'' if value is None else format(value, f'{sign}.{digits}f'):>{width}}"
@@ -68,7 +66,7 @@ def format_runs(runs: Runs) -> str:
         ssim = row.test.ssim.mean
         lines.append(
             f"{row.name:<{width}}  {row.preset or '':<10} {row.epochs:>7} "
-            f"{row.seconds:>8.0f} {_with_interval(row.test.psnr):>22} "
+            f"{row.seconds:>8.0f} {row.test.psnr.format(unit=''):>22} "
             f"{row.test.gain_over_floor.value:>+11.2f} "
             f"{'' if ssim is None else format(ssim, '.4f'):>7}"
         )
@@ -79,16 +77,8 @@ def format_runs(runs: Runs) -> str:
             continue
         p = pair.psnr.wilcoxon_p
         lines.append(
-            f"{pair.run} minus {pair.against}: {_with_interval(pair.psnr, '+')} dB"
+            f"{pair.run} minus {pair.against}: {pair.psnr.format('+', unit='')} dB"
             + (f", Wilcoxon's p = {p:.2g}" if p is not None else "")
             + f"; {pair.text}"
         )
     return "\n".join(lines)
-
-
-def _with_interval(estimate: Estimate, sign: str = "") -> str:
-    text = f"{estimate.value:{sign}.2f}"
-    if estimate.interval is None:
-        return text
-    low, high = estimate.interval
-    return f"{text} ({low:{sign}.2f} to {high:{sign}.2f})"

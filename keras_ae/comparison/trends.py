@@ -18,7 +18,7 @@ from keras_ae.comparison.records import (
     StepCost,
     StepPrediction,
 )
-from keras_ae.comparison.split import Split, Terms
+from keras_ae.comparison.split import Split, Terms, over_floor, psnr_gain
 from keras_ae.contract import TRAIN, VAL
 from keras_ae.scores import MODEL
 
@@ -29,50 +29,31 @@ _FITTED_BUDGETS = 4
 
 
 def training_cost(split: Split, seconds: Sequence[float]) -> Cost:
-    """The gain in val PSNR per doubling of the epochs and per second of training.
-
-    Args:
-        split: the val images.
-        seconds: seconds of training from the initial state to each budget.
-    """
-    budgets = split.layout.budgets
-    steps = []
-    for i, (before, after) in enumerate(zip(budgets, budgets[1:])):
-        doublings, time = math.log2(after / before), seconds[i + 1] - seconds[i]
-        terms = {(MODEL, "psnr", after): 1.0, (MODEL, "psnr", before): -1.0}
-        gain = split.estimate(terms)
+    """The gain in PSNR of val images per doubling of the epochs and per second of training, where
+    `seconds` are those of training from the initial state to each budget."""
+    seconds_of = dict(zip(split.layout.budgets, seconds))
+    undefined = Estimate(mean=None, interval=None)
+    steps, within = [], []
+    for before, after in zip(split.layout.budgets, split.layout.budgets[1:]):
+        doublings, time = math.log2(after / before), seconds_of[after] - seconds_of[before]
+        change = split.estimate(psnr_gain(after, before))
         steps.append(
             StepCost(
                 from_=before,
                 to=after,
                 seconds=time,
                 doublings=doublings,
-                gain=gain,
-                per_doubling=_scaled(gain, 1 / doublings),
-                per_second=_scaled(gain, 1 / time if time > 0 else math.nan),
+                gain=change,
+                per_doubling=change.scaled(1 / doublings),
+                per_second=change.scaled(1 / time) if time > 0 else undefined,
             )
         )
-    return Cost(steps=tuple(steps), within=_cheapest_budgets(split, seconds))
-
-
-def _cheapest_budgets(split: Split, seconds: Sequence[float]) -> tuple[CheapestBudget, ...]:
-    psnr = [split.mean((MODEL, "psnr", budget)) or 0.0 for budget in split.layout.budgets]
-    rows = []
     for tolerance in TOLERANCES:
-        index = next(i for i, value in enumerate(psnr) if value >= max(psnr) - tolerance - 1e-9)
-        epochs = split.layout.budgets[index]
-        rows.append(CheapestBudget(tolerance=tolerance, epochs=epochs, seconds=seconds[index]))
-    return tuple(rows)
-
-
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    if not math.isfinite(factor):
-        return Estimate(mean=None, interval=None)
-    ends = estimate.interval
-    return Estimate(
-        mean=estimate.value * factor,
-        interval=None if ends is None else (ends[0] * factor, ends[1] * factor),
-    )
+        epochs = split.cheapest_budget(tolerance)
+        within.append(
+            CheapestBudget(tolerance=tolerance, epochs=epochs, seconds=seconds_of[epochs])
+        )
+    return Cost(steps=tuple(steps), within=tuple(within))
 
 
 def generalization_gap(splits: Mapping[str, Split], tolerance: float) -> Gap:
@@ -80,20 +61,17 @@ def generalization_gap(splits: Mapping[str, Split], tolerance: float) -> Gap:
 
     Gains over the floor are compared because one split may have harder images than the other. The
     images of the splits are independent samples, so the interval is that of two independent means.
-
-    Args:
-        splits: images by split, with train and val.
-        tolerance: dB by which the gap has to grow to count as overfitting.
+    A gap that grows by more than `tolerance` dB counts as overfitting.
     """
     train, val = splits[TRAIN], splits[VAL]
     budgets = val.layout.budgets
-    rows = tuple(BudgetGap(epochs=b, gap=_train_minus_val(train, val, _gain(b))) for b in budgets)
+    gaps = {b: _train_minus_val(train, val, over_floor(MODEL, b)) for b in budgets}
+    rows = tuple(BudgetGap(epochs=budget, gap=gap) for budget, gap in gaps.items())
     if len(budgets) == 1:
         text = "With one budget, the growth of the generalization gap is unknown"
         return Gap(budgets=rows, growth=None, overfitting=False, text=text)
     first, last = budgets[0], budgets[-1]
-    terms = {(MODEL, "psnr", last): 1.0, (MODEL, "psnr", first): -1.0}
-    growth = _train_minus_val(train, val, terms)
+    growth = _train_minus_val(train, val, psnr_gain(last, first))
     overfitting = growth.value > tolerance and (not growth.interval or growth.interval[0] > 0)
     return Gap(
         budgets=rows,
@@ -103,31 +81,25 @@ def generalization_gap(splits: Mapping[str, Split], tolerance: float) -> Gap:
     )
 
 
-def _gain(budget: int) -> Terms:
-    return {(MODEL, "psnr", budget): 1.0, ("patch_pca", "psnr", 0): -1.0}
-
-
 def _train_minus_val(train: Split, val: Split, terms: Terms) -> Estimate:
     """The mean of a combination on train minus that on val."""
     means = [split.estimate(terms).value for split in (train, val)]
-    replicates = [split.replicates(terms) for split in (train, val)]
+    replicates = [r for r in (split.replicates(terms) for split in (train, val)) if r is not None]
     interval = None
-    if replicates[0] is not None and replicates[1] is not None:
+    if len(replicates) == 2:
         # The number of resamples depends on the size of the split.
-        count = min(map(len, (r for r in replicates if r is not None)))
+        count = min(map(len, replicates))
         interval = statistics.percentile_interval(replicates[0][:count] - replicates[1][:count])
     return Estimate(mean=means[0] - means[1], interval=interval)
 
 
 def _gap_text(growth: Estimate, first: int, last: int, overfitting: bool) -> str:
-    ends, sign = growth.interval, "" if overfitting else "+"
-    interval = f" ({ends[0]:{sign}.2f} to {ends[1]:{sign}.2f})" if ends else ""
-    change = f"{growth.value:{sign}.2f} dB{interval} from {first:,} to {last:,} epochs"
+    gap, steps = "The generalization gap (train minus val)", f"from {first:,} to {last:,} epochs"
     if not overfitting:
-        return f"The generalization gap (train minus val) changes by {change}"
-    caveat = "" if ends else ", although there are too few images to be certain"
+        return f"{gap} changes by {growth.format('+')} {steps}"
+    caveat = "" if growth.interval else ", although there are too few images to be certain"
     return (
-        f"The generalization gap (train minus val) grows by {change}: overfitting{caveat}. "
+        f"{gap} grows by {growth.format()} {steps}: overfitting{caveat}. "
         "More training images would help"
     )
 
@@ -138,11 +110,8 @@ def extrapolate(split: Split, tolerance: float) -> Extrapolation:
     The curve a - k * epochs^-p is fitted by least squares to the means of the last four budgets,
     and again in each resample of the images. As a check, the last step is predicted from the
     budgets before it. The interval is widened by the error of this prediction, because resampling
-    images does not cover the error of a curve that changes its shape.
-
-    Args:
-        split: the val images.
-        tolerance: dB that a longer ladder has to gain to be worth training.
+    images does not cover the error of a curve that changes its shape. A longer ladder is worth
+    training if it gains more than `tolerance` dB.
     """
     budgets = split.layout.budgets
     last = budgets[-1]
@@ -197,8 +166,7 @@ def predict_gain(epochs: Sequence[int], means: np.ndarray, target: int) -> np.nd
     """
     epochs, means = epochs[-_FITTED_BUDGETS:], means[:, -_FITTED_BUDGETS:]
     centred = means - means.mean(1, keepdims=True)
-    best = np.full(len(means), np.inf)
-    gains = np.zeros(len(means))
+    best, gains = np.full(len(means), np.inf), np.zeros(len(means))
     for exponent in _EXPONENTS:
         # Epochs are divided by the last budget so that no power underflows.
         x = (np.asarray(epochs, np.float64) / epochs[-1]) ** -exponent

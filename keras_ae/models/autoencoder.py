@@ -9,10 +9,11 @@ from typing import Any
 
 import keras
 from keras import layers, ops
+from keras.initializers import GlorotUniform
 
 from keras_ae import presets
-from keras_ae.errors import ConfigurationError
-from keras_ae.models.layers import DepthToSpace, SpaceToDepth, pad_to_multiple, residual_block
+from keras_ae.errors import ConfigurationError, DataError
+from keras_ae.models.layers import DepthToSpace, SpaceToDepth, pad_to_multiple
 from keras_ae.models.onnx import register_erfc
 from keras_ae.types import Tensor
 
@@ -67,7 +68,7 @@ class ConvAutoencoder(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        spec = presets.get(preset)
+        self.preset = presets.get(preset)
         if channels not in (1, 3):
             raise ConfigurationError(f"channels must be 1 or 3; got {channels}")
         if stride < 2 or stride & (stride - 1):
@@ -81,12 +82,10 @@ class ConvAutoencoder(keras.Model):
             raise ConfigurationError(
                 f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}"
             )
-        self.preset, self.channels, self.precision = spec, channels, precision
+        self.channels, self.precision = channels, precision
         self.stride, self.latent_channels = stride, latent_channels
-        build = {"plain": _plain, "linear-residual": _linear_residual}[spec.architecture]
-        self.encoder, self.decoder = build(
-            spec, channels, stride, latent_channels, PRECISIONS[precision], _initializers(seed)
-        )
+        build = {"plain": _plain, "linear-residual": _linear_residual}[self.preset.architecture]
+        self.encoder, self.decoder = build(self, PRECISIONS[precision], _initializers(seed))
         # Keras exports only a model that was called, with the shapes of that call.
         image = keras.Input((None, None, channels), name="image")
         self.decoder(self.encoder(image))
@@ -163,9 +162,14 @@ class ConvAutoencoder(keras.Model):
         >>> ConvAutoencoder("small").receptive_radius
         (1, 3)
         """
-        encoder = _receptive_radius_in_pixels(self.encoder, 1)
-        decoder = _receptive_radius_in_pixels(self.decoder, self.stride)
-        return -(-encoder // self.stride), -(-decoder // self.stride)
+
+        def radius(part: Part) -> int:
+            # Parallel convolutions are counted as if they were in sequence: an upper bound.
+            convolutions = self._convolutions(part)
+            pixels: int = sum(side * (max(layer.kernel_size) // 2) for layer, side in convolutions)
+            return -(-pixels // self.stride)
+
+        return radius(self.encoder), radius(self.decoder)
 
     @property
     def flops_per_pixel(self) -> float:
@@ -176,66 +180,62 @@ class ConvAutoencoder(keras.Model):
         >>> ConvAutoencoder("medium").flops_per_pixel
         9856.0
         """
-        # Positions of the feature map per pixel of the image.
-        density, total = 1.0, 0.0
-        for part in (self.encoder, self.decoder):
-            for layer in part.layers:
-                if isinstance(layer, layers.MaxPooling2D):
-                    density /= 4
-                elif isinstance(layer, layers.UpSampling2D):
-                    density *= 4
-                elif isinstance(layer, SpaceToDepth):
-                    density /= layer.stride**2
-                elif isinstance(layer, DepthToSpace):
-                    density *= layer.stride**2
-                elif isinstance(layer, layers.Conv2D):
-                    total += 2 * density * math.prod(layer.kernel.shape)
-        return total
+        flops: float = sum(
+            2 * math.prod(layer.kernel.shape) / side**2
+            for part in (self.encoder, self.decoder)
+            for layer, side in self._convolutions(part)
+        )
+        return flops
+
+    def _convolutions(self, part: Part) -> Iterator[tuple[layers.Conv2D, int]]:
+        """Yields each convolution, and the side in pixels of a position of its feature map."""
+        side = 1 if part is self.encoder else self.stride
+        for layer in part.layers:
+            if isinstance(layer, layers.MaxPooling2D):
+                side *= 2
+            elif isinstance(layer, layers.UpSampling2D):
+                side //= 2
+            elif isinstance(layer, SpaceToDepth):
+                side *= layer.stride
+            elif isinstance(layer, DepthToSpace):
+                side //= layer.stride
+            elif isinstance(layer, layers.Conv2D):
+                yield layer, side
 
 
-def _receptive_radius_in_pixels(part: keras.Model, pixels: int) -> int:
-    """Returns an upper bound of the radius of the receptive field, in pixels.
+def load_model(path: str | Path) -> ConvAutoencoder:
+    """Loads an autoencoder from a `.keras` file, as the pipeline and `model.save` write it.
 
-    Args:
-        part: encoder or decoder; parallel convolutions are counted as if they were in sequence.
-        pixels: side of the patch that a position of its input stands for.
+    Raises:
+        DataError: if the file contains another kind of model.
+        ValueError: from Keras, if it is not a `.keras` file.
+
+    >>> ConvAutoencoder("small", channels=1).save("model.keras")
+    >>> load_model("model.keras").channels
+    1
     """
-    total = 0
-    for layer in part.layers:
-        if isinstance(layer, layers.MaxPooling2D):
-            pixels *= 2
-        elif isinstance(layer, layers.UpSampling2D):
-            pixels //= 2
-        elif isinstance(layer, SpaceToDepth):
-            pixels *= layer.stride
-        elif isinstance(layer, DepthToSpace):
-            pixels //= layer.stride
-        elif isinstance(layer, layers.Conv2D):
-            total += pixels * (max(layer.kernel_size) // 2)
-    return total
+    model = keras.saving.load_model(path)
+    if not isinstance(model, ConvAutoencoder):
+        raise DataError(
+            f"{path} must contain a ConvAutoencoder; it contains a {type(model).__name__}"
+        )
+    return model
 
 
-def _initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
+def _initializers(seed: int | None) -> Iterator[GlorotUniform]:
     """Yields an initializer for the kernel of each convolution."""
     # A generator of our own: Keras would draw seeds from Python's global generator, from which
     # threads of other libraries draw at any time.
     generator = random.Random(seed)
     while True:
-        yield keras.initializers.GlorotUniform(
-            None if seed is None else generator.randint(1, 10**9)
-        )
+        yield GlorotUniform(None if seed is None else generator.randint(1, 10**9))
 
 
 def _plain(
-    spec: presets.Preset,
-    channels: int,
-    stride: int,
-    latent_channels: int,
-    policy: str,
-    initializers: Iterator[keras.initializers.Initializer],
+    model: ConvAutoencoder, policy: str, initializers: Iterator[GlorotUniform]
 ) -> tuple[Part, Part]:
     """Builds convolution, ReLU and max-pooling per octave, and the mirror image with upsampling."""
-    octaves = stride.bit_length() - 1
+    octaves, spec = model.stride.bit_length() - 1, model.preset
     widths = [spec.widths[min(i, len(spec.widths) - 1)] for i in range(octaves - 1)]
 
     def convolution(filters: int, activation: str = "relu") -> layers.Conv2D:
@@ -248,53 +248,46 @@ def _plain(
             dtype=policy,
         )
 
-    x = image = keras.Input((None, None, channels), name="image")
-    for width in (*widths, latent_channels):
+    x = image = keras.Input((None, None, model.channels), name="image")
+    for width in (*widths, model.latent_channels):
         x = layers.MaxPooling2D(2, dtype=policy)(convolution(width)(x))
     encoder = Part(image, _to_float32(x), name="encoder")
 
-    x = latent = keras.Input((None, None, latent_channels), name="latent")
-    for width in (latent_channels, *reversed(widths)):
+    x = latent = keras.Input((None, None, model.latent_channels), name="latent")
+    for width in (model.latent_channels, *reversed(widths)):
         x = layers.UpSampling2D(2, dtype=policy)(convolution(width)(x))
-    decoder = Part(latent, _to_float32(convolution(channels, "sigmoid")(x)), name="decoder")
-    return encoder, decoder
+    x = convolution(model.channels, "sigmoid")(x)
+    return encoder, Part(latent, _to_float32(x), name="decoder")
 
 
 def _linear_residual(
-    spec: presets.Preset,
-    channels: int,
-    stride: int,
-    latent_channels: int,
-    policy: str,
-    initializers: Iterator[keras.initializers.Initializer],
+    model: ConvAutoencoder, policy: str, initializers: Iterator[GlorotUniform]
 ) -> tuple[Part, Part]:
     """Builds a linear path and, in parallel, a residual path whose last layers start at zero."""
-    width, patch = spec.widths[0], stride * stride * channels
+    width, stride, blocks = model.preset.widths[0], model.stride, model.preset.blocks
+
+    def convolution(filters: int, size: int, name: str, **options: Any) -> layers.Conv2D:
+        kernel = next(initializers)
+        return layers.Conv2D(filters, size, kernel_initializer=kernel, name=name, **options)
 
     def path(x: keras.KerasTensor, filters: int, blocks: int, name: str) -> keras.KerasTensor:
-        y = layers.Conv2D(
-            width, 1, kernel_initializer=next(initializers), name=f"{name}_in", dtype=policy
-        )(x)
-        for i in range(blocks):
-            y = residual_block(y, width, f"{name}_{i}", initializers, policy)
+        y = convolution(width, 1, f"{name}_in", dtype=policy)(x)
+        spatial = {"padding": "same", "activation": "gelu", "dtype": policy}
+        for block in (f"{name}_{i}" for i in range(blocks)):
+            change = convolution(width, 3, f"{block}_conv", **spatial)(y)
+            change = convolution(width, 1, f"{block}_mix", dtype=policy)(change)
+            y = layers.Add(name=f"{block}_add", dtype=policy)([y, change])
         y = _to_float32(y)
         y = layers.Conv2D(filters, 1, kernel_initializer="zeros", name=f"{name}_out")(y)
-        linear = layers.Conv2D(
-            filters, 1, kernel_initializer=next(initializers), name=f"linear_{name}"
-        )(x)
+        linear = convolution(filters, 1, f"linear_{name}")(x)
         return layers.Add(name=f"{name}_sum")([linear, y])
 
-    image = keras.Input((None, None, channels), name="image")
-    encoder = Part(
-        image,
-        path(SpaceToDepth(stride)(image), latent_channels, spec.blocks[0], "encode"),
-        name="encoder",
-    )
-    latent = keras.Input((None, None, latent_channels), name="latent")
-    decoder = Part(
-        latent, DepthToSpace(stride)(path(latent, patch, spec.blocks[1], "decode")), name="decoder"
-    )
-    return encoder, decoder
+    image = keras.Input((None, None, model.channels), name="image")
+    x = path(SpaceToDepth(stride)(image), model.latent_channels, blocks[0], "encode")
+    encoder = Part(image, x, name="encoder")
+    latent = keras.Input((None, None, model.latent_channels), name="latent")
+    x = path(latent, stride * stride * model.channels, blocks[1], "decode")
+    return encoder, Part(latent, DepthToSpace(stride)(x), name="decoder")
 
 
 def _to_float32(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -1,6 +1,5 @@
-"""Layers and blocks of the models, and the scaling of pixels. Tensors are channels-last."""
+"""Layers of the models, and the scaling of pixels. Tensors are channels-last."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -32,14 +31,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
-    """Repeats the last row and column until height and width are multiples of `stride`.
-
-    Args:
-        images: tensor [N, H, W, C] of any dtype, H and W at least 1.
-        stride: positive integer.
-
-    Returns:
-        Tensor [N, ceil(H / stride) * stride, ceil(W / stride) * stride, C].
+    """Repeats the last row and column of [N, H, W, C] until H and W are multiples of `stride`.
 
     >>> import numpy as np
     >>> tuple(pad_to_multiple(np.zeros((1, 20, 32, 3)), stride=8).shape)
@@ -55,13 +47,9 @@ def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
 
 
 def space_to_depth(images: Tensor, stride: int) -> Tensor:
-    """Moves each stride x stride patch into the channels, in (row, column, channel) order.
+    """Moves patches into the channels, in (row, column, channel) order.
 
-    Args:
-        images: tensor [N, H, W, C]; H and W are multiples of `stride`.
-
-    Returns:
-        Tensor [N, H / stride, W / stride, stride * stride * C].
+    [N, H, W, C] -> [N, H / s, W / s, s * s * C]; H and W are multiples of the stride s.
 
     >>> import numpy as np
     >>> tuple(space_to_depth(np.zeros((1, 24, 32, 3)), stride=8).shape)
@@ -88,67 +76,36 @@ def depth_to_space(patches: Tensor, stride: int) -> Tensor:
     return ops.reshape(images, (-1, h * stride, w * stride, channels))
 
 
-@keras.saving.register_keras_serializable("keras_ae")
-class SpaceToDepth(keras.layers.Layer):
-    """`space_to_depth` as a layer."""
+class _StrideLayer(keras.layers.Layer):
+    """A layer with the side of a patch."""
 
     def __init__(self, stride: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.stride = stride
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable("keras_ae")
+class SpaceToDepth(_StrideLayer):
+    """`space_to_depth` as a layer."""
 
     def call(self, inputs: Tensor) -> Tensor:
         return space_to_depth(inputs, self.stride)
 
     def compute_output_shape(self, input_shape: _Shape) -> _Shape:
-        n, h, w, c = input_shape
-        s = self.stride
+        (n, h, w, c), s = input_shape, self.stride
         return (n, h and h // s, w and w // s, s * s * c)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "stride": self.stride}
 
 
 @keras.saving.register_keras_serializable("keras_ae")
-class DepthToSpace(keras.layers.Layer):
+class DepthToSpace(_StrideLayer):
     """`depth_to_space` as a layer (sub-pixel shuffle, Shi et al. 2016)."""
-
-    def __init__(self, stride: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.stride = stride
 
     def call(self, inputs: Tensor) -> Tensor:
         return depth_to_space(inputs, self.stride)
 
     def compute_output_shape(self, input_shape: _Shape) -> _Shape:
-        n, h, w, c = input_shape
-        s = self.stride
+        (n, h, w, c), s = input_shape, self.stride
         return (n, h and h * s, w and w * s, c // (s * s))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "stride": self.stride}
-
-
-def residual_block(
-    x: keras.KerasTensor,
-    width: int,
-    name: str,
-    initializers: Iterator[keras.initializers.Initializer],
-    dtype: str = "float32",
-) -> keras.KerasTensor:
-    """Adds a 3x3 convolution, GELU and a 1x1 convolution to `x` [N, h, w, width].
-
-    It takes two of the initializers, for the two kernels.
-    """
-    conv = keras.layers.Conv2D(
-        width,
-        3,
-        padding="same",
-        activation="gelu",
-        kernel_initializer=next(initializers),
-        name=f"{name}_conv",
-        dtype=dtype,
-    )
-    mix = keras.layers.Conv2D(
-        width, 1, kernel_initializer=next(initializers), name=f"{name}_mix", dtype=dtype
-    )
-    return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, mix(conv(x))])

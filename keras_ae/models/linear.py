@@ -45,12 +45,7 @@ class PatchPCA(NamedTuple):
 
 
 class GlobalPCA(NamedTuple):
-    """Principal components of whole images.
-
-    Attributes:
-        shape: height, width and channels of the images.
-        pca: principal components with an image as one patch, p = height * width * channels.
-    """
+    """Principal components of images of `shape` [H, W, C], each as one patch, p = H * W * C."""
 
     shape: tuple[int, int, int]
     pca: PatchPCA
@@ -59,11 +54,8 @@ class GlobalPCA(NamedTuple):
 def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
     """Sums the outer products of all patches, each with a leading 1, over integer grey levels.
 
-    The sums are exact in float64 up to 10^11 patches, and therefore the same in any order.
-
-    Args:
-        images: uint8 arrays [H, W, C]; rows and columns beyond a multiple of `stride` are ignored.
-        stride: side of a patch in pixels.
+    Patches are those of uint8 images [H, W, C], without rows and columns beyond a multiple of
+    `stride`. The sums are exact in float64 up to 10^11 patches, and so the same in any order.
 
     Returns:
         float64 [1 + p, 1 + p]: the count at [0, 0], sums in row 0, sums of products elsewhere.
@@ -71,13 +63,12 @@ def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
     Raises:
         DataError: if no image contains a whole patch.
 
-    >>> import numpy as np
     >>> moments = patch_moments([np.zeros((16, 24, 3), np.uint8)], stride=8)
     >>> moments.shape, moments[0, 0]  # of 8 * 8 * 3 values and the 1, of 6 patches
     ((193, 193), np.float64(6.0))
     """
     total = _sum_products(_patches(image, stride) for image in images)
-    if total is None or total[0, 0] == 0:
+    if total is None:
         raise DataError(f"no training image is at least {stride}x{stride} pixels")
     return total
 
@@ -85,16 +76,8 @@ def patch_moments(images: Iterable[np.ndarray], stride: int) -> np.ndarray:
 def image_moments(images: Iterable[np.ndarray]) -> np.ndarray:
     """Sums the outer products of all images: `patch_moments` with an image as one patch.
 
-    Args:
-        images: uint8 arrays [H, W, C] of one shape; read once, as a stream.
+    Raises DataError if there is no image, or if they differ in shape.
 
-    Returns:
-        float64 [1 + D, 1 + D] with D = H * W * C, in the layout of `patch_moments`.
-
-    Raises:
-        DataError: if there is no image, or if they differ in shape.
-
-    >>> import numpy as np
     >>> image_moments(np.zeros((5, 4, 4, 1), np.uint8)).shape
     (17, 17)
     """
@@ -105,17 +88,12 @@ def image_moments(images: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def fit(moments: np.ndarray, latent_channels: int) -> PatchPCA:
-    """Computes principal components from the sums of `patch_moments` or `image_moments`.
-
-    Args:
-        moments: float64 [1 + p, 1 + p], sums over grey levels 0..255.
-        latent_channels: number of components, 1 to p.
+    """Computes 1 to p principal components from the sums of `patch_moments` or `image_moments`.
 
     Raises:
         ConfigurationError: if there are more latent channels than values in a patch.
         DataError: if the moments are not finite, or sums over no patch.
 
-    >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
     >>> pca = fit(patch_moments(images, stride=8), latent_channels=8)
     >>> pca.components.shape
@@ -155,26 +133,17 @@ def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) 
       overfit the training images and be no baseline for held-out ones;
     - the latent has fewer values than the image.
 
-    Args:
-        images: training images, uint8 arrays [H, W, C]; read once, up to the first one that
-            violates a condition.
-        stride: stride of the model that is compared with the floor, in pixels.
-        latent_channels: latent channels of that model.
+    It has as many components as a model with the same stride and latent channels has latent values:
+    ceil(H / stride) * ceil(W / stride) * latent_channels. The training images, uint8 [H, W, C], are
+    read once, up to the first one that violates a condition. Raises DataError if it is not defined;
+    the message is the reason in a short sentence.
 
-    Returns:
-        PCA with ceil(H / stride) * ceil(W / stride) * latent_channels components.
-
-    Raises:
-        DataError: if it is not defined; the message is the reason in a short sentence.
-
-    >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
     >>> fit_global(images, stride=4, latent_channels=2).pca.components.shape
     (64, 8)
     """
     remaining = iter(images)
-    first = next(remaining, None)
-    if first is None:
+    if (first := next(remaining, None)) is None:
         raise DataError("there is no training image")
     height, width = first.shape[:2]
     if max(height, width) > TRAIN_TILE:
@@ -199,10 +168,8 @@ def fit_global(images: Iterable[np.ndarray], stride: int, latent_channels: int) 
 def save(pca: PatchPCA, path: Path) -> None:
     """Writes principal components to an NPZ file, and creates its folder if it is missing.
 
-    Raises:
-        StorageError: if it cannot be written.
+    Raises StorageError if it cannot be written.
 
-    >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
     >>> save(fit(patch_moments(images, stride=8), latent_channels=8), Path("floor.npz"))
     >>> load(Path("floor.npz")).components.shape
@@ -219,8 +186,7 @@ def save(pca: PatchPCA, path: Path) -> None:
 def load(path: Path) -> PatchPCA:
     """Reads principal components that `save` wrote; see there for an example.
 
-    Raises:
-        DataError: if the file is missing or was not written by `save`.
+    Raises DataError if the file is missing or was not written by `save`.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -230,13 +196,8 @@ def load(path: Path) -> PatchPCA:
 
 
 def set_linear_path(model: keras.Model, pca: PatchPCA) -> None:
-    """Sets the linear path of a model to the PCA, with latents of unit variance.
+    """Sets the linear path of a `ConvAutoencoder` to the PCA, with latents of unit variance.
 
-    Args:
-        model: a `ConvAutoencoder` with layers `linear_encode` and `linear_decode`.
-        pca: components of patches of the model's stride and channels.
-
-    >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
     >>> pca = fit(patch_moments(images, stride=8), latent_channels=8)
     >>> from keras_ae import ConvAutoencoder
@@ -246,26 +207,18 @@ def set_linear_path(model: keras.Model, pca: PatchPCA) -> None:
     >>> np.allclose(model(pixels), reconstruct(pixels, pca, stride=8), atol=1e-5)
     True
     """
-    encode = pca.components / pca.scales
-    model.encoder.get_layer("linear_encode").set_weights(
-        [encode.reshape(1, 1, *encode.shape), -pca.mean @ encode]
-    )
-    decode = (pca.components * pca.scales).T
-    model.decoder.get_layer("linear_decode").set_weights(
-        [decode.reshape(1, 1, *decode.shape), pca.mean]
-    )
+    encode, decode = pca.components / pca.scales, (pca.components * pca.scales).T
+    for part, name, kernel, bias in (
+        (model.encoder, "linear_encode", encode, -pca.mean @ encode),
+        (model.decoder, "linear_decode", decode, pca.mean),
+    ):
+        part.get_layer(name).set_weights([kernel[None, None], bias])
 
 
 def reconstruct(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
     """Projects each patch onto the principal components: the reconstruction of the linear floor.
 
-    `set_linear_path` has an example.
-
-    Args:
-        images: float32 tensor [N, H, W, C] in 0..1.
-
-    Returns:
-        float32 tensor [N, H, W, C], not clipped.
+    Maps float32 [N, H, W, C] in 0..1 to the same shape, not clipped; example in `set_linear_path`.
     """
     height, width = ops.shape(images)[1:3]
     patches = _project(space_to_depth(pad_to_multiple(images, stride), stride), pca)
@@ -275,7 +228,6 @@ def reconstruct(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
 def reconstruct_rounded(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
     """Like `reconstruct`, from and to grey levels 0..255, uint8 [N, H, W, C].
 
-    >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
     >>> pca = fit(patch_moments(images, stride=8), latent_channels=8)
     >>> tuple(reconstruct_rounded(images, pca, stride=8).shape)
@@ -287,13 +239,8 @@ def reconstruct_rounded(images: Tensor, pca: PatchPCA, stride: int) -> Tensor:
 def reconstruct_global(images: Tensor, floor: GlobalPCA) -> Tensor:
     """Projects each image onto the principal components: the reconstruction of the global floor.
 
-    Args:
-        images: float32 tensor [N, H, W, C] in 0..1, of the shape that `floor` was fitted to.
+    Maps float32 [N, H, W, C] in 0..1, of the shape of `floor`, to the same shape, not clipped.
 
-    Returns:
-        float32 tensor [N, H, W, C], not clipped.
-
-    >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
     >>> floor = fit_global(images, stride=4, latent_channels=2)
     >>> tuple(reconstruct_global(images / np.float32(255), floor).shape)

@@ -25,15 +25,9 @@ def register_erfc() -> None:
 
 def _convert_erfc(graph: Any, node: Any, **_: Any) -> None:
     """erfc(x) = 1 - erf(x)"""
-    shapes, dtypes = node.output_shapes, node.output_dtypes
+    types = {"shapes": node.output_shapes, "dtypes": node.output_dtypes}
     graph.remove_node(node.name)
     one = graph.make_const(f"{node.name}_one", np.ones((), np.float32))
     erf = graph.make_node("Erf", node.input)
-    graph.make_node(
-        "Sub",
-        [one.output[0], erf.output[0]],
-        name=node.name,
-        outputs=node.output,
-        shapes=shapes,
-        dtypes=dtypes,
-    )
+    inputs = [one.output[0], erf.output[0]]
+    graph.make_node("Sub", inputs, name=node.name, outputs=node.output, **types)

@@ -26,12 +26,7 @@ STYLES = (("train", "o"), ("val", "^"), ("test", "s"), ("base", "D"), ("ink", "v
 
 
 def write_runs_page(runs: Runs, path: Path) -> None:
-    """Writes the page.
-
-    Args:
-        runs: the result of `keras_ae.comparison.across.compare_runs`.
-        path: file to write.
-    """
+    """Writes the page of the result of `keras_ae.comparison.across.compare_runs` to a file."""
     template = environment().get_template("across.html")
     path.write_text(template.render(compared=runs, curves=psnr_curves(runs)), encoding="utf-8")
 

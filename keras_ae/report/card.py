@@ -1,99 +1,96 @@
 """The model and data card: the facts about a run, as terms and descriptions."""
 
-from keras_ae.comparison.records import Machine, Run, TrainingEnvironment
+from keras_ae.comparison.records import Run, TrainingEnvironment
 from keras_ae.contract import SPLITS
+from keras_ae.datasets.sources.kinds import format_counts
 from keras_ae.report.formatting import count, size
+from keras_ae.stages import Machine
 
 Rows = list[tuple[str, str]]
 
 
 def card(run: Run) -> list[tuple[str, Rows]]:
     """Groups of terms and descriptions by title, without unknown facts and empty groups."""
+    environments = run.trained_on or ()
+    numbers = [f" ({i} of {len(environments)})" for i in range(1, len(environments) + 1)]
     groups = [
         ("Data", _data(run)),
         ("Model", _model(run)),
         ("Training", _training(run)),
-        *_trained_on(run),
+        *(
+            (f"Trained on{number if len(numbers) > 1 else ''}", _environment(environment))
+            for number, environment in zip(numbers, environments)
+        ),
         ("Report written on", _written(run)),
     ]
     return [(title, rows) for title, rows in groups if rows]
 
 
+def _known(*rows: tuple[str, str | None]) -> Rows:
+    return [(term, text) for term, text in rows if text is not None]
+
+
+def _count(number: float | None, suffix: str = "") -> str | None:
+    return None if number is None else f"{count(number)}{suffix}"
+
+
 def _data(run: Run) -> Rows:
-    rows: Rows = []
-    if run.data is not None:
-        rows.append(("source", run.data))
-    if run.images:
-        counts = ", ".join(f"{count(run.images[name])} {name}" for name in SPLITS)
-        rows += [("images", counts), ("quarantined", count(run.images.quarantined))]
-        if run.images.copies:
-            rows.append(("copies", f"{count(run.images.copies)} of the images"))
-    if run.decoded_bytes is not None:
-        placement = f", {run.placement}" if run.placement else ""
-        rows.append(("training images", f"{size(run.decoded_bytes)} decoded{placement}"))
-    if run.data_fingerprint is not None:
-        rows.append(("fingerprint", run.data_fingerprint))
-    return rows
+    images = dict(run.images) if run.images else {}
+    placement = f", {run.placement}" if run.placement else ""
+    decoded = None if run.decoded_bytes is None else size(run.decoded_bytes)
+    return _known(
+        ("source", run.data),
+        ("images", ", ".join(f"{count(images[name])} {name}" for name in SPLITS if images) or None),
+        ("quarantined", _count(images.get("quarantined"))),
+        ("copies", _count(images.get("copies"), " of the images")),
+        ("levels", run.levels),
+        ("splits", run.splits),
+        ("not read", format_counts(run.not_read) if run.not_read else None),
+        ("training images", decoded and f"{decoded} decoded{placement}"),
+        ("fingerprint", run.data_fingerprint),
+    )
 
 
 def _model(run: Run) -> Rows:
-    rows: Rows = []
-    if run.preset is not None:
-        rows.append(("preset", run.preset))
-    if run.parameters is not None:
-        rows.append(("parameters", count(run.parameters)))
-    if run.flops_per_pixel is not None:
-        rows.append(("FLOPs per pixel", count(run.flops_per_pixel)))
+    latent = None
     if run.stride and run.channels and run.latent_channels:
         share = run.stride**2 * run.channels / run.latent_channels
-        rows.append(
-            (
-                "latent",
-                f"{run.latent_channels} channels at stride {run.stride}: "
-                f"1/{share:g} of the values of the image",
-            )
+        latent = (
+            f"{run.latent_channels} channels at stride {run.stride}: "
+            f"1/{share:g} of the values of the image"
         )
-    return rows
+    return _known(
+        ("preset", run.preset),
+        ("parameters", _count(run.parameters)),
+        ("FLOPs per pixel", _count(run.flops_per_pixel)),
+        ("latent", latent),
+    )
 
 
 def _training(run: Run) -> Rows:
-    rows: Rows = []
-    if run.tile is not None and run.tiles_per_epoch is not None:
-        rows.append(("epoch", f"{count(run.tiles_per_epoch)} tiles of {run.tile}x{run.tile}"))
-    if run.batch_size is not None:
-        rows.append(("batch size", count(run.batch_size)))
-    if run.tiles_per_second is not None:
-        rows.append(("speed", f"{count(run.tiles_per_second)} tiles/s in the last stage"))
     seeds = run.seeds or (() if run.seed is None else (run.seed,))
-    if seeds:
-        rows.append(("seed" if len(seeds) == 1 else "seeds", ", ".join(map(str, seeds))))
-    if run.backend is not None:
-        rows.append(("backend", run.backend))
-    if run.code_fingerprint is not None:
-        rows.append(("code", run.code_fingerprint))
-    return rows
-
-
-def _trained_on(run: Run) -> list[tuple[str, Rows]]:
-    environments = run.trained_on or ()
-    total = len(environments)
-    return [
-        ("Trained on" if total == 1 else f"Trained on ({i} of {total})", _environment(environment))
-        for i, environment in enumerate(environments, 1)
-    ]
+    tiles = None if run.tile is None else _count(run.tiles_per_epoch)
+    return _known(
+        ("epoch", tiles and f"{tiles} tiles of {run.tile}x{run.tile}"),
+        ("batch size", _count(run.batch_size)),
+        ("speed", _count(run.tiles_per_second, " tiles/s in the last stage")),
+        ("seed" if len(seeds) == 1 else "seeds", ", ".join(map(str, seeds)) or None),
+        ("backend", run.backend),
+        ("code", run.code_fingerprint),
+    )
 
 
 def _environment(environment: TrainingEnvironment) -> Rows:
     stages = sorted(environment.stages, key=lambda name: (len(name), name))
-    rows: Rows = [("stages", ", ".join(stages)), *_hardware(environment.machine)]
-    if environment.machine.cpu_flags:
-        rows.append(("processor flags", ", ".join(environment.machine.cpu_flags)))
     names = dict.fromkeys(("python", "keras", environment.backend))
-    packages = [f"{name} {environment.packages[name]}" for name in names]
-    rows.append(("packages", ", ".join(packages)))
     variables = [f"{name}={value}" for name, value in environment.environment.items()]
-    rows.append(("environment variables", ", ".join(variables) or "none set"))
-    return rows
+    return _known(
+        ("stages", ", ".join(stages)),
+        *_hardware(environment.machine),
+        ("processor flags", ", ".join(environment.machine.cpu_flags) or None),
+        ("packages", ", ".join(f"{name} {environment.packages[name]}" for name in names)),
+        ("environment variables", ", ".join(variables) or "none set"),
+    )
 
 
 def _hardware(machine: Machine) -> Rows:
@@ -106,10 +103,9 @@ def _hardware(machine: Machine) -> Rows:
 
 
 def _written(run: Run) -> Rows:
-    rows = _hardware(run.machine) if run.machine else []
-    if run.git:
-        changes = ", with uncommitted changes" if run.git.dirty else ""
-        rows.append(("git commit", f"{run.git.commit}{changes}"))
-    if run.created is not None:
-        rows.append(("written", run.created.replace("T", " ").replace("+00:00", " UTC")))
-    return rows
+    changes = ", with uncommitted changes" if run.git and run.git.dirty else ""
+    return _known(
+        *(_hardware(run.machine) if run.machine else ()),
+        ("git commit", f"{run.git.commit}{changes}" if run.git else None),
+        ("written", run.created and run.created.replace("T", " ").replace("+00:00", " UTC")),
+    )

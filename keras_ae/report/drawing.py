@@ -80,11 +80,11 @@ def draw(name: str, label: str, plot: Plot, height: int | None = None) -> Markup
         name: prefix of all ids in the figure.
         label: description for screen readers.
         plot: function that draws the figure.
-        height: height in pixels; None for that of the geometry.
+        height: in pixels; None for that of the geometry.
 
     Returns:
-        Two `svg` elements. Their text is selectable and has the typeface of the page; their colours
-        are custom properties of the page.
+        Two `svg` elements, whose text has the typeface of the page, and whose colours are custom
+        properties of the page.
     """
     geometries = [g if height is None else g._replace(height=height) for g in (WIDE, NARROW)]
     return Markup("\n").join(_draw(name, label, plot, geometry) for geometry in geometries)
@@ -173,16 +173,8 @@ def legend(
 
 def legend_line(name: str, colour: str = "soft", marker: str = "", dashes: Any = "-") -> Line2D:
     """Makes an entry of the legend."""
-    return Line2D(
-        [],
-        [],
-        color=COLOURS[colour],
-        marker=marker,
-        markersize=5,
-        linestyle=dashes,
-        linewidth=1.6,
-        label=name,
-    )
+    style: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "linestyle": dashes}
+    return Line2D([], [], markersize=5, linewidth=1.6, label=name, **style)
 
 
 def mark_chosen(axes: Axes, epochs: float) -> None:

@@ -55,23 +55,13 @@ def _plot_losses(axes: Axes, geometry: Geometry, comparison: Comparison) -> Marg
     axes.yaxis.set_major_locator(_log_ticks(comparison.losses))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    names: dict[str, str] = {}
+    handles = {}
     for ladder in comparison.losses:
-        colour = "base" if ladder.ladder == BASELINE else "train"
-        names.setdefault(ladder.ladder, colour)
-        dashes = "-" if colour == "train" else DASHES
-        axes.plot(
-            ladder.epochs,
-            ladder.loss,
-            color=COLOURS[colour],
-            linewidth=1.4,
-            linestyle=dashes,
-        )
-    handles = [
-        legend_line(name, colour, dashes="-" if colour == "train" else DASHES)
-        for name, colour in names.items()
-    ]
-    legend(axes, geometry, margins, handles, len(handles))
+        colour, dashes = ("base", DASHES) if ladder.ladder == BASELINE else ("train", "-")
+        line: dict[str, Any] = {"color": COLOURS[colour], "linewidth": 1.4}
+        axes.plot(ladder.epochs, ladder.loss, linestyle=dashes, **line)
+        handles[ladder.ladder] = legend_line(ladder.ladder, colour, dashes=dashes)
+    legend(axes, geometry, margins, list(handles.values()), len(handles))
     axes.set_ylabel("loss")
     mark_chosen(axes, chosen)
     return margins
@@ -132,8 +122,7 @@ def _plot_curve(axes: Axes, geometry: Geometry, comparison: Comparison) -> Margi
     extrapolated = _extrapolated(comparison, lines[VAL])
     epochs = [entry.epochs for entry in comparison.budgets] + [x for x, _, _ in extrapolated[1:]]
     wide = geometry.name == WIDE.name
-    right = 60 if wide else 48
-    margins = Margins(50, right, 48 if wide else 90, 46)
+    margins = Margins(50, 60, 48, 46) if wide else Margins(50, 48, 90, 46)
     per_pixel = log_axis(axes, geometry, margins, epochs, comparison.chosen.epochs)
     _limits(axes, comparison, [*lines.values(), extrapolated])
     handles = [legend_line("model")]
@@ -148,8 +137,7 @@ def _plot_curve(axes: Axes, geometry: Geometry, comparison: Comparison) -> Margi
         handles.append(legend_line("extrapolated", "val", "^", _EXTRAPOLATED_DASHES))
     _label_ends(axes, geometry, margins, ends)
     mark_chosen(axes, comparison.chosen.epochs)
-    columns = len(handles) if wide else 2
-    legend(axes, geometry, margins, handles, columns)
+    legend(axes, geometry, margins, handles, len(handles) if wide else 2)
     axes.set_ylabel("PSNR, dB")
     return margins
 
@@ -165,39 +153,33 @@ def _extrapolated(comparison: Comparison, val: Sequence[Point]) -> list[Point]:
     last = val[-1][1]
     if extrapolation.gain is None or last is None:
         return []
-    ends = extrapolation.interval
-    shifted = None if ends is None else [last + end for end in ends]
-    return [
-        (extrapolation.from_, last, None),
-        (extrapolation.to, last + extrapolation.gain, shifted),
-    ]
+    ends = extrapolation.interval and [last + end for end in extrapolation.interval]
+    end = (extrapolation.to, last + extrapolation.gain, ends)
+    return [(extrapolation.from_, last, None), end]
 
 
 def _limits(axes: Axes, comparison: Comparison, lines: Iterable[Sequence[Point]]) -> None:
     """Sets the limits of PSNR; a baseline far below would flatten the other curves, so it is not
     included."""
     values = [v for line in lines for _, mean, ends in line for v in (mean, *(ends or ()))]
-    values += [mean for by_split in _floors(comparison.floors) for _, mean in by_split]
+    values += [mean for floor in _floors(comparison.floors) for mean in floor.values()]
     defined = [value for value in values if value is not None] or [0.0]
     low, high = min(defined), max(defined)
     padding = max(0.06 * (high - low), 0.05)
     axes.set_ylim(low - padding, high + padding)
 
 
-def _floors(floors: Floors) -> list[list[tuple[str, float | None]]]:
-    """The mean PSNR by split of the patch PCA and of the global PCA."""
-    return [
-        [(split, entry.mean) for split, entry in floor.splits.items()] if floor.splits else []
-        for floor in (floors.patch_pca, floors.global_pca)
-    ]
+def _floors(floors: Floors) -> list[dict[str, float]]:
+    """The mean PSNR by split of the patch PCA and of the global PCA, where it is defined."""
+    by_split = (floor.splits.items() if floor.splits else () for _, floor in floors)
+    return [{name: e.mean for name, e in splits if e.mean is not None} for splits in by_split]
 
 
 def _draw_floors(axes: Axes, floors: Floors) -> list[Line2D]:
     handles = []
     names = ("floor: PCA of patches", "PCA of whole images")
-    for by_split, name, dashes in zip(_floors(floors), names, (DASHES, _GLOBAL_PCA_DASHES)):
-        means = [(split, mean) for split, mean in by_split if mean is not None]
-        for split, mean in means:
+    for means, name, dashes in zip(_floors(floors), names, (DASHES, _GLOBAL_PCA_DASHES)):
+        for split, mean in means.items():
             axes.axhline(mean, color=COLOURS[split], linewidth=1.3, linestyle=dashes, alpha=0.8)
         if means:
             handles.append(legend_line(name, dashes=dashes))
@@ -225,18 +207,16 @@ def _draw_line(
         markevery=slice(1, None) if hollow else None,
         zorder=3,
     )
+    bar: dict[str, Any] = {
+        "linewidth": 1.3,
+        "marker": "_",
+        "markersize": 5,
+        "alpha": 0.6,
+        "zorder": 2,
+    }
     for x, _, ends in drawn:
         if ends is not None:
-            axes.plot(
-                [x] * 2,
-                ends,
-                color=COLOURS[colour],
-                linewidth=1.3,
-                marker="_",
-                markersize=5,
-                alpha=0.6,
-                zorder=2,
-            )
+            axes.plot([x] * 2, ends, color=COLOURS[colour], **bar)
     return (drawn[-1][0], drawn[-1][1]) if drawn else (math.nan, math.nan)
 
 
@@ -244,8 +224,8 @@ def _draw_baseline(axes: Axes, points: Sequence[Point], per_pixel: float) -> boo
     """Draws the part of the baseline that is inside the axes; returns whether there is any."""
     low, _ = axes.get_ylim()
     inside = [y is not None and y >= low for _, y, _ in points]
+    visible = [(x, y, ends if is_in else None) for (x, y, ends), is_in in zip(points, inside)]
     if any(inside):
-        visible = [(x, y, ends if is_in else None) for (x, y, ends), is_in in zip(points, inside)]
         _draw_line(axes, visible, "base", per_pixel)
     return any(inside)
 
@@ -255,14 +235,12 @@ def _label_ends(
 ) -> None:
     low, high = axes.get_ylim()
     per_pixel = (high - low) / (geometry.height - margins.top - margins.bottom)
-    last_points = {split: end for split, end in ends.items() if not math.isnan(end[0])}
-    label_ys = spread(
-        {split: y for split, (_, y) in last_points.items()}, 1.25 * geometry.text * per_pixel
-    )
-    for split, (x, _) in last_points.items():
+    lasts = {split: y for split, (x, y) in ends.items() if not math.isnan(x)}
+    ys = _spread(lasts, 1.25 * geometry.text * per_pixel)
+    for split in lasts:
         axes.annotate(
             split,
-            (x, label_ys[split]),
+            (ends[split][0], ys[split]),
             xytext=(12, 0),
             textcoords="offset points",
             color=COLOURS[split],
@@ -272,7 +250,7 @@ def _label_ends(
         )
 
 
-def spread(positions: Mapping[str, float], gap: float) -> dict[str, float]:
+def _spread(positions: Mapping[str, float], gap: float) -> dict[str, float]:
     """Moves positions up until consecutive ones differ by at least `gap`."""
     result: dict[str, float] = {}
     last = -math.inf

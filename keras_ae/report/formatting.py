@@ -67,12 +67,6 @@ def sentence(text: str) -> str:
 
 
 FILTERS: dict[str, Any] = {
-    "decimal": decimal,
-    "interval": interval,
-    "p_value": p_value,
-    "count": count,
-    "duration": duration,
-    "size": size,
-    "sentence": sentence,
+    each.__name__: each for each in (decimal, interval, p_value, count, duration, size, sentence)
 }
 """Filters of the templates, by name."""

@@ -2,20 +2,19 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from keras_ae.comparison.records import Check, Comparison, NoteKind, Run, ServingResult, Verdict
+from keras_ae.comparison.records import Check, Comparison, NoteKind, Run
 from keras_ae.contract import SPLITS
 from keras_ae.report import card, figures, slices
 from keras_ae.report.formatting import FILTERS
-from keras_ae.report.pictures import Pictures, colours, load, ranked, viewer_data
-from keras_ae.report.slices import scale
+from keras_ae.report.pictures import Pictures, colours, load, viewer_data
 
 MAX_BYTES = 12_000_000
 """Size of a page; images other than the best, the median and the worst are left out above it."""
@@ -34,6 +33,7 @@ NOTES: Mapping[NoteKind, str] = {
     "wilcoxon": "Wilcoxon's test",
     "seeds": "seeds",
     "sampled": "sample",
+    "data": "data",
 }
 """Label of a note by its kind."""
 WARNINGS = ("few_images", "in_train", "overfitting", "falls", "slice")
@@ -53,7 +53,7 @@ def write_report(comparison: Comparison, pictures: Path | None, path: Path) -> N
     """
     template = environment().get_template("page.html")
     context = _context(comparison)
-    empty = template.render(context, pictures=load(None, 0), viewer=None, ranked=[])
+    empty = template.render(context, pictures=load(None, 0), viewer=None)
     embedded = load(pictures, MAX_BYTES - len(empty.encode()))
     page = template.render(context, **_pictures(embedded, comparison.chosen.epochs))
     path.write_text(page, encoding="utf-8")
@@ -70,7 +70,12 @@ def environment() -> Environment:
         undefined=StrictUndefined,
     )
     templates.filters |= FILTERS
-    templates.globals |= {"source": source, "digest": digest, "splits": SPLITS, "scale": scale}
+    templates.globals |= {
+        "source": source,
+        "digest": digest,
+        "splits": SPLITS,
+        "scale": slices.scale,
+    }
     return templates
 
 
@@ -87,6 +92,7 @@ def digest(name: str) -> str:
 def _context(comparison: Comparison) -> dict[str, Any]:
     claim, colon, rest = comparison.answer.sentence.partition(": ")
     run = comparison.run or Run()
+    checks, more_checks = _ordered(comparison.verdict.checks if comparison.verdict else ())
     return {
         "c": comparison,
         "run": run,
@@ -94,7 +100,8 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "numbers": rest,
         "note_names": NOTES,
         "warnings": WARNINGS,
-        "verdict": comparison.verdict and _ordered(comparison.verdict),
+        "checks": checks,
+        "more_checks": more_checks,
         "curve": figures.psnr_curve(comparison),
         "losses": figures.loss_curves(comparison) if comparison.losses else None,
         "codecs": figures.codec_dots(comparison.codecs) if comparison.codecs else None,
@@ -103,38 +110,20 @@ def _context(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-class _OrderedVerdict(NamedTuple):
-    """A verdict, with `checks` that are always visible and `more` that are folded."""
-
-    blessed: bool
-    checks: list[Check]
-    more: list[Check]
-    not_judged: tuple[str, ...]
-    served: ServingResult | None
-
-
-def _ordered(verdict: Verdict) -> _OrderedVerdict:
-    """Orders checks: those of all images, then the failed slices, or the worst slice."""
-    overall = [check for check in verdict.checks if not check.slice]
-    by_slice = [check for check in verdict.checks if check.slice]
+def _ordered(checks: Sequence[Check]) -> tuple[list[Check], list[Check]]:
+    """Checks that are always visible, and folded ones: those of all images come first, then the
+    failed slices, or the worst slice."""
+    overall = [check for check in checks if not check.slice]
+    by_slice = [check for check in checks if check.slice]
     by_slice.sort(key=lambda check: (check.ok is not False, check.value or 0.0))
-    failed = sum(check.ok is False for check in by_slice)
-    visible = max(1, min(failed, 5))
-    return _OrderedVerdict(
-        blessed=verdict.blessed,
-        checks=overall + by_slice[:visible],
-        more=by_slice[visible:],
-        not_judged=verdict.not_judged,
-        served=verdict.served,
-    )
+    visible = max(1, min(sum(check.ok is False for check in by_slice), 5))
+    return overall + by_slice[:visible], by_slice[visible:]
 
 
 def _pictures(pictures: Pictures, chosen: int) -> dict[str, Any]:
-    colour_stops = [f"rgb({r} {g} {b})" for r, g, b in colours(12)]
     return {
         "pictures": pictures,
         "viewer": viewer_data(pictures, chosen) if pictures.images else None,
-        "ranked": ranked(pictures.images),
-        "gradient": ", ".join(colour_stops),
+        "gradient": ", ".join(f"rgb({r} {g} {b})" for r, g, b in colours(12)),
         "tables": [" ".join(f"{c[i] / 255:.3f}" for c in colours(32)) for i in range(3)],
     }

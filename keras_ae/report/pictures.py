@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,29 +42,24 @@ class Pictures(NamedTuple):
 
 
 def load(folder: Path | None, max_bytes: int) -> Pictures:
-    """Reads a folder of pictures.
+    """Reads a folder of pictures, or None.
 
-    Args:
-        folder: folder with `pictures.json` and the WebP files that it names, or None.
-        max_bytes: bytes of the page for pictures; the best, the median and the worst image are
-            embedded even if they take more.
+    At most `max_bytes` of the page are used, but the best, the median and the worst image are
+    embedded even if they take more.
     """
     if folder is None or not (folder / PICTURES_INDEX).is_file():
         return Pictures([], {}, 0.0, 0)
     index = json.loads((folder / PICTURES_INDEX).read_text())
     images: list[dict[str, Any]] = []
     files: dict[str, EmbeddedPicture] = {}
-    for number, entry in enumerate(sorted(index["images"], key=_importance)):
+    by_rank = sorted(index["images"], key=lambda entry: (*RANKS, "").index(entry["rank"] or ""))
+    for number, entry in enumerate(by_rank):
         image, embedded = _embed(entry, number, folder)
         max_bytes -= sum(len(file.url) + _MARKUP_BYTES for file in embedded.values())
         if max_bytes >= 0 or entry["rank"]:
             images.append(image)
             files |= embedded
     return Pictures(images, files, index["error_top"], len(index["images"]) - len(images))
-
-
-def _importance(entry: Mapping[str, Any]) -> int:
-    return RANKS.index(entry["rank"]) if entry["rank"] else len(RANKS)
 
 
 def _embed(
@@ -74,31 +69,24 @@ def _embed(
     embedded = {}
     height, width = entry["shown"]
 
-    def embed(file: str, name: str) -> str:
-        identity = f"p{number}-{name}"
-        data = base64.b64encode((folder / file).read_bytes()).decode()
-        embedded[identity] = EmbeddedPicture(width, height, f"data:image/webp;base64,{data}")
-        return identity
+    def embed(files: Mapping[str, Any], **names: str) -> dict[str, Any]:
+        ids = {key: f"p{number}-{name}" for key, name in names.items()}
+        for key, identity in ids.items():
+            data = base64.b64encode((folder / files[key]).read_bytes()).decode()
+            embedded[identity] = EmbeddedPicture(width, height, f"data:image/webp;base64,{data}")
+        return {**files, **ids}
 
-    image = {
-        **entry,
-        "original": embed(entry["original"], "original"),
-        "floor": embed(entry["floor"], "floor"),
-        "budgets": {
-            int(epochs): {
-                **budget,
-                "image": embed(budget["image"], epochs),
-                "error": embed(budget["error"], f"{epochs}-error"),
-            }
-            for epochs, budget in entry["budgets"].items()
-        },
+    image = embed(entry, original="original", floor="floor")
+    image["budgets"] = {
+        int(epochs): embed(budget, image=epochs, error=f"{epochs}-error")
+        for epochs, budget in entry["budgets"].items()
     }
     return image, embedded
 
 
 def viewer_data(pictures: Pictures, chosen: int) -> dict[str, Any]:
     """The data of the viewer's script: budgets, the index of the chosen one, colours, images."""
-    budgets = sorted(pictures.images[0]["budgets"]) if pictures.images else []
+    budgets = sorted(pictures.images[0]["budgets"])
     return {
         "budgets": budgets,
         "chosen": budgets.index(chosen) if chosen in budgets else len(budgets) - 1,
@@ -115,8 +103,3 @@ def colours(steps: int) -> list[list[int]]:
     table = mpl.colormaps["cividis"](np.linspace(0, 1, steps))[:, :3]
     levels: list[list[int]] = np.rint(table * 255).astype(int).tolist()
     return levels
-
-
-def ranked(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The best, the median and the worst image, as far as there are any."""
-    return [image for image in images if image["rank"]]

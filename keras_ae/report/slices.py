@@ -34,15 +34,8 @@ def scale(estimates: Iterable[Estimate]) -> Scale:
 
 
 class Slices(NamedTuple):
-    """The slices of a page.
-
-    Attributes:
-        first: slices that are visible.
-        rest: slices that are folded.
-        worse: attribute and value of the slices that lose PSNR.
-        chosen_index: index of the chosen budget in their lists.
-        scale: scale of the marks of their changes.
-    """
+    """The slices of a page: visible and folded ones, attribute and value of those that lose PSNR,
+    the index of the chosen budget in their lists, and the scale of the marks of their changes."""
 
     first: list[Slice]
     rest: list[Slice]
@@ -56,17 +49,15 @@ def order_slices(comparison: Comparison) -> Slices:
     lowest gain over the floor come first."""
     rows = list(comparison.slices.rows)
     worse = frozenset((entry.by, entry.value) for entry in comparison.slices.worse)
-    chosen_index = comparison.budgets.index(comparison.chosen_budget)
-    change_scale = scale(row.change for row in rows)
-    if len(rows) <= MAX_UNFOLDED:
-        return Slices(rows, [], worse, chosen_index, change_scale)
-    tested = [row for row in rows if row.images >= comparison.slices.least]
-    ranked = sorted(tested, key=_gain)
-    visible = {(row.by, row.value) for row in ranked[:WORST]} | worse
+    visible = {(row.by, row.value) for row in rows}
+    if len(rows) > MAX_UNFOLDED:
+        tested = [row for row in rows if row.images >= comparison.slices.least]
+        visible = {(row.by, row.value) for row in sorted(tested, key=_gain)[:WORST]} | worse
+        rows.sort(key=lambda row: ((row.by, row.value) not in worse, _gain(row)))
     first = [row for row in rows if (row.by, row.value) in visible]
-    first.sort(key=lambda row: ((row.by, row.value) not in worse, _gain(row)))
-    rest = [row for row in rows if (row.by, row.value) not in visible]
-    return Slices(first, rest, worse, chosen_index, change_scale)
+    rest = [row for row in comparison.slices.rows if (row.by, row.value) not in visible]
+    chosen_index = comparison.budgets.index(comparison.chosen_budget)
+    return Slices(first, rest, worse, chosen_index, scale(row.change for row in rows))
 
 
 def _gain(row: Slice) -> float:

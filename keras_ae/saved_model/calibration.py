@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 QUANTILES = 1001
 """Maximum number of stored errors. The percentile is exact for up to as many val images, and
@@ -18,14 +19,10 @@ class Calibration:
     with fewer than 99 of them, none has (conformal p-value, Vovk et al. 2005).
 
     The quantiles are variables, so that a traced graph can be used for the errors of other models.
-
-    Args:
-        val_mse: MSE of each val image; NaN is ignored.
+    NaN among the errors of the val images is ignored.
     """
 
     def __init__(self, val_mse: Sequence[float] = ()):
-        import tensorflow as tf
-
         self._values = tf.Variable(tf.zeros(QUANTILES), trainable=False)
         self._shares = tf.Variable(tf.zeros(QUANTILES + 1), trainable=False)
         self.assign(val_mse)
@@ -53,8 +50,6 @@ class Calibration:
 
     def percentile(self, mse: Any) -> Any:
         """MSE, float32 [N] -> percentile 0..1, float32 [N]; NaN for NaN or without val images."""
-        import tensorflow as tf
-
         below = tf.searchsorted(self._values, mse, side="left")
         share = tf.gather(self._shares, below)
         return tf.where(tf.math.is_nan(mse), mse, share)

@@ -14,13 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ae.datasets.images.levels import FULL_RANGE
 from keras_ae.errors import MissingExtraError, StorageError
+from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.linear import PatchPCA
-from keras_ae.saved_model.calibration import Calibration
-from keras_ae.saved_model.signatures import Signatures
-from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
-from keras_ae.saved_model.warmup import write_warmup
+from keras_ae.presets import SERVING_TILE, check_tile
 
 
 class Exporter:
@@ -38,13 +37,21 @@ class Exporter:
             model's stride and of 16. Images with a longer side are computed in overlapping tiles,
             one after the other. This bounds the memory of a request. There are no seams, because
             each tile is computed with everything in its receptive field.
+        white: level of 16-bit PNGs that becomes 255, 1 to 65535: that of the training images.
 
     Raises:
         MissingExtraError: if TensorFlow or tensorflow-serving-api is missing.
         ConfigurationError: if `tile` is invalid.
     """
 
-    def __init__(self, model: ConvAutoencoder, *, floor: PatchPCA, tile: int = SERVING_TILE):
+    def __init__(
+        self,
+        model: ConvAutoencoder,
+        *,
+        floor: PatchPCA,
+        tile: int = SERVING_TILE,
+        white: int = FULL_RANGE,
+    ):
         check_tile(tile, model.stride)
         for package in ("tensorflow", "tensorflow_serving"):
             if find_spec(package) is None:
@@ -52,7 +59,7 @@ class Exporter:
                     f"a SavedModel is written through {package}, which is not installed: install "
                     "keras-ae with its extra tensorflow"
                 )
-        self.model, self.floor, self.tile = model, floor, tile
+        self.model, self.floor, self.tile, self.white = model, floor, tile, white
 
     def write(self, path: Path, val_mse: Sequence[float] = ()) -> None:
         """Writes the SavedModel, with the signatures in `keras_ae.contract` and warm-up requests.
@@ -66,9 +73,13 @@ class Exporter:
                 end of its output.
         """
         if keras.backend.backend() != "tensorflow":
-            _export_in_another_process(self.model, path, self.floor, val_mse, self.tile)
+            settings = {"tile": self.tile, "white": self.white}
+            _export_in_another_process(self.model, path, self.floor, val_mse, settings)
             return
         import tensorflow as tf
+
+        from keras_ae.saved_model.metadata import Metadata, write_metadata
+        from keras_ae.saved_model.warmup import write_warmup
 
         module, served, calibration, functions = self._traced
         if served is not self.model:
@@ -76,16 +87,20 @@ class Exporter:
         calibration.assign(val_mse)
         tf.saved_model.save(module, str(path), signatures=functions)
         write_warmup(self.model, path)
+        write_metadata(Metadata(self.white), str(path))
 
     @cached_property
-    def _traced(self) -> tuple[Any, ConvAutoencoder, Calibration, dict[str, Any]]:
+    def _traced(self) -> tuple[Any, ConvAutoencoder, Any, dict[str, Any]]:
         import tensorflow as tf
+
+        from keras_ae.saved_model.calibration import Calibration
+        from keras_ae.saved_model.signatures import Signatures
 
         served = self.model
         if served.precision != "float32":
             served = ConvAutoencoder.from_config({**served.get_config(), "precision": "float32"})
         calibration = Calibration()
-        functions = Signatures(served, self.floor, calibration, self.tile).functions
+        functions = Signatures(served, self.floor, calibration, self.tile, self.white).functions
         traced = {name: function.get_concrete_function() for name, function in functions.items()}
         module = tf.Module()
         module.variables_of_the_model = [variable.value for variable in served.variables]
@@ -100,10 +115,10 @@ def export(
     floor: PatchPCA,
     val_mse: Sequence[float] = (),
     tile: int = SERVING_TILE,
+    white: int = FULL_RANGE,
 ) -> None:
     """Exports a model once; see `Exporter` and `Exporter.write` for arguments and errors.
 
-    >>> from keras_ae.models import linear
     >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
     >>> floor = linear.fit(linear.patch_moments(images, stride=8), latent_channels=8)
     >>> model = ConvAutoencoder({"name": "tiny", "architecture": "plain", "widths": [4]})
@@ -114,22 +129,25 @@ def export(
     >>> tuple(outputs["reconstructions"].shape), outputs["psnr"].dtype.name
     ((1, 64, 64, 3), 'float32')
     """
-    Exporter(model, floor=floor, tile=tile).write(path, val_mse)
+    Exporter(model, floor=floor, tile=tile, white=white).write(path, val_mse)
 
 
 def _export_in_another_process(
-    model: ConvAutoencoder, path: Path, floor: PatchPCA, val_mse: Sequence[float], tile: int
+    model: ConvAutoencoder,
+    path: Path,
+    floor: PatchPCA,
+    val_mse: Sequence[float],
+    settings: dict[str, int],
 ) -> None:
     """Exports a model of another backend in a process with the TensorFlow backend."""
-    arrays = {f"weight_{i}": weight for i, weight in enumerate(model.get_weights())}
-    arrays |= {f"floor_{name}": array for name, array in floor._asdict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.npz"
-        config = json.dumps({**model.get_config(), "precision": "float32"})
-        errors = np.asarray(val_mse, np.float32)
-        np.savez(file, config=config, val_mse=errors, tile=tile, **arrays)
+        model.save_weights(Path(folder, "model.weights.h5"))
+        linear.save(floor, Path(folder, "floor.npz"))
+        errors = np.asarray(val_mse, np.float32).tolist()
+        arguments = {"config": model.get_config(), "val_mse": errors, **settings}
         process = subprocess.run(
-            [sys.executable, "-m", "keras_ae.saved_model.export", str(file), str(path)],
+            [sys.executable, "-m", "keras_ae.saved_model.export", folder, str(path)],
+            input=json.dumps(arguments),
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
@@ -146,16 +164,12 @@ def _export_in_another_process(
         raise StorageError(f"cannot export {path} with TensorFlow: {' / '.join(output)}")
 
 
-def _export_file(file: str, path: str) -> None:
-    """Exports the model that `_export_in_another_process` wrote to a file."""
-    with np.load(file, allow_pickle=False) as arrays:
-        model = ConvAutoencoder.from_config(json.loads(str(arrays["config"])))
-        count = sum(name.startswith("weight_") for name in arrays.files)
-        model.set_weights([arrays[f"weight_{i}"] for i in range(count)])
-        floor = PatchPCA(*(arrays[f"floor_{name}"] for name in PatchPCA._fields))
-        val_mse, tile = arrays["val_mse"].tolist(), int(arrays["tile"])
-        export(model, Path(path), floor=floor, val_mse=val_mse, tile=tile)
+def _export_saved(folder: Path, path: Path, config: dict[str, Any], **settings: Any) -> None:
+    """Exports what `_export_in_another_process` saved in a folder."""
+    model = ConvAutoencoder.from_config(config)
+    model.load_weights(folder / "model.weights.h5")
+    export(model, path, floor=linear.load(folder / "floor.npz"), **settings)
 
 
 if __name__ == "__main__":
-    _export_file(*sys.argv[1:])
+    _export_saved(Path(sys.argv[1]), Path(sys.argv[2]), **json.load(sys.stdin))

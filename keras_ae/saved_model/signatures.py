@@ -1,17 +1,22 @@
 """The signatures of the SavedModel as TensorFlow functions."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
+
 from keras_ae import contract as c
 from keras_ae import metrics
+from keras_ae.datasets.images.decoding import decode_each
+from keras_ae.datasets.images.levels import FULL_RANGE
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float, to_uint8
 from keras_ae.models.linear import PatchPCA, reconstruct_rounded
 from keras_ae.saved_model.calibration import Calibration
 from keras_ae.saved_model.tiled_metrics import measure_quality, patch_mse
-from keras_ae.saved_model.tiling import Grid, map_tiles
+from keras_ae.saved_model.tiling import Grid, map_tiles, sizes_of
 
 BATCH_PIXELS = 4_000_000
 """Maximum of pixels of images of one size that are computed as one batch; else one by one."""
@@ -25,26 +30,31 @@ class Signatures:
 
     Args:
         model: a model that computes in float32.
-        floor: PCA with the same latent size.
+        floor, tile: as for `keras_ae.saved_model.export.Exporter`.
         calibration: errors of the model on the val images.
-        tile: maximum side of what goes through the model at once, in pixels.
+        white: level of 16-bit PNGs that becomes 255.
 
     Attributes:
         functions: `tf.function`s by the name of the signature.
     """
 
     def __init__(
-        self, model: ConvAutoencoder, floor: PatchPCA, calibration: Calibration, tile: int
+        self,
+        model: ConvAutoencoder,
+        floor: PatchPCA,
+        calibration: Calibration,
+        tile: int,
+        white: int = FULL_RANGE,
     ):
-        import tensorflow as tf
-
         self._model, self._floor, self._calibration, self._tile = model, floor, calibration, tile
+        self._white = white
         pixels = tf.TensorSpec((None, None, None, model.channels), tf.uint8, name=c.IMAGES)
         latents = tf.TensorSpec(
             (None, None, None, model.latent_channels), tf.float32, name=c.LATENTS
         )
-        encoded = tf.TensorSpec((None,), tf.string, name=c.IMAGE_BYTES)
-        examples = tf.TensorSpec((None,), tf.string, name=c.EXAMPLES)
+        encoded, examples = (
+            tf.TensorSpec((None,), tf.string, name=name) for name in (c.IMAGE_BYTES, c.EXAMPLES)
+        )
         # Traced separately, so that the graph contains each of them only once.
         self._encode_tile = _traced(lambda images: model.encode(to_float(images)), pixels)
         self._decode_tile = _traced(lambda latents: to_uint8(model.decode(latents)), latents)
@@ -60,9 +70,7 @@ class Signatures:
         }
 
     def _encode(self, images: Any) -> Any:
-        import tensorflow as tf
-
-        stride, (count, height, width) = self._model.stride, _sizes(images)
+        stride, (count, height, width) = self._model.stride, sizes_of(images)
         return map_tiles(
             self._encode_tile,
             images,
@@ -75,12 +83,10 @@ class Signatures:
         )
 
     def _decode(self, latents: Any) -> Any:
-        import tensorflow as tf
-
         return map_tiles(
             self._decode_tile,
             latents,
-            Grid(_sizes(latents), self._tile // self._model.stride),
+            Grid(sizes_of(latents), self._tile // self._model.stride),
             radius=self._model.receptive_radius[1],
             input_scale=1,
             output_scale=self._model.stride,
@@ -89,7 +95,7 @@ class Signatures:
         )
 
     def _reconstruction(self, images: Any) -> Any:
-        _, height, width = _sizes(images)
+        _, height, width = sizes_of(images)
         return self._decode(self._encode(images))[:, :height, :width]
 
     def _reconstruct(self, images: Any) -> dict[str, Any]:
@@ -98,8 +104,6 @@ class Signatures:
         return {c.RECONSTRUCTIONS: reconstructions, **scores}
 
     def _reconstruct_bytes(self, image_bytes: Any) -> dict[str, Any]:
-        import tensorflow as tf
-
         def compute(images: Any) -> dict[str, Any]:
             outputs = dict(self._traced_reconstruct(images))
             encoded = tf.map_fn(
@@ -109,19 +113,18 @@ class Signatures:
             )
             return {c.RECONSTRUCTION_PNG_BYTES: encoded, **outputs}
 
-        defaults = {c.RECONSTRUCTION_PNG_BYTES: b"", **_nan(c.MSE, c.PSNR, c.SSIM, c.PERCENTILE)}
+        names = (c.MSE, c.PSNR, c.SSIM, c.PERCENTILE)
+        defaults = {c.RECONSTRUCTION_PNG_BYTES: b"", **dict.fromkeys(names, math.nan)}
         return self._map_images(image_bytes, compute, defaults)
 
     def _score(self, examples: Any) -> dict[str, Any]:
-        import tensorflow as tf
-
         def compute(images: Any) -> dict[str, Any]:
             return self._scores(images, self._traced_reconstruction(images), for_score=True)
 
         feature = {c.IMAGE_ENCODED: tf.io.FixedLenFeature((), tf.string, default_value="")}
         encoded = tf.io.parse_example(examples, feature)[c.IMAGE_ENCODED]
         names = (c.MSE, c.PSNR, c.SSIM, c.MS_SSIM, c.FLOOR_PSNR, c.PERCENTILE)
-        return self._map_images(encoded, compute, _nan(*names))
+        return self._map_images(encoded, compute, dict.fromkeys(names, math.nan))
 
     def _scores(self, images: Any, reconstructions: Any, *, for_score: bool) -> dict[str, Any]:
         scales = len(metrics.SCALE_WEIGHTS) if for_score else 1
@@ -143,7 +146,7 @@ class Signatures:
 
     def _decode_images(self, encoded: Any) -> Any:
         """Like `decode_each`, with the flow of its TensorArray, which cannot be returned itself."""
-        pixels, sizes, status = _decode_each()(encoded, self._model.channels)
+        pixels, sizes, status = _decode_each()(encoded, self._model.channels, self._white)
         return pixels.flow, sizes, status
 
     def _map_images(
@@ -153,8 +156,6 @@ class Signatures:
 
         If all images are good, have one size and are not too large, they are one batch.
         """
-        import tensorflow as tf
-
         channels = self._model.channels
         flow, sizes, status = self._traced_decode_images(encoded)
         pixels = tf.TensorArray(tf.uint8, flow=flow, infer_shape=False, clear_after_read=False)
@@ -184,35 +185,16 @@ class Signatures:
 
         arrays = tf.while_loop(lambda i, _: i < steps, body, (0, arrays), parallel_iterations=1)[1]
         values = {name: array.concat() for name, array in zip(names, arrays)}
-        return {
-            name: tf.ensure_shape(value, (None,))
-            for name, value in {**values, c.STATUS: status}.items()
-        }
+        values[c.STATUS] = status
+        return {name: tf.ensure_shape(value, (None,)) for name, value in values.items()}
 
 
 def _traced(function: Callable[..., Any], spec: Any) -> Any:
-    import tensorflow as tf
-
     return tf.function(function, input_signature=[spec], autograph=False)
 
 
 @functools.cache
 def _decode_each() -> Callable[..., Any]:
     """Returns `decode_each` converted by autograph, which the signatures are traced without."""
-    import tensorflow as tf
-
-    from keras_ae.datasets.images.decoding import decode_each
-
     converted: Callable[..., Any] = tf.autograph.to_graph(decode_each, recursive=False)
     return converted
-
-
-def _sizes(tensor: Any) -> tuple[Any, Any, Any]:
-    """Returns the numbers of images, rows and columns as scalar tensors."""
-    import tensorflow as tf
-
-    return tuple(tf.unstack(tf.shape(tensor)[:3]))
-
-
-def _nan(*names: str) -> dict[str, float]:
-    return dict.fromkeys(names, float("nan"))

@@ -4,15 +4,15 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import tensorflow as tf
+
 from keras_ae import metrics
-from keras_ae.saved_model.tiling import Grid, Span, sum_tiles, tile_alignment
+from keras_ae.presets import tile_alignment
+from keras_ae.saved_model.tiling import Grid, Span, sizes_of, sum_tiles
 
 
 class Quality(NamedTuple):
-    """Metrics of M reconstructions of each of N images, float32 tensors [M, N].
-
-    They are those of `keras_ae.metrics`; MS-SSIM has the requested number of scales.
-    """
+    """The metrics of `keras_ae.metrics`, of M reconstructions of N images: float32 [M, N]."""
 
     mse: Any
     ssim: Any
@@ -28,12 +28,10 @@ def measure_quality(images: Any, reconstructions: Any, *, tile: int, scales: int
     Args:
         images: uint8 tensor [N, H, W, C].
         reconstructions: M reconstructions of each image, uint8 tensor [M, N, H, W, C].
-        tile: maximum side of a tile in pixels; see `keras_ae.saved_model.tiling.check_tile`.
+        tile: maximum side of a tile in pixels; see `keras_ae.presets.check_tile`.
         scales: number of scales of MS-SSIM, 1 to 5.
     """
-    import tensorflow as tf
-
-    count, height, width = tf.unstack(tf.shape(images)[:3])
+    count, height, width = sizes_of(images)
     models, channels, margin = tf.shape(reconstructions)[0], images.shape[3], metrics.margin(scales)
     depth = 1 + channels * scales * 2
 
@@ -68,16 +66,9 @@ def measure_quality(images: Any, reconstructions: Any, *, tile: int, scales: int
 def patch_mse(images: Any, reconstruct: Callable[[Any], Any], *, tile: int, stride: int) -> Any:
     """Computes the MSE of a reconstruction that treats each patch separately, tile by tile.
 
-    Args:
-        images: uint8 tensor [N, H, W, C].
-        reconstruct: reconstructs tiles, uint8 [n, h, w, C].
-        tile: as in `measure_quality`.
-        stride: side of a patch in pixels.
-
-    Returns:
-        float32 [N].
+    Maps images, uint8 [N, H, W, C], to float32 [N]. `reconstruct` reconstructs tiles, uint8
+    [n, h, w, C]; `stride` is the side of a patch in pixels, and `tile` as in `measure_quality`.
     """
-    import tensorflow as tf
 
     def tile_sums(batch: Span, rows: slice, columns: slice) -> Any:
         pixels = images[batch.times(1), rows, columns]
@@ -86,7 +77,7 @@ def patch_mse(images: Any, reconstruct: Callable[[Any], Any], *, tile: int, stri
         return (mse * tf.cast(area, tf.float64))[:, None]
 
     total = _sum_pixels(tile_sums, images, tile, tile_alignment(stride), 1)[:, 0]
-    _, height, width = tf.unstack(tf.cast(tf.shape(images)[:3], tf.float64))
+    _, height, width = (tf.cast(size, tf.float64) for size in sizes_of(images))
     return tf.cast(total / (height * width), tf.float32)
 
 
@@ -94,9 +85,7 @@ def _sum_pixels(
     tile_sums: Callable[[Span, slice, slice], Any], images: Any, tile: int, step: int, depth: Any
 ) -> Any:
     """Like `sum_tiles`, with rows and columns in pixels; tiles begin at multiples of `step`."""
-    import tensorflow as tf
-
-    count, height, width = tf.unstack(tf.shape(images)[:3])
+    count, height, width = sizes_of(images)
     grid = Grid((count, -(-height // step), -(-width // step)), tile // step)
 
     def pixel_tile_sums(batch: Span, rows: Span, columns: Span) -> Any:
@@ -112,8 +101,6 @@ def _sum_pixels(
 @functools.cache
 def _blur() -> Any:
     """Returns `metrics.blur` as a function that a graph contains only once."""
-    import tensorflow as tf
-
     # With a copy for each call TensorFlow would take a third longer to prepare `score`.
     return tf.function(
         metrics.blur,

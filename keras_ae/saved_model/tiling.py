@@ -1,37 +1,14 @@
 """Computes images of any size in bounded memory inside a TensorFlow graph, tile by tile.
 
 Each tile is computed together with its receptive field, so that the result is the same as for the
-whole image. Functions import TensorFlow themselves, because `check_tile` is used without it.
+whole image.
 """
 
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from keras_ae.errors import ConfigurationError
-
-SERVING_TILE = 1024
-"""Default of the maximum side of what goes through the model at once, in pixels."""
-ALIGNMENT = 16
-"""Side in pixels of a position of MS-SSIM's coarsest scale."""
-
-
-def tile_alignment(stride: int) -> int:
-    """Returns the number of pixels of which the side of a tile is a multiple."""
-    return max(ALIGNMENT, stride)
-
-
-def check_tile(tile: int, stride: int) -> int:
-    """Returns the side of a tile if it is a positive multiple of the stride and of 16.
-
-    Raises:
-        ConfigurationError: if it is not.
-    """
-    if tile < 1 or tile % tile_alignment(stride):
-        raise ConfigurationError(
-            f"tile must be a positive multiple of {tile_alignment(stride)} pixels; got {tile}"
-        )
-    return tile
+import tensorflow as tf
 
 
 class Span(NamedTuple):
@@ -42,13 +19,16 @@ class Span(NamedTuple):
 
     def widen(self, radius: int, size: Any) -> "Span":
         """Adds `radius` positions on each side, within an axis of `size` positions."""
-        import tensorflow as tf
-
         return Span(tf.maximum(self.begin - radius, 0), tf.minimum(self.end + radius, size))
 
     def times(self, factor: int) -> slice:
         """Returns the slice of an axis with `factor` elements per position."""
         return slice(self.begin * factor, self.end * factor)
+
+
+def sizes_of(tensor: Any) -> tuple[Any, Any, Any]:
+    """Returns the numbers of images, rows and columns as scalar tensors."""
+    return tuple(tf.unstack(tf.shape(tensor)[:3]))
 
 
 class Grid:
@@ -63,29 +43,20 @@ class Grid:
     """
 
     def __init__(self, shape: tuple[Any, Any, Any], side: int):
-        import tensorflow as tf
-
         self.shape = shape
         area = tf.maximum(tf.cast(shape[1], tf.int64) * tf.cast(shape[2], tf.int64), 1)
         images_per_tile = tf.cast(tf.maximum(side * side // area, 1), tf.int32)
         max_sizes = (images_per_tile, side, side)
-        splits = [_split_evenly(size, max_size) for size, max_size in zip(shape, max_sizes)]
-        self.counts, self.sizes = (tuple(values) for values in zip(*splits))
+        self.counts = tuple(tf.maximum(-(-n // most), 1) for n, most in zip(shape, max_sizes))
+        self.sizes = tuple(-(-n // count) for n, count in zip(shape, self.counts))
         self.number = tf.reduce_prod(self.counts)
 
     def map(self, compute_tile: Callable[[Span, Span, Span], Any], dtype: Any) -> Any:
-        """Computes one tile after the other.
+        """Computes one tile after the other, from its spans of images, rows and columns.
 
-        Args:
-            compute_tile: function of the spans of images, rows and columns of a tile. It returns a
-                tensor of the same shape S for every tile.
-            dtype: dtype of that tensor.
-
-        Returns:
-            A tensor [*counts, *S], with the number of tiles along each axis.
+        Each gives a tensor of the same shape S; the result is [*counts, *S], with the numbers of
+        tiles along each axis.
         """
-        import tensorflow as tf
-
         tiles = tf.TensorArray(dtype, self.number)
 
         def body(i: Any, tiles: Any) -> tuple[Any, Any]:
@@ -130,8 +101,6 @@ def map_tiles(
     Returns:
         Tensor [N, rows * output_scale, columns * output_scale, depth].
     """
-    import tensorflow as tf
-
     sizes = [grid.sizes[0], grid.sizes[1] * output_scale, grid.sizes[2] * output_scale]
 
     def compute_tile(images: Span, rows: Span, columns: Span) -> Any:
@@ -159,16 +128,10 @@ def map_tiles(
 
 
 def sum_tiles(tile_sums: Callable[[Span, Span, Span], Any], grid: Grid, depth: int) -> Any:
-    """Adds up values of each image over its tiles, in float64.
+    """Adds up values of each of N images over its tiles: float64 [N, depth].
 
-    Args:
-        tile_sums: maps the spans of n images, rows and columns of a tile to float64 [n, depth].
-        grid: grid of N images.
-
-    Returns:
-        float64 [N, depth].
+    `tile_sums` maps the spans of n images, rows and columns of a tile to float64 [n, depth].
     """
-    import tensorflow as tf
 
     def compute_tile(images: Span, rows: Span, columns: Span) -> Any:
         return _pad_end(tile_sums(images, rows, columns), grid.sizes[:1])
@@ -183,8 +146,6 @@ def _assemble_tiles(tiles: Any) -> Any:
     It gathers rows instead of using `tf.transpose`, for which oneDNN prints a warning if the tensor
     is not of floats.
     """
-    import tensorflow as tf
-
     *sizes, width = tf.unstack(tf.shape(tiles))
     index = tf.constant(0)
     for new_axis, axis in enumerate((0, 3, 1, 4, 2)):
@@ -195,16 +156,6 @@ def _assemble_tiles(tiles: Any) -> Any:
 
 def _pad_end(tensor: Any, sizes: Any) -> Any:
     """Appends zeros along the first axes until they have `sizes` elements."""
-    import tensorflow as tf
-
     missing = [size - tf.shape(tensor)[axis] for axis, size in enumerate(sizes)]
     missing += [0] * (tensor.shape.rank - len(missing))
     return tf.pad(tensor, [(0, count) for count in missing])
-
-
-def _split_evenly(size: Any, max_size: Any) -> tuple[Any, Any]:
-    """Returns the number and the size of the parts into which `size` is split."""
-    import tensorflow as tf
-
-    count = tf.maximum(-(-size // max_size), 1)
-    return count, -(-size // count)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_ae import contract as c
 from keras_ae.models.autoencoder import ConvAutoencoder
@@ -14,16 +15,11 @@ BATCH_SIZES = (1, 32)
 
 
 def write_warmup(model: ConvAutoencoder, path: Path) -> None:
-    """Writes requests for every signature, in small and typical shapes; always the same bytes.
+    """Writes requests for every signature into a SavedModel's folder; always the same bytes.
 
-    The file is a TFRecord file of `PredictionLog` messages. Only the shapes of the images matter,
-    because a server prepares its computations and allocates memory by shape.
-
-    Args:
-        model: the served model.
-        path: folder of the SavedModel.
+    The file is a TFRecord file of `PredictionLog` messages, in small and typical shapes: a server
+    prepares its computations and allocates memory by shape, so the content does not matter.
     """
-    import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     file = path / c.WARMUP_FILE
@@ -41,8 +37,6 @@ def write_warmup(model: ConvAutoencoder, path: Path) -> None:
 
 def _requests(model: ConvAutoencoder) -> list[tuple[str, str, Any]]:
     """Returns signature, name of the input and value of each request."""
-    import tensorflow as tf
-
     requests: list[tuple[str, str, Any]] = []
     for batch_size in BATCH_SIZES:
         shape = (batch_size, IMAGE_SIDE, IMAGE_SIDE, model.channels)

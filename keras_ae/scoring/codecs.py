@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
 from keras_ae.contract import TEST, VAL
 from keras_ae.models import linear
@@ -17,7 +16,7 @@ from keras_ae.scoring import coding
 from keras_ae.scoring.coding import Quantizer
 from keras_ae.scoring.floors import Floors
 from keras_ae.scoring.models import ServedModel, load, measure_reconstructions
-from keras_ae.scoring.reading import Example, decode_batch, read_batches
+from keras_ae.scoring.reading import Example, decode_batch, read_examples
 
 MAX_IMAGES = 200
 MAX_PIXELS = 50_000_000
@@ -42,10 +41,8 @@ def score_codecs(
 
     Args:
         patterns: by split, the pattern of its files: GZIP TFRecords of tf.Examples.
-        model: folder of the SavedModel.
+        model, channels, graph_of: as for `keras_ae.scoring.models.load`, of one folder.
         floors: the linear floors, of which patch PCA is used.
-        channels: channels of the images, 1 or 3.
-        graph_of: as for `keras_ae.scoring.models.load`.
 
     Returns:
         `sources`, a list of N names; `bytes` and `pixels`, int64 [N]; `images`, N; and for each of
@@ -66,27 +63,24 @@ def score_codecs(
         return _score(decode_batch([example], channels), loaded, quantizer, floors)
 
     sizes, values = zip(*map_in_threads(score, examples, os.cpu_count() or 1))
-    by_kind = np.stack(values, 1)
+    by_kind = zip(KINDS, np.stack(values, 1))
     return {
         "sources": [example.source for example in examples],
         "images": len(examples),
         "bytes": np.array(sizes, np.int64),
         "pixels": np.array([e.height * e.width for e in examples], np.int64),
-        **{
-            kind: {"psnr": by_kind[i, :, 0], "ssim": by_kind[i, :, 1]}
-            for i, kind in enumerate(KINDS)
-        },
+        **{kind: {"psnr": scores[:, 0], "ssim": scores[:, 1]} for kind, scores in by_kind},
     }
 
 
 def _sample(pattern: str, max_pixels: int) -> list[Example]:
     """The pictures with the lowest digests, at most `MAX_IMAGES` and `max_pixels`, at least one."""
     # The files are read twice, so that only the images of the sample are kept in memory.
-    lowest = heapq.nsmallest(MAX_IMAGES, _different(_examples(pattern)))
+    lowest = heapq.nsmallest(MAX_IMAGES, _different(read_examples(pattern)))
     areas = np.cumsum([area for _, _, area in lowest])
     count = max(1, int(np.searchsorted(areas, max_pixels, "right")))
     sources = {source for _, source, _ in lowest[:count]}
-    return [example for example in _examples(pattern) if example.source in sources]
+    return [example for example in read_examples(pattern) if example.source in sources]
 
 
 def _different(examples: Iterable[Example]) -> Iterator[tuple[str, str, int]]:
@@ -102,12 +96,6 @@ def _different(examples: Iterable[Example]) -> Iterator[tuple[str, str, int]]:
     yield from ((digest, source, -area) for area, digest, source in copies.values())
 
 
-def _examples(pattern: str) -> Iterator[Example]:
-    for file in storage.glob(pattern):
-        for batch in read_batches(file):
-            yield from batch
-
-
 def _score(
     image: Any, model: ServedModel, quantizer: Quantizer, floors: Floors
 ) -> tuple[int, np.ndarray]:
@@ -115,10 +103,9 @@ def _score(
     _, height, width, _ = image.shape
     latents = model.encode(image).numpy()
     rounded = quantizer.decode(quantizer.encode(latents))
+    encoders = (coding.encode_jpeg, coding.encode_webp)
     original = image[0].numpy()
-    encoded = [
-        encode(original, latents.size) for encode in (coding.encode_jpeg, coding.encode_webp)
-    ]
+    encoded = [encode(original, latents.size) for encode in encoders]
     reconstructions = [
         *(model.decode(values)[0, :height, :width].numpy() for values in (latents, rounded)),
         *(None if file is None else file.pixels for file in encoded),

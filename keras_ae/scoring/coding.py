@@ -6,28 +6,17 @@ share, are not counted.
 
 import io
 import math
-import struct
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from keras_ae.datasets.images.headers import JPEG_SCAN, jpeg_segments
 
-_JPEG_QUALITIES = range(1, 101)
-_WEBP_QUALITIES = range(101)
-_SUBSAMPLINGS = ("4:2:0", "4:4:4")
-
 
 class EncodedImage(NamedTuple):
-    """An image that a codec has encoded.
-
-    Attributes:
-        pixels: uint8 [H, W, C], the decoded image.
-        size: bytes that are counted; see `encode_jpeg` and `encode_webp`.
-        quality: quality setting of the encoder.
-    """
+    """The decoded image, uint8 [H, W, C], the bytes that are counted, and the encoder's quality."""
 
     pixels: np.ndarray
     size: int
@@ -41,24 +30,17 @@ def encode_jpeg(image: np.ndarray, max_bytes: int) -> EncodedImage | None:
     Headers, quantization tables and Huffman tables are not counted: they are the standard tables of
     annex K, the quantization tables scaled by the quality.
 
-    Args:
-        image: uint8 [H, W, 1 or 3].
-        max_bytes: largest allowed size.
-
-    Returns:
-        None if not even the lowest quality fits.
+    Images are uint8 [H, W, 1 or 3]. The result is None if not even the lowest quality fits.
     """
-    samplings = _SUBSAMPLINGS if image.shape[2] == 3 else _SUBSAMPLINGS[:1]
-    candidates = []
-    for sampling in samplings:
-
-        def encode(quality: int, sampling: str = sampling) -> bytes:
-            return _encode(image, "JPEG", quality=quality, subsampling=sampling)
-
-        encoded = _highest_quality(encode, _jpeg_size, _JPEG_QUALITIES, max_bytes, image)
-        if encoded is not None:
-            candidates.append(encoded)
-    return min(candidates, key=lambda c: _squared_error(c.pixels, image), default=None)
+    candidates = (
+        _highest_quality(
+            image, max_bytes, _jpeg_size, range(1, 101), format="JPEG", subsampling=sampling
+        )
+        for sampling in ("4:2:0", "4:4:4")[: 2 if image.shape[2] == 3 else 1]
+    )
+    return min(
+        filter(None, candidates), key=lambda c: _squared_error(c.pixels, image), default=None
+    )
 
 
 def encode_webp(image: np.ndarray, max_bytes: int) -> EncodedImage | None:
@@ -68,28 +50,16 @@ def encode_webp(image: np.ndarray, max_bytes: int) -> EncodedImage | None:
     the container is RFC 9649): not the 20 bytes of RIFF and chunk headers, and not the 10 bytes of
     frame tag, start code and size.
 
-    Args:
-        image: uint8 [H, W, 1 or 3]; grey images are stored as RGB.
-        max_bytes: largest allowed size.
-
-    Returns:
-        None if not even the lowest quality fits, or for a side of more than 16,383 pixels.
+    Images are uint8 [H, W, 1 or 3]; grey ones are stored as RGB. The result is None if not even the
+    lowest quality fits, or for a side of more than 16,383 pixels.
     """
     if max(image.shape[:2]) > 16383:
         return None
-
-    def encode(quality: int) -> bytes:
-        return _encode(image, "WEBP", quality=quality, method=6)
-
-    return _highest_quality(encode, _webp_size, _WEBP_QUALITIES, max_bytes, image)
+    return _highest_quality(image, max_bytes, _webp_size, range(101), format="WEBP", method=6)
 
 
 class Quantizer(NamedTuple):
-    """Quantizes latents to 8 bits, each channel in a fixed range.
-
-    Attributes:
-        low, high: ends of the ranges, float32 [c].
-    """
+    """Quantizes latents to 8 bits, each channel in a fixed range; the ends are float32 [c]."""
 
     low: np.ndarray
     high: np.ndarray
@@ -120,17 +90,17 @@ def fit_quantizer(latents: Iterable[np.ndarray]) -> Quantizer:
 
 
 def _highest_quality(
-    encode: Callable[[int], bytes],
+    image: np.ndarray,
+    max_bytes: int,
     size: Callable[[bytes], int],
     qualities: range,
-    max_bytes: int,
-    image: np.ndarray,
+    **options: object,
 ) -> EncodedImage | None:
     """Finds the highest quality that fits by bisection; sizes grow with quality almost always."""
     low, high, best = qualities.start, qualities.stop - 1, None
     while low <= high:
         quality = (low + high) // 2
-        data = encode(quality)
+        data = _encode(image, quality=quality, **options)
         if size(data) <= max_bytes:
             best, low = (data, quality), quality + 1
         else:
@@ -141,11 +111,9 @@ def _highest_quality(
     return EncodedImage(_decode(data, image.shape[2]), size(data), quality)
 
 
-def _encode(image: np.ndarray, image_format: str, **options: object) -> bytes:
+def _encode(image: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(
-        buffer, image_format, **options
-    )
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, **options)
     return buffer.getvalue()
 
 
@@ -158,15 +126,14 @@ def _decode(data: bytes, channels: int) -> np.ndarray:
 def _jpeg_size(data: bytes) -> int:
     """Counts the bytes of the scan of a baseline JPEG with one scan."""
     offset = next(offset for marker, offset in jpeg_segments(data) if marker == JPEG_SCAN)
-    (length,) = struct.unpack_from(">H", data, offset + 2)
+    length = int.from_bytes(data[offset + 2 : offset + 4], "big")
     # The markers of the scan and of the end, two bytes each, are not counted.
-    return len(data) - offset - int(length) - 4
+    return len(data) - offset - length - 4
 
 
 def _webp_size(data: bytes) -> int:
     """Counts the bytes of the VP8 chunk of a simple lossy WebP after the frame header."""
-    length = struct.unpack("<I", data[16:20])[0]
-    return int(length) - 10
+    return int.from_bytes(data[16:20], "little") - 10
 
 
 def _squared_error(pixels: np.ndarray, image: np.ndarray) -> float:

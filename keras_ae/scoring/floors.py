@@ -12,8 +12,8 @@ from keras_ae import metrics, storage
 from keras_ae.errors import DataError
 from keras_ae.models import linear
 from keras_ae.models.layers import to_float, to_uint8
+from keras_ae.presets import SERVING_TILE
 from keras_ae.saved_model.tiled_metrics import patch_mse
-from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import FLOORS
 from keras_ae.scoring.reading import decode_batch, read_batches
 
@@ -21,10 +21,7 @@ from keras_ae.scoring.reading import decode_batch, read_batches
 class Floors(NamedTuple):
     """The linear autoencoders that a run is compared with.
 
-    Attributes:
-        patch: PCA of patches.
-        stride: side of a patch in pixels.
-        whole: PCA of whole images, or None if it is not defined.
+    `stride` is the side of a patch in pixels; `whole` is None if the global floor is not defined.
     """
 
     patch: linear.PatchPCA
@@ -63,15 +60,9 @@ def floor_psnr(floors: Floors, channels: int) -> Callable[[Any], np.ndarray]:
 def fit_global(
     pattern: str, stride: int, latent_channels: int, channels: int
 ) -> tuple[linear.GlobalPCA | None, str | None]:
-    """Fits PCA to whole training images, which are streamed.
+    """Fits the global floor to the images of GZIP TFRecords of tf.Examples, which are streamed.
 
-    Args:
-        pattern: pattern of their files, GZIP TFRecords of tf.Examples.
-        stride, latent_channels: latent size of the models that it is compared with.
-        channels: 1 or 3.
-
-    Returns:
-        The global floor, or None and the reason; see `keras_ae.models.linear.fit_global`.
+    Returns it, or None and the reason; see `keras_ae.models.linear.fit_global`.
     """
     try:
         return linear.fit_global(_images(pattern, channels), stride, latent_channels), None
@@ -80,7 +71,6 @@ def fit_global(
 
 
 def _images(pattern: str, channels: int) -> Iterator[np.ndarray]:
-    """Yields images, uint8 [H, W, channels]."""
     for file in storage.glob(pattern):
         for batch in read_batches(file):
             yield from decode_batch(batch, channels).numpy()

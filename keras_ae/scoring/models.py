@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras_ae import contract as c
 from keras_ae import metrics, scores
 from keras_ae.concurrency import map_in_threads
+from keras_ae.presets import SERVING_TILE
 from keras_ae.saved_model.tiled_metrics import measure_quality
-from keras_ae.saved_model.tiling import SERVING_TILE
 from keras_ae.scores import Table
 from keras_ae.scoring.floors import Floors, floor_psnr
 from keras_ae.scoring.reading import Example, decode_batch, read_batches
@@ -32,13 +32,9 @@ _graphs: dict[str, "_Graph"] = {}
 
 
 class Scorer:
-    """Scores images with SavedModels and floors.
+    """Scores images with SavedModels, in the order of a layout's columns, and floors.
 
-    Args:
-        paths: folders of the SavedModels, in the order of a layout's columns.
-        floors: the linear floors.
-        channels: channels of the images, 1 or 3.
-        graph_of: as for `load`.
+    The arguments are those of `load`, and the linear floors.
     """
 
     def __init__(
@@ -77,12 +73,8 @@ class Scorer:
 def measure_reconstructions(originals: Any, reconstructions: Any) -> np.ndarray:
     """Computes the metrics of reconstructions, in the order of `keras_ae.scores.METRICS`.
 
-    Args:
-        originals: uint8 tensor [N, H, W, C].
-        reconstructions: those of M models, uint8 tensor [M, N, H, W, C].
-
-    Returns:
-        float32 [N, M * metrics].
+    Maps originals, uint8 [N, H, W, C], and the reconstructions of M models, uint8 [M, N, H, W, C],
+    to float32 [N, M * metrics].
     """
     height, width, channels = originals.shape[1:]
     with _tracing:
@@ -103,10 +95,8 @@ def _measure(channels: int, scales: int) -> Any:
         values = tf.stack([tf.transpose(by_name[name]) for name in scores.METRICS], 2)
         return tf.reshape(values, (tf.shape(originals)[0], -1))
 
-    specs = (
-        tf.TensorSpec((None, None, None, channels), tf.uint8),
-        tf.TensorSpec((None, None, None, None, channels), tf.uint8),
-    )
+    shape = (None, None, None, channels)
+    specs = (tf.TensorSpec(shape, tf.uint8), tf.TensorSpec((None, *shape), tf.uint8))
     function = tf.function(measured, autograph=False).get_concrete_function(*specs)
     # The first call optimizes the graph, which takes seconds. Called here, under the lock, no two
     # threads do it at the same time.
@@ -120,9 +110,6 @@ class _Graph:
 
     The models of a ladder differ only in their weights. Loading and optimizing a graph takes
     seconds, changing the weights takes a millisecond.
-
-    Args:
-        folder: folder of one of the SavedModels that have this graph.
     """
 
     def __init__(self, folder: str):
@@ -142,37 +129,31 @@ class _Graph:
             self._current = len(self._weights) - 1
             return self._current
 
-    def run(self, weights: int, signature: str, **inputs: Any) -> dict[str, Any]:
+    def run(self, weights: int, signature: str, inputs: dict[str, Any]) -> Any:
         """Calls a signature with some weights; concurrent calls wait for each other."""
+        tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
         with self._lock:
             if weights != self._current:
                 values = self._weights[weights]
                 for variable, value in zip(self._model.variables_of_the_model, values):
                     variable.assign(value)
                 self._current = weights
-            return dict(self._functions[signature](**inputs))
+            return self._functions[signature](**tensors)
 
 
 class ServedModel:
-    """The signatures `encode` and `decode` of a SavedModel.
-
-    Args:
-        folder: folder of the SavedModel.
-        graph: the graph of the SavedModel.
-    """
+    """The signatures `encode` and `decode` of a SavedModel, with its weights and a graph."""
 
     def __init__(self, folder: str, graph: _Graph):
         self._graph, self._weights = graph, graph.add(folder)
 
     def encode(self, images: Any) -> Any:
         """Maps images, uint8 [N, H, W, C], to latents, float32 [N, h, w, c]."""
-        inputs = {c.IMAGES: tf.convert_to_tensor(images)}
-        return self._graph.run(self._weights, c.ENCODE, **inputs)[c.LATENTS]
+        return self._graph.run(self._weights, c.ENCODE, {c.IMAGES: images})[c.LATENTS]
 
     def decode(self, latents: Any) -> Any:
         """Maps latents, float32 [N, h, w, c], to images, uint8 [N, h * stride, w * stride, C]."""
-        inputs = {c.LATENTS: tf.convert_to_tensor(latents)}
-        return self._graph.run(self._weights, c.DECODE, **inputs)[c.IMAGES]
+        return self._graph.run(self._weights, c.DECODE, {c.LATENTS: latents})[c.IMAGES]
 
     def reconstruct(self, images: Any) -> Any:
         """Maps images, uint8 [N, H, W, C], to reconstructions of the same shape."""
@@ -182,19 +163,17 @@ class ServedModel:
 def load(
     folders: Sequence[str], channels: int, graph_of: Callable[[str], str] = str
 ) -> list[ServedModel]:
-    """Loads SavedModels, each once per process, and calls each graph once to optimize it.
+    """Loads SavedModels for images of `channels`, each once per process.
 
-    Args:
-        folders: folders of the SavedModels.
-        channels: channels of their images.
-        graph_of: returns a name of the graph of the SavedModel in a folder. SavedModels with the
-            same name share one graph in memory. By default, each has its own.
+    `graph_of` returns a name of the graph of the SavedModel in a folder. SavedModels with the same
+    name share one graph in memory, which is called once to optimize it. By default, each has its
+    own.
     """
     with _loading:
-        for folder in map(str, folders):
+        for folder in folders:
             if folder not in _loaded:
                 _loaded[folder] = _load_model(folder, graph_of(folder), channels)
-        return [_loaded[str(folder)] for folder in folders]
+        return [_loaded[folder] for folder in folders]
 
 
 def unload_all() -> None:

@@ -1,9 +1,7 @@
 """Writes the images of the report: test images, reconstructions at every budget, error maps."""
 
-import io
 import json
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
 from keras_ae.scores import MODEL, PICTURES_INDEX, Layout, Table, finite_or_none
-from keras_ae.scoring.reading import decode_batch, read_batches
+from keras_ae.scoring.reading import decode_batch, read_examples
 
 MAX_IMAGES = 12
 MAX_SIDE = 512
@@ -31,12 +28,7 @@ Reconstruct = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 class SelectedImage(NamedTuple):
-    """A test image that the report shows.
-
-    Attributes:
-        row: row in the table of test images.
-        rank: "best", "median" or "worst" by PSNR at the chosen budget, or empty.
-    """
+    """A row of the table of test images, and "best", "median", "worst" or "" by PSNR."""
 
     row: int
     rank: str
@@ -55,14 +47,10 @@ def write_pictures(
 
     Args:
         pattern: pattern of the files, GZIP TFRecords with the tf.Examples of test images.
-        table: scores of test images, of which the best, the median, the worst and others between
-            them by PSNR are selected.
-        layout: layout of the columns of `table`.
+        table, layout: their scores, by which `select_images` selects some.
         chosen: indices of the seed and of the budget by whose PSNR images are ranked.
         reconstruct: maps an image, uint8 [1, H, W, C], to reconstructions of the same shape and
             type, by epochs as text, and "floor".
-        channels: channels of the images, 1 or 3.
-        folder: folder to write.
     """
     folder.mkdir(parents=True, exist_ok=True)
     psnr = layout.select(table.values, MODEL, "psnr")
@@ -74,17 +62,11 @@ def write_pictures(
         image = images[str(table.digests[row])]
         reconstructions = {k: v[0] for k, v in reconstruct(image[None]).items()}
         entry, files = _draw(number, image, side, reconstructions)
-        deque(
-            map_in_threads(lambda file: (folder / file[0]).write_bytes(_webp(*file[1])), files, 2),
-            0,
-        )
-        scores = {
-            name: layout.select(table.values, MODEL, name)[row, chosen[0]]
-            for name in ("psnr", "ssim")
-        }
-        for i, budget in enumerate(layout.budgets):
-            for name, by_budget in scores.items():
-                entry["budgets"][str(budget)][name] = finite_or_none(by_budget[i])
+        list(map_in_threads(lambda file: _write_webp(folder / file[0], *file[1:]), files, 2))
+        for name in ("psnr", "ssim"):
+            scores = layout.select(table.values, MODEL, name)[row, chosen[0]]
+            for budget, score in zip(layout.budgets, scores):
+                entry["budgets"][str(budget)][name] = finite_or_none(score)
         entry["floor_psnr"] = finite_or_none(table.values[row, layout.floor_column("patch_pca")])
         entries.append({"name": str(table.sources[row]), "rank": rank, **entry})
     index = {"error_top": ERROR_TOP, "images": entries}
@@ -96,29 +78,25 @@ def select_images(psnr: np.ndarray, max_images: int = MAX_IMAGES) -> list[Select
     order = np.argsort(-psnr, kind="stable")
     last = len(order) - 1
     ranks = {0: "best"}
-    if last:
-        ranks[last] = "worst"
     if last > 1:
         ranks[last // 2] = "median"
-    importance = {"best": 0, "median": 1, "worst": 2}
-    positions = sorted(ranks, key=lambda position: importance[ranks[position]])
+    if last:
+        ranks[last] = "worst"
     spaced = np.linspace(0, last, min(max_images, last + 1)).round().astype(int)
-    positions += [int(position) for position in spaced if position not in ranks]
+    positions = [*ranks, *(int(position) for position in spaced if position not in ranks)]
     return [SelectedImage(int(order[p]), ranks.get(p, "")) for p in positions[:max_images]]
 
 
 def _images(pattern: str, digests: set[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
     """Yields digest and pixels, uint8 [H, W, channels], of the images with the given digests."""
-    for file in storage.glob(pattern):
-        for batch in read_batches(file):
-            for example in batch:
-                if example.digest in digests:
-                    yield example.digest, decode_batch([example], channels)[0].numpy()
+    for example in read_examples(pattern):
+        if example.digest in digests:
+            yield example.digest, decode_batch([example], channels)[0].numpy()
 
 
 def _draw(
     number: int, image: np.ndarray, side: int, reconstructions: Mapping[str, np.ndarray]
-) -> tuple[dict[str, Any], list[tuple[str, tuple[Image.Image, bool]]]]:
+) -> tuple[dict[str, Any], list[tuple[str, Image.Image, bool]]]:
     """The entry of `pictures.json`, and the files: their names, pictures and whether lossless."""
     height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
@@ -132,14 +110,14 @@ def _draw(
         "floor": f"{number}-floor.webp",
         "budgets": {},
     }
-    files = [(entry["original"], (_scaled(image, size), lossless))]
+    files = [(entry["original"], _scaled(image, size), lossless)]
     for name, reconstruction in reconstructions.items():
         file = f"{number}-{name}.webp"
-        files.append((file, (_scaled(reconstruction, size), lossless)))
+        files.append((file, _scaled(reconstruction, size), lossless))
         if name != "floor":
             error = np.abs(image.astype(np.float32) - reconstruction).mean(2)
             error_file = f"{number}-{name}-error.webp"
-            files.append((error_file, (_error_map(error, size), lossless)))
+            files.append((error_file, _error_map(error, size), lossless))
             entry["budgets"][name] = {"image": file, "error": error_file}
     return entry, files
 
@@ -155,7 +133,5 @@ def _error_map(error: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
 
 
-def _webp(image: Image.Image, lossless: bool) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=WEBP_QUALITY, method=2, lossless=lossless)
-    return buffer.getvalue()
+def _write_webp(path: Path, image: Image.Image, lossless: bool) -> None:
+    image.save(path, "WEBP", quality=WEBP_QUALITY, method=2, lossless=lossless)

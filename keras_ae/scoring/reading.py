@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from keras_ae import contract as c
 from keras_ae import storage
-from keras_ae.datasets.images.decoding import CORRUPT, decode_stored
+from keras_ae.datasets.images.decoding import decode_stored
+from keras_ae.datasets.images.decoding_header import CORRUPT
 from keras_ae.errors import DataError
 
 MAX_BATCH_PIXELS = 1 << 20
@@ -50,34 +51,34 @@ def digest_of(encoded: bytes) -> str:
 
 
 def read_batches(file: str) -> Iterator[list[Example]]:
-    """Reads a file of tf.Examples in batches.
+    """Reads a GZIP TFRecord of tf.Examples in batches.
 
-    Args:
-        file: GZIP TFRecord.
-
-    Yields:
-        Images of one size, with at most `MAX_BATCH_PIXELS` pixels together, or one image.
-
-    Raises:
-        DataError: if the file is truncated.
+    A batch has images of one size, with at most `MAX_BATCH_PIXELS` pixels together, or one image.
+    Raises DataError if the file is truncated.
     """
     waiting: dict[tuple[int, int], list[Example]] = {}
     pixel_count = 0
     for example in map(_example, _records(file)):
-        size = example.height, example.width
-        if pixel_count + size[0] * size[1] > MAX_BATCH_PIXELS:
+        pixels = example.height * example.width
+        if pixel_count + pixels > MAX_BATCH_PIXELS:
             yield from waiting.values()
             waiting, pixel_count = {}, 0
-        waiting.setdefault(size, []).append(example)
-        pixel_count += size[0] * size[1]
+        waiting.setdefault((example.height, example.width), []).append(example)
+        pixel_count += pixels
     yield from waiting.values()
+
+
+def read_examples(pattern: str) -> Iterator[Example]:
+    """Yields the examples of all files that match a pattern, in the order of their batches."""
+    for file in storage.glob(pattern):
+        for batch in read_batches(file):
+            yield from batch
 
 
 def decode_batch(batch: list[Example], channels: int) -> Any:
     """Decodes images of one size to a uint8 tensor [N, H, W, channels].
 
-    Raises:
-        DataError: with the source of the first image that cannot be decoded.
+    Raises DataError with the source of the first image that cannot be decoded.
     """
     try:
         return _decode(channels)(tf.constant([example.encoded for example in batch]))

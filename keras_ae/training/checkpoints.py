@@ -12,28 +12,26 @@ from keras_ae.errors import DamagedError, StorageError
 
 _NO_COMMENT = b"\0\0"
 """The last field of a ZIP file without a comment: the length of the comment."""
-_DIGEST = hashlib.sha256().digest_size
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_COMMENT_LENGTH = _DIGEST_BYTES.to_bytes(2, "little")
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write(path: Path, arrays: Mapping[str, np.ndarray], *, keep_previous: bool = False) -> None:
     """Writes arrays as an NPZ file whose comment is the SHA-256 of everything before it.
 
     NPZ is a ZIP file, so NumPy reads the result as usual. The write is atomic: even after a power
-    failure the file is either the old or the new one.
-
-    Raises:
-        StorageError: if it cannot be written.
+    failure the file is either the old or the new one. The old one can be kept as `previous(path)`.
+    Raises StorageError if it cannot be written.
     """
-    _write(path, arrays, keep_previous=False)
-
-
-def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Like `write`, and keeps the previous file as `previous(path)`; see `read_checkpoint`.
-
-    Raises:
-        StorageError: if it cannot be written.
-    """
-    _write(path, arrays, keep_previous=True)
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
+    digest = hashlib.sha256(buffer.getbuffer()).digest()
+    buffer.seek(-len(_NO_COMMENT), io.SEEK_END)
+    buffer.write(_COMMENT_LENGTH + digest)
+    try:
+        durable.write(path, buffer.getbuffer(), backup=previous(path) if keep_previous else None)
+    except OSError as error:
+        raise StorageError(f"cannot write the training state {path}: {error.strerror}") from error
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -47,10 +45,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
         content = path.read_bytes()
     except OSError as error:
         raise StorageError(f"cannot read the training state {path}: {error.strerror}") from error
-    body, digest = content[:-_DIGEST], content[-_DIGEST:]
-    length = body[-len(_NO_COMMENT) :]
-    original = body[: -len(_NO_COMMENT)] + _NO_COMMENT
-    if length != _length() or hashlib.sha256(original).digest() != digest:
+    body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    original = body.removesuffix(_COMMENT_LENGTH) + _NO_COMMENT
+    if not body.endswith(_COMMENT_LENGTH) or hashlib.sha256(original).digest() != digest:
         raise DamagedError(
             f"the training state {path} is damaged: its checksum is not that of its "
             f"{len(content):,} bytes; delete it, and the stage is trained again"
@@ -65,17 +62,9 @@ def previous(path: Path) -> Path:
 
 
 def read_checkpoint(path: Path, say: Callable[[str], None]) -> dict[str, np.ndarray] | None:
-    """Reads the last intact checkpoint and deletes damaged ones.
+    """Reads the last intact checkpoint, if there is one; deletes damaged ones, in a line to `say`.
 
-    Args:
-        path: the last checkpoint.
-        say: prints one line if it is damaged.
-
-    Returns:
-        The arrays, or None if there is no intact checkpoint.
-
-    Raises:
-        StorageError: if a checkpoint cannot be read.
+    Raises StorageError if a checkpoint cannot be read.
     """
     arrays, damaged = None, []
     for candidate in filter(Path.exists, (path, previous(path))):
@@ -92,20 +81,3 @@ def read_checkpoint(path: Path, say: Callable[[str], None]) -> dict[str, np.ndar
     elif damaged:
         say(f"the checkpoint {damaged[0]} is damaged: the stage starts from its beginning")
     return arrays
-
-
-def _write(path: Path, arrays: Mapping[str, np.ndarray], keep_previous: bool) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
-    digest = hashlib.sha256(buffer.getbuffer()).digest()
-    buffer.seek(-len(_NO_COMMENT), io.SEEK_END)
-    buffer.write(_length() + digest)
-    try:
-        durable.write(path, buffer.getbuffer(), backup=previous(path) if keep_previous else None)
-    except OSError as error:
-        raise StorageError(f"cannot write the training state {path}: {error.strerror}") from error
-
-
-def _length() -> bytes:
-    """Returns the field of a ZIP file's last record that gives the length of its comment."""
-    return _DIGEST.to_bytes(2, "little")

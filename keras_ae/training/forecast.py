@@ -16,12 +16,7 @@ _UNITS = (("s", 1.0), ("min", 60.0), ("h", HOUR), ("days", 24 * HOUR))
 
 
 class RemainingStage(NamedTuple):
-    """What remains to be trained of one stage of a ladder.
-
-    Attributes:
-        budget: the budget at which the stage ends, in epochs.
-        epochs: remaining epochs of the stage, possibly with a fraction.
-    """
+    """A stage that ends at `budget` epochs, and its remaining epochs, possibly with a fraction."""
 
     budget: int
     epochs: float
@@ -41,13 +36,9 @@ class SteadyRate:
         self._first = self._last = (0.0, 0.0)
 
     def update(self, epochs: float, seconds: float, micro_batch_size: int) -> None:
-        """Records the progress of training.
+        """Records the epochs trained so far, with a fraction, and the seconds in training steps.
 
-        Args:
-            epochs: epochs trained so far, with the fraction of the current one.
-            seconds: time in training steps so far, from any starting point.
-            micro_batch_size: maximum number of tiles in a forward pass. If it changes, the step is
-                compiled again.
+        If `micro_batch_size` changes, the step is compiled again.
         """
         now = epochs, seconds
         if micro_batch_size != self._micro_batch_size:
@@ -102,15 +93,15 @@ def format_forecast(
     seconds = epochs / epochs_per_second
     if seconds < MIN_FORECAST_SECONDS:
         return []
+    rate = epochs_per_second * tiles
+    speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
     line = (
         f"about {format_duration(seconds)} of training left on this machine: "
         f"{_format_count(math.ceil(epochs), 'epoch')} of {_format_count(tiles, 'tile')} at "
-        f"{_format_speed(epochs_per_second * tiles)} tiles/s"
+        f"{speed} tiles/s"
     )
     line += f"; in addition {untimed}, not timed yet" if untimed else ""
-    if seconds <= HOUR:
-        return [line]
-    return [line, _format_hour(stages, epochs_per_second, untimed)]
+    return [line, _format_hour(stages, epochs_per_second, untimed)] if seconds > HOUR else [line]
 
 
 def reachable_budgets(stages: Sequence[RemainingStage], epochs: float) -> tuple[int, ...]:
@@ -147,12 +138,11 @@ def _format_hour(stages: Sequence[RemainingStage], epochs_per_second: float, unt
     """Formats which budgets fit into an hour."""
     epochs = HOUR * epochs_per_second
     budgets = reachable_budgets(stages, epochs)
-    if not budgets and epochs < 1:
-        epoch_time = format_duration(1 / epochs_per_second)
-        return f"none of the budgets fits into an hour; an epoch takes about {epoch_time}"
     if not budgets:
-        count = _format_count(math.floor(epochs), "epoch")
-        return f"none of the budgets fits into an hour, which is enough for about {count}"
+        none = "none of the budgets fits into an hour"
+        if epochs < 1:
+            return f"{none}; an epoch takes about {format_duration(1 / epochs_per_second)}"
+        return f"{none}, which is enough for about {_format_count(math.floor(epochs), 'epoch')}"
     names, flag = (separator.join(map(str, budgets)) for separator in (", ", ","))
     return (
         f"an hour is enough for budget{'s' if len(budgets) > 1 else ''} {names}"
@@ -164,7 +154,3 @@ def _format_hour(stages: Sequence[RemainingStage], epochs_per_second: float, unt
 
 def _format_count(number: int, unit: str) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}"
-
-
-def _format_speed(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

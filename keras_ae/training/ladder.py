@@ -29,12 +29,10 @@ _ALLOCATION_ERROR = re.compile(r"(OOM|[Oo]ut of memory|can't allocate).*")
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Result of training one stage.
+    """Result of training a stage from epoch `start` to `stop`.
 
     Attributes:
-        start, stop: epochs before and after the stage.
         seconds: time in training steps, including those before an interruption.
-        tiles_per_second: training speed.
         loss: mean squared error on pixels 0..1 over the tiles of the last epoch.
     """
 
@@ -103,11 +101,9 @@ class Ladder(TrainState):
             checkpoint: file to which the state is saved every ten seconds, also within an epoch.
                 If it exists, training resumes from it. The previous checkpoint is kept next to it,
                 in case the last one is damaged.
-            on_checkpoint: called after each time that the state was saved.
-            on_epoch: called after each epoch.
-            status_lines: called about every second and after each epoch; returns lines to print.
-            should_stop: called about every second and after each epoch; if it returns true, the
-                state is saved and training stops.
+            on_checkpoint, on_epoch: called after each checkpoint, and after each epoch.
+            status_lines, should_stop: called about every second and after each epoch; return lines
+                to print, and whether to save the state and stop.
             progress: stream for a progress bar, or None for no bar.
             say: prints one line: the status lines, and notes about a damaged checkpoint or a
                 batch that does not fit into memory.
@@ -138,11 +134,11 @@ class Ladder(TrainState):
                     raise StoppedError(f"stopped in epoch {self.epoch + 1} as requested")
                 batches_done, loss_sum = self.position
                 tiles_done = sum(self.tiles.batch_sizes[:batches_done])
+                all_tiles_done = len(self.tiles) * (self.epoch - start) + tiles_done
                 bar.update(
                     self.epoch + batches_done / len(self.tiles.batch_sizes),
                     loss_sum / tiles_done if tiles_done else self.loss,
-                    (len(self.tiles) * (self.epoch - start) + tiles_done)
-                    / (self.seconds - seconds_before),
+                    all_tiles_done / (self.seconds - seconds_before),
                 )
                 for line in status_lines(self):
                     bar.clear()
@@ -155,14 +151,13 @@ class Ladder(TrainState):
         self, until_epoch: int, should_stop: Callable[[], bool], say: Callable[[str], None]
     ) -> Iterator[None]:
         """Trains; yields after each epoch, and within an epoch that is long or must stop."""
-        step_start = 0.0
 
         def should_yield() -> bool:
             return time.perf_counter() - step_start > PAUSE_SECONDS or should_stop()
 
         while self.epoch < until_epoch:
+            step_start = time.perf_counter()
             try:
-                step_start = time.perf_counter()
                 for position in self._train_epoch(
                     self.epoch, self.position, self.micro_batch_size, should_yield
                 ):
@@ -186,10 +181,9 @@ class Ladder(TrainState):
             self.epoch, self.position = self.epoch + 1, Position()
 
     def _halve_micro_batch(self, error: Exception, say: Callable[[str], None]) -> None:
-        """Halves the micro-batches, so that training continues within the memory that there is.
+        """Halves the micro-batches, and goes back to the last restore point.
 
-        A step that ran out of memory may have updated some variables and not others. The state
-        therefore goes back to the last restore point.
+        A step that ran out of memory may have updated some variables and not others.
         """
         failed_size, tile = self.micro_batch_size, self.tiles.size
         if failed_size == 1:
@@ -212,7 +206,7 @@ class Ladder(TrainState):
         if checkpoint is None:
             return
         if self._backend.is_chief():
-            checkpoints.write_checkpoint(checkpoint, self._restore_point)
+            checkpoints.write(checkpoint, self._restore_point, keep_previous=True)
         on_checkpoint()
 
 
@@ -229,11 +223,8 @@ def create_ladder(
 ) -> Ladder:
     """Creates a ladder in its initial state, which depends on the arguments alone.
 
-    Args:
-        preset, channels, stride, latent_channels, precision: arguments of the model.
-        tiles: the training tiles.
-        floor: principal components of the training images' patches, to which a linear path is set.
-        seed: seed of the initial weights.
+    They are those of `ConvAutoencoder`, the training tiles, and the principal components of the
+    training images' patches, to which a linear path is set.
 
     >>> import numpy as np
     >>> from keras_ae import Tiles

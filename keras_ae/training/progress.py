@@ -6,37 +6,23 @@ from tqdm import tqdm
 
 
 class ProgressBar:
-    """Shows the progress of the epochs from `start` to `stop`.
+    """Shows the progress of the epochs from `start` to `stop` in a stream; None shows nothing.
 
-    Args:
-        start, stop: epochs before and after the stage.
-        epochs_done: epochs that are done at first: more than `start` after an interruption.
-        stream: where to show the bar, or None to show nothing.
+    After an interruption, more epochs than `start` are done at first.
     """
 
     def __init__(self, start: int, epochs_done: float, stop: int, stream: TextIO | None):
         self._start = start
-        span: dict[str, Any] = {
-            "total": stop - start,
-            "initial": self._since_start(epochs_done),
-            "unit": "epoch",
-        }
+        name, done = f"epochs {start} to {stop}", self._since_start(epochs_done)
+        settings: dict[str, Any]
         if stream is None or stream.isatty():
-            name = f"    epochs {start} to {stop}"
-            self._bar = tqdm(
-                desc=name, **span, file=stream, disable=stream is None, dynamic_ncols=True
-            )
-            return
-        line = "{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left{postfix}"
-        name = f"epochs {start} to {stop}"
-        self._bar = tqdm(
-            desc=name,
-            **span,
-            file=_LineStream(stream),
-            bar_format=line,
-            mininterval=20.0,
-            miniters=0,
-        )
+            name = f"    {name}"
+            settings = {"file": stream, "disable": stream is None, "dynamic_ncols": True}
+        else:
+            line = "{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left{postfix}"
+            settings = {"file": _LineStream(stream), "bar_format": line, "mininterval": 20.0}
+            settings["miniters"] = 0
+        self._bar = tqdm(desc=name, total=stop - start, initial=done, unit="epoch", **settings)
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -45,13 +31,7 @@ class ProgressBar:
         self._bar.close()
 
     def update(self, epochs_done: float, loss: float, tiles_per_second: float) -> None:
-        """Updates the bar.
-
-        Args:
-            epochs_done: completed epochs and the fraction of the current one.
-            loss: loss of the current epoch so far, or of the last one at its end.
-            tiles_per_second: training speed.
-        """
+        """Shows the epochs done, with the fraction of the current one, its loss and the speed."""
         self._bar.set_postfix_str(
             f"loss {loss:.5f}, {tiles_per_second:,.0f} tiles/s", refresh=False
         )
@@ -64,9 +44,8 @@ class ProgressBar:
 
     def _since_start(self, epochs: float) -> float:
         """Returns whole numbers as integers, because tqdm prints the number as it is."""
-        if epochs == int(epochs):
-            return int(epochs) - self._start
-        return round(epochs - self._start, 2)
+        since = round(epochs - self._start, 2)
+        return int(since) if epochs == int(epochs) else since
 
 
 class _LineStream:
@@ -74,10 +53,8 @@ class _LineStream:
 
     def __init__(self, stream: TextIO):
         self._stream = stream
+        self.flush = stream.flush
 
     def write(self, text: str) -> None:
         if text.strip():
             self._stream.write("    " + text.strip() + "\n")
-
-    def flush(self) -> None:
-        self._stream.flush()

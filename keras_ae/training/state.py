@@ -51,19 +51,14 @@ def ema_decay(step: Tensor) -> Tensor:
 class TrainState:
     """The state of a training run: model, optimizer, EMA weights and position.
 
-    Args:
-        model: a built autoencoder; trained in place.
-        micro_batch_size: maximum number of tiles in a forward pass.
-
     Attributes:
-        optimizer: the model's optimizer.
+        model: a built autoencoder; trained in place.
         ema_weights: one variable for each trainable variable of the model.
         epoch, position: completed epochs, and the position in the current one.
         micro_batch_size: maximum number of tiles in a forward pass. If a batch did not fit into
             memory this is less than the batch, and gradients are accumulated.
         seconds: time in training steps since the initial state.
-        losses: mean squared error on pixels 0..1 over the tiles of each epoch since the initial
-            state, float32 values.
+        losses: mean squared error on pixels 0..1 over the tiles of each epoch, float32 values.
     """
 
     def __init__(self, model: ConvAutoencoder, micro_batch_size: int):
@@ -75,13 +70,8 @@ class TrainState:
         )
         self.optimizer.build(model.trainable_variables)
         self.ema_weights = [
-            keras.Variable(
-                ops.copy(v.value),
-                trainable=False,
-                name=f"ema_{i}",
-                aggregation="only_first_replica",
-            )
-            for i, v in enumerate(model.trainable_variables)
+            keras.Variable(ops.copy(v.value), trainable=False, aggregation="only_first_replica")
+            for v in model.trainable_variables
         ]
         backend = keras.backend.backend()
         self._backend = importlib.import_module(f"keras_ae.training.backends.{backend}")
@@ -93,11 +83,7 @@ class TrainState:
 
     @contextmanager
     def ema_model(self) -> Iterator[ConvAutoencoder]:
-        """Sets the model to its EMA weights within the block: this is what is compared and served.
-
-        Yields:
-            `self.model`.
-        """
+        """Yields the model with its EMA weights, which are what is compared and served."""
         variables = self.model.trainable_variables
         raw_weights = [ops.copy(v.value) for v in variables]
         for variable, ema_weight in zip(variables, self.ema_weights):
@@ -109,11 +95,7 @@ class TrainState:
                 variable.assign(value)
 
     def _variables(self) -> dict[str, keras.Variable]:
-        """All variables by group and index.
-
-        Their Keras names would not do: they are numbered by the layers that the process has created
-        before.
-        """
+        """All variables by group and index: Keras numbers names over all layers of the process."""
         groups = {
             "model": self.model.variables,
             "optimizer": self.optimizer.variables,
@@ -158,11 +140,7 @@ class TrainState:
         self.load_arrays(checkpoints.read(path), path)
 
     def to_finite_arrays(self) -> dict[str, np.ndarray]:
-        """Like `to_arrays`, with a check.
-
-        Raises:
-            TrainingError: if a weight is not finite.
-        """
+        """Like `to_arrays`, but raises TrainingError if a weight is not finite."""
         arrays = self.to_arrays()
         for name, array in arrays.items():
             # The last step can make weights infinite that no loss was computed with yet.
@@ -171,11 +149,7 @@ class TrainState:
         return arrays
 
     def load_arrays(self, arrays: dict[str, np.ndarray], path: Path) -> None:
-        """Sets the state to arrays that were read from `path`.
-
-        Raises:
-            TrainingError: if they belong to another model.
-        """
+        """Sets the state to arrays read from `path`; raises TrainingError if they do not fit."""
         expected = {name: array.shape for name, array in self.to_arrays().items()}
         expected["losses"] = (int(arrays.get("epoch", 0)),)
         if {name: array.shape for name, array in arrays.items()} != expected:

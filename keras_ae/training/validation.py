@@ -17,18 +17,15 @@ BUFFER_PIXELS = 1_000_000
 def mse_per_image(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray]) -> list[float]:
     """Computes the error of each image's reconstruction, after rounding it to 8 bits.
 
-    Images of one size go through the model as one batch. They are read as a stream, of which at
-    most `BUFFER_PIXELS` are in memory.
+    Images, uint8 [H, W, C], are read as a stream; those of one size are one batch.
 
     Args:
         model: the autoencoder, or another function of float32 [N, H, W, C] in 0..1 that returns
             the same shape.
-        images: uint8 arrays [H, W, C].
 
     Returns:
         The values of `keras_ae.metrics.mse`, in any order.
 
-    >>> import numpy as np
     >>> mse_per_image(lambda images: images, [np.zeros((20, 30, 3), np.uint8)])
     [0.0]
     """
@@ -43,10 +40,8 @@ def mse_per_image(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray
 def mean_psnr(model: Callable[[Tensor], Tensor], images: Iterable[np.ndarray]) -> float:
     """Returns the mean PSNR in dB over whole images; see `mse_per_image`.
 
-    Raises:
-        DataError: if there is no image.
+    Raises DataError if there is no image.
 
-    >>> import numpy as np
     >>> images = [np.zeros((20, 30, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)]
     >>> mean_psnr(lambda images: images, images)  # or a model
     100.0

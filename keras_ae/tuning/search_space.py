@@ -4,7 +4,7 @@ It uses the standard library only, so that the runner can check the flags of tun
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import count, takewhile
 from typing import Any
@@ -19,15 +19,10 @@ WIDTH_STEP = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-    """A point of a search space.
+    """A point of a search space; `parameters` are trainable ones, `batch_size` is the maximum.
 
-    Attributes:
-        width: channels of the residual path.
-        blocks: residual blocks of encoder and decoder.
-        learning_rate: Adam's, after the warm-up.
-        batch_size: batch size (maximum).
-        parameters: number of trainable parameters.
-        untuned: whether these are the preset's own values.
+    Width and blocks are those of the residual path, in encoder and decoder. A point with the
+    preset's own values is `untuned`.
     """
 
     width: int
@@ -36,21 +31,6 @@ class Point:
     batch_size: int
     parameters: int
     untuned: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial(Point):
-    """A trial of a search.
-
-    Attributes:
-        trial: number of the trial, from 1.
-        val_psnr: mean PSNR on val, dB.
-        taken: whether the ladder is trained with its values.
-    """
-
-    trial: int
-    val_psnr: float
-    taken: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +69,10 @@ class SearchSpace:
         if not self.parameters:
             object.__setattr__(self, "parameters", self.parameters_of(self.preset))
         if not self.widths:
-            smallest = _with_shape(self.preset, min(self._depths), WIDTH_STEP)
+            smallest = self.parameters_of(_with_shape(self.preset, min(self._depths), WIDTH_STEP))
             raise ConfigurationError(
-                "tuning needs a budget of at least "
-                f"{self.parameters_of(smallest):,} parameters, those of its smallest model; "
-                f"got {self.parameters:,}"
+                f"tuning needs a budget of at least {smallest:,} parameters, those of its smallest "
+                f"model; got {self.parameters:,}"
             )
 
     @cached_property
@@ -117,11 +96,7 @@ class SearchSpace:
     def define(self, hp: Any) -> tuple[Preset, int]:
         """Declares the hyperparameters; the defaults are the preset, if it is within the budget.
 
-        Args:
-            hp: `keras_tuner.HyperParameters`.
-
-        Returns:
-            The preset and the batch size of the current values.
+        Returns the preset and the batch size of the values in `hp`, `keras_tuner.HyperParameters`.
         """
         depths, preset_depth = list(self.widths), sum(self.preset.blocks)
         preset_width = self.preset.widths[0]
@@ -150,9 +125,7 @@ class SearchSpace:
 def apply_values(preset: Preset, values: Mapping[str, Any]) -> tuple[Preset, int]:
     """Returns the tuned preset and the batch size for the values of a trial.
 
-    Args:
-        preset: the preset near which was searched.
-        values: `depth`, `width_DEPTH`, `learning_rate` and `batch_size`.
+    They are `depth`, `width_DEPTH`, `learning_rate` and `batch_size`.
     """
     depth = int(values["depth"])
     tuned = dataclasses.replace(
@@ -181,31 +154,11 @@ def count_parameters(preset: Preset, channels: int, stride: int, latent_channels
     block = (9 * width + 1) * width + (width + 1) * width
 
     def count_path(inputs: int, outputs: int, blocks: int) -> int:
-        residual = (inputs + 1) * width + blocks * block + (width + 1) * outputs
         linear = (inputs + 1) * outputs
-        return residual + linear
+        return linear + (inputs + 1) * width + blocks * block + (width + 1) * outputs
 
     encoder, decoder = preset.blocks
     return count_path(patch, latent_channels, encoder) + count_path(latent_channels, patch, decoder)
-
-
-def read_trials(space: SearchSpace, results: Iterable[Mapping[str, Any]]) -> list[Trial]:
-    """Lists trials for reports, the best first.
-
-    Args:
-        space: what was searched.
-        results: the best first, of each trial `trial_id`, `score` (val PSNR, dB) and its values, as
-            TFX's Tuner writes them.
-    """
-    return [
-        Trial(
-            trial=int(result["trial_id"]) + 1,
-            val_psnr=float(result["score"]),
-            taken=rank == 0,
-            **dataclasses.asdict(point_of(space, result)),
-        )
-        for rank, result in enumerate(results)
-    ]
 
 
 def point_of(space: SearchSpace, values: Mapping[str, Any]) -> Point:
@@ -222,34 +175,10 @@ def point_of(space: SearchSpace, values: Mapping[str, Any]) -> Point:
     )
 
 
-def format_point(point: Point) -> str:
-    """Formats a point as a short text."""
+def format_point(point: Any) -> str:
+    """Formats a `Point`, or the record of a trial, as a short text."""
     encoder, decoder = point.blocks
     return (
         f"width {point.width}, {encoder} + {decoder} blocks, "
         f"learning rate {point.learning_rate:.2g}, batch size {point.batch_size}"
     )
-
-
-def format_summary(trials: Sequence[Trial], *, preset: str, epochs: int, failed: int) -> str:
-    """The values that were taken and what they gained, in a sentence.
-
-    Args:
-        trials: trials that trained, the best first.
-        preset: name of the preset around which was searched.
-        epochs: epochs of each trial.
-        failed: number of trials that failed.
-    """
-    best = trials[0]
-    text = (
-        f"{format_point(best)} ({best.parameters:,} parameters), the best of "
-        f"{len(trials) + failed} trials of {epochs} epochs with {best.val_psnr:.2f} dB on val"
-    )
-    untuned = next((trial for trial in trials if trial.untuned), None)
-    if untuned is best:
-        text += f"; this is the preset {preset} unchanged"
-    elif untuned is not None:
-        text += f"; {preset} without tuning has {untuned.val_psnr:.2f} dB"
-    if failed:
-        text += f"; {failed} trial{'s' if failed > 1 else ''} failed"
-    return text

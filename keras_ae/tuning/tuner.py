@@ -31,7 +31,7 @@ EPOCHS = 10
 OBJECTIVE = "val_psnr"
 
 
-def tuner(
+def create_tuner(
     tiles: Callable[[int], TileSource],
     val_images: Iterable[np.ndarray],
     *,
@@ -47,7 +47,7 @@ def tuner(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> "PresetTuner":
-    """Prepares a search: call `search()` on the returned tuner, and then `best`.
+    """Prepares a search: call `search()` on the returned tuner, and then `best_preset`.
 
     Args:
         tiles: function of the batch size that returns the training tiles.
@@ -57,8 +57,7 @@ def tuner(
         directory: folder for the state of the search. An interrupted search with the same arguments
             resumes from there. Use another folder for other images.
         preset: the preset near which to search; it is the first trial.
-        trials: number of trials, at least 1.
-        epochs: epochs of each trial, at least 1.
+        trials, epochs: number of trials, and epochs of each, at least 1.
         parameters: maximum number of trainable parameters; 0 for those of the preset.
         batch_size: maximum batch size without tuning.
         stride, latent_channels: arguments of the model.
@@ -70,7 +69,7 @@ def tuner(
 
     >>> from keras_ae import Tiles
     >>> images = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]
-    >>> search = tuner(
+    >>> search = create_tuner(
     ...     lambda batch_size: Tiles(images, stride=8, batch_size=batch_size),
     ...     images,  # held-out ones
     ...     floor=linear.fit(linear.patch_moments(images, stride=8), latent_channels=8),
@@ -78,7 +77,7 @@ def tuner(
     ...     preset="small",
     ... )
 
-    `search.search()` takes minutes; then `best(search)` gives the preset and the batch size.
+    `search.search()` takes minutes; then `best_preset(search)` gives the preset and the batch size.
     """
     if trials < 1 or epochs < 1:
         raise ConfigurationError(f"trials and epochs must be at least 1; got {trials} and {epochs}")
@@ -86,11 +85,32 @@ def tuner(
     space = SearchSpace(
         presets.get(preset), batch_size, parameters, channels, stride, latent_channels
     )
-    evaluator = _Evaluator(tiles, val_images, floor, space, epochs, seed, trials, say)
-    return PresetTuner(space, evaluator, trials=trials, seed=seed, directory=directory, say=say)
+
+    def evaluate(preset: Preset, batch_size: int) -> float:
+        ladder = create_ladder(
+            preset,
+            tiles(batch_size),
+            floor,
+            channels=channels,
+            stride=stride,
+            latent_channels=latent_channels,
+            seed=seed,
+        )
+        ladder.train(epochs, say=lambda line: say(f"    {line}"))
+        with ladder.ema_model() as model:
+            psnr = mean_psnr(model, val_images)
+        # Compiled functions are in reference cycles: a hundred megabytes for each model.
+        del ladder, model
+        gc.collect()
+        return psnr
+
+    settings = [dataclasses.asdict(space), epochs, seed, trials, keras.backend.backend()]
+    arrays = (f"{array.shape}".encode() + array.tobytes() for array in floor)
+    key = sha256_of_parts([json.dumps(settings).encode(), *arrays])[:32]
+    return PresetTuner(space, evaluate, key, trials=trials, seed=seed, directory=directory, say=say)
 
 
-def best(tuner: "PresetTuner") -> tuple[Preset, int]:
+def best_preset(tuner: "PresetTuner") -> tuple[Preset, int]:
     """Returns the preset and the batch size of the best trial."""
     return search_space.apply_values(tuner.space.preset, tuner.get_best_hyperparameters()[0].values)
 
@@ -99,27 +119,24 @@ class PresetTuner(base_tuner.BaseTuner):
     """Bayesian optimisation of a preset; the same arguments give the same trials.
 
     Args:
-        space: the search space.
-        evaluator: function of a preset and a batch size that returns the mean val PSNR in dB. If it
-            raises TrainingError, the trial has failed. Its attribute `key` identifies everything
-            that its results depend on.
-        trials: number of trials.
-        seed: seed of the search.
-        directory: folder for the state of the search.
-        say: prints one line for each trial.
+        evaluate: function of a preset and a batch size that returns the mean val PSNR in dB. If it
+            raises TrainingError, the trial has failed.
+        key: identifies everything that its results depend on.
+        space, trials, seed, directory, say: the search space, and as for `create_tuner`.
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        evaluator: Any,
+        evaluate: Callable[[Preset, int], float],
+        key: str,
         *,
         trials: int,
         seed: int,
         directory: str | Path,
         say: Callable[[str], None],
     ):
-        self.space, self._evaluator, self._say = space, evaluator, say
+        self.space, self._evaluate, self._say = space, evaluate, say
         hyperparameters = keras_tuner.HyperParameters()
         space.define(hyperparameters)
         oracle = Oracle(
@@ -133,14 +150,10 @@ class PresetTuner(base_tuner.BaseTuner):
         )
         oracle.verbose = 0
         # Keras-tuner resumes any search in its folder, so the folder's name must identify ours.
-        super().__init__(oracle, directory=str(directory), project_name=evaluator.key)
+        super().__init__(oracle, directory=str(directory), project_name=key)
 
     def search(self, **_: Any) -> None:
-        """Runs the trials that are not done yet.
-
-        Raises:
-            TrainingError: if all trials failed.
-        """
+        """Runs the trials that are not done yet; raises TrainingError if all trials failed."""
         try:
             super().search()
         except FatalError as error:
@@ -158,7 +171,7 @@ class PresetTuner(base_tuner.BaseTuner):
             number = f"{int(trial.trial_id) + 1} of {self.oracle.max_trials}"
             text = search_space.format_point(search_space.point_of(self.space, values))
             line = f"    trial {number}: {text}"
-            psnr = self._evaluator(*search_space.apply_values(self.space.preset, values))
+            psnr = self._evaluate(*search_space.apply_values(self.space.preset, values))
         except TrainingError as error:
             self._say(f"{line}: failed")
             raise FailedTrialError(str(error)) from error
@@ -185,44 +198,3 @@ class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
         super().reload()
         # Keras-tuner reads them in the arbitrary order of the folder.
         self.trials = dict(sorted(self.trials.items(), key=lambda item: int(item[0])))
-
-
-class _Evaluator:
-    """Trains a preset for a few epochs and returns its mean PSNR on held-out images."""
-
-    def __init__(
-        self,
-        tiles: Callable[[int], TileSource],
-        val_images: Iterable[np.ndarray],
-        floor: linear.PatchPCA,
-        space: SearchSpace,
-        epochs: int,
-        seed: int,
-        trials: int,
-        say: Callable[[str], None],
-    ):
-        self._say = say
-        self._tiles, self._val_images, self._floor = tiles, val_images, floor
-        self._space, self._epochs, self._seed = space, epochs, seed
-        settings = [dataclasses.asdict(space), epochs, seed, trials, keras.backend.backend()]
-        arrays = (f"{array.shape}".encode() + array.tobytes() for array in floor)
-        self.key = sha256_of_parts([json.dumps(settings).encode(), *arrays])[:32]
-
-    def __call__(self, preset: Preset, batch_size: int) -> float:
-        space = self._space
-        ladder = create_ladder(
-            preset,
-            self._tiles(batch_size),
-            self._floor,
-            channels=space.channels,
-            stride=space.stride,
-            latent_channels=space.latent_channels,
-            seed=self._seed,
-        )
-        ladder.train(self._epochs, say=lambda line: self._say(f"    {line}"))
-        with ladder.ema_model() as model:
-            psnr = mean_psnr(model, self._val_images)
-        # Compiled functions are in reference cycles: a hundred megabytes for each model.
-        del ladder, model
-        gc.collect()
-        return psnr

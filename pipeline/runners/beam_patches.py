@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import MethodType
 from typing import Any
+from unittest import mock
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -22,9 +23,6 @@ from apache_beam.transforms import core
 
 _ALL_ADDRESSES, _LOOPBACK = "[::]:", "localhost:"
 _ABORT_INTERVAL_SECONDS = 0.5
-
-_Signature = tuple[list[str], list[Any]]
-"""Names of arguments, and defaults of the last of them."""
 
 
 @contextmanager
@@ -52,11 +50,8 @@ def servers_on_loopback() -> Iterator[None]:
         created.add_insecure_port = add_loopback_port
         return created
 
-    grpc.server = server
-    try:
+    with mock.patch.object(grpc, "server", server):
         yield
-    finally:
-        grpc.server = original
 
 
 @contextmanager
@@ -70,10 +65,10 @@ def signatures_cached() -> Iterator[None]:
         run.
     Remove when: Beam caches what it has inspected.
     """
-    original: Callable[[Any], _Signature] = core.get_function_args_defaults
-    inspected: WeakKeyDictionary[Any, _Signature] = WeakKeyDictionary()
+    original = core.get_function_args_defaults
+    inspected: WeakKeyDictionary[Any, tuple[list[str], list[Any]]] = WeakKeyDictionary()
 
-    def get_function_args_defaults(function: Any) -> _Signature:
+    def get_function_args_defaults(function: Any) -> tuple[list[str], list[Any]]:
         # Other callables may have a signature of their own in each instance.
         if not isinstance(function, MethodType):
             return original(function)
@@ -83,11 +78,8 @@ def signatures_cached() -> Iterator[None]:
         # The callers own the lists that they get.
         return list(arguments), list(defaults)
 
-    core.get_function_args_defaults = get_function_args_defaults
-    try:
+    with mock.patch.object(core, "get_function_args_defaults", get_function_args_defaults):
         yield
-    finally:
-        core.get_function_args_defaults = original
 
 
 @contextmanager
@@ -120,11 +112,8 @@ def workers_supervised(
         original(handler)
         threading.Thread(target=_abort_when_it_ends, args=(handler, error), daemon=True).start()
 
-    handler_class.start_worker = start_worker
-    try:
+    with mock.patch.object(handler_class, "start_worker", start_worker):
         yield
-    finally:
-        handler_class.start_worker = original
 
 
 def _abort_when_it_ends(handler: Any, error: Callable[[], Exception]) -> None:
@@ -152,9 +141,9 @@ def logging_unchanged() -> Iterator[None]:
         terminal that they are kept from.
     Remove when: PipelineOptions leaves the root logger alone.
     """
-    root = logging.getLogger()
-    handlers = list(root.handlers)
+    handlers = logging.getLogger().handlers
+    before = [*handlers]
     try:
         yield
     finally:
-        root.handlers[:] = handlers
+        handlers[:] = before

@@ -3,8 +3,9 @@
 import argparse
 import dataclasses
 import difflib
+import functools
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,9 +19,7 @@ CONFIG = "--config"
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that knows its options by name, for a file that sets them.
-
-    argparse has no public list of the options that were added to a parser.
+    """An ArgumentParser that knows its options, of which argparse has no public list.
 
     Attributes:
         options: the option that sets each attribute of the parsed namespace, by that name.
@@ -29,10 +28,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         # Here, because argparse adds `--help` while it is initialized.
         self.options: dict[str, str] = {}
-        super().__init__(**kwargs)
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
 
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
-        """Adds an option, as argparse does."""
         action = super().add_argument(*args, **kwargs)
         self.options[action.dest] = action.option_strings[-1]
         return action
@@ -47,51 +45,61 @@ class Parser(argparse.ArgumentParser):
 
 def add_arguments(parser: Parser) -> None:
     """Adds the settings of `RunConfig`, and `--config` for a file of settings."""
-    parser.add_argument(
-        CONFIG,
-        metavar="FILE",
-        help="settings from a YAML or JSON file, by the names of these flags; flags on the "
-        "command line take precedence",
+    what = (
+        "settings from a YAML or JSON file, by the names of these flags; flags on the command line "
+        "take precedence"
     )
+    parser.add_argument(CONFIG, metavar="FILE", help=what)
     for name, (default, flag) in run_config.flags().items():
+        add = functools.partial(parser.add_argument, _option(name), help=flag.help)
         if isinstance(default, bool):
-            parser.add_argument(_option(name), action="store_true", help=flag.help)
-            continue
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        parser.add_argument(
-            _option(name),
-            type=checked(flag.read),
-            default=shown,
-            metavar=flag.metavar,
-            help=flag.help,
-        )
+            add(action="store_true")
+        elif flag.repeated:
+            add(
+                type=checked(flag.read),
+                action="append",
+                default=list(default),
+                metavar=flag.metavar,
+            )
+        else:
+            shown = _text(default) if isinstance(default, tuple) else default
+            add(type=checked(flag.read), default=shown, metavar=flag.metavar)
 
 
 def parse(parser: Parser, words: Iterable[str]) -> argparse.Namespace:
     """Parses a command line with the settings of its `--config` file.
 
-    An error ends the program as in argparse, with a line and status 2.
-
-    Returns:
-        All flags, and `config`, the `RunConfig` of those that belong to it.
+    `config` of the result is the `RunConfig` of the flags that belong to it. An error ends the
+    program as in argparse, with a line and status 2.
     """
     words = list(words)
-    first, _ = _only_config().parse_known_args(words)
+    only_config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # The real parser reports a missing file name.
+    only_config.add_argument(CONFIG, nargs="?")
+    first, _ = only_config.parse_known_args(words)
     try:
         arguments = parser.parse_args([*_from_file(parser, first.config, words), *words])
         if arguments.config != first.config:
             raise ConfigurationError(f"{CONFIG} needs its whole name and a file")
-        names = run_config.flags()
-        arguments.config = RunConfig(**{name: getattr(arguments, name) for name in names})
+        settings: dict[str, Any] = {
+            name: tuple(getattr(arguments, name)) if flag.repeated else getattr(arguments, name)
+            for name, (_, flag) in run_config.flags().items()
+        }
+        arguments.config = RunConfig(**settings)
     except ConfigurationError as error:
         parser.error(str(error))
     return arguments
 
 
-def command(program: str, defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
-    """The command line that gives these arguments, without those that are defaults."""
+def command(
+    program: str,
+    defaults: argparse.Namespace,
+    arguments: argparse.Namespace,
+    excluded: Collection[str] = (),
+) -> str:
+    """The command line that gives these arguments, without those that are defaults or excluded."""
     words = ["python", program]
-    for name, value in _changed(defaults, arguments).items():
+    for name, value in _changed(defaults, arguments, excluded).items():
         for each in value if isinstance(value, list) else [value]:
             words.append(_option(name))
             if each is not True:
@@ -99,31 +107,35 @@ def command(program: str, defaults: argparse.Namespace, arguments: argparse.Name
     return shlex.join(words)
 
 
+def is_path(data: str) -> bool:
+    """Whether data is a path: neither a URI, nor the sample, nor a TensorFlow dataset."""
+    return not (data == base.SAMPLE or data.startswith(base.TFDS_PREFIX) or storage.is_uri(data))
+
+
 def resolve_data(data: str) -> str:
     """The absolute path of data on this machine; other data is returned as it is."""
-    if data == base.SAMPLE or data.startswith(base.TFDS_PREFIX) or storage.is_uri(data):
-        return data
-    return str(Path(data).expanduser().resolve())
+    return str(Path(data).expanduser().resolve()) if is_path(data) else data
 
 
-def as_yaml(defaults: argparse.Namespace, arguments: argparse.Namespace) -> str:
+def as_yaml(
+    defaults: argparse.Namespace, arguments: argparse.Namespace, excluded: Collection[str] = ()
+) -> str:
     """The content of a file that gives these arguments to `--config`.
 
-    It has all settings of `RunConfig`, and others that differ from their defaults; but nothing that
-    follows a bare `--`.
+    It has all settings of `RunConfig`, and others that differ from their defaults, but not those
+    that are excluded, and nothing that follows a bare `--`.
     """
     import yaml
 
     settings = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(arguments.config).items()
-        if value is not None
+        if value is not None and name not in excluded
     }
-    others = _changed(defaults, arguments).items()
+    others = _changed(defaults, arguments, {*excluded, *settings})
     settings |= {
         name: value if isinstance(value, list | bool | int | float) else _text(value)
-        for name, value in others
-        if name not in settings
+        for name, value in others.items()
     }
     return str(yaml.safe_dump(settings, sort_keys=False))
 
@@ -148,20 +160,15 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _changed(defaults: argparse.Namespace, arguments: argparse.Namespace) -> dict[str, Any]:
+def _changed(
+    defaults: argparse.Namespace, arguments: argparse.Namespace, excluded: Collection[str]
+) -> dict[str, Any]:
     """The arguments that differ from their defaults; a file of settings counts as its content."""
     return {
-        name: value
-        for name, value in vars(arguments).items()
-        if name != "config" and value != getattr(defaults, name)
+        name: getattr(arguments, name)
+        for name, default in vars(defaults).items()
+        if name not in {"config", *excluded} and getattr(arguments, name) != default
     }
-
-
-def _only_config() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    # The real parser reports a missing file name.
-    parser.add_argument(CONFIG, nargs="?")
-    return parser
 
 
 def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> list[str]:
@@ -181,13 +188,11 @@ def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> lis
             close = difflib.get_close_matches(str(name), options, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ConfigurationError(f"{path}: no setting {str(name)!r}{hint}")
-        if option in flags or option.startswith(prefixes):
-            continue
-        if value is None or value is False:
+        if option in flags or option.startswith(prefixes) or value is None or value is False:
             continue
         if value is True:
             words.append(option)
-        elif isinstance(value, list) and all(isinstance(each, int) for each in value):
+        elif _is_numbers(name, value):
             words += [option, ",".join(map(str, value))]
         elif isinstance(value, list):
             words += [f"{option}={each}" for each in value]
@@ -196,6 +201,15 @@ def _from_file(parser: Parser, path: str | None, command_line: list[str]) -> lis
         else:
             raise ConfigurationError(f"{path}: {name}: expected a value or a list; got {value!r}")
     return words
+
+
+def _is_numbers(name: Any, value: Any) -> bool:
+    """Whether a value is one list of numbers, and not a flag that is given several times."""
+    _, flag = run_config.flags().get(str(name).replace("-", "_"), (None, None))
+    is_repeated = flag is not None and flag.repeated
+    return (
+        isinstance(value, list) and not is_repeated and all(isinstance(each, int) for each in value)
+    )
 
 
 def _read(path: str) -> dict[Any, Any]:
@@ -207,8 +221,7 @@ def _read(path: str) -> dict[Any, Any]:
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        text = f"{path} is neither YAML nor JSON: {first_line(error)}"
-        raise ConfigurationError(text) from error
+        raise ConfigurationError(f"{path} is neither YAML nor JSON: {first_line(error)}") from error
     if not isinstance(settings, dict):
         raise ConfigurationError(f"{path}: expected settings by name, such as 'preset: small'")
     return settings

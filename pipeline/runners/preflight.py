@@ -22,21 +22,20 @@ def check_reachable(uri: PathOrUri) -> None:
             and a host that does not answer.
     """
     if not storage.is_uri(uri):
-        _check_folder(Path(uri))
+        try:
+            Path(uri).mkdir(parents=True, exist_ok=True)
+            # A file without a name, so that a process that is killed leaves nothing behind.
+            with TemporaryFile(dir=uri) as probe:
+                probe.write(b"x")
+        except OSError as error:
+            raise StorageError(f"cannot write to {uri}: {error.strerror}") from error
     elif str(uri).startswith("gs://"):
         _check_bucket(str(uri))
     else:
-        _check_other(str(uri))
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # A file without a name, so that a process that is killed leaves nothing behind.
-        with TemporaryFile(dir=folder) as probe:
-            probe.write(b"x")
-    except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror}") from error
+        file = storage.join(uri, f".probe-{os.getpid()}")
+        storage.make_folder(uri)
+        storage.write_file(file, b"x")
+        storage.remove(file)
 
 
 def _check_bucket(uri: str) -> None:
@@ -46,15 +45,14 @@ def _check_bucket(uri: str) -> None:
     from google.cloud.storage import Client
     from requests.exceptions import RequestException
 
-    bucket = uri.removeprefix("gs://").partition("/")[0]
+    name = uri.removeprefix("gs://").partition("/")[0]
+    limits = {"timeout": ANSWER_SECONDS, "retry": None}
     try:
         # No project is needed for this, and without a name the client looks for one.
-        client = Client(project="none")
-        granted = client.bucket(bucket).test_iam_permissions(
-            list(PERMISSIONS), timeout=ANSWER_SECONDS, retry=None
-        )
+        bucket = Client(project="none").bucket(name)
+        granted = bucket.test_iam_permissions(list(PERMISSIONS), **limits)
     except exceptions.NotFound as error:
-        raise StorageError(f"cannot write to {uri}: there is no bucket {bucket}") from error
+        raise StorageError(f"cannot write to {uri}: there is no bucket {name}") from error
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
         raise StorageError(
             f"cannot write to {uri}: these credentials may not use the bucket; grant them "
@@ -71,10 +69,3 @@ def _check_bucket(uri: str) -> None:
         ) from error
     if missing := sorted(set(PERMISSIONS) - set(granted)):
         raise StorageError(f"cannot write to {uri}: not permitted are {', '.join(missing)}")
-
-
-def _check_other(uri: str) -> None:
-    probe = storage.join(uri, f".probe-{os.getpid()}")
-    storage.make_folder(uri)
-    storage.write_file(probe, b"x")
-    storage.remove(probe)

@@ -7,6 +7,7 @@ so that it fails for a version that does not need the patch any more, or no long
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration.portable import cache_utils, launcher
@@ -38,11 +39,8 @@ def cache_keys_from(inputs_in_key: Callable[[Artifacts], Artifacts]) -> Iterator
         in_key = inputs_in_key(input_artifacts or {})
         return original(*args, input_artifacts=in_key, **kwargs)
 
-    cache_utils.get_cache_context = get_cache_context
-    try:
+    with mock.patch.object(cache_utils, "get_cache_context", get_cache_context):
         yield
-    finally:
-        cache_utils.get_cache_context = original
 
 
 @contextmanager
@@ -56,9 +54,6 @@ def beam_arguments_replaced(arguments: Sequence[str]) -> Iterator[None]:
         runner or number of workers would run everything again, though results do not depend on
         it. And `LocalDagRunner` passes no `custom_executor_operators` to the launcher.
     Remove when: `LocalDagRunner` takes executor operators or Beam arguments for a run.
-
-    Args:
-        arguments: Beam's command line.
     """
 
     class Operator(BeamExecutorOperator):
@@ -66,13 +61,9 @@ def beam_arguments_replaced(arguments: Sequence[str]) -> Iterator[None]:
             super().__init__(executor_spec, platform_config)
             self.beam_pipeline_args = [_literal(argument) for argument in arguments]
 
-    operators, spec = launcher.DEFAULT_EXECUTOR_OPERATORS, executable_spec_pb2.BeamExecutableSpec
-    original = operators[spec]
-    operators[spec] = Operator
-    try:
+    replaced = {executable_spec_pb2.BeamExecutableSpec: Operator}
+    with mock.patch.dict(launcher.DEFAULT_EXECUTOR_OPERATORS, replaced):
         yield
-    finally:
-        operators[spec] = original
 
 
 def _literal(argument: str) -> placeholder_pb2.PlaceholderExpression:
@@ -99,9 +90,8 @@ def nodes_observed(
         on_finish: takes the id of the node, and whether its outputs were taken from the cache. It
             is not called for a node that fails.
     """
-    original = launcher.Launcher
 
-    class Launcher(original):  # type: ignore[misc, valid-type]
+    class Launcher(launcher.Launcher):
         def __init__(self, *, pipeline_node: Any, mlmd_connection: Any, **kwargs: Any) -> None:
             super().__init__(pipeline_node=pipeline_node, mlmd_connection=mlmd_connection, **kwargs)
             self._observed_node, self._connection = pipeline_node.node_info.id, mlmd_connection
@@ -119,11 +109,8 @@ def nodes_observed(
                 executions = metadata.store.get_executions_by_id(ids)
             return any(each.last_known_state == mlmd.Execution.CACHED for each in executions)
 
-    launcher.Launcher = Launcher
-    try:
+    with mock.patch.object(launcher, "Launcher", Launcher):
         yield
-    finally:
-        launcher.Launcher = original
 
 
 def parse_container_arguments(argv: list[str]) -> Any:
@@ -135,9 +122,6 @@ def parse_container_arguments(argv: list[str]) -> Any:
     Reason: TFX compiles this command line into the pipeline. The module's public `main` takes it
         parsed; the parser has no public name.
     Remove when: the parser is public, or `main` takes a command line.
-
-    Args:
-        argv: the command line with the program's name.
 
     Returns:
         TFX's arguments, and those for Beam.

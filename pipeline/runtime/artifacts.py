@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
 from keras_ae.storage import PathOrUri
@@ -27,8 +28,8 @@ FLOOR: Final = Path("training_state") / "floor.npz"
 
 PARALLEL_COPIES = 8
 """Number of files that are copied at the same time."""
-PROVENANCE = Path("assets.extra") / "keras_ae.json"
-"""File that Pusher adds to a version when it publishes it."""
+PROVENANCE = Path(c.METADATA_FILE)
+"""File to which Pusher adds what a version is when it publishes it."""
 LAST_FILE = "saved_model.pb"
 """File that is copied after all others: readers take a SavedModel that has it for complete."""
 
@@ -51,16 +52,13 @@ def copy_folder(source: PathOrUri, target: PathOrUri) -> None:
     for last in (False, True):
         chosen = [name for name in names if (storage.name(name) == LAST_FILE) is last]
         deque(map_in_threads(copy, chosen, PARALLEL_COPIES), 0)
-    logging.info(
-        "%d files from %s to %s in %.1f s", len(names), source, target, time.monotonic() - start
-    )
+    seconds = time.monotonic() - start
+    logging.info("%d files from %s to %s in %.1f s", len(names), source, target, seconds)
 
 
 @contextmanager
 def fetched(place: PathOrUri) -> Iterator[Path]:
-    """Yields a local path of a folder or a file to read.
-
-    It is a copy, which is removed at the end of the block, or the place itself if that is local.
+    """Yields a local copy of a folder or a file for the block, or the place itself if it is local.
 
     Raises:
         StorageError: if it cannot be read.
@@ -76,9 +74,9 @@ def fetched(place: PathOrUri) -> Iterator[Path]:
 
 @contextmanager
 def written(folder: PathOrUri) -> Iterator[Path]:
-    """Yields a local folder to write to, and uploads it at the end of the block.
+    """Yields a local folder to write to, and uploads it at the end of a block that succeeds.
 
-    A local folder is created if it is missing, and used itself. A block that fails uploads nothing.
+    A local folder is created if it is missing, and used itself.
 
     Raises:
         StorageError: if it cannot be uploaded.
@@ -96,11 +94,8 @@ def written(folder: PathOrUri) -> Iterator[Path]:
 def checkpoint_file(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]]]:
     """Keeps a checkpoint, and the one before it, at a place until the block succeeds.
 
-    A local file is used itself, and stays when the block ends.
-
-    Yields:
-        A local path, with the checkpoint of an earlier process if there is one, and a function that
-        uploads the file at this path.
+    Yields a local path, with the checkpoint of an earlier process if there is one, and a function
+    that uploads the file at this path. A local place is used itself, and stays.
     """
     if not storage.is_uri(place):
         yield Path(place), lambda: None
@@ -127,9 +122,8 @@ def checkpoint_file(place: PathOrUri) -> Iterator[tuple[Path, Callable[[], None]
 
 def model_digest(model: Path) -> str:
     """SHA-256 over the names and contents of a SavedModel's files, without what `publish` adds."""
-    files = sorted(path for path in model.rglob("*") if path.is_file())
+    paths = sorted(p for p in model.rglob("*") if p.is_file() and p != model / PROVENANCE)
     return storage.sha256_of_parts(
         path.relative_to(model).as_posix().encode() + b"\0" + storage.sha256_of_file(path)
-        for path in files
-        if path != model / PROVENANCE
+        for path in paths
     )

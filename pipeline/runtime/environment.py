@@ -1,6 +1,5 @@
 """The environment of a process: machine, packages, settings. Results depend on all of them."""
 
-import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -11,24 +10,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ae.stages import Environment, Machine, ThreadSettings
 from pipeline.runtime import memory
+from pipeline.runtime.fingerprint import LIBRARIES
 
-PACKAGES = (
-    "apache-beam",
-    "jax",
-    "keras",
-    "keras-tuner",
-    "matplotlib",
-    "ml-metadata",
-    "numpy",
-    "pillow",
-    "scipy",
-    "tensorflow",
-    "tensorflow-datasets",
-    "tensorflow-model-analysis",
-    "tensorflow-transform",
-    "tfx",
-)
+PACKAGES = (*LIBRARIES, "jax", "ml-metadata", "tensorflow-datasets")
 CPU_FLAGS = (
     *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_bf16", "amx_int8"),
@@ -38,74 +24,11 @@ CPU_FLAGS = (
 _PREFIXES = ("CUDA_", "DNNL_", "JAX_", "KERAS_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
 _NAMES = ("NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "XLA_FLAGS")
 _TERRAFORM = (
-    "TF_CLI_",
-    "TF_DATA_DIR",
-    "TF_IN_",
-    "TF_INPUT",
-    "TF_LOG",
-    "TF_PLUGIN_",
-    "TF_VAR_",
-    "TF_WORKSPACE",
+    *("TF_CLI_", "TF_DATA_DIR", "TF_IN_", "TF_INPUT"),
+    *("TF_LOG", "TF_PLUGIN_", "TF_VAR_", "TF_WORKSPACE"),
 )
 """Prefixes of Terraform's variables, which TensorFlow does not read."""
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Machine:
-    """The machine of a process.
-
-    Attributes:
-        platform: operating system and its version.
-        processor: name of the processor.
-        cpu_flags: those of `CPU_FLAGS` that the processor has.
-        cores, memory_bytes: what this process may use.
-        accelerators: names of the GPUs that TensorFlow sees.
-    """
-
-    platform: str
-    processor: str
-    cpu_flags: tuple[str, ...]
-    cores: int
-    memory_bytes: int
-    accelerators: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ThreadSettings:
-    """Settings of TensorFlow.
-
-    Attributes:
-        intra_op_threads, inter_op_threads: threads within an operation and between operations; 0
-            for as many as there are cores.
-        deterministic_ops: whether deterministic operations are enabled.
-    """
-
-    intra_op_threads: int
-    inter_op_threads: int
-    deterministic_ops: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Environment:
-    """What training in a process depends on apart from data, code and flags.
-
-    The fields are those of `keras_ae.comparison.records.TrainingEnvironment`. That class is not
-    used here, because all that a Trainer imports enters its cache key.
-
-    Attributes:
-        machine: where the process runs.
-        packages: versions of packages, and of Python, by name.
-        backend: of Keras.
-        environment: environment variables that libraries read.
-        settings: of TensorFlow.
-    """
-
-    machine: Machine
-    packages: dict[str, str]
-    backend: str
-    environment: dict[str, str]
-    settings: ThreadSettings
 
 
 def describe() -> Environment:
@@ -135,18 +58,15 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 
 
 def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
-    """Describes this machine.
-
-    Args:
-        cpuinfo: where Linux describes its processors.
-    """
+    """Describes this machine, whose processors Linux describes in the file `cpuinfo`."""
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    entries = [line.partition(":")[::2] for line in text.splitlines()]
-    models = [value.strip() for name, value in entries if "model name" in name]
-    flags = next((value.split() for name, value in entries if name.strip() == "flags"), [])
+    # In reverse, so that the values of the first processor replace those of the others.
+    lines = (line.partition(":") for line in reversed(text.splitlines()))
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    flags = facts.get("flags", "").split()
     return Machine(
         platform=platform.platform(),
-        processor=models[0] if models else platform.processor() or platform.machine(),
+        processor=facts.get("model name") or platform.processor() or platform.machine(),
         cpu_flags=tuple(flag for flag in CPU_FLAGS if flag in flags),
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=memory.total(),

@@ -9,6 +9,7 @@ from keras_ae.storage import sha256_of_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("keras_ae", "pipeline")
+BACKENDS = "keras_ae.training.backends."
 LIBRARIES = (
     "apache-beam",
     "keras",
@@ -25,11 +26,8 @@ LIBRARIES = (
 
 
 def source_fingerprint(module: str) -> str:
-    """Hashes a module of this project, all project modules it imports, and library versions.
-
-    Args:
-        module: dotted name, such as "pipeline.trainer".
-    """
+    """Hashes a module such as "pipeline.trainer", all project modules that it imports, and the
+    versions of libraries."""
     code = _closure(module)
     # Templates and other data files are in the folder of the code that reads them.
     data = {p for path in code for p in path.parent.iterdir() if _is_data(p)}
@@ -52,38 +50,24 @@ def _closure(module: str) -> set[Path]:
     files: set[Path] = set()
     modules = [module]
     while modules:
-        path = _file(modules.pop())
-        if path is None or path in files:
-            continue
-        files.add(path)
-        modules.extend(_imports(path.read_text()))
+        base = ROOT.joinpath(*modules.pop().split("."))
+        new = {file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()}
+        for file in new - files:
+            modules += _imports(file.read_text())
+        files |= new
     return files
 
 
 @cache
 def _imports(source: str) -> list[str]:
-    names = []
+    names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.JoinedStr):
-            names += _backends(ast.unparse(node))
+        elif isinstance(node, ast.JoinedStr) and BACKENDS in ast.unparse(node):
+            # A formatted string that names a module for an import at run time.
+            folder = ROOT.joinpath(*BACKENDS.split("."))
+            names += [f"{BACKENDS}{path.stem}" for path in folder.glob("*.py")]
     return [name for name in names if name.split(".")[0] in PACKAGES]
-
-
-def _backends(text: str) -> list[str]:
-    """The modules that a formatted string in the code may name for an import at run time."""
-    if "keras_ae.training.backends." not in text:
-        return []
-    backends = ROOT / "keras_ae" / "training" / "backends"
-    return [f"keras_ae.training.backends.{path.stem}" for path in backends.glob("*.py")]
-
-
-def _file(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None

@@ -24,9 +24,8 @@ def put(name: str, exported: Exported) -> None:
 
     Args:
         name: digest of all that both depend on before the first epoch: settings, data and code.
-        exported: the ladder and its exporter.
     """
-    _cached.clear()
+    clear()
     _cached[name] = exported
 
 

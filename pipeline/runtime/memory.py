@@ -17,9 +17,8 @@ def total(
 ) -> int:
     """Bytes of memory that the machine has, or its container, whichever is less.
 
-    Args:
-        groups: mount point of the control groups, version 1 or 2.
-        membership: file that lists the control groups of this process.
+    The container's limit is that of control groups, version 1 or 2, which are mounted at `groups`;
+    the file `membership` lists those of this process.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits(groups, membership)])
@@ -31,13 +30,11 @@ def _limits(groups: Path, membership: Path) -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        base, name = groups, "memory.max"
-        if controllers:
-            base, name = groups / "memory", "memory.limit_in_bytes"
-        group = base / path.lstrip("/")
+        # Version 2 has no controllers here.
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        group = groups / ("memory" if controllers else "") / path.lstrip("/")
         # In a container the path may be the host's, of which only the root is mounted.
-        for folder in (group, *group.parents):
-            file = folder / name
+        for file in (folder / name for folder in (group, *group.parents)):
             text = file.read_text().strip() if file.is_file() else ""
             if text.isdecimal():
                 yield int(text)

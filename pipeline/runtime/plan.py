@@ -6,7 +6,7 @@ Without a plan, as in a container of Kubeflow Pipelines, there is no forecast.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -27,31 +27,23 @@ class Stage(NamedTuple):
 
 
 class Plan:
-    """The stages of a run, and the speeds that were measured in it.
+    """The stages of a run in their order, and the speeds that were measured in it.
 
     Args:
-        stages: in the order in which they run.
-        cached: maps the node that trains first to the later nodes that TFX will take from its
+        find_cached: maps the node that trains first to the later nodes that TFX will take from its
             cache; called once.
 
     Attributes:
         rates: epochs per second, by preset.
     """
 
-    def __init__(
-        self, stages: Iterable[Stage], cached: Callable[[str], Collection[str]] = lambda node: ()
-    ):
-        self.stages, self._find_cached = tuple(stages), cached
+    def __init__(self, stages: Sequence[Stage], find_cached: Callable[[str], Collection[str]]):
+        self.stages, self._find_cached = stages, find_cached
         self._cached_nodes: Collection[str] | None = None
         self.rates: dict[str, float] = {}
 
     def ahead(self, stage: Stage, epochs: float) -> dict[str, list[RemainingStage]]:
-        """The training that remains, by preset.
-
-        Args:
-            stage: the stage that trains now.
-            epochs: epochs of its ladder that are done.
-        """
+        """The training that remains, by preset, while a stage trains and has done `epochs`."""
         if self._cached_nodes is None:
             try:
                 self._cached_nodes = self._find_cached(stage.node)
@@ -75,15 +67,15 @@ class Forecast:
     """Forecasts, for the Trainer of one stage, the time that this stage and the later ones take."""
 
     def __init__(self, plan: Plan, stage: Stage):
-        self._plan, self._stage = plan, stage
-        self._rate = SteadyRate()
+        self._plan, self._stage, self._rate = plan, stage, SteadyRate()
 
     def during(self, ladder: Ladder) -> list[str]:
         """Lines for the terminal as soon as the speed of a preset is known, none otherwise.
 
         Called every second or so while the stage trains.
         """
-        epochs = _epochs(ladder)
+        sizes, done = ladder.tiles.batch_sizes, ladder.position.batches_done
+        epochs = ladder.epoch + sum(sizes[:done]) / sum(sizes)
         self._rate.update(epochs, ladder.seconds, ladder.micro_batch_size)
         if self._stage.preset in self._plan.rates or not self._rate.is_reliable:
             return []
@@ -120,18 +112,18 @@ def stages(trainers: Iterable[Any]) -> list[Stage]:
     return stages
 
 
-_plan = Plan(())
+_plan = _no_plan = Plan((), lambda node: ())
 
 
 @contextmanager
 def in_use(plan: Plan) -> Iterator[None]:
     """Makes `forecast` use a plan within the block."""
     global _plan
-    _plan, previous = plan, _plan
+    _plan = plan
     try:
         yield
     finally:
-        _plan = previous
+        _plan = _no_plan
 
 
 def forecast(preset: str, seed: int, stop: int) -> Forecast:
@@ -142,12 +134,6 @@ def forecast(preset: str, seed: int, stop: int) -> Forecast:
     wanted = (preset, seed, stop)
     matches = (s for s in _plan.stages if (s.preset, s.seed, s.stop) == wanted)
     return Forecast(_plan, next(matches, Stage("", preset, seed, stop, stop)))
-
-
-def _epochs(ladder: Ladder) -> float:
-    """The epochs that a ladder has trained, with the part of the present one."""
-    sizes = ladder.tiles.batch_sizes
-    return ladder.epoch + sum(sizes[: ladder.position.batches_done]) / sum(sizes)
 
 
 def _describe_untimed(ahead: dict[str, list[RemainingStage]]) -> str:

@@ -6,25 +6,22 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from keras_ae import budgets, presets
-from keras_ae.datasets.sources import base
+from keras_ae.datasets.sources import base, splits
 from keras_ae.errors import ConfigurationError
-from keras_ae.saved_model.tiling import SERVING_TILE, check_tile
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.runtime import memory
 
 
 class Flag(NamedTuple):
-    """How a setting is given on the command line.
+    """How a setting is given on the command line; `read` raises ConfigurationError.
 
-    Attributes:
-        help: what it means.
-        read: parses its text; raises ConfigurationError.
-        metavar: name of its value in the help.
+    A `repeated` flag may be given several times; its setting is a tuple.
     """
 
     help: str
     read: Callable[[str], Any] = str
     metavar: str | None = None
+    repeated: bool = False
 
 
 def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
@@ -60,7 +57,7 @@ def _copies(text: str) -> str:
 
 
 def _tile(text: str) -> int:
-    return check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
+    return presets.check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
 
 
 def _plain_uri(text: str) -> str:
@@ -70,6 +67,12 @@ def _plain_uri(text: str) -> str:
             "give user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not "
             "in the address"
         )
+    return text
+
+
+def _splits(text: str) -> str:
+    if text not in splits.MODES:
+        raise ConfigurationError(f"expected {', '.join(splits.MODES)}; got {text!r}")
     return text
 
 
@@ -94,6 +97,22 @@ class RunConfig:
         "a folder (searched recursively), a .zip or .tar of images, tfds:NAME[:VERSION], or "
         "'sample' for the photographs inside scikit-image and scikit-learn",
     )
+    splits: str = _setting(
+        splits.AUTO,
+        "auto keeps splits that the data have (folders train, val and test, or a TensorFlow "
+        "dataset's), folders insists on such folders, hash splits all images by their content",
+        _splits,
+        "{auto,folders,hash}",
+    )
+    exclude: tuple[str, ...] = _setting(
+        (),
+        "leave out files and folders whose path below the data matches, such as '*/masks'; may be "
+        "given several times",
+        str,
+        "GLOB",
+        True,
+    )
+    follow_links: bool = _setting(False, "follow links to folders, and out of the folder of --data")
     budgets: tuple[int, ...] = _setting(
         budgets.DEFAULT, "increasing numbers of epochs", budgets.parse
     )
@@ -107,12 +126,11 @@ class RunConfig:
         "N",
     )
     with_baseline: bool = _setting(
-        False,
-        f"train and compare the preset {presets.BASELINE} as well, with the first seed",
+        False, f"train and compare the preset {presets.BASELINE} as well, with the first seed"
     )
     batch_size: int = _setting(32, "batch size (maximum)", number(int, 1, 2**16))
     tile: int = _setting(
-        SERVING_TILE,
+        presets.SERVING_TILE,
         "larger images are served in overlapping tiles of this side, in bounded memory",
         _tile,
         "PIXELS",
@@ -164,6 +182,11 @@ class RunConfig:
         number(float, 0, 100),
         "DB",
     )
+    replace: bool = _setting(
+        False,
+        "push a model without comparing it with the one in service, for which --max-drop and "
+        "--max-slice-drop then do not count; for models that cannot be compared",
+    )
     max_bad_share: float = _setting(
         0.1, "share of unreadable images above which the run stops", number(float, 0, 1)
     )
@@ -174,6 +197,13 @@ class RunConfig:
         _copies,
         "{perceptual,content}",
     )
+    white: float | None = _setting(
+        None,
+        "level that is white in images with more than 8 bits (default: the smallest of 8, 10, 12, "
+        "14 and 16 bits that holds the levels of all 16-bit training images, and 1 for floats)",
+        number(float, 1e-6, 2**32),
+        "LEVEL",
+    )
     mlflow_uri: str | None = _setting(
         None,
         "address of an MLflow server to log the run to, such as http://127.0.0.1:5000",
@@ -183,18 +213,27 @@ class RunConfig:
     mlflow_experiment: str = _setting("keras-ae", "MLflow experiment of the run", str, "NAME")
 
     def __post_init__(self) -> None:
-        if not self.tune:
-            for name in ("tune_epochs", "tune_parameters"):
-                if getattr(self, name) != getattr(RunConfig, name):
-                    raise ConfigurationError(f"--{name.replace('_', '-')} needs --tune")
-        else:
+        needed = {
+            "tune_epochs": "tune",
+            "tune_parameters": "tune",
+            "mlflow_experiment": "mlflow_uri",
+        }
+        for name, other in needed.items():
+            if not getattr(self, other) and getattr(self, name) != getattr(RunConfig, name):
+                flags = [f"--{each.replace('_', '-')}" for each in (name, other)]
+                raise ConfigurationError(" needs ".join(flags))
+        if self.tune:
+            # It checks the settings that it is made of.
             _ = self.search_space
         if self.with_baseline and self.preset == presets.BASELINE:
             raise ConfigurationError(
                 f"--with-baseline needs a --preset other than {presets.BASELINE}"
             )
-        if self.mlflow_uri is None and self.mlflow_experiment != RunConfig.mlflow_experiment:
-            raise ConfigurationError("--mlflow-experiment needs --mlflow-uri")
+
+    @property
+    def source_options(self) -> dict[str, Any]:
+        """The options of `keras_ae.datasets.sources.open.open_source`."""
+        return {name: getattr(self, name) for name in ("splits", "exclude", "follow_links")}
 
     @property
     def search_space(self) -> SearchSpace:

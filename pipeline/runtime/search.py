@@ -7,14 +7,11 @@ from pipeline.runtime.settings import Settings, TrainingSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search(Settings):
-    """A search for hyperparameters.
+    """A search around a preset and a batch size.
 
     Attributes:
-        trials: number of trials.
-        epochs: epochs of each trial.
+        trials, epochs: number of trials, and epochs of each.
         parameters: maximum number of trainable parameters of a model.
-        preset: name of the preset around which to search.
-        batch_size: batch size (maximum) around which to search.
     """
 
     trials: int
@@ -26,12 +23,7 @@ class Search(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TunerConfig(Search, TrainingSettings):
-    """Settings of a Tuner, passed as its `custom_config`.
-
-    Attributes:
-        seed: seed of weights, tiles and search.
-        fingerprint: digest of the tuning code.
-    """
+    """Settings of a Tuner, passed as its `custom_config`; `fingerprint` is that of its code."""
 
     seed: int
     fingerprint: str

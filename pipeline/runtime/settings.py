@@ -20,12 +20,7 @@ class Settings:
 
     @classmethod
     def of(cls, *sources: object, **others: Any) -> Self:
-        """Takes each field from the attribute of its name, or from the argument of its name.
-
-        Args:
-            sources: a run configuration, or other settings; a later one takes precedence.
-            others: fields that take precedence over all sources.
-        """
+        """Takes each field from the argument of its name, or else the last source that has it."""
         names = [field.name for field in dataclasses.fields(cls)]
         values = {n: getattr(source, n) for source in sources for n in names if hasattr(source, n)}
         return cls(**values | others)
@@ -36,13 +31,13 @@ class Settings:
         return TypeAdapter(cls).validate_python(values)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         """Reads the text of `to_json`, and checks it as `from_dict` does."""
-        return cls.from_dict(json.loads(text))
+        return TypeAdapter(cls).validate_json(text)
 
-    def to_json(self) -> str:
+    def to_json(self, indent: int | None = None) -> str:
         """All fields as text."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(dataclasses.asdict(self), indent=indent)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,6 @@ class TrainingSettings(Settings):
     """Settings that the Trainers and the Tuner of a run have in common.
 
     Attributes:
-        channels, stride, latent_channels: shape of the model.
         batch_size: batch size (maximum); a Tuner may change it.
         memory_limit_bytes: size of the decoded training images above which they are streamed; None
             for half of the machine's memory.

@@ -32,10 +32,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Watch:
-    """Handles the signals of a run.
-
-    Args:
-        command: command line that resumes the run.
+    """Handles the signals of a run, which the command line `command` resumes.
 
     Attributes:
         received: the first signal that was received, or 0.
@@ -45,9 +42,7 @@ class Watch:
 
     def __init__(self, command: str):
         self.received, self.deferred, self.ended = 0, False, False
-        self._instruction = f"; to resume, run: {command}\n"
-        self._reported = False
-        self._pending_resends = 0
+        self._command, self._reported, self._pending_resends = command, False, 0
         # A copy, because descriptor 2 is the log file during a run.
         self._stderr = os.dup(2)
         self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
@@ -76,9 +71,10 @@ class Watch:
         if not self._reported:
             self._reported = True
             name = signal.Signals(self.received).name
+            text = f"stopped by {name}; to resume, run: {self._command}\n"
             # The terminal may have been closed.
             with suppress(OSError):
-                os.write(self._stderr, f"stopped by {name}{self._instruction}".encode())
+                os.write(self._stderr, text.encode())
         return 128 + self.received
 
     def _on_signal(self, number: int, _: object) -> None:
@@ -87,27 +83,21 @@ class Watch:
             raise KeyboardInterrupt
 
     def _on_unraisable(self, unraisable: Any) -> None:
-        """Sends the signal again if a finalizer has swallowed KeyboardInterrupt.
-
-        It is sent a moment later, when the finalizer has probably returned.
-        """
+        """Sends the signal again if a finalizer has swallowed KeyboardInterrupt."""
         if self.received and unraisable.exc_type is KeyboardInterrupt:
+            # The finalizer has probably returned then.
             timer = threading.Timer(_RESEND_SECONDS, self._resend)
             timer.daemon = True
             timer.start()
         self._unraisable(unraisable)
 
     def _resend(self) -> None:
-        if self.ended:
-            return
-        self._pending_resends += 1
-        signal.pthread_kill(threading.main_thread().ident or 0, self.received)
+        if not self.ended:
+            self._pending_resends += 1
+            signal.pthread_kill(threading.main_thread().ident or 0, self.received)
 
     def _guard(self) -> None:
-        """Ends the process at a second signal, or if it has not stopped after the grace period.
-
-        Runs in a thread, until the process ends or the socket is closed.
-        """
+        """Ends the process at a second signal, or if it has not stopped after the grace period."""
         with self._wakeup_receiver:
             number = self._next_signal(None)
             if not number:
@@ -115,9 +105,7 @@ class Watch:
             self.received = self.received or number
             deadline = time.monotonic() + GRACE_SECONDS
             # A signal that `_resend` sent is no second request of the user's.
-            while (
-                self._next_signal(max(0.0, deadline - time.monotonic())) and self._pending_resends
-            ):
+            while self._next_signal(deadline - time.monotonic()) and self._pending_resends:
                 self._pending_resends -= 1
         # Children are not ended by the exit of their parent.
         for child in psutil.Process().children(recursive=True):
@@ -127,7 +115,8 @@ class Watch:
 
     def _next_signal(self, seconds: float | None) -> int:
         """Waits for SIGINT or SIGTERM; 0 after a timeout or when the socket is closed."""
-        while select.select([self._wakeup_receiver], [], [], seconds)[0]:
+        timeout = None if seconds is None else max(0.0, seconds)
+        while select.select([self._wakeup_receiver], [], [], timeout)[0]:
             # No byte at the end of the stream, which is 0. Other signals are written here as well.
             number = int.from_bytes(self._wakeup_receiver.recv(1), "little")
             if number in (0, *_SIGNALS):
@@ -143,15 +132,11 @@ def handled(command: str) -> Iterator[Watch]:
     """Makes SIGINT and SIGTERM raise KeyboardInterrupt, and ends a process that does not stop.
 
     After a signal the handlers stay installed when the block ends, because Python may take long to
-    finalize the process.
-
-    Args:
-        command: command line that resumes the run.
+    finalize the process. The command line `command` resumes the run.
     """
     global _watch
-    watch = Watch(command)
+    _watch = watch = Watch(command)
     watch.install()
-    _watch = watch
     try:
         yield watch
     finally:

@@ -20,9 +20,7 @@ _PR_SET_PDEATHSIG = 1
 def command(words: Sequence[str], number: int = signal.SIGKILL) -> list[str]:
     """The command line that runs a command tethered to this process.
 
-    Args:
-        words: the command.
-        number: signal that ends it; SIGTERM for a command that has to stop children of its own.
+    `number` is the signal that ends it: SIGTERM for one that has to stop children of its own.
     """
     # Python starts fastest in isolated mode and without site-packages.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(number)), *words]

@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import grpc
 import uvicorn
 
 from keras_ae import imports
 from keras_ae.errors import ConfigurationError
-from serving.server.core import RequestError
+from serving.server.errors import RequestError
 from serving.server.flags import Flags
 from serving.server.frontends import rpc
 from serving.server.frontends.metrics import Metrics
@@ -98,7 +97,7 @@ class Server:
     """The gRPC and REST servers and the models, on one event loop.
 
     Attributes:
-        core: the models.
+        manager: the models.
         grpc_port: port that gRPC is bound to; 0 for none.
         rest_port: port that REST is bound to; 0 for none.
     """
@@ -106,20 +105,16 @@ class Server:
     def __init__(self, flags: Flags):
         self._flags = flags
         self._health = rpc.Health()
-        self.core = Manager(flags.manager, flags.batching, self._update_health)
-        self._metrics = Metrics(self.core.models)
-        self._grpc: grpc.aio.Server | None = None
+        self.manager = Manager(flags.manager, flags.batching, self._update_health)
+        self._metrics = Metrics(self.manager.models)
+        self._grpc = rpc.build(self.manager, self._metrics, self._health, flags)
         self._rest: _HttpServer | None = None
         self._rest_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.grpc_port = self.rest_port = 0
 
     async def start(self) -> None:
-        """Listens, and starts to load the models.
-
-        Raises:
-            ConfigurationError: if a port or a socket cannot be bound.
-        """
+        """Listens, and starts to load the models; raises ConfigurationError if it cannot listen."""
         try:
             await self._start_grpc()
             if self._flags.rest_port is not None:
@@ -127,7 +122,7 @@ class Server:
         except ConfigurationError:
             await self.stop()
             raise
-        await self.core.start(self._flags.models)
+        await self.manager.start(self._flags.models)
         if self._flags.config_file and self._flags.config_poll_seconds:
             self._start_task(self._watch_config(self._flags.config_file))
         # What exists now lives as long as the process; the collections after a model is unloaded
@@ -139,34 +134,26 @@ class Server:
         await self._health.drain()
         if self._rest:
             self._rest.should_exit = True
-        if self._grpc:
-            await self._grpc.stop(GRACE_SECONDS)
+        await self._grpc.stop(GRACE_SECONDS)
         if self._rest_task:
             await asyncio.wait([self._rest_task])
         for task in self._tasks:
             task.cancel()
-        await self.core.close()
+        await self.manager.close()
 
     async def _start_grpc(self) -> None:
         flags = self._flags
         await self._health.set(False)
-        server = self._grpc = rpc.build(
-            self.core,
-            self._metrics,
-            self._health,
-            max_message_bytes=flags.max_message_bytes,
-            arguments=flags.channel_arguments,
-        )
         if flags.port is not None:
             address = f"{flags.host}:{flags.port}"
-            self.grpc_port = rpc.listen(server, address, flags.ssl)
+            self.grpc_port = rpc.listen(self._grpc, address, flags.ssl)
             security = "TLS" if flags.ssl else "no TLS"
             logger.info("gRPC at %s:%d, %s", flags.host, self.grpc_port, security)
         if flags.socket_path:
             address = rpc.socket_address(flags.socket_path)
-            rpc.listen(server, address, flags.ssl)
+            rpc.listen(self._grpc, address, flags.ssl)
             logger.info("gRPC at %s", address)
-        await server.start()
+        await self._grpc.start()
 
     def _start_rest(self, port: int) -> None:
         flags = self._flags
@@ -175,22 +162,14 @@ class Server:
         except OSError as error:
             raise ConfigurationError(f"cannot listen on {flags.host}:{port}: {error}") from error
         self.rest_port = listener.getsockname()[1]
-        app = create_app(
-            self.core,
-            self._metrics,
-            metrics_path=flags.metrics_path,
-            timeout_seconds=flags.rest_timeout,
-            max_body_bytes=flags.max_message_bytes,
+        options = uvicorn.Config(
+            create_app(self.manager, self._metrics, flags),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=int(GRACE_SECONDS),
         )
-        self._rest = _HttpServer(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=int(GRACE_SECONDS),
-            )
-        )
+        self._rest = _HttpServer(options)
         self._rest_task = asyncio.ensure_future(self._rest.serve([listener]))
         logger.info("REST at http://%s:%d", flags.host, self.rest_port)
 
@@ -206,7 +185,7 @@ class Server:
                     continue
                 # A configuration that fails may be applied in part, and is tried again.
                 applied = None
-                await self.core.reconfigure(server_config)
+                await self.manager.reconfigure(server_config)
                 applied, last_error = server_config, ""
                 logger.info("%s: applied", file)
             except (ConfigurationError, RequestError) as error:
@@ -215,7 +194,7 @@ class Server:
                 last_error = str(error)
 
     def _update_health(self) -> None:
-        self._start_task(self._health.set(self.core.ready()))
+        self._start_task(self._health.set(self.manager.ready()))
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -2,61 +2,49 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from google.protobuf.message import Message
 
 from keras_ae.errors import ConfigurationError
+from serving.server.errors import RequestError
 from serving.server.models import config
 from serving.server.models.batching import BatchingOptions
-from serving.server.models.manager import ManagerOptions
+from serving.server.models.versions import ManagerOptions
 from serving.wire.protos import ModelServerConfig
 
-MAX_MESSAGE_BYTES = 256 * 2**20
-PROCESSOR_COUNT = os.cpu_count() or 1
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
 @dataclass(frozen=True)
 class Flags:
-    """The checked values of the command line.
-
-    Attributes:
-        models: the models to serve.
-        manager: how versions are found and loaded.
-        batching: options of batching; None for no batching.
-        config_file: file of `models`, which is read again every `config_poll_seconds`; None if
-            there is no such file.
-        host: address that the TCP ports are bound to.
-        port: gRPC port; None for none, 0 for a free one.
-        rest_port: port of REST and the playground; None for none, 0 for a free one.
-        socket_path: path of a Unix socket for gRPC; empty for none.
-        channel_arguments: (name, value) pairs for the gRPC server.
-        ssl: the SSLConfig message; None for plain text.
-        metrics_path: URL path of the Prometheus metrics; None for no metrics.
-        rest_timeout: timeout of REST requests in seconds.
-        max_message_bytes: size of the largest request.
-        intra_op_threads: number of threads that share one TensorFlow operation.
-        inter_op_threads: number of concurrent TensorFlow operations; 0 for one per processor.
-    """
+    """The checked values of the command line, and the content of the files that it names."""
 
     models: ModelServerConfig
     manager: ManagerOptions
     batching: BatchingOptions | None
     config_file: Path | None
+    """File of `models`, which is read again every `config_poll_seconds`."""
     config_poll_seconds: float
     host: str
     port: int | None
+    """Port of gRPC; None for none, 0 for a free one."""
     rest_port: int | None
+    """Port of REST and the playground; None for none, 0 for a free one."""
     socket_path: str
+    """Path of a Unix socket for gRPC; empty for none."""
     channel_arguments: tuple[tuple[str, int | str], ...]
     ssl: Message | None
+    """The SSLConfig; None for plain text."""
     metrics_path: str | None
+    """URL path of the Prometheus metrics; None for no metrics."""
     rest_timeout: float
+    """Timeout of REST requests in seconds; 0 for none."""
     max_message_bytes: int
+    """Size of the largest request, also once it is decompressed."""
     intra_op_threads: int
     inter_op_threads: int
 
@@ -75,8 +63,47 @@ def parse(argv: Sequence[str] | None = None) -> Flags:
     arguments = parser.parse_args(argv)
     try:
         return _to_flags(arguments)
-    except ConfigurationError as error:
+    except (ConfigurationError, RequestError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+# Name -> default, whose type is that of the flag, and help.
+_FLAGS: dict[str, tuple[str | int, str]] = {
+    "model_name": ("default", "name of the model in --model_base_path"),
+    "model_base_path": ("", "absolute path of a folder of version folders"),
+    "model_config_file": ("", "ModelServerConfig text proto, for several models"),
+    "model_config_file_poll_wait_seconds": (
+        0,
+        "seconds after which --model_config_file is read again; 0 to read it once",
+    ),
+    "file_system_poll_wait_seconds": (1, "seconds between searches for versions; 0 to search once"),
+    "max_num_load_retries": (5, "number of retries to load a version"),
+    "load_retry_interval_micros": (60_000_000, "microseconds between these retries"),
+    "allow_version_labels_for_unavailable_models": (
+        False,
+        "allow a new label for a version that is not loaded yet",
+    ),
+    "enable_batching": (False, "combine concurrent requests into one call of the model"),
+    "batching_parameters_file": ("", "BatchingParameters text proto"),
+    "tensorflow_intra_op_parallelism": (
+        0,
+        "threads that share one operation: more make one large image faster and many small "
+        "ones slower; 0 for a quarter of the processors",
+    ),
+    "tensorflow_inter_op_parallelism": (
+        0,
+        "number of concurrent operations; 0 for one per processor",
+    ),
+    "port": (8500, "port of gRPC; 0 for none"),
+    "rest_api_port": (0, "port of REST and the playground; 0 for none"),
+    "rest_api_timeout_in_ms": (30_000, "timeout of REST requests in milliseconds"),
+    "host": ("127.0.0.1", "address to bind to; 0.0.0.0 for all"),
+    "grpc_socket_path": ("", "path of a Unix socket for gRPC, in addition"),
+    "grpc_channel_arguments": ("", "name=value pairs, separated by commas"),
+    "ssl_config_file": ("", "SSLConfig text proto, for gRPC"),
+    "monitoring_config_file": ("", "MonitoringConfig text proto; needs --rest_api_port"),
+    "max_message_bytes": (256 * 2**20, "size of the largest request over gRPC or REST"),
+}
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -87,102 +114,13 @@ def _build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    _add_model_flags(parser)
-    _add_network_flags(parser)
+    for name, (default, help_text) in _FLAGS.items():
+        kind = _parse_port if name in ("port", "rest_api_port") else _PARSERS[type(default)]
+        optional_value: dict[str, Any] = {"nargs": "?", "const": True} if default is False else {}
+        parser.add_argument(
+            f"--{name}", type=kind, default=default, help=help_text, **optional_value
+        )
     return parser
-
-
-def _add_model_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--model_name", default="default", help="name of the model in --model_base_path")
-    add("--model_base_path", default="", help="absolute path of a folder of version folders")
-    add("--model_config_file", default="", help="ModelServerConfig text proto, for several models")
-    add(
-        "--model_config_file_poll_wait_seconds",
-        type=_parse_number,
-        default=0,
-        help="seconds after which --model_config_file is read again; 0 to read it once",
-    )
-    add(
-        "--file_system_poll_wait_seconds",
-        type=_parse_number,
-        default=1,
-        help="seconds between searches for versions; 0 to search once",
-    )
-    add(
-        "--max_num_load_retries",
-        type=_parse_number,
-        default=5,
-        help="number of retries to load a version",
-    )
-    add(
-        "--load_retry_interval_micros",
-        type=_parse_number,
-        default=60_000_000,
-        help="microseconds between these retries",
-    )
-    add(
-        "--allow_version_labels_for_unavailable_models",
-        type=_parse_boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="allow a new label for a version that is not loaded yet",
-    )
-    add(
-        "--enable_batching",
-        type=_parse_boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="combine concurrent requests into one call of the model",
-    )
-    add("--batching_parameters_file", default="", help="BatchingParameters text proto")
-    add(
-        "--tensorflow_intra_op_parallelism",
-        type=_parse_number,
-        default=0,
-        help="threads that share one operation: more make one large image faster and many small "
-        "ones slower; 0 for a quarter of the processors",
-    )
-    add(
-        "--tensorflow_inter_op_parallelism",
-        type=_parse_number,
-        default=0,
-        help="number of concurrent operations; 0 for one per processor",
-    )
-
-
-def _add_network_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--port", type=_parse_port, default=8500, help="port of gRPC; 0 for none")
-    add(
-        "--rest_api_port",
-        type=_parse_port,
-        default=0,
-        help="port of REST and the playground; 0 for none",
-    )
-    add(
-        "--rest_api_timeout_in_ms",
-        type=_parse_number,
-        default=30_000,
-        help="timeout of REST requests in milliseconds",
-    )
-    add("--host", default="127.0.0.1", help="address to bind to; 0.0.0.0 for all")
-    add("--grpc_socket_path", default="", help="path of a Unix socket for gRPC, in addition")
-    add("--grpc_channel_arguments", default="", help="name=value pairs, separated by commas")
-    add("--ssl_config_file", default="", help="SSLConfig text proto, for gRPC")
-    add(
-        "--monitoring_config_file",
-        default="",
-        help="MonitoringConfig text proto; needs --rest_api_port",
-    )
-    add(
-        "--max_message_bytes",
-        type=_parse_number,
-        default=MAX_MESSAGE_BYTES,
-        help="size of the largest request over gRPC or REST",
-    )
 
 
 def _parse_number(text: str) -> int:
@@ -206,6 +144,9 @@ def _parse_boolean(text: str) -> bool:
     return values[text.lower()]
 
 
+_PARSERS: dict[type, Callable[[str], Any]] = {str: str, int: _parse_number, bool: _parse_boolean}
+
+
 def _to_flags(arguments: argparse.Namespace) -> Flags:
     if arguments.port and arguments.port == arguments.rest_api_port:
         raise ConfigurationError("--rest_api_port cannot be the same as --port: choose another")
@@ -215,6 +156,7 @@ def _to_flags(arguments: argparse.Namespace) -> Flags:
         )
     if not arguments.max_message_bytes:
         raise ConfigurationError("--max_message_bytes must be above 0")
+    cpu_count = os.cpu_count() or 1
     return Flags(
         models=_read_models(arguments),
         manager=ManagerOptions(
@@ -235,7 +177,7 @@ def _to_flags(arguments: argparse.Namespace) -> Flags:
         metrics_path=_read_metrics_path(arguments),
         rest_timeout=arguments.rest_api_timeout_in_ms / 1000,
         max_message_bytes=arguments.max_message_bytes,
-        intra_op_threads=arguments.tensorflow_intra_op_parallelism or max(1, PROCESSOR_COUNT // 4),
+        intra_op_threads=arguments.tensorflow_intra_op_parallelism or max(1, cpu_count // 4),
         inter_op_threads=arguments.tensorflow_inter_op_parallelism,
     )
 
@@ -244,27 +186,27 @@ def _read_models(arguments: argparse.Namespace) -> ModelServerConfig:
     if arguments.model_config_file:
         models = config.read(Path(arguments.model_config_file), ModelServerConfig)
     elif arguments.model_base_path:
-        models = config.single_model(arguments.model_name, arguments.model_base_path)
+        model = {"name": arguments.model_name, "base_path": arguments.model_base_path}
+        model["model_platform"] = config.PLATFORM
+        models = ModelServerConfig(model_config_list={"config": [model]})
     else:
         raise ConfigurationError("no model: give --model_base_path or --model_config_file")
     if arguments.model_config_file_poll_wait_seconds and not arguments.model_config_file:
         raise ConfigurationError("--model_config_file_poll_wait_seconds needs --model_config_file")
-    config.validate(models)
+    config.check(models)
     return models
 
 
 def _read_batching(arguments: argparse.Namespace) -> BatchingOptions | None:
-    if not arguments.enable_batching:
-        if arguments.batching_parameters_file:
-            raise ConfigurationError(
-                "--batching_parameters_file needs --enable_batching: give both or neither"
-            )
-        return None
-    parameters = config.BatchingParameters()
-    if arguments.batching_parameters_file:
-        file = Path(arguments.batching_parameters_file)
-        parameters = config.read(file, config.BatchingParameters)
-    return BatchingOptions.from_proto(parameters)
+    file = arguments.batching_parameters_file
+    if arguments.enable_batching:
+        kind = config.BatchingParameters
+        return BatchingOptions.from_proto(config.read(Path(file), kind) if file else kind())
+    if file:
+        raise ConfigurationError(
+            "--batching_parameters_file needs --enable_batching: give both or neither"
+        )
+    return None
 
 
 def _parse_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
@@ -297,8 +239,5 @@ def _read_metrics_path(arguments: argparse.Namespace) -> str | None:
             "--monitoring_config_file needs --rest_api_port, where the metrics are read"
         )
     monitoring = config.read(Path(arguments.monitoring_config_file), config.MonitoringConfig)
-    prometheus = monitoring.prometheus_config
-    if not prometheus.enable:
-        return None
-    path = prometheus.path or DEFAULT_METRICS_PATH
-    return path if path.startswith("/") else f"/{path}"
+    path = monitoring.prometheus_config.path or DEFAULT_METRICS_PATH
+    return f"/{path.removeprefix('/')}" if monitoring.prometheus_config.enable else None

@@ -35,14 +35,11 @@ def stub(service: str, channel: grpc.Channel | grpc.aio.Channel) -> SimpleNamesp
 
 
 def add_servicer(service: str, servicer: object, server: grpc.Server | grpc.aio.Server) -> None:
-    """Registers a servicer for a service on a server.
+    """Registers a servicer for a service on a server that is not started yet.
 
-    Args:
-        service: full name of the service.
-        servicer: has a method `(request, context) -> response` for each method of the service that
-            it implements, a coroutine function if the server is a grpc.aio one. The server answers
-            the other methods with UNIMPLEMENTED.
-        server: the server, not started yet.
+    The servicer has a method `(request, context) -> response` for each method of the service that
+    it implements, a coroutine function if the server is a grpc.aio one. The server answers the
+    other methods with UNIMPLEMENTED.
     """
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(

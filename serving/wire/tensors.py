@@ -5,38 +5,29 @@ A TensorProto may come from an untrusted client, so its shape is checked before 
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .protos import DataType, TensorProto
 
 STRING = DataType.DT_STRING
-_VALUE_FIELDS = {
-    DataType.DT_FLOAT: "float_val",
-    DataType.DT_DOUBLE: "double_val",
-    DataType.DT_INT32: "int_val",
-    DataType.DT_INT16: "int_val",
-    DataType.DT_INT8: "int_val",
-    DataType.DT_UINT8: "int_val",
-    DataType.DT_INT64: "int64_val",
-    DataType.DT_UINT32: "uint32_val",
-    DataType.DT_UINT64: "uint64_val",
-    DataType.DT_BOOL: "bool_val",
+# The dtype of tensor_content, and the field of values that are listed instead.
+_FORMATS: dict[int, tuple[str, str]] = {
+    DataType.DT_FLOAT: ("<f4", "float_val"),
+    DataType.DT_DOUBLE: ("<f8", "double_val"),
+    DataType.DT_INT32: ("<i4", "int_val"),
+    DataType.DT_INT16: ("<i2", "int_val"),
+    DataType.DT_INT8: ("i1", "int_val"),
+    DataType.DT_UINT8: ("u1", "int_val"),
+    DataType.DT_INT64: ("<i8", "int64_val"),
+    DataType.DT_UINT32: ("<u4", "uint32_val"),
+    DataType.DT_UINT64: ("<u8", "uint64_val"),
+    DataType.DT_BOOL: ("?", "bool_val"),
+    DataType.DT_STRING: ("O", "string_val"),
 }
-_DTYPES: dict[int, np.dtype[Any]] = {
-    DataType.DT_FLOAT: np.dtype("<f4"),
-    DataType.DT_DOUBLE: np.dtype("<f8"),
-    DataType.DT_INT32: np.dtype("<i4"),
-    DataType.DT_INT16: np.dtype("<i2"),
-    DataType.DT_INT8: np.dtype("i1"),
-    DataType.DT_UINT8: np.dtype("u1"),
-    DataType.DT_INT64: np.dtype("<i8"),
-    DataType.DT_UINT32: np.dtype("<u4"),
-    DataType.DT_UINT64: np.dtype("<u8"),
-    DataType.DT_BOOL: np.dtype("?"),
-}
-_DATA_TYPES = {dtype: data_type for data_type, dtype in _DTYPES.items()}
+DTYPES = {data_type: np.dtype(code) for data_type, (code, _) in _FORMATS.items()}
+"""DataType -> NumPy's dtype, for all that can be converted; strings are objects."""
+_DATA_TYPES = {dtype: data_type for data_type, dtype in DTYPES.items()}
 
 
 def dtype_name(data_type: int) -> str:
@@ -55,16 +46,14 @@ def to_proto(array: np.ndarray | Sequence[bytes]) -> TensorProto:
     """
     if not isinstance(array, np.ndarray):
         array = np.array(list(array), object)
-    shape = TensorProto().tensor_shape
-    for size in array.shape:
-        shape.dim.add(size=size)
-    if array.dtype == object:
-        values = [bytes(value) for value in array.ravel()]
-        return TensorProto(dtype=STRING, tensor_shape=shape, string_val=values)
     data_type = _DATA_TYPES.get(array.dtype.newbyteorder("<"))
     if data_type is None:
         raise TypeError(f"expected a number, a boolean or bytes; got an array of {array.dtype}")
-    content = np.ascontiguousarray(array, _DTYPES[data_type]).tobytes()
+    shape = {"dim": [{"size": size} for size in array.shape]}
+    if data_type == STRING:
+        values = [bytes(value) for value in array.ravel()]
+        return TensorProto(dtype=STRING, tensor_shape=shape, string_val=values)
+    content = np.ascontiguousarray(array, DTYPES[data_type]).tobytes()
     return TensorProto(dtype=data_type, tensor_shape=shape, tensor_content=content)
 
 
@@ -89,15 +78,13 @@ def to_array(proto: TensorProto, max_bytes: int = 2**31) -> np.ndarray:
 
     Args:
         proto: the tensor, which need not be trusted.
-        max_bytes: size of the largest array to allocate, since a message of a few bytes can declare
-            a shape of terabytes.
+        max_bytes: size of the largest array to allocate.
 
     Raises:
         ValueError: if dtype, shape and values do not fit together, or the array is too large.
     """
     sizes = shape_of(proto)
-    count = math.prod(sizes)
-    dtype = np.dtype(object) if proto.dtype == STRING else _DTYPES.get(proto.dtype)
+    count, dtype = math.prod(sizes), DTYPES.get(proto.dtype)
     if dtype is None:
         raise ValueError(f"a tensor of {dtype_name(proto.dtype)} is not supported")
     if count * dtype.itemsize > max_bytes:
@@ -111,18 +98,13 @@ def to_array(proto: TensorProto, max_bytes: int = 2**31) -> np.ndarray:
                 f"{count * dtype.itemsize:,} bytes; got {len(proto.tensor_content):,}"
             )
         return np.frombuffer(proto.tensor_content, dtype).reshape(sizes)
-    values: Sequence[Any] | np.ndarray
-    if proto.dtype == STRING:
-        values = list(proto.string_val)
-    else:
-        values = getattr(proto, _VALUE_FIELDS[proto.dtype])
+    values = getattr(proto, _FORMATS[proto.dtype][1])
     if len(values) > count or (count and not len(values)):
         raise ValueError(f"the shape {list(sizes)} needs {count:,} values; got {len(values):,}")
     array = np.empty(count, dtype)
     if count:
-        if proto.dtype != STRING:
-            # Small integer types are sent in fields of wider ones; values out of range wrap.
-            values = np.asarray(values).astype(dtype)
-        array[: len(values)] = values
-        array[len(values) :] = values[-1]
+        # Small integer types are sent in fields of wider ones; values out of range wrap.
+        kind = object if proto.dtype == STRING else None
+        array[: len(values)] = np.asarray(values, kind).astype(dtype)
+        array[len(values) :] = array[len(values) - 1]
     return array.reshape(sizes)

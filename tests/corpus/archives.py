@@ -94,7 +94,7 @@ def _zips() -> list[Archive]:
     ]
 
 
-NOT_AN_IMAGE = "not a PNG, JPEG, BMP, GIF or WebP image"
+NOT_AN_IMAGE = "not an image of a known format"
 OVERLAPS = "overlaps another member"
 
 

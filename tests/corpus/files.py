@@ -61,7 +61,7 @@ _NAMES = [
 
 def _special() -> list[tuple[str, Callable[[Path], None], str]]:
     entries = [
-        ("trailing-dot.png.", _writer(_png(90)), SKIPPED),
+        ("trailing-dot.png.", _writer(_png(90)), ACCEPTED),
         ("empty-folder.png/", lambda path: path.mkdir(), SKIPPED),
         ("pipe.png", os.mkfifo, SPECIAL),
         ("socket.png", _socket, SPECIAL),

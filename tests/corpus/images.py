@@ -29,7 +29,7 @@ from tests.corpus.pictures import (
 
 UNDECODABLE = "cannot be decoded"
 TOO_LARGE = "more than the limit of 64,000,000 pixels"
-NOT_AN_IMAGE = "not a PNG, JPEG, BMP, GIF or WebP image"
+NOT_AN_IMAGE = "not an image of a known format"
 
 
 @functools.cache
@@ -239,16 +239,18 @@ def _misnamed() -> dict[str, Content]:
         "elf.jpg": (elf, NOT_AN_IMAGE),
         "text.bmp": (b"BM is how this text begins", TOO_LARGE),
         "text.webp": (b"RIFF0000WEBPtext", "truncated"),
-        "tiff.png": (encoded(image, "TIFF"), NOT_AN_IMAGE),
+        "tiff.png": (encoded(image, "TIFF"), ACCEPTED),
         "icon.png": (encoded(image, "ICO", sizes=[(8, 8)]), NOT_AN_IMAGE),
         "jpeg2000.jpg": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), NOT_AN_IMAGE),
-        "portable.png": (encoded(image, "PPM"), NOT_AN_IMAGE),
+        "portable.png": (encoded(image, "PPM"), ACCEPTED),
         "a-zip.png": (_zip(), NOT_AN_IMAGE),
         "utf-16.jpg": ("text".encode("utf-16"), NOT_AN_IMAGE),
         "notes.txt": (b"text", SKIPPED),
-        "image.tiff": (encoded(image, "TIFF"), SKIPPED),
+        "image.tiff": (encoded(image, "TIFF"), "not a PNG"),
         "image.png.exe": (elf, SKIPPED),
-        "png": (encoded(image, "PNG"), SKIPPED),
+        "png": (encoded(image, "PNG"), ACCEPTED),
+        "text": (b"text", SKIPPED),
+        "sparse.xyz": (None, SKIPPED),
         ".hidden.png": (encoded(image, "PNG"), SKIPPED),
         "__MACOSX/._image.png": (b"\0\5\x16\7", SKIPPED),
         "inside.zip": (_zip(), SKIPPED),

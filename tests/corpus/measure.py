@@ -31,7 +31,9 @@ def read_faults(source: Source, names: tuple[str, ...]) -> dict[str, str]:
     """The fault of each image by its key; empty for an accepted image."""
     faults = {}
     for record in source.read(names):
-        faults[record.key] = check_record(record, 3).fault
+        if record.not_read:
+            continue
+        faults[record.key] = check_record(record, 3)[0].fault
         if not faults[record.key]:
             to_example(record, 3, check_body=False)
     return faults

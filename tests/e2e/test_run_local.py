@@ -225,15 +225,20 @@ STREAMED = ("--memory-limit", "0.0001")
 def tuned(changed, folder, start) -> Run:
     """A run on streamed grey images, with a model that is found by a search."""
     before = versions(folder)
-    run = Run(folder, *GREY, *STREAMED, "--workers", "2", start=start)
+    run = Run(folder, *GREY, *STREAMED, "--workers", "2", "--replace", start=start)
     assert (run.status, run.errors) == (0, "")
     assert len(versions(folder)) == len(before) + 1
     return run
 
 
-def test_a_model_of_grey_images_is_not_compared_with_the_rgb_model_in_service(tuned):
-    assert "ModelInService" not in tuned.nodes
+def test_a_model_of_grey_images_replaces_the_rgb_model_in_service_on_request(tuned, folder):
+    assert "ModelInService" in tuned.nodes
+    assert "note: a new model" not in tuned.out
     assert "\npushed: " in tuned.out
+    comparison = json.loads((folder / "root" / "comparison.json").read_text())
+    (check,) = (c for c in comparison["verdict"]["checks"] if c["name"] == "mean_psnr")
+    assert check["ok"] is None
+    assert "--replace skips the comparison" in check["text"]
 
 
 def test_images_above_the_memory_limit_are_streamed_and_a_line_says_so(first, tuned, folder):

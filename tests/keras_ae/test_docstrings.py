@@ -24,9 +24,9 @@ def test_the_examples_of_a_module_are_true(name, tmp_path, monkeypatch, unoptimi
     assert not tried.failed
 
 
-def test_all_that_packages_hand_on_has_an_example():
+def test_every_public_name_has_an_example():
     for face in map(importlib.import_module, FACES):
         for name in face.__all__:
-            handed_on = getattr(face, name)
-            if inspect.isclass(handed_on) or inspect.isfunction(handed_on):
-                assert ">>> " in (handed_on.__doc__ or ""), f"{face.__name__}.{name}"
+            public = getattr(face, name)
+            if inspect.isclass(public) or inspect.isfunction(public):
+                assert ">>> " in (public.__doc__ or ""), f"{face.__name__}.{name}"

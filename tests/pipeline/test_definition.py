@@ -164,6 +164,17 @@ def test_on_one_machine_the_stages_of_a_ladder_follow_each_other(tune):
         assert names.index(second) == names.index(first) + 1
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_with_replace_the_model_in_service_is_known_and_not_compared(replace):
+    replaced = nodes(in_service="push/7", replace=replace)
+    assert ("baseline_model" in replaced["Evaluator"].inputs.inputs) != replace
+    assert "in_service" in replaced["Report"].inputs.inputs
+    limits = replaced["Report"].parameters.parameters["limits"].field_value.string_value
+    assert json.loads(limits)["replace"] is replace
+    assert custom_config(replaced["Pusher"]) == {"in_service": "push/7"}
+    assert custom_config(nodes()["Pusher"]) == {"in_service": ""}
+
+
 def custom_config(node) -> dict:
     return json.loads(node.parameters.parameters["custom_config"].field_value.string_value)
 

@@ -1,6 +1,7 @@
 import functools
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from keras_ae.comparison.records import Check, Verdict
 from keras_ae.datasets.sources.base import Record
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
+from keras_ae.presets import SERVING_TILE
 from keras_ae.saved_model.calibration import Calibration
 from keras_ae.saved_model.signatures import Signatures
-from keras_ae.saved_model.tiling import SERVING_TILE
 from pipeline import evaluation
 from pipeline.components.image_example_gen.writing import to_example
-from pipeline.components.report.verdict import _db, reasons, verdict
+from pipeline.components.report.verdict import _db, read_verdict, reasons
 from pipeline.evaluation import MEAN, Limits, OutputMetric, eval_config
 from pipeline.runners.beam import engines
+from pipeline.runtime import versions
 from tests.tiny import TINY
 
 ANY = 100.0
@@ -62,15 +64,21 @@ def models(tmp_path_factory, unoptimized_graphs) -> dict[str, Path]:
         calibration = Calibration()
         signatures = Signatures(model, floors[floor], calibration, SERVING_TILE)
         save(signatures, [v.value for v in model.variables] + calibration.variables, folders[name])
-    return folders
+    damaged = shutil.copytree(folders["for many"], folder / "damaged") / "Format-Serving"
+    (damaged / "variables" / "variables.data-00000-of-00001").write_bytes(b"")
+    return folders | {"damaged": folder / "damaged"}
 
 
 def save(signatures: Signatures, variables: list, folder: Path) -> None:
-    """Writes a model as `export` does, but only the signature that is needed: five times faster."""
+    """Writes a model as `export` does, but only what an evaluation needs: five times faster."""
     module = tf.Module()
     module.variables_of_the_model = variables
     score = signatures.functions[c.SCORE].get_concrete_function()
-    tf.saved_model.save(module, str(folder / "Format-Serving"), signatures={c.SCORE: score})
+    pixels = tf.TensorSpec((None, None, None, 3), tf.uint8, name=c.IMAGES)
+    # Its input says how many channels the images have.
+    encode = tf.function(lambda images: {c.LATENTS: images}, input_signature=[pixels])
+    functions = {c.SCORE: score, c.ENCODE: encode}
+    tf.saved_model.save(module, str(folder / "Format-Serving"), signatures=functions)
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +97,16 @@ def evaluate(tmp_path_factory, models, encode):
                 writer.write(to_example(record, 3, ("1 smallest", "2", "3")))
         examples = artifact(standard_artifacts.Examples, folder)
         examples.split_names = '["test"]'
+        examples.set_string_custom_property("fingerprint", "0123")
+        examples.set_int_custom_property("test", len(images))
         inputs = {
             "examples": [examples],
             "model": [artifact(standard_artifacts.Model, models[model])],
         }
         if in_service:
-            inputs["baseline_model"] = [artifact(standard_artifacts.Model, models[in_service])]
+            # A version folder, which has no other files than a SavedModel.
+            version = models[in_service] / "Format-Serving"
+            inputs["baseline_model"] = [artifact(standard_artifacts.Model, version)]
         outputs = {
             "evaluation": [artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")],
             "blessing": [artifact(standard_artifacts.ModelBlessing, folder / "blessing")],
@@ -109,9 +121,18 @@ def evaluate(tmp_path_factory, models, encode):
             unique_id="1",
         )
         evaluation.Executor(context).Do(inputs, outputs, properties)
-        result = verdict(str(folder / "evaluation"), limits)
-        assert result.blessed == outputs["blessing"][0].get_int_custom_property("blessed")
+        (blessing,) = outputs["blessing"]
+        refusal = blessing.get_string_custom_property(versions.REFUSAL)
+        result = read_verdict(str(folder / "evaluation"), limits, refusal=refusal)
+        assert result.blessed == blessing.get_int_custom_property("blessed")
         assert result.blessed == all(check.ok in (True, None) for check in result.checks)
+        files = [path.name for path in (folder / "blessing").iterdir()]
+        assert files == ["BLESSED" if result.blessed else "NOT_BLESSED"]
+        facts = json.loads(blessing.get_string_custom_property(versions.DATA))
+        assert facts == {"fingerprint": "0123", "train": 0, "val": 0, "test": len(images)}
+        compared = in_service not in (None, model)
+        digest = versions.digest(models[in_service]) if compared else ""
+        assert blessing.get_string_custom_property(versions.COMPARED) == digest
         return result
 
     return run
@@ -215,6 +236,21 @@ def test_a_slice_of_seven_images_does_not_affect_the_blessing(evaluate):
     assert few.change < -0.5
     assert few.images == 7
     assert len(reasons(result)) == 3
+
+
+def test_a_model_that_cannot_be_compared_with_the_one_in_service_is_not_blessed(evaluate, models):
+    result = evaluate("for many", in_service="damaged")
+    assert not result.blessed
+    (reason,) = reasons(result)
+    version = models["damaged"] / "Format-Serving"
+    assert reason.startswith(
+        f"it cannot be compared with the model in service, {version}, which cannot be loaded: "
+    )
+    assert reason.endswith("; to push it without this comparison, add --replace")
+    checks = by_name(result)
+    assert checks[FLOOR, None] == by_name(evaluate("for many"))[FLOOR, None]
+    assert (checks[SERVICE, None].value, checks[SERVICE, None].ok) == (None, False)
+    assert checks[SLICE, None].text.endswith("because the models cannot be compared")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,14 @@ def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, 
     assert vars(again) == vars(arguments)
 
 
+def test_a_replacement_is_in_the_command_that_resumes_the_run_and_not_in_its_settings():
+    arguments = parse_arguments(["--replace", "--seed", "7"])
+    assert arguments.config.replace
+    assert arguments.command == "python pipeline/run_local.py --seed 7 --replace"
+    assert "replace" not in arguments.settings
+    assert "seed: 7" in arguments.settings
+
+
 def test_a_run_that_waits_for_another_one_has_the_same_command():
     waiting, other = parse_arguments(["--seed", "1", "--wait"]), parse_arguments(["--seed", "1"])
     assert waiting.command == other.command
@@ -172,7 +180,7 @@ def make_text_files(place: Path) -> Path:
     [
         (lambda t: ["--data", f"{t}/missing"], "no such folder or archive"),
         (lambda t: ["--data", f"{t}"], "no image in"),
-        (lambda t: ["--data", str(make_text_files(t / "texts"))], "found 1 other file"),
+        (lambda t: ["--data", str(make_text_files(t / "texts"))], "not read: 1 .txt"),
         (lambda t: ["--root", f"{make_text_files(t / 'texts')}/a.txt/x"], "cannot write to"),
         (lambda t: ["--push-dir", f"{make_text_files(t / 'texts')}/a.txt/x"], "cannot write to"),
     ],

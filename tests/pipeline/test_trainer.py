@@ -104,10 +104,13 @@ def test_images_are_read_in_the_order_of_their_sources(examples, pixels):
 
 def test_the_next_stage_continues_with_the_cached_ladder(tmp_path, examples, monkeypatch):
     ladders = []
-    begin = trainer._begin
-    monkeypatch.setattr(
-        trainer, "_begin", lambda *args: ladders.append(begin(*args)) or ladders[-1]
-    )
+    create = trainer.create_ladder
+
+    def created(*args, **settings):
+        ladders.append(create(*args, **settings))
+        return ladders[-1]
+
+    monkeypatch.setattr(trainer, "create_ladder", created)
     monkeypatch.setattr(trainer.Exporter, "write", lambda self, path, val_mse: None)
     monkeypatch.setattr(trainer, "read_moments", lambda graph: np.eye(193))
     monkeypatch.setitem(presets.PRESETS, "tiny", TINY)

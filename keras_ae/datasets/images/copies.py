@@ -64,7 +64,7 @@ SMALL_SIDE = 64
 FIELDS = np.dtype(
     [
         ("hash", np.uint64),
-        ("colours", np.uint8, 12),
+        ("colours", "S12"),
         ("checksum", np.uint32),
         ("encoding", np.uint32),
         ("height", np.uint32),
@@ -87,9 +87,8 @@ def fields(look: Look, size: int, level: float, digest: bytes) -> tuple[Any, ...
         level: its mean grey level, 0 to 255.
         digest: SHA-256 of its content, 32 bytes.
     """
-    colours = tuple(look.colours.to_bytes(12, "big"))
-    bounded = min(size, 2**32 - 1)
-    return (look.hash, colours, *look[2:], bounded, level, digest)
+    colours = look.colours.to_bytes(12, "big")
+    return (look.hash, colours, *look[2:], min(size, 2**32 - 1), level, digest)
 
 
 def find_copies(images: np.ndarray, thumbnail: Callable[[int], np.ndarray]) -> np.ndarray:
@@ -211,7 +210,8 @@ def _may_be_copies(images: np.ndarray, before: np.ndarray, after: np.ndarray) ->
 
 def _tints(images: np.ndarray) -> np.ndarray:
     """Red and blue minus green of each quarter, int16 [N, 8]."""
-    colours = images["colours"].reshape(-1, 4, 3).astype(np.int16)
+    octets = np.ascontiguousarray(images["colours"]).view(np.uint8)
+    colours = octets.reshape(-1, 4, 3).astype(np.int16)
     tints: np.ndarray = (colours[..., ::2] - colours[..., 1:2]).reshape(len(images), 8)
     return tints
 

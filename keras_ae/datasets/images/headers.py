@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from keras_ae.contract import MAX_PIXELS
+from keras_ae.datasets.images.bmff import bmff_size, detect_bmff
+from keras_ae.datasets.images.netpbm import is_netpbm, read_netpbm_header
+from keras_ae.datasets.images.tiff import HEIGHT, WIDTH, first_directory
+from keras_ae.datasets.images.tiff import MAGIC as TIFF_MAGIC
 from keras_ae.errors import DataError
 
 MAX_BYTES = 4 * MAX_PIXELS
@@ -18,17 +22,28 @@ MAX_STRAY_BYTES = 2**16
 
 BMP_CORE_HEADER_BYTES = 12
 """Size of the information header of the oldest BMPs (BITMAPCOREHEADER)."""
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_SCAN = 0xDA
 """Marker at the start of a scan (SOS)."""
+UNKNOWN_FORMAT = (
+    "not an image of a known format: expected PNG, JPEG, BMP, GIF, WebP, TIFF, PPM, AVIF or HEIC"
+)
+MAGIC_BYTES = 64
+"""Number of first bytes of a file that `detect_format` looks at, except for unusual HEIC files."""
 
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp"}
+_MAGIC = {PNG_MAGIC: "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp"}
+_MAGIC |= dict.fromkeys(TIFF_MAGIC, "tiff")
 # A stuffed zero, a fill byte or a restart marker does not start a segment (ITU-T T.81, B.1.1).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STANDALONE = (0x01, 0xD8)
 
 
 class Header(NamedTuple):
-    """Format (png, jpeg, bmp, gif or webp), height and width that an image declares."""
+    """Format, height and width that an image declares; of an AVIF or HEIC at most these.
+
+    The format is png, jpeg (also for MPO), bmp, gif, webp, tiff, ppm (also for PGM and PBM), avif
+    or heic.
+    """
 
     format: str
     height: int
@@ -39,7 +54,7 @@ def read_header(data: bytes) -> Header:
     """Reads the header of an encoded image.
 
     Raises:
-        DataError: if the format is none of the five, the header is truncated, the image has no
+        DataError: if the format is unknown, the header is truncated, the image has no
             pixels, or it has more than `keras_ae.contract.MAX_PIXELS`.
     """
     if not data:
@@ -49,7 +64,7 @@ def read_header(data: bytes) -> Header:
     except (struct.error, IndexError) as error:
         raise DataError("the header is truncated") from error
     if header is None:
-        raise DataError("not a PNG, JPEG, BMP, GIF or WebP image")
+        raise DataError(UNKNOWN_FORMAT)
     if header.height < 1 or header.width < 1:
         raise DataError(f"the header declares no pixels ({header.width}x{header.height})")
     if header.height * header.width > MAX_PIXELS:
@@ -60,18 +75,22 @@ def read_header(data: bytes) -> Header:
 
 
 def looks_like_image(data: bytes) -> bool:
-    """Whether data starts with the magic bytes of one of the five formats."""
-    return _detect_format(data) is not None
+    """Whether data starts with the magic bytes of one of the formats of `Header`."""
+    return detect_format(data) is not None
 
 
-def _detect_format(data: bytes) -> str | None:
+def detect_format(data: bytes) -> str | None:
+    """The format of `Header` that the first bytes of a file are those of; None for other files."""
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
-    return next((format for magic, format in _MAGIC.items() if data.startswith(magic)), None)
+    if is_netpbm(data):
+        return "ppm"
+    known = next((format for magic, format in _MAGIC.items() if data.startswith(magic)), None)
+    return known or detect_bmff(data)
 
 
 def _parse(data: bytes) -> Header | None:
-    format = _detect_format(data)
+    format = detect_format(data)
     if format == "png":
         width, height = struct.unpack_from(">II", data, 16)
     elif format == "jpeg":
@@ -82,6 +101,13 @@ def _parse(data: bytes) -> Header | None:
         width, height = _bmp_size(data)
     elif format == "webp":
         height, width = _webp_size(data)
+    elif format == "tiff":
+        first = first_directory(data)
+        height, width = first.first(HEIGHT), first.first(WIDTH)
+    elif format == "ppm":
+        _, height, width, *_ = read_netpbm_header(data)
+    elif format in ("avif", "heic"):
+        height, width = bmff_size(data)
     else:
         return None
     return Header(format, height, width)

@@ -3,14 +3,20 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from keras_ae.contract import MAX_PIXELS
-from keras_ae.datasets.images.headers import Header, read_header
+from keras_ae.datasets.images.deep import PNG_DEPTH, DeepPixels, read_deep
+from keras_ae.datasets.images.headers import PNG_MAGIC, Header, read_header
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, White, check_numbers, whole
+from keras_ae.datasets.images.netpbm import decode_netpbm
+from keras_ae.datasets.images.profiles import is_wide
 from keras_ae.datasets.images.structure import check_exif, check_structure
+from keras_ae.datasets.images.tiff import has_other_pages
 from keras_ae.errors import DataError, one_line
 
 MODES = {1: "L", 3: "RGB"}
@@ -26,17 +32,37 @@ _TRANSPOSES = {  # by EXIF orientation
 }
 _ORIENTATION_MARKERS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Every PNG with an EXIF orientation contains one of these."""
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+PAGES, PROFILE = "first page", "colour profile"
+"""Notes on an image: it has other pages, which are not read; its profile is ignored."""
 
 
-def decode(data: bytes, channels: int) -> np.ndarray:
+class Normalized(NamedTuple):
+    """An image that any decoder turns into the same pixels.
+
+    Attributes:
+        data: a PNG or JPEG.
+        header: its header.
+        white: level of white by which a 16-bit image was scaled; 0 for an image with 8 bits.
+        notes: what was noticed, such as `PAGES`.
+    """
+
+    data: bytes
+    header: Header
+    white: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def decode(data: bytes, channels: int, *, white: White = DEFAULT_WHITE) -> np.ndarray:
     """Decodes an image, or the first frame of an animation.
 
-    The EXIF orientation is applied, alpha is dropped, and 16-bit levels keep their upper 8 bits.
+    The EXIF orientation is applied, and alpha is composited over white.
 
     Args:
-        data: PNG, JPEG, BMP, GIF or WebP.
+        data: an image of a format of `keras_ae.datasets.images.headers.Header`.
         channels: 1 (grey) or 3 (RGB).
+        white: the levels that become 255 in images with more than 8 bits.
 
     Returns:
         uint8 array [H, W, channels].
@@ -44,38 +70,63 @@ def decode(data: bytes, channels: int) -> np.ndarray:
     Raises:
         DataError: if the header is invalid (see `read_header`) or the image cannot be decoded.
     """
-    pixels = np.asarray(_pixels(data, _check_header(data), channels))
+    pixels = np.asarray(_pixels(data, _check_header(data), channels, white)[0])
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def normalize(data: bytes, channels: int, *, check_body: bool = True) -> tuple[bytes, Header]:
+def normalize(
+    data: bytes, channels: int, *, white: White = DEFAULT_WHITE, check_body: bool = True
+) -> tuple[bytes, Header]:
+    """The first two attributes of what `examine` returns."""
+    data, header, *_ = examine(data, channels, white=white, check_body=check_body)
+    return data, header
+
+
+def examine(
+    data: bytes, channels: int, *, white: White = DEFAULT_WHITE, check_body: bool = True
+) -> Normalized:
     """Converts an image so that any decoder returns the pixels of `decode`.
 
     Args:
-        data: PNG, JPEG, BMP, GIF or WebP.
+        data: an image of a format of `keras_ae.datasets.images.headers.Header`.
         channels: 1 (grey) or 3 (RGB).
+        white: the levels that become 255 in images with more than 8 bits.
         check_body: whether to decode also an image that is returned unchanged; False saves time if
             the caller has decoded it, or is about to.
 
     Returns:
-        The encoded image and its header: the unchanged data of a plain PNG or JPEG with that many
-        channels, else a PNG.
+        The encoded image: the unchanged data of a plain PNG or JPEG with that many channels, else a
+        PNG.
 
     Raises:
         DataError: if the header is invalid or the image cannot be decoded.
     """
     header = _check_header(data)
+    notes = [PAGES] if header.format == "tiff" and has_other_pages(data) else []
     with _pillow_errors():
-        original = _open(data, header)
-        plain = header.format in ("png", "jpeg") and original.mode == MODES[channels]
-        if plain and not _needs_transpose(original, data) and not _sixteen_bit_rgb(data):
-            if check_body:
-                original.load()
-            return data, header
-    image = _pixels(data, header, channels)
+        if header.format != "ppm":
+            original = _open(data, header)
+            notes += [PROFILE] if is_wide(original.info.get("icc_profile")) else []
+            if _is_plain(original, data, header, channels):
+                if check_body:
+                    original.load()
+                return Normalized(data, header, 0, tuple(notes))
+    image, own_white = _pixels(data, header, channels, white)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return buffer.getvalue(), Header("png", image.height, image.width)
+    stored = Header("png", image.height, image.width)
+    return Normalized(buffer.getvalue(), stored, own_white, tuple(notes))
+
+
+def _is_plain(image: Image.Image, data: bytes, header: Header, channels: int) -> bool:
+    """Whether any decoder, and any version of it, returns the same pixels of an opened image."""
+    return (
+        header.format in ("png", "jpeg")
+        and image.mode == MODES[channels]
+        and "transparency" not in image.info
+        and not (header.format == "png" and data[PNG_DEPTH] == 16)
+        and not _needs_transpose(image, data)
+    )
 
 
 def _check_header(data: bytes) -> Header:
@@ -86,7 +137,13 @@ def _check_header(data: bytes) -> Header:
 
 def _open(data: bytes, header: Header) -> Image.Image:
     """Opens an image in Pillow without decoding it, as the format that its header declares."""
-    image: Image.Image = Image.open(io.BytesIO(data), formats=[header.format])
+    if header.format == "ppm":
+        pixels = decode_netpbm(data)
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if header.format == "heic":
+        image = _open_heic(data)
+    else:
+        image = Image.open(io.BytesIO(data), formats=[header.format])
     # The first frame of a GIF may be larger than its header declares.
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
@@ -95,22 +152,51 @@ def _open(data: bytes, header: Header) -> Image.Image:
     return image
 
 
-def _pixels(data: bytes, header: Header, channels: int) -> Image.Image:
+def _open_heic(data: bytes) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise DataError("HEIC: install pillow-heif") from error
+    image: Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    return image
+
+
+def _pixels(data: bytes, header: Header, channels: int, white: White) -> tuple[Image.Image, int]:
+    """The pixels as an image of mode L or RGB, and the level of white of a 16-bit image."""
     with _pillow_errors():
-        image = _open(data, header)
-        image.load()
-        transpose = _orientation(image)
+        deep = read_deep(data, header)
+        if deep is None:
+            image, used_white = _open(data, header), 0
+            image.load()
+            transpose = _orientation(image)
+        else:
+            image, used_white = _scale(deep, white)
+            # Pillow turns a TIFF when it decodes it.
+            transpose = _orientation(_open(data, header)) if header.format == "png" else None
         image = image if transpose is None else image.transpose(transpose)
-        if image.mode in _SIXTEEN_BIT:
-            high = np.asarray(image).astype(np.int64) >> 8
-            image = Image.fromarray(high.clip(0, 255).astype(np.uint8), "L")
-        if image.mode in ("P", "PA", "RGBA", "LA"):
-            image = image.convert("RGBA").convert("RGB")
-        return image.convert(MODES[channels])
+        if image.mode in _ALPHA_MODES or "transparency" in image.info:
+            image = _with_alpha(image, data)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if image.mode in ("P", "RGBA"):
+            image = image.convert("RGB")
+        return image.convert(MODES[channels]), used_white
 
 
-def _sixteen_bit_rgb(data: bytes) -> bool:
-    return data.startswith(b"\x89PNG") and data[24] == 16
+def _with_alpha(image: Image.Image, data: bytes) -> Image.Image:
+    """Converts an image with transparency to RGBA."""
+    if data.startswith(PNG_MAGIC) and image.mode == "L" and data[PNG_DEPTH] in (2, 4):
+        # Pillow scales the levels to 8 bits, but not the transparent level.
+        image.info["transparency"] *= 255 // (2 ** data[PNG_DEPTH] - 1)
+    return image.convert("RGBA")
+
+
+def _scale(deep: DeepPixels, white: White) -> tuple[Image.Image, int]:
+    if deep.is_sixteen_bit:
+        level = deep.own_range() if white.sixteen_bits is None else white.sixteen_bits
+        return deep.scale(level), whole(level)
+    if white.numbers is None:
+        check_numbers(deep.colours)
+    return deep.scale(white.numbers or 1), 0
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from keras_ae.datasets.images.headers import (
     is_jpeg_frame,
     jpeg_segments,
 )
+from keras_ae.datasets.images.netpbm import check_netpbm
+from keras_ae.datasets.images.tiff import TYPE_BYTES, check_tiff
 from keras_ae.errors import DataError
 
 MAX_CHUNKS, MAX_OTHER_CHUNKS = 100_000, 20_000
@@ -31,7 +33,6 @@ _DEFLATE_RATIO = 1032
 """Maximum number of bytes that one byte of deflate data decompresses to."""
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _EXIF = b"Exif\0\0"
-_EXIF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 
 def check_structure(data: bytes, header: Header) -> None:
@@ -49,6 +50,8 @@ def check_structure(data: bytes, header: Header) -> None:
         "jpeg": _check_jpeg,
         "gif": _check_gif,
         "bmp": _check_bmp,
+        "tiff": lambda data, _: check_tiff(data),
+        "ppm": lambda data, _: check_netpbm(data),
     }
     if header.format in checks:
         try:
@@ -75,7 +78,7 @@ def check_exif(exif: bytes) -> None:
     entries = exif[first + 2 : first + 2 + 12 * count]
     whole = entries[: len(entries) // 12 * 12]
     sizes = (
-        _EXIF_TYPES.get(kind, 0) * number
+        TYPE_BYTES.get(kind, 0) * number
         for _, kind, number in struct.iter_unpack(f"{order}HHI4x", whole)
     )
     # A reader skips values that do not fit into the block.

@@ -4,7 +4,9 @@ import functools
 import io
 import stat
 import zipfile
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
@@ -13,6 +15,7 @@ from keras_ae import storage
 from keras_ae.datasets.images.headers import MAX_BYTES, looks_like_image
 from keras_ae.datasets.sources import tar
 from keras_ae.datasets.sources.base import (
+    Findings,
     Record,
     Shard,
     Source,
@@ -20,7 +23,10 @@ from keras_ae.datasets.sources.base import (
     raise_no_image,
     status_digest,
 )
-from keras_ae.datasets.sources.names import escape_name, is_image
+from keras_ae.datasets.sources.kinds import HEAD_BYTES, has_image_suffix, kind_of
+from keras_ae.datasets.sources.listing import EVERYTHING, Listing, Reading, Sorter, list_files
+from keras_ae.datasets.sources.names import escape_name, unescape_name
+from keras_ae.datasets.sources.splits import Layout
 from keras_ae.errors import DataError, one_line
 
 ZIP_SUFFIXES = (".zip",)
@@ -41,9 +47,11 @@ class _Archive(Source):
 
     Attributes:
         path: path or URI of the archive.
+        reading: which members are read.
     """
 
     path: str
+    reading: Reading = EVERYTHING
 
     def fingerprint(self) -> str:
         if storage.is_uri(self.path):
@@ -58,10 +66,17 @@ class _Archive(Source):
     def describe_changes(self, names: Iterable[str]) -> str:
         return "the archive was changed or replaced"
 
-    def _make_shards(self, sizes: Mapping[str, int], other_files: int) -> list[Shard]:
+    @abstractmethod
+    def _listing(self) -> Listing:
+        """The members that are read."""
+
+    def findings(self) -> Findings:
+        return self._listing().findings()
+
+    def _make_shards(self, sizes: Mapping[str, int]) -> list[Shard]:
         images = sorted(sizes)
         if not images:
-            raise_no_image(self.path, other_files)
+            raise_no_image(self.path, self._listing().not_read)
         # Larger files are not read.
         return make_shards(images, [min(sizes[name], MAX_BYTES) for name in images])
 
@@ -74,17 +89,21 @@ class ZipSource(_Archive):
     """
 
     def shards(self) -> list[Shard]:
-        archive, members = _zip_index(self.path, storage.get_status(self.path))
-        # ZipInfo.is_dir() fails for an empty name.
-        other_files = sum(not info.filename.endswith("/") for info in archive.infolist())
         # The size before compression is a better estimate of the work than the size in the archive.
-        sizes = {name: member.info.file_size for name, member in members.items()}
-        return self._make_shards(sizes, other_files)
+        members = self._index().members
+        return self._make_shards({name: each.info.file_size for name, each in members.items()})
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        archive, members = _zip_index(self.path, storage.get_status(self.path))
+        index = self._index()
         for name in shard:
-            yield _record(name, functools.partial(_read_zip_member, archive, members.get(name)))
+            opened = functools.partial(_open_zip_member, index.archive, index.members.get(name))
+            yield _record(name, opened, index.listing.layout)
+
+    def _index(self) -> "_ZipIndex":
+        return _zip_index(self.path, storage.get_status(self.path), self.reading)
+
+    def _listing(self) -> Listing:
+        return self._index().listing
 
 
 @dataclass(frozen=True)
@@ -92,21 +111,33 @@ class TarSource(_Archive):
     """The image files in a tar; one worker reads a compressed tar, from its beginning."""
 
     def shards(self) -> list[Shard]:
-        index = self._index()
-        sizes = {name: member.size for name, member in index.members.items()}
-        shards = self._make_shards(sizes, index.other_files)
+        index, _ = self._index()
+        shards = self._make_shards({name: member.size for name, member in index.members.items()})
         return [sum(shards, ())] if index.is_compressed else shards
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        members = self._index().members
+        index, listing = self._index()
+        members = index.members
         # In the order of the file, because seeking backwards decompresses it again from the start.
         order = sorted(shard, key=lambda name: members[name].offset if name in members else 0)
         with storage.open_file(self.path) as file, tar.decompressed(file) as stream:
             for name in order:
-                yield _record(name, functools.partial(_read_tar_member, stream, members.get(name)))
+                opened = functools.partial(_open_tar_member, stream, members.get(name))
+                yield _record(name, opened, listing.layout)
 
-    def _index(self) -> tar.Index:
-        return _tar_index(self.path, storage.get_status(self.path))
+    def _index(self) -> tuple[tar.Index, Listing]:
+        return _tar_index(self.path, storage.get_status(self.path), self.reading)
+
+    def _listing(self) -> Listing:
+        return self._index()[1]
+
+
+class _Opened(NamedTuple):
+    """A member at its beginning, its size, and the number of bytes to read at once."""
+
+    context: AbstractContextManager[IO[bytes]]
+    size: int
+    part_bytes: int
 
 
 class _ZipMember(NamedTuple):
@@ -114,40 +145,64 @@ class _ZipMember(NamedTuple):
     fault: str
 
 
-def _record(name: str, read: Callable[[], bytes]) -> Record:
+class _ZipIndex(NamedTuple):
+    archive: zipfile.ZipFile
+    members: Mapping[str, _ZipMember]
+    listing: Listing
+
+
+def _record(name: str, open_member: Callable[[], _Opened], layout: Layout) -> Record:
+    original = unescape_name(name)
+    may_be_image = has_image_suffix(original)
+    data, fault = b"", ""
     try:
-        return Record(name, read())
+        context, size, part_bytes = open_member()
+        with context as file:
+            head = b"" if may_be_image else file.read(min(size, HEAD_BYTES))
+            may_be_image = may_be_image or looks_like_image(head)
+            data = _read(file, size, part_bytes, head) if may_be_image else b""
     except DataError as error:
-        return Record(name, b"", str(error))
+        fault = str(error)
     except _ERRORS as error:
-        return Record(name, b"", f"cannot be read from the archive: {one_line(error)}")
+        fault = f"cannot be read from the archive: {one_line(error)}"
+    if not may_be_image:
+        return Record(name, b"", not_read=kind_of(original))
+    place = layout.place(original)
+    return Record(name, data, fault, place.split, place.label)
 
 
-def _read_zip_member(archive: zipfile.ZipFile, member: _ZipMember | None) -> bytes:
+def _open_zip_member(archive: zipfile.ZipFile, member: _ZipMember | None) -> _Opened:
     if member is None:
         raise DataError("no longer in the archive")
     if member.fault:
         raise DataError(member.fault)
     bounded = member.info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    with archive.open(member.info) as file:
-        return _read(file, member.info.file_size, _PART_BYTES if bounded else _SMALL_PART_BYTES)
+    part_bytes = _PART_BYTES if bounded else _SMALL_PART_BYTES
+    return _Opened(archive.open(member.info), member.info.file_size, part_bytes)
 
 
-def _read_tar_member(stream: BinaryIO, member: tar.Member | None) -> bytes:
+def _open_tar_member(stream: BinaryIO, member: tar.Member | None) -> _Opened:
     if member is None:
         raise DataError("no longer in the archive")
     if member.fault:
         raise DataError(member.fault)
-    if member.size <= MAX_BYTES:
-        stream.seek(member.offset)
-    return _read(stream, member.size, _PART_BYTES)
+    stream.seek(member.offset)
+    return _Opened(nullcontext(stream), member.size, _PART_BYTES)
 
 
-def _read(file: IO[bytes], size: int, part_bytes: int) -> bytes:
-    """Reads a member, but only the first part if that does not look like an image."""
+def _read(file: IO[bytes], size: int, part_bytes: int, head: bytes) -> bytes:
+    """Reads a member, but only the first part if that does not look like an image.
+
+    Args:
+        file: the member, after `head`.
+        size: number of its bytes.
+        part_bytes: maximum number of bytes to read at once.
+        head: its first bytes if they were read before.
+    """
     if size > MAX_BYTES:
         raise DataError(f"a file of {size:,} bytes, more than the limit of {MAX_BYTES:,}")
     data = io.BytesIO()
+    data.write(head)
     while remaining := size - data.tell():
         part = file.read(min(remaining, part_bytes))
         if not part:
@@ -165,9 +220,7 @@ def _file_digest(path: str, version: tuple[int, ...]) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _zip_index(
-    path: str, status: storage.Status
-) -> tuple[zipfile.ZipFile, Mapping[str, _ZipMember]]:
+def _zip_index(path: str, status: storage.Status, reading: Reading) -> _ZipIndex:
     """Opens a zip once per process, because reading the directory of a large one takes 0.5 s."""
     try:
         if not storage.is_uri(path):
@@ -180,13 +233,16 @@ def _zip_index(
     except _ERRORS as error:
         raise DataError(f"cannot open {path} as a zip: {one_line(error)}") from error
     overlapping = _overlapping(archive.infolist())
-    return archive, {
-        escape_name(info.filename): _ZipMember(
-            info, _zip_fault(info, info.header_offset in overlapping)
+    # ZipInfo.is_dir() fails for an empty name.
+    infos = {i.filename: i for i in archive.infolist() if not i.filename.endswith("/")}
+    listing = list_files(infos, reading, path)
+    members = {
+        escape_name(name): _ZipMember(
+            infos[name], _zip_fault(infos[name], infos[name].header_offset in overlapping)
         )
-        for info in archive.infolist()
-        if is_image(info.filename)
+        for name in listing.names
     }
+    return _ZipIndex(archive, members, listing)
 
 
 def _zip_fault(info: zipfile.ZipInfo, overlaps: bool) -> str:
@@ -209,11 +265,13 @@ def _overlapping(files: list[zipfile.ZipInfo]) -> set[int]:
 
 
 @functools.lru_cache(maxsize=2)
-def _tar_index(path: str, status: storage.Status) -> tar.Index:
+def _tar_index(path: str, status: storage.Status, reading: Reading) -> tuple[tar.Index, Listing]:
+    sorter = Sorter(reading)
     try:
         with storage.open_file(path) as file:
-            index = tar.read_index(file, status.size, is_image)
+            index = tar.read_index(file, status.size, sorter.is_candidate)
     except tar.ERRORS as error:
         raise DataError(f"cannot read {path} as a tar: {one_line(error)}") from error
-    members = {escape_name(name): member for name, member in index.members.items()}
-    return index._replace(members=members)
+    listing = sorter.arrange(index.members, reading, path)
+    members = {escape_name(name): index.members[name] for name in listing.names}
+    return index._replace(members=members), listing

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from keras_ae import storage
-from keras_ae.contract import IMAGE_SUFFIXES
+from keras_ae.datasets.sources.kinds import format_counts
 from keras_ae.errors import DataError
 
 SAMPLE = "sample"
@@ -29,6 +29,8 @@ class Record(NamedTuple):
         fault: why it could not be read; empty otherwise.
         split: train, val or test if the source has fixed splits.
         label: name of its class if the source has labels.
+        not_read: the kind by which it is counted if it turned out to be no image, such as ".xyz";
+            its data are empty then.
 
     >>> Record("cats/tom.png", b"...", split="train", label="cats").fault
     ''
@@ -39,6 +41,21 @@ class Record(NamedTuple):
     fault: str = ""
     split: str | None = None
     label: str | None = None
+    not_read: str = ""
+
+
+class Findings(NamedTuple):
+    """What a source found beside the images that it reads.
+
+    Attributes:
+        not_read: number of files that are not opened, by kind, such as ".txt".
+        split_folders: names of the folders of each split, if folders are the splits.
+        categories: number of folders that contain split folders.
+    """
+
+    not_read: Mapping[str, int] = {}
+    split_folders: Mapping[str, Sequence[str]] = {}
+    categories: int = 0
 
 
 class ReadRecord(NamedTuple):
@@ -103,13 +120,15 @@ class Source(ABC):
     def read(self, shard: Shard) -> Iterator[Record]:
         """Reads the images of a shard."""
 
+    def findings(self) -> Findings:
+        """What `shards` found beside the images."""
+        return Findings()
 
-def raise_no_image(path: str, count: int) -> None:
-    """Raises a DataError with the number of other files."""
-    raise DataError(
-        f"no image in {path}: looked for {', '.join(IMAGE_SUFFIXES)} "
-        f"and found {count or 'no'} other file{'s' if count != 1 else ''}"
-    )
+
+def raise_no_image(path: str, not_read: Mapping[str, int]) -> None:
+    """Raises a DataError with the numbers of other files by kind."""
+    others = f"not read: {format_counts(not_read)}" if any(not_read.values()) else "no other files"
+    raise DataError(f"no image in {path}: {others}")
 
 
 def make_shards(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:

@@ -3,36 +3,47 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
-from keras_ae.datasets.images.headers import MAX_BYTES
+from keras_ae.datasets.images.headers import MAX_BYTES, looks_like_image
 from keras_ae.datasets.sources.base import (
+    Findings,
     ReadRecord,
     Record,
     Shard,
     Source,
     make_shards,
+    raise_no_image,
     status_digest,
 )
-from keras_ae.datasets.sources.names import escape_name, is_candidate, unescape_name
+from keras_ae.datasets.sources.kinds import BEHIND_LINKS, HEAD_BYTES, has_image_suffix, kind_of
+from keras_ae.datasets.sources.listing import EVERYTHING, Listing, Reading, list_files
+from keras_ae.datasets.sources.names import escape_name, unescape_name
+from keras_ae.datasets.sources.splits import Layout
+from keras_ae.datasets.sources.walk import MAX_COUNTED, count_files, walk
 from keras_ae.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass
 class FolderSource(Source):
     """The image files of a folder and its subfolders, except for hidden files.
 
     Links to files inside the folder are followed. Links out of it, links to folders, and unreadable
-    folders are quarantined.
+    folders are quarantined, unless links are followed.
 
     Attributes:
         path: path or URI of the folder.
+        reading: which files are read.
     """
 
     path: str
+    reading: Reading = EVERYTHING
+    # What `shards` found; without the names, because workers get a copy of the source.
+    _layout: Layout | None = field(default=None, init=False, repr=False, compare=False)
+    _findings: Findings | None = field(default=None, init=False, repr=False, compare=False)
 
     def fingerprint(self) -> str:
         names = self._names()
@@ -58,27 +69,57 @@ class FolderSource(Source):
         return "; ".join(f"{kind}: {_summarize(which)}" for kind, which in changes.items() if which)
 
     def shards(self) -> list[Shard]:
-        names = self._names()
+        listing = self._list()
+        if not listing.names:
+            raise_no_image(self.path, listing.not_read)
+        self._layout, self._findings = listing.layout, self._with_links(listing)
+        names = sorted(map(escape_name, listing.names))
         return make_shards(names, [status.size for status in self._statuses(names)])
 
-    def read(self, shard: Shard) -> Iterator[Record]:
-        if storage.is_uri(self.path):
-            return map_in_threads(self._read, shard, storage.PARALLEL_REQUESTS)
-        return map(self._read, shard)
+    def findings(self) -> Findings:
+        return self._findings or self._with_links(self._list())
 
-    def _read(self, name: str) -> Record:
-        key = name.rstrip("/")
+    def read(self, shard: Shard) -> Iterator[Record]:
+        layout = self._layout or self._list().layout
+        if storage.is_uri(self.path):
+            return map_in_threads(
+                lambda name: self._read(name, layout), shard, storage.PARALLEL_REQUESTS
+            )
+        return (self._read(name, layout) for name in shard)
+
+    def _read(self, name: str, layout: Layout) -> Record:
+        original = unescape_name(name)
+        # A folder that was not entered has a fault in any case.
+        may_be_image = has_image_suffix(original) or name.endswith("/")
+        data, fault = b"", ""
         try:
-            return Record(key, storage.read_file(self._resolve(name), MAX_BYTES))
+            with storage.open_file(self._resolve(original)) as file:
+                may_be_image = may_be_image or looks_like_image(file.peek(HEAD_BYTES))
+                data = storage.read_rest(file, MAX_BYTES) if may_be_image else b""
         except OSError as error:
-            return Record(key, b"", f"cannot be read: {error.strerror}")
+            fault = f"cannot be read: {error.strerror}"
         except DataError as error:
-            return Record(key, b"", str(error))
+            fault = str(error)
+        if not may_be_image:
+            return Record(name, b"", not_read=self._kind(original))
+        place = layout.place(original)
+        return Record(name.rstrip("/"), data, fault, place.split, place.label)
+
+    def _kind(self, original: str) -> str:
+        """The kind by which a file that is no image is counted."""
+        path = storage.join(self.path, original)
+        followed = self.reading.follow_links or storage.is_uri(path)
+        return kind_of(original) if followed or not Path(path).is_symlink() else BEHIND_LINKS
 
     def _sha256(self, name: str) -> bytes:
-        """The digest of a local file; empty if it cannot be read and will be quarantined."""
+        """The digest of a local file; empty if it is no image, or cannot be read."""
+        original = unescape_name(name)
         with suppress(OSError, DataError):
-            path = self._resolve(name)
+            path = self._resolve(original)
+            if not has_image_suffix(original):
+                with storage.open_file(path) as file:
+                    if not looks_like_image(file.peek(HEAD_BYTES)):
+                        return b""
             if storage.get_status(path).size <= MAX_BYTES:
                 return storage.sha256_of_file(path)
         return b""
@@ -97,34 +138,52 @@ class FolderSource(Source):
     def _statuses(self, names: list[str]) -> list[storage.Status]:
         return storage.get_statuses(self.path, [unescape_name(name) for name in names])
 
-    def _resolve(self, name: str) -> str:
+    def _resolve(self, original: str) -> str:
         """The path of a file, after its links.
 
         Raises:
             OSError: if a link is dangling or circular, or a folder cannot be read.
             DataError: if it is a link to a folder or a link out of this folder.
         """
-        name = unescape_name(name)
-        path = storage.join(self.path, name)
+        path = storage.join(self.path, original)
         if storage.is_uri(path):
             return path
-        is_link = Path(path).is_symlink()
-        if name.endswith("/") and is_link:
-            raise DataError("a link to a folder, which is not followed; expected the folder itself")
-        if name.endswith("/"):
+        is_link = not self.reading.follow_links and Path(path).is_symlink()
+        if original.endswith("/") and is_link:
+            count = count_files(path)
+            more = "more than " if count == MAX_COUNTED else ""
+            raise DataError(
+                f"a link to a folder, which is not followed (with {more}{count:,} files); "
+                "--follow-links follows it"
+            )
+        if original.endswith("/"):
             # Raises the reason why this folder was not entered.
             os.scandir(path).close()
         elif is_link:
             path = os.path.realpath(path, strict=True)
             if not Path(path).is_relative_to(os.path.realpath(self.path)):
                 raise DataError(
-                    "a link out of the folder, which is not followed; expected the image itself"
+                    "a link out of the folder, which is not followed; expected the image itself, "
+                    "or --follow-links"
                 )
         return path
 
+    def _list(self) -> Listing:
+        names = walk(self.path, follow_links=self.reading.follow_links)
+        return list_files(names, self.reading, self.path)
+
     def _names(self) -> list[str]:
-        """Sorted and escaped names of all candidates."""
-        return sorted(map(escape_name, filter(is_candidate, storage.walk_names(self.path))))
+        """Sorted and escaped names of all files that are read."""
+        return sorted(map(escape_name, self._list().names))
+
+    def _with_links(self, listing: Listing) -> Findings:
+        """The findings of a listing, with the number of files behind links to folders."""
+        found = listing.findings()
+        paths = [storage.join(self.path, n) for n in listing.names if n.endswith("/")]
+        if links := [path for path in paths if Path(path).is_symlink()]:
+            count = sum(map(count_files, links))
+            found = found._replace(not_read={**found.not_read, BEHIND_LINKS: count})
+        return found
 
 
 def _content_digest(files: Iterable[tuple[str, bytes]]) -> str:

@@ -1,16 +1,9 @@
-"""Names of image files: which files are candidates, and how names are escaped."""
+"""Names of files as one printable line of UTF-8."""
 
 import re
 
-from keras_ae.contract import IMAGE_SUFFIXES
-
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LIKE_ESCAPES = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
-
-
-def is_image(name: str) -> bool:
-    """Whether a name has an image suffix and is not hidden."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
 
 
 def escape_name(name: str) -> str:
@@ -34,7 +27,7 @@ def _escape(match: re.Match[str]) -> str:
 
 def unescape_name(escaped: str) -> str:
     """The original of a name that `escape_name` returned."""
-    return _LIKE_ESCAPES.sub(_unescape, escaped)
+    return _LIKE_ESCAPES.sub(_unescape, escaped) if "\\" in escaped else escaped
 
 
 def _unescape(match: re.Match[str]) -> str:
@@ -42,15 +35,3 @@ def _unescape(match: re.Match[str]) -> str:
         return "\\"
     code = int(match[1][1:], 16)
     return chr(code + 0xDC00 if match[1][0] == "x" and code >= 0x80 else code)
-
-
-def is_candidate(name: str) -> bool:
-    """Whether a name of `storage.walk_names` is that of an image or of a folder not entered."""
-    return is_image(name) or (name.endswith("/") and not _is_hidden(name))
-
-
-def _is_hidden(name: str) -> bool:
-    return any(
-        (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX"
-        for part in name.split("/")
-    )

@@ -63,12 +63,10 @@ class Index(NamedTuple):
     Attributes:
         is_compressed: whether the tar is compressed.
         members: the wanted files by name; of files with the same name, the last one.
-        other_files: the number of other files.
     """
 
     is_compressed: bool
     members: dict[str, Member]
-    other_files: int
 
 
 def read_index(file: BufferedReader, size: int, is_wanted: Callable[[str], bool]) -> Index:
@@ -79,21 +77,19 @@ def read_index(file: BufferedReader, size: int, is_wanted: Callable[[str], bool]
     Args:
         file: the tar, at its beginning.
         size: size of the tar in bytes.
-        is_wanted: whether to list the file with this name.
+        is_wanted: whether to list the file with this name; called for each file.
 
     Raises:
         one of `ERRORS`: if the file is not a tar, is truncated, or exceeds a limit.
     """
     is_compressed = _find_decompressor(file) is not None
-    members, other_files = {}, 0
+    members = {}
     with decompressed(file) as stream:
         max_offset = MAX_BYTES + MAX_RATIO * size if is_compressed else None
         headers = _ForwardReader(stream, max_offset)
         archive = tarfile.TarFile(fileobj=headers)  # type: ignore[arg-type]
         while (member := archive.next()) is not None:
-            if not is_wanted(member.name):
-                other_files += not member.isdir()
-            elif not member.isdir():
+            if not member.isdir() and is_wanted(member.name):
                 members[member.name] = Member(member.offset_data, member.size, _fault(member))
             # TarFile would keep a kilobyte per member.
             archive.members = []  # type: ignore[attr-defined]
@@ -102,7 +98,7 @@ def read_index(file: BufferedReader, size: int, is_wanted: Callable[[str], bool]
             raise tarfile.ReadError(f"a damaged header at byte {archive.offset:,}")
         if is_compressed:
             headers.skip_to_end()
-    return Index(is_compressed, members, other_files)
+    return Index(is_compressed, members)
 
 
 def decompressed(file: BufferedReader) -> BinaryIO:

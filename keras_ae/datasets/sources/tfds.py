@@ -8,15 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ae.contract import SPLITS
-from keras_ae.datasets.sources.base import TFDS_PREFIX, Record, Shard, Source, balanced_ranges
+from keras_ae import contract as c
+from keras_ae.datasets.sources.base import (
+    TFDS_PREFIX,
+    Findings,
+    Record,
+    Shard,
+    Source,
+    balanced_ranges,
+)
+from keras_ae.datasets.sources.splits import split_of
 from keras_ae.errors import DataError, first_line
-
-_SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 class _DatasetSource(Source):
-    """The common parts of both sources of TensorFlow datasets. A shard is a slice of a split."""
+    """The common parts of both sources of TensorFlow datasets. A shard is a slice of a split.
+
+    A dataset with the split train and another keeps train, val and test, and its other splits are
+    not read. Otherwise, or if `keep_splits` is False, ingest splits all images by content.
+    """
+
+    keep_splits: bool
 
     @abstractmethod
     def builder(self) -> Any:
@@ -29,11 +41,30 @@ class _DatasetSource(Source):
     def shards(self) -> list[Shard]:
         builder = self.builder()
         _image_feature(builder)
+        kept = self._kept_splits(builder)
         return [
             (split, str(start), str(stop))
             for split, info in builder.info.splits.items()
+            if not kept or split in kept
             for start, stop in balanced_ranges(_example_bytes(info))
         ]
+
+    def findings(self) -> Findings:
+        builder = self.builder()
+        kept = self._kept_splits(builder)
+        others = {
+            f"in {split}": info.num_examples
+            for split, info in builder.info.splits.items()
+            if kept and split not in kept
+        }
+        return Findings(others)
+
+    def _kept_splits(self, builder: Any) -> dict[str, str]:
+        """The splits of ingest by the names of the dataset's; empty if they are not kept."""
+        found = {split: split_of(split) for split in builder.info.splits}
+        kept = {split: name for split, name in found.items() if name is not None}
+        is_divided = c.TRAIN in kept.values() and len(set(kept.values())) > 1
+        return kept if self.keep_splits and is_divided else {}
 
     def read(self, shard: Shard) -> Iterator[Record]:
         import tensorflow_datasets as tfds
@@ -43,8 +74,7 @@ class _DatasetSource(Source):
         features = dict(builder.info.features.items())
         image = _image_feature(builder)
         labels = features.get("label")
-        # A dataset with all three splits keeps them; otherwise ingest splits by content.
-        has_all_splits = {_SPLIT_NAMES.get(s) for s in builder.info.splits} >= set(SPLITS)
+        kept = self._kept_splits(builder)
         examples = builder.as_dataset(
             split=f"{split}[{start}:{stop}]",
             decoders={image: tfds.decode.SkipDecoding()},
@@ -55,7 +85,7 @@ class _DatasetSource(Source):
             yield Record(
                 key=self.key(split, index, example),
                 data=example[image],
-                split=_SPLIT_NAMES.get(split) if has_all_splits else None,
+                split=kept.get(split),
                 label=labels.int2str(int(label))
                 if isinstance(labels, tfds.features.ClassLabel)
                 else None,
@@ -67,6 +97,7 @@ class TfdsSource(_DatasetSource):
     """A dataset of tensorflow-datasets with one image per example: `tfds:NAME[:VERSION]`."""
 
     data: str
+    keep_splits: bool = True
 
     def builder(self) -> Any:
         import requests
@@ -104,6 +135,7 @@ class SampleSource(_DatasetSource):
     """The sample photographs, prepared in a folder of the caller so that they are never stale."""
 
     workspace: Path | None
+    keep_splits: bool = True
 
     def builder(self) -> Any:
         from keras_ae.datasets.sources.sample_photos import SamplePhotos

@@ -28,13 +28,12 @@ def compile_train_epoch(
     ema_decay: Callable[[Tensor], Tensor],
     tiles: TileSource,
 ) -> tuple[TrainEpoch, str]:
-    """Compiles the training step, or on an accelerator a whole epoch.
+    """Compiles the training step, or on an accelerator an epoch; see the one on TensorFlow.
 
-    Arguments and return value are those of `compile_train_epoch` on TensorFlow. If the images fit
-    into the memory of an accelerator, they stay there as uint8. Each epoch is then one call, or
-    several if it is long: tiles are cropped, and the steps run, on the device. With
-    `keras.distribution.DataParallel`, a batch is split evenly between the devices; if their number
-    does not divide its size, every device computes the whole batch.
+    If the images fit into the memory of an accelerator, they stay there as uint8. Each epoch is
+    then one call, or several if it is long: tiles are cropped, and the steps run, on the device.
+    With `keras.distribution.DataParallel`, a batch is split evenly between the devices; if their
+    number does not divide its size, every device computes the whole batch.
     """
     import jax
 
@@ -61,7 +60,9 @@ def compile_train_epoch(
 
     def step(state: Any, frozen: Any, batch: Any, micro_batch_size: int) -> Any:
         weights, optimizer_state, averages = state
-        batch = _shard(batch)
+        sharding = _sharding()
+        if sharding and len(batch) % sharding.mesh.size == 0:
+            batch = jax.lax.with_sharding_constraint(batch, _sharding(split=True))
         if micro_batch_size < len(batch):
             loss, gradients = accumulated_gradients(weights, frozen, batch, micro_batch_size)
         else:
@@ -70,7 +71,10 @@ def compile_train_epoch(
         # The first variable of a Keras optimizer is its number of steps.
         weight = 1.0 - ema_decay(ops.cast(optimizer_state[0], "float32"))
         averages = [mean + weight * (value - mean) for mean, value in zip(averages, weights)]
-        return _replicate([weights, optimizer_state, averages]), loss * len(batch)
+        state = [weights, optimizer_state, averages]
+        if sharding:
+            state = jax.lax.with_sharding_constraint(state, sharding)
+        return state, loss * len(batch)
 
     if isinstance(tiles, Tiles) and _fits(tiles):
         train, placement = _on_device(step, tiles), "on the device"
@@ -105,10 +109,9 @@ def compile_train_epoch(
 
 
 def _in_batches(step: Callable[..., Any], tiles: TileSource) -> Callable[..., Any]:
-    """Returns a generator function that trains an epoch with one call for each batch of the host.
+    """Returns a generator function that trains an epoch with a call for each batch of the host.
 
-    After each call it replaces the state in the list that it was passed, and yields the number of
-    batches done and the sum of their tiles' losses.
+    After each call it replaces the state in its list, and yields batches done and sum of losses.
     """
     import jax
 
@@ -128,15 +131,11 @@ def _in_batches(step: Callable[..., Any], tiles: TileSource) -> Callable[..., An
 
 
 def _on_device(step: Callable[..., Any], tiles: Tiles) -> Callable[..., Any]:
-    """Returns a generator function that trains an epoch in one call, or in several if it is long.
-
-    The images stay on the device. Otherwise it is like that of `_in_batches`.
-    """
+    """Like `_in_batches`, with images on the device, in one call or, if the epoch is long, more."""
     import jax
 
-    pixels = _to_devices(
-        np.concatenate([image.reshape(-1, image.shape[2]) for image in tiles.images])
-    )
+    pixels = np.concatenate([image.reshape(-1, image.shape[2]) for image in tiles.images])
+    pixels = jax.device_put(pixels, _sharding())
     sizes = tiles.batch_sizes
     # The first batches of an epoch have one tile more than the last ones, if not all are equal.
     # `lax.scan` needs batches of one size.
@@ -167,14 +166,15 @@ def _on_device(step: Callable[..., Any], tiles: Tiles) -> Callable[..., Any]:
         state: list[Any], frozen: Any, epoch: int, start: Position, micro_batch_size: int
     ) -> Iterator[tuple[int, Any]]:
         indices = tile_indices(tiles, epoch)
-        loss_sum = _to_devices(np.asarray(start.loss_sum, np.float32))
+        loss_sum = jax.device_put(np.float32(start.loss_sum), _sharding())
         for first in range(start.batches_done, len(sizes), batches_per_call):
             last = min(first + batches_per_call, len(sizes))
+            groups = ((first, min(last, large_count)), (max(first, large_count), last))
             batch_groups = [
                 TileIndices(
                     *(v[ends[a] : ends[b]].reshape(b - a, -1, *v.shape[1:]) for v in indices)
                 )
-                for a, b in ((first, min(last, large_count)), (max(first, large_count), last))
+                for a, b in groups
                 if a < b
             ]
             state[0], loss_sum = train_on(
@@ -192,11 +192,8 @@ class TileIndices(NamedTuple):
     """The position of each tile in the concatenated pixels of all images, and its augmentation.
 
     Attributes:
-        first: int32 [n], index of the tile's first pixel.
-        width: int32 [n], width of its image in pixels.
-        flips: bool [n, 2], as in `keras_ae.datasets.tiles.Augmentation`.
-        transposes: bool [n], whether rows become columns, after the flips.
-        channels: int32 [n, C], as in `Augmentation`.
+        first, width: int32 [n], index of the tile's first pixel, and width of its image in pixels.
+        flips, transposes, channels: as in `keras_ae.datasets.tiles.Augmentation`, by tile.
     """
 
     first: Any
@@ -230,11 +227,10 @@ def gather_tiles(pixels: Any, indices: TileIndices, size: int) -> Any:
     rows, columns = (
         ops.where(indices.flips[:, axis, None], offsets[::-1], offsets) for axis in (0, 1)
     )
-    rows, columns = rows[:, :, None], columns[:, None, :]
     transposed = indices.transposes[:, None, None]
     rows, columns = (
-        ops.where(transposed, ops.transpose(rows, (0, 2, 1)), rows),
-        ops.where(transposed, ops.transpose(columns, (0, 2, 1)), columns),
+        ops.where(transposed, ops.transpose(index, (0, 2, 1)), index)
+        for index in (rows[:, :, None], columns[:, None, :])
     )
     index = indices.first[:, None, None] + rows * indices.width[:, None, None] + columns
     return ops.take_along_axis(pixels[index], indices.channels[:, None, None, :], axis=-1)
@@ -260,47 +256,20 @@ def _fits(tiles: Tiles) -> bool:
     """Whether the images can stay in the device's memory."""
     import jax
 
-    memory = jax.local_devices()[0].memory_stats() or {}
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
     byte_count = sum(image.nbytes for image in tiles.images)
-    pixel_count = byte_count // tiles.images[0].shape[2]
     # Pixels are indexed with int32.
-    return bool(
-        pixel_count < 2**31 and byte_count <= MAX_MEMORY_SHARE * memory.get("bytes_limit", 0)
-    )
+    is_indexable = byte_count // tiles.images[0].shape[2] < 2**31
+    return bool(is_indexable and byte_count <= MAX_MEMORY_SHARE * memory)
 
 
-def _mesh() -> Any:
+def _sharding(*, split: bool = False) -> Any:
+    """Whole arrays on each device, or split by their first axis; None without a distribution."""
+    import jax
+
     distribution = keras.distribution.distribution()
-    return None if distribution is None else distribution.device_mesh.backend_mesh
-
-
-def _to_devices(array: np.ndarray) -> Any:
-    """Copies an array to the device, or to every device."""
-    import jax
-
-    mesh = _mesh()
-    if mesh is None:
-        return jax.device_put(array)
-    return jax.device_put(array, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
-
-
-def _shard(batch: Any) -> Any:
-    """Splits a batch between the devices, if their number divides its size."""
-    import jax
-
-    mesh = _mesh()
-    if mesh is None or len(batch) % mesh.size:
-        return batch
-    spec = jax.sharding.PartitionSpec(mesh.axis_names[0])
-    return jax.lax.with_sharding_constraint(batch, jax.sharding.NamedSharding(mesh, spec))
-
-
-def _replicate(state: Any) -> Any:
-    """Keeps the whole state on every device."""
-    import jax
-
-    mesh = _mesh()
-    if mesh is None:
-        return state
-    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.lax.with_sharding_constraint(state, replicated)
+    if distribution is None:
+        return None
+    mesh = distribution.device_mesh.backend_mesh
+    axes = mesh.axis_names[:1] if split else ()
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

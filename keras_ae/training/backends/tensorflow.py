@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_ae.concurrency import prefetch
 from keras_ae.datasets.tiles import TileSource
@@ -33,17 +34,14 @@ def compile_train_epoch(
     device computes the whole batch. XLA is not used with several devices.
 
     Args:
-        model: a built `ConvAutoencoder`.
-        optimizer: a built Keras optimizer for `model.trainable_variables`.
+        model, optimizer: both built.
         ema_weights: the moving average of each variable in `model.trainable_variables`.
         ema_decay: maps the number of the step, float32, to the EMA decay.
-        tiles: `keras_ae.datasets.tiles.Tiles` or another `TileSource`.
+        tiles: the training tiles.
 
     Returns:
         The function that trains an epoch, and where the training images are (see `Ladder`).
     """
-    import tensorflow as tf
-
     variables = model.trainable_variables
     strategy = tf.distribute.get_strategy()
     devices = strategy.num_replicas_in_sync
@@ -104,14 +102,12 @@ def compile_train_epoch(
 
     @tf.function(jit_compile=model.preset.jit_compile and devices == 1, autograph=False)
     def steps(batches: list[Any], sizes: list[Any], micro_size: int) -> Any:
-        losses = (
-            [step(batch, micro_size) for batch in batches]
-            if devices == 1
-            else [
-                strategy.reduce("MEAN", strategy.run(step, (batch, micro_size)), axis=None)
-                for batch in batches
-            ]
-        )
+        def mean_loss(batch: Any) -> Any:
+            if devices == 1:
+                return step(batch, micro_size)
+            return strategy.reduce("MEAN", strategy.run(step, (batch, micro_size)), axis=None)
+
+        losses = [mean_loss(batch) for batch in batches]
         return tf.add_n([loss * size for loss, size in zip(losses, sizes)])
 
     def to_devices(batch: np.ndarray) -> Any:
@@ -145,6 +141,4 @@ def is_chief() -> bool:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that a device ran out of memory."""
-    import tensorflow as tf
-
     return isinstance(error, tf.errors.ResourceExhaustedError)

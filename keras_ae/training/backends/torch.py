@@ -21,11 +21,7 @@ def compile_train_epoch(
     ema_decay: Callable[[Tensor], Tensor],
     tiles: TileSource,
 ) -> tuple[TrainEpoch, str]:
-    """Creates the function that trains an epoch.
-
-    Arguments and return value are those of
-    `keras_ae.training.backends.tensorflow.compile_train_epoch`.
-    """
+    """Creates the function that trains an epoch; see `compile_train_epoch` on TensorFlow."""
     import torch
 
     variables = model.trainable_variables
@@ -51,10 +47,8 @@ def compile_train_epoch(
     def train_epoch(
         epoch: int, start: Position, micro_batch_size: int, should_yield: Callable[[], bool]
     ) -> Iterator[Position]:
-        batches_done, loss_sum = (
-            start.batches_done,
-            ops.convert_to_tensor(np.float32(start.loss_sum)),
-        )
+        batches_done = start.batches_done
+        loss_sum = ops.convert_to_tensor(np.float32(start.loss_sum))
         for batch in prefetch(tiles.epoch(epoch, batches_done)):
             loss_sum = loss_sum + step(batch, micro_batch_size)
             batches_done += 1

@@ -9,6 +9,7 @@ from tfx.types import artifact, channel_utils, component_spec, standard_artifact
 
 from pipeline.components.budget_comparison import executor, keys
 from pipeline.components.budget_comparison.keys import ModelKey
+from pipeline.components.specs import make_spec
 from pipeline.runtime.search import Search
 
 
@@ -26,8 +27,8 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
     Args:
         examples: channel of Examples with the splits train, val and test.
         models: channel of the Model of each budget, seed and ladder.
-        tuner_results: channel of the TunerResults, if the models were tuned.
-        tuning: settings of the search, if the models were tuned.
+        tuner_results, tuning: channel of the TunerResults and settings of the search, if the models
+            were tuned.
         tolerance: dB of val PSNR within which a smaller budget counts as equal.
         fingerprint: digest of the executor's source.
     """
@@ -46,7 +47,16 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
     ):
         # A union of channels does not compile for Kubeflow: one input key per model.
         inputs = {key.input: channel for key, channel in models.items()}
-        spec_class = _spec_for(tuple(inputs))
+        spec_class = make_spec(
+            {"models": str, "tolerance": float, "fingerprint": str, "tuning": str},
+            {
+                "examples": standard_artifacts.Examples,
+                **dict.fromkeys(inputs, standard_artifacts.Model),
+                "tuner_results": standard_artifacts.TunerResults,
+            },
+            {"comparison": Comparison, "model": standard_artifacts.Model},
+            optional=["tuner_results", "tuning"],
+        )
         search = {"tuner_results": tuner_results, "tuning": tuning.to_json()} if tuning else {}
         spec = spec_class(
             examples=examples,
@@ -59,29 +69,3 @@ class BudgetComparison(base_beam_component.BaseBeamComponent):
             model=channel_utils.as_channel([standard_artifacts.Model()]),
         )
         super().__init__(spec=spec)
-
-
-def _spec_for(model_inputs: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
-    class BudgetComparisonSpec(component_spec.ComponentSpec):
-        PARAMETERS = {  # noqa: RUF012
-            "models": component_spec.ExecutionParameter(type=str),
-            "tolerance": component_spec.ExecutionParameter(type=float),
-            "fingerprint": component_spec.ExecutionParameter(type=str),
-            "tuning": component_spec.ExecutionParameter(type=str, optional=True),
-        }
-        INPUTS = {  # noqa: RUF012
-            "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-            **{
-                name: component_spec.ChannelParameter(type=standard_artifacts.Model)
-                for name in model_inputs
-            },
-            "tuner_results": component_spec.ChannelParameter(
-                type=standard_artifacts.TunerResults, optional=True
-            ),
-        }
-        OUTPUTS = {  # noqa: RUF012
-            "comparison": component_spec.ChannelParameter(type=Comparison),
-            "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-        }
-
-    return BudgetComparisonSpec

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import uuid
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,26 @@ from tfx.utils import path_utils
 
 from keras_ae import contract as c
 from keras_ae import presets, storage
+from keras_ae.comparison.answer import add_data_notes
 from keras_ae.comparison.codecs import summarize as summarize_codecs
 from keras_ae.comparison.compare import compare
-from keras_ae.comparison.records import Comparison, Trial, Tuning
+from keras_ae.comparison.records import Chosen, Comparison, Tuning
+from keras_ae.comparison.trials import read_trials
 from keras_ae.models import linear
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES, Layout, Table
 from keras_ae.scoring.codecs import KINDS, score_codecs
 from keras_ae.scoring.floors import Floors, fit_global
 from keras_ae.scoring.models import load, unload_all
 from keras_ae.scoring.pictures import write_pictures
-from keras_ae.tuning import search_space
+from keras_ae.stages import StageSummary
 from keras_ae.tuning.search_space import SearchSpace
 from pipeline.components.budget_comparison import keys
-from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.budget_comparison.scoring import graph_of, score
 from pipeline.components.serving_check import server
-from pipeline.runtime import artifacts
+from pipeline.runtime import artifacts, ingested
 from pipeline.runtime.artifacts import FLOOR
 from pipeline.runtime.search import Search
-from pipeline.runtime.stages import StageSummary, read_summary
+from pipeline.runtime.stages import read_summary
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -46,7 +47,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Writes the comparison, the scores of each image and pictures; copies the chosen model."""
-        run = _Run.of(input_dict, keys.ladders(exec_properties["models"]))
+        run = _Run(input_dict, exec_properties["models"])
         compared = artifact_utils.get_single_instance(output_dict["comparison"])
         # Below the artifact's URI, because Beam's workers may run on other machines.
         parts = storage.join(compared.uri, f".parts-{uuid.uuid4().hex}")
@@ -58,21 +59,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             tuning = _tuning(input_dict, exec_properties, run.first)
             (folder / COMPARISON).write_text(comparison.model_copy(update=tuning).to_json())
         model = artifact_utils.get_single_instance(output_dict["model"])
-        seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
-        artifacts.copy_folder(run.artifact(seed, epochs).uri, model.uri)
+        seed_index, budget_index = run.index(comparison.chosen)
+        artifacts.copy_folder(run.uris[MODEL][seed_index][budget_index], model.uri)
         if not storage.is_uri(model.uri):
             server.start(Path(path_utils.serving_model_path(model.uri)))
         for artifact in (compared, model):
-            artifact.set_int_custom_property("epochs", epochs)
-            artifact.set_int_custom_property("seed", seed)
+            artifact.set_int_custom_property("epochs", comparison.chosen.epochs)
+            artifact.set_int_custom_property("seed", comparison.chosen.seed)
 
     def _compare(self, run: "_Run", tolerance: float, folder: Path, parts: str) -> Comparison:
         stage = run.first
         global_pca, no_global_pca = fit_global(
             run.patterns[c.TRAIN], stage.stride, stage.latent_channels, stage.channels
         )
-        model = run.ladders[MODEL][0][run.layout.budgets[0]]
-        with artifacts.fetched(storage.join(model.uri, FLOOR)) as floor:
+        with artifacts.fetched(storage.join(run.uris[MODEL][0][0], FLOOR)) as floor:
             patch_pca = linear.load(floor)
         floors = Floors(patch_pca, stage.stride, global_pca)
         scores = score(
@@ -94,102 +94,69 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             files={split: each.files for split, each in scores.items()},
             in_train=run.in_train,
         )
-        seed, epochs = comparison.chosen.seed, comparison.chosen.epochs
-        path = path_utils.serving_model_path(run.artifact(seed, epochs).uri)
+        chosen = run.index(comparison.chosen)
+        path = run.paths[MODEL][chosen[0]][chosen[1]]
         scored = score_codecs(run.patterns, path, floors, stage.channels, graph_of)
         quality = {kind: scored[kind] for kind in KINDS}
         codecs = summarize_codecs(quality, scored["bytes"], scored["pixels"])
-        _write_pictures(run, seed, epochs, scores[c.TEST].table, floors, folder / PICTURES)
-        return comparison.model_copy(update={"codecs": codecs})
+        _write_pictures(run, chosen, scores[c.TEST].table, floors, folder / PICTURES)
+        answer = add_data_notes(comparison.answer, run.notes)
+        return comparison.model_copy(update={"codecs": codecs, "answer": answer})
 
 
-@dataclasses.dataclass(frozen=True)
 class _Run:
-    """The models and images that are compared.
+    """The models that are compared, by ladder, seed and budget, and the files of each split."""
 
-    Attributes:
-        patterns: pattern of the files of each split.
-        ladders: Model artifacts by ladder, seed and budget.
-        stages: summaries of the same models.
-        in_train: numbers of pictures of val and test that train has too.
-    """
-
-    patterns: dict[str, str]
-    ladders: dict[str, list[dict[int, types.Artifact]]]
-    stages: dict[str, list[list[StageSummary]]]
-    in_train: dict[str, int]
-
-    @classmethod
-    def of(
-        cls,
-        input_dict: dict[str, list[types.Artifact]],
-        models: dict[str, list[dict[int, ModelKey]]],
-    ) -> "_Run":
+    def __init__(self, input_dict: dict[str, list[types.Artifact]], models: str):
         examples = artifact_utils.get_single_instance(input_dict["examples"])
-        ladders = {
+        self.patterns = {
+            split: storage.join(artifact_utils.get_split_uri([examples], split), "*.gz")
+            for split in c.SPLITS
+        }
+        by_ladder = keys.ladders(models)
+        budgets = tuple(by_ladder[MODEL][0])
+        self.layout = Layout(budgets, {ladder: len(seeds) for ladder, seeds in by_ladder.items()})
+        self.uris = {
             ladder: [
-                {
-                    budget: artifact_utils.get_single_instance(input_dict[key.input])
-                    for budget, key in keys_by_budget.items()
-                }
-                for keys_by_budget in seeds
+                [artifact_utils.get_single_uri(input_dict[key.input]) for key in by_budget.values()]
+                for by_budget in seeds
             ]
-            for ladder, seeds in models.items()
+            for ladder, seeds in by_ladder.items()
         }
-        stages = {
-            ladder: [[read_summary(model.uri) for model in models.values()] for models in seeds]
-            for ladder, seeds in ladders.items()
+        self.paths = self._map(path_utils.serving_model_path)
+        self.stages = self._map(read_summary)
+        self.first: StageSummary = self.stages[MODEL][0][0]
+        self.notes = ingested.read(examples.uri).notes
+        self.in_train = {
+            split: examples.get_int_custom_property(f"{split}_in_train")
+            for split in (c.VAL, c.TEST)
         }
-        patterns = {split: _pattern(examples, split) for split in c.SPLITS}
-        in_train = {s: examples.get_int_custom_property(f"{s}_in_train") for s in (c.VAL, c.TEST)}
-        return cls(patterns, ladders, stages, in_train)
 
-    @cached_property
-    def layout(self) -> Layout:
-        budgets = tuple(self.ladders[MODEL][0])
-        return Layout(budgets, {ladder: len(models) for ladder, models in self.ladders.items()})
-
-    @property
-    def first(self) -> StageSummary:
-        return self.stages[MODEL][0][0]
-
-    @property
-    def paths(self) -> dict[str, list[list[str]]]:
+    def _map(self, function: Callable[[str], Any]) -> dict[str, list[list[Any]]]:
         return {
-            ladder: [
-                [path_utils.serving_model_path(model.uri) for model in models.values()]
-                for models in seeds
-            ]
-            for ladder, seeds in self.ladders.items()
+            ladder: [[function(uri) for uri in by_budget] for by_budget in seeds]
+            for ladder, seeds in self.uris.items()
         }
 
-    def index(self, seed: int) -> int:
-        """The index of a seed among those of the ladder `MODEL`."""
-        return [stages[0].seed for stages in self.stages[MODEL]].index(seed)
-
-    def artifact(self, seed: int, epochs: int) -> types.Artifact:
-        return self.ladders[MODEL][self.index(seed)][epochs]
+    def index(self, chosen: Chosen) -> tuple[int, int]:
+        """The indices of the chosen seed and budget of the ladder `MODEL`."""
+        seeds = [stages[0].seed for stages in self.stages[MODEL]]
+        return seeds.index(chosen.seed), self.layout.budgets.index(chosen.epochs)
 
 
 def _write_pictures(
-    run: _Run, seed: int, epochs: int, table: Table, floors: Floors, folder: Path
+    run: _Run, chosen: tuple[int, int], table: Table, floors: Floors, folder: Path
 ) -> None:
-    index = run.index(seed)
-    models = load(run.paths[MODEL][index], run.first.channels, graph_of)
+    models = load(run.paths[MODEL][chosen[0]], run.first.channels, graph_of)
 
     def reconstruct(images: np.ndarray) -> dict[str, np.ndarray]:
         floor = linear.reconstruct_rounded(images, floors.patch, floors.stride)
         pixels = {str(b): model.reconstruct(images) for b, model in zip(run.layout.budgets, models)}
         return {name: np.asarray(each) for name, each in {**pixels, "floor": floor}.items()}
 
-    chosen = index, run.layout.budgets.index(epochs)
     write_pictures(
         run.patterns[c.TEST], table, run.layout, chosen, reconstruct, run.first.channels, folder
     )
-
-
-def _pattern(examples: types.Artifact, split: str) -> str:
-    return storage.join(artifact_utils.get_split_uri([examples], split), "*.gz")
 
 
 def _tuning(
@@ -211,10 +178,10 @@ def _tuning(
         stage.stride,
         stage.latent_channels,
     )
-    trials = search_space.read_trials(space, json.loads(storage.read_file(results)))
+    trials = read_trials(space, json.loads(storage.read_file(results)))
     # TFX lists only trials that trained.
     failed = search.trials - len(trials)
     return {
         "tuning": Tuning(**dataclasses.asdict(search), failed=failed),
-        "trials": tuple(Trial(**dataclasses.asdict(trial)) for trial in trials),
+        "trials": trials,
     }

@@ -38,18 +38,11 @@ def to_json(keys: Iterable[ModelKey]) -> str:
 
 
 def ladders(text: str) -> dict[str, list[dict[int, ModelKey]]]:
-    """Reads the text of `to_json`.
-
-    Returns:
-        For each ladder a list with the keys of each seed, by budget in rising order. The first seed
-        comes first, then the others in rising order.
-    """
-    by_ladder: dict[str, dict[int, dict[int, ModelKey]]] = {}
-    for key in sorted((ModelKey(*row) for row in json.loads(text)), key=_order):
-        by_seed = by_ladder.setdefault(key.ladder, {})
-        by_seed.setdefault(_order(key)[0], {})[key.budget] = key
+    """Reads the text of `to_json`: for each ladder a list with the keys of each seed, by budget in
+    rising order. The first seed comes first, then the others in rising order."""
+    keys = [ModelKey(*row) for row in json.loads(text)]
+    keys.sort(key=lambda key: (-1 if key.seed is None else key.seed, key.budget))
+    by_ladder: dict[str, dict[int | None, dict[int, ModelKey]]] = {}
+    for key in keys:
+        by_ladder.setdefault(key.ladder, {}).setdefault(key.seed, {})[key.budget] = key
     return {ladder: list(by_seed.values()) for ladder, by_seed in by_ladder.items()}
-
-
-def _order(key: ModelKey) -> tuple[int, int]:
-    return -1 if key.seed is None else key.seed, key.budget

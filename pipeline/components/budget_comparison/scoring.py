@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +24,9 @@ _SLICE = "slice/"
 
 
 class Scores(NamedTuple):
-    """The scores of a split.
-
-    Attributes:
-        sums: exact sums over all its pictures.
-        table: scores of a sample of its pictures, `keras_ae.scores.MAX_SAMPLE_IMAGES` at most.
-        files: number of its files; more than pictures if there are copies.
-    """
+    """The exact sums over all pictures of a split, the scores of a sample of them, at most
+    `keras_ae.scores.MAX_SAMPLE_IMAGES`, and the number of files, more than pictures if there are
+    copies."""
 
     sums: Sums
     table: Table
@@ -48,10 +45,9 @@ def score(
 ) -> dict[str, Scores]:
     """Scores every model on every image.
 
-    Each image is decoded once. The memory that is needed is bounded, however many images there are:
-    a few batches of them, sums, and a sample of the scores. Beam's elements are files, so that it
-    moves neither images nor their scores. The sums are exact, so that they do not depend on how the
-    work is distributed.
+    Each image is decoded once. Memory is bounded, however many images there are: a few batches of
+    them, sums, and a sample of the scores. Beam's elements are files, so that it moves neither
+    images nor their scores. Sums are exact, so that they do not depend on how work is distributed.
 
     Args:
         make_pipeline: creates the Beam pipeline to run in.
@@ -86,9 +82,12 @@ def score(
                 | "Sum" >> beam.CombinePerKey(_Combine())
                 | "Keep" >> beam.Map(_save, parts)
             )
-        _join([_part(parts, split, index) for split, index, _ in files], images_file)
-        files_of_scores = {split: _file(parts, split) for split in patterns}
-        return {split: _load(f) for split, f in files_of_scores.items() if storage.exists(f)}
+        with images_file.open("wb") as whole:
+            for split, index, _ in files:
+                with storage.open_file(_part(parts, split, index)) as part:
+                    shutil.copyfileobj(part, whole)
+        saved = {split: _file(parts, split) for split in patterns}
+        return {split: _load(file) for split, file in saved.items() if storage.exists(file)}
     finally:
         storage.remove(parts)
 
@@ -194,13 +193,6 @@ def _part(parts: str, split: str, index: int) -> str:
     return storage.join(parts, f"{SPLITS.index(split)}-{index:05d}.jsonl")
 
 
-def _join(parts: Iterable[str], whole: Path) -> None:
-    with whole.open("wb") as target:
-        for part in parts:
-            with storage.open_file(part) as source:
-                shutil.copyfileobj(source, target)
-
-
 class Lines:
     """Formats tables as lines of `images.jsonl`, one for each image: an object with
 
@@ -210,22 +202,15 @@ class Lines:
     - `scores`: by ladder and metric, for each seed a list with a number for each budget.
 
     Numbers are as short as float32 allows, and null where a metric is not defined.
-
-    Args:
-        split: split of the images.
-        layout: meaning of the columns of the tables.
     """
 
     def __init__(self, split: str, layout: Layout):
         self._order: list[int] = []
-        columns = np.arange(layout.width)
+        select = partial(layout.select, np.arange(layout.width))
         floors = {name: self._placeholder(layout.floor_column(name)) for name in FLOORS}
         ladders = {
             ladder: {
-                metric: [
-                    list(map(self._placeholder, seed))
-                    for seed in layout.select(columns, ladder, metric)
-                ]
+                metric: [[self._placeholder(i) for i in row] for row in select(ladder, metric)]
                 for metric in ("psnr", "ssim", "ms_ssim", "mse")
             }
             for ladder in layout.seeds
@@ -242,17 +227,13 @@ class Lines:
         values = table.values[:, self._order]
         texts = np.where(np.isfinite(values), values.astype(str), "null").tolist()
         lines = []
-        for row, numbers in enumerate(texts):
-            image = {
-                "source": table.sources[row],
-                "digest": table.digests[row],
-                "height": height,
-                "width": width,
-                "slices": {by: column[row] for by, column in table.slices.items()},
-            }
-            if table.pictures[row]:
-                image["picture"] = table.pictures[row]
-            lines.append(self._begin + json.dumps(image)[1:-1] + self._end % (*numbers,))
+        for row, (source, digest, numbers) in enumerate(zip(table.sources, table.digests, texts)):
+            slices = {by: column[row] for by, column in table.slices.items()}
+            size = {"height": height, "width": width}
+            picture = {"picture": table.pictures[row]} if table.pictures[row] else {}
+            facts = {"source": source, "digest": digest, **size, "slices": slices, **picture}
+            image = json.dumps(facts)
+            lines.append(self._begin + image[1:-1] + self._end % (*numbers,))
         return "".join(lines)
 
 
@@ -262,6 +243,5 @@ def graph_of(folder: str) -> str:
     TensorFlow's own fingerprint does not suffice: it leaves out what the functions compute.
     """
     model = storage.parent(folder)
-    if not storage.exists(storage.join(model, SUMMARY)):
-        return folder
-    return read_summary(model).graph
+    has_summary = storage.exists(storage.join(model, SUMMARY))
+    return read_summary(model).graph if has_summary else folder

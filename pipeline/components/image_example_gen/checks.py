@@ -11,13 +11,17 @@ import tensorflow as tf
 
 from keras_ae import storage
 from keras_ae.concurrency import map_in_threads
-from keras_ae.datasets.images.decoding import CORRUPT, decode_bytes
+from keras_ae.datasets.images.decoding import decode_bytes
+from keras_ae.datasets.images.decoding_header import CORRUPT
+from keras_ae.datasets.images.levels import OWN_RANGE, White
 from keras_ae.datasets.images.looks import THUMBNAIL_BYTES, look_at
-from keras_ae.datasets.images.normalize import normalize
+from keras_ae.datasets.images.normalize import examine
 from keras_ae.datasets.images.quartiles import measure
 from keras_ae.datasets.sources.base import Record, Shard, Source
 from keras_ae.errors import DataError
 
+CONSTANT = "one colour"
+"""Note on an image whose pixels are all equal."""
 MAX_THREADS = 8
 BATCH_IMAGES, BATCH_BYTES = 64, 2**20
 """Limits of a batch, the work of one call in a thread: a call costs more than decoding a small
@@ -36,6 +40,10 @@ class Check(NamedTuple):
         fault: why it cannot be used; empty for a good image.
         split: its split if the source has fixed splits.
         measures: results of `keras_ae.datasets.images.quartiles.measure`; empty for a bad image.
+        not_read: the kind by which a file is counted that turned out to be no image; empty for an
+            image. Such a file has a fault, too, but is not quarantined.
+        white: white by which a 16-bit image was scaled when it was measured; 0 for other images.
+        notes: see `keras_ae.datasets.images.normalize.Normalized`; and `CONSTANT`.
         look: its `keras_ae.datasets.images.looks.Look`; empty if it is not compared with others.
     """
 
@@ -45,6 +53,9 @@ class Check(NamedTuple):
     fault: str
     split: str | None
     measures: Sequence[float] = ()
+    not_read: str = ""
+    white: int = 0
+    notes: Sequence[str] = ()
     look: Sequence[int] = ()
 
 
@@ -54,6 +65,7 @@ def check_shard(
     source: Source,
     channels: int,
     work_folder: str,
+    white: White = OWN_RANGE,
     *,
     compare: bool = True,
 ) -> list[Check]:
@@ -64,11 +76,15 @@ def check_shard(
         shard, source: the images.
         channels: 1 or 3.
         work_folder: path or URI of the folder of the files.
+        white: see `check_record`.
         compare: whether to look for copies by what images look like.
     """
     compare = compare and source.has_whole_pictures
     results = list(
-        map_on_cores(lambda record: check_record(record, channels, compare), source.read(shard))
+        map_on_cores(
+            lambda record: check_record(record, channels, white, compare=compare),
+            source.read(shard),
+        )
     )
     checks = [check for check, _ in results]
     lines = "".join(json.dumps(check) + "\n" for check in checks)
@@ -85,19 +101,39 @@ def read_checks(shard_index: int, work_folder: str) -> list[Check]:
         return [Check(*json.loads(line)) for line in file]
 
 
-def check_record(record: Record, channels: int, compare: bool) -> tuple[Check, bytes]:
-    """Decodes and measures an image, and makes its thumbnail if `compare`.
+def check_record(
+    record: Record, channels: int, white: White = OWN_RANGE, *, compare: bool = True
+) -> tuple[Check, bytes]:
+    """Decodes and measures an image.
 
     The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
+
+    Args:
+        record: the image.
+        channels: 1 or 3.
+        white: the levels that become 255. By default each 16-bit image is measured in its own
+            range, since that of all images is not known yet.
+        compare: whether to make `Check.look` and the thumbnail.
+
+    Returns:
+        The check and the thumbnail, which may be empty.
     """
+    if record.not_read:
+        return Check(record.key, "", 0, "no image", None, not_read=record.not_read), b""
     fault = record.fault
     measures: Sequence[float] = ()
+    own_white, notes = 0, tuple[str, ...]()
     look, thumbnail = None, b""
     if not fault:
         try:
-            stored, _ = normalize(record.data, channels, check_body=False)
+            stored, _, own_white, notes = examine(
+                record.data, channels, white=white, check_body=False
+            )
             pixels = decode_bytes(stored, channels)
             measures = measure(pixels)
+            # Without this condition, it would take as long as measuring.
+            if measures[2] == 0 and (pixels == pixels[:1, :1]).all():
+                notes = (*notes, CONSTANT)
             if compare:
                 look, small = look_at(pixels, record.data)
                 thumbnail = small.tobytes()
@@ -112,7 +148,9 @@ def check_record(record: Record, channels: int, compare: bool) -> tuple[Check, b
         fault,
         record.split,
         measures,
-        look or (),
+        white=own_white,
+        notes=notes,
+        look=look or (),
     )
     return check, thumbnail
 

@@ -18,13 +18,17 @@ from tfx.types import artifact_utils
 
 from keras_ae import contract as c
 from keras_ae import storage
+from keras_ae.datasets.images.levels import White
 from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
+from keras_ae.datasets.sources.splits import AUTO
 from keras_ae.errors import DataError
+from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.checks import Check, check_shard, read_checks
 from pipeline.components.image_example_gen.pictures import PERCEPTUAL
 from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
 from pipeline.components.image_example_gen.writing import write_shard
+from pipeline.runtime import ingested
 
 QUARANTINE = "quarantine.jsonl"
 WORK_FOLDER = "unfinished"
@@ -53,20 +57,29 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             tempfile.TemporaryDirectory() as workspace,
             _temporary_folder(artifact.uri) as work_folder,
         ):
-            source = open_source(data, Path(workspace))
+            source = open_source(data, Path(workspace), **_options(exec_properties))
             # Lists, because Beam checks the type of each element of a tuple, which takes long.
             shards = [(index, list(shard)) for index, shard in enumerate(source.shards())]
             plan = self._ingest(source, shards, exec_properties, artifact, work_folder)
             _check_unchanged(source, fingerprint, shards, work_folder)
+            found = source.findings()
+        not_read = findings.all_not_read(plan, found)
+        counted = findings.describe_not_read(not_read)
         with storage.create_file(f"{artifact.uri}/{QUARANTINE}") as file:
             for name, reason in plan.bad:
                 file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
                 logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
-            raise DataError(plan.refusal)
-        counts = {**plan.counts, "quarantined": len(plan.bad), **_copies(plan)}
+            raise DataError(f"{plan.refusal}{'; ' if counted else ''}{counted}")
+        facts = findings.facts(plan)
+        ingested.write(facts, artifact.uri)
+        counts = {**plan.counts, "quarantined": len(plan.bad), **findings.count_copies(plan)}
         for name, count in counts.items():
             artifact.set_int_custom_property(name, count)
+        artifact.set_string_custom_property(findings.SPLITS, findings.describe_splits(plan, found))
+        artifact.set_string_custom_property(findings.NOT_READ, json.dumps(not_read))
+        artifact.set_string_custom_property(findings.LEVELS, facts.levels)
+        artifact.set_string_custom_property(findings.PICTURES, findings.describe_copies(plan))
         artifact.set_string_custom_property("data", data)
         artifact.set_string_custom_property("fingerprint", fingerprint)
 
@@ -79,16 +92,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         work_folder: str,
     ) -> Plan:
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
-        channels = properties["channels"]
+        channels, level = properties["channels"], properties.get("white") or None
+        white = White(level, level)
         compare = properties.get("copies", PERCEPTUAL) == PERCEPTUAL
         with self._make_beam_pipeline() as pipeline:
             shards = pipeline | "Shards" >> beam.Create(indexed_shards)
             plan = (
                 shards
                 | "Spread to check" >> beam.Reshuffle()
-                | "Check" >> beam.Map(_check_shard, source, channels, work_folder, compare)
+                | "Check" >> beam.Map(_check_shard, source, channels, work_folder, white, compare)
                 | "Plan"
-                >> beam.CombineGlobally(_CombineChecks(properties["max_bad_share"], work_folder))
+                >> beam.CombineGlobally(
+                    _CombineChecks(properties["max_bad_share"], level, work_folder)
+                )
             )
             _ = plan | "Keep" >> beam.Map(_write_plan, work_folder)
             _ = (
@@ -107,11 +123,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         return Plan(*json.loads(storage.read_file(_plan_file(work_folder))))
 
 
-def _copies(plan: Plan) -> dict[str, int]:
-    """How many images are copies of others, and how many pictures of val and test train has too."""
-    in_train = {f"{split}_in_train": count for split, count in plan.in_train.items()}
-    copies = sum(plan.counts.values()) - sum(plan.different.values())
-    return {"copies": copies, **in_train}
+def _options(properties: dict[str, Any]) -> dict[str, Any]:
+    """The options of `open_source` in the properties of the component."""
+    return {
+        "splits": properties.get("splits") or AUTO,
+        "exclude": json.loads(properties.get("exclude") or "[]"),
+        "follow_links": bool(properties.get("follow_links")),
+    }
 
 
 def _check_unchanged(
@@ -147,8 +165,8 @@ def _check_unchanged(
 class _CombineChecks(beam.CombineFn):
     """Combines checks to the plan for all images."""
 
-    def __init__(self, max_bad_share: float, work_folder: str):
-        self._max_bad_share, self._work_folder = max_bad_share, work_folder
+    def __init__(self, max_bad_share: float, numbers_white: float | None, work_folder: str):
+        self._arguments = max_bad_share, numbers_white, work_folder
 
     def create_accumulator(self) -> SplitAccumulator:
         return SplitAccumulator()
@@ -167,15 +185,20 @@ class _CombineChecks(beam.CombineFn):
         return merged
 
     def extract_output(self, accumulator: SplitAccumulator) -> Plan:
-        return accumulator.plan(self._max_bad_share, self._work_folder)
+        return accumulator.plan(*self._arguments)
 
 
 def _check_shard(
-    element: tuple[int, list[str]], source: Source, channels: int, work_folder: str, compare: bool
+    element: tuple[int, list[str]],
+    source: Source,
+    channels: int,
+    work_folder: str,
+    white: White,
+    compare: bool,
 ) -> tuple[int, list[Check]]:
     shard_index, shard = element
     return shard_index, check_shard(
-        shard_index, tuple(shard), source, channels, work_folder, compare=compare
+        shard_index, tuple(shard), source, channels, work_folder, white, compare=compare
     )
 
 

@@ -1,6 +1,5 @@
 """The pictures that images are files of: files of equal content, and copies that look the same."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -33,66 +32,31 @@ Thumbnail = Callable[[int, int], bytes]
 class Pictures(NamedTuple):
     """The pictures of all images.
 
-    A *place* is a picture and the split that the source fixes for some of its files: the digest of
-    the picture, followed by the name of that split or by nothing.
-
     Attributes:
         copies: for each image of a picture with several files, by digest of its content, the
             digest of the picture: that of its largest file.
-        fixed: the fixed split of each place, or an empty string.
-        files: number of files of each place.
+        files: by the split that the source fixes, or an empty string, the number of files of each
+            picture.
+        unused: number of images without a split in a source that fixes splits.
     """
 
     copies: dict[str, str]
-    fixed: dict[str, str]
-    files: dict[str, int]
+    files: dict[str, dict[str, int]]
+    unused: int
 
-    def count_in(self, splits: Mapping[str, str]) -> "Counts":
-        """Counts files and pictures.
+    def count_in(self, splits: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
+        """The number of pictures of each split, and of those of val and test that train has too.
 
         Args:
-            splits: the split of each place.
+            splits: the split of each picture of train, or of all if the source fixes none.
         """
-        files: Counter[str] = Counter()
-        pictures: dict[str, set[str]] = {split: set() for split in c.SPLITS}
-        several = set(self.copies.values())
-        single: Counter[str] = Counter()
-        for place, split in splits.items():
-            files[split] += self.files[place]
-            picture = picture_of(place)
-            if picture in several:
-                pictures[split].add(picture)
-            else:
-                single[split] += 1
-        return Counts(
-            {split: files[split] for split in c.SPLITS},
-            {split: single[split] + len(pictures[split]) for split in c.SPLITS},
-            {split: len(pictures[split] & pictures[c.TRAIN]) for split in (c.VAL, c.TEST)},
-        )
-
-
-class Counts(NamedTuple):
-    """Numbers by split.
-
-    Attributes:
-        files: number of good images.
-        pictures: number of different pictures among them.
-        in_train: for val and test, number of pictures that are in train too.
-    """
-
-    files: dict[str, int]
-    pictures: dict[str, int]
-    in_train: dict[str, int]
-
-
-def place_of(picture: str, fixed: str | None) -> str:
-    """The place of a picture, by digest, with a fixed split; see `Pictures`."""
-    return picture + (fixed or _NO_SPLIT)
-
-
-def picture_of(place: str) -> str:
-    """The picture of a place."""
-    return place[:64]
+        pictures = {split: set(self.files[split]) for split in (c.VAL, c.TEST)}
+        pictures[c.TRAIN] = set()
+        for picture, split in splits.items():
+            pictures[split].add(picture)
+        different = {split: len(pictures[split]) for split in c.SPLITS}
+        in_train = {s: len(pictures[s] & pictures[c.TRAIN]) for s in (c.VAL, c.TEST)}
+        return different, in_train
 
 
 class PictureAccumulator:
@@ -113,23 +77,20 @@ class PictureAccumulator:
     def group(self, thumbnail: Thumbnail) -> Pictures:
         """Groups the images by picture."""
         rows = np.concatenate([np.zeros(0, _ROW), *self._parts])
-        _, first, content = np.unique(rows["digest"], return_index=True, return_inverse=True)
-        contents = rows[first]
+        used = rows[rows["fixed"] > 0] if rows["fixed"].any() else rows
+        _, first, content = np.unique(used["digest"], return_index=True, return_inverse=True)
+        contents = used[first]
         largest = _largest(contents, thumbnail)
         digests = [digest.ljust(32, b"\0").hex() for digest in contents["digest"].tolist()]
-        picture = largest[content]
-        of_picture = np.bincount(picture, minlength=len(contents))
+        pictures = largest[content]
+        of_picture = np.bincount(pictures, minlength=len(contents))
         several = np.flatnonzero(of_picture[largest] > 1).tolist()
-        places, files = np.unique(picture * len(_FIXED) + rows["fixed"], return_counts=True)
-        fixed = {}
-        for number in places.tolist():
-            split = _FIXED[number % len(_FIXED)]
-            fixed[place_of(digests[number // len(_FIXED)], split)] = split
-        return Pictures(
-            copies={digests[i]: digests[largest[i]] for i in several},
-            fixed=fixed,
-            files=dict(zip(fixed, files.tolist())),
-        )
+        files = {}
+        for index, split in enumerate(_FIXED):
+            numbers = np.unique(pictures[used["fixed"] == index], return_counts=True)
+            files[split] = {digests[i]: n for i, n in zip(*(each.tolist() for each in numbers))}
+        copies = {digests[i]: digests[largest[i]] for i in several}
+        return Pictures(copies, files, len(rows) - len(used))
 
 
 def thumbnails_in(work_folder: str) -> Thumbnail:

@@ -1,23 +1,22 @@
 """The plan for the checked images: their splits, and the quartiles of their slices."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_ae import contract as c
 from keras_ae.datasets.images import quartiles
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White
+from keras_ae.datasets.sources.kinds import NO_SPLIT_FOLDER
 from pipeline.components.image_example_gen.checks import Check
-from pipeline.components.image_example_gen.pictures import (
-    PictureAccumulator,
-    picture_of,
-    place_of,
-    thumbnails_in,
-)
+from pipeline.components.image_example_gen.levels import LevelsAccumulator, scale_measures
+from pipeline.components.image_example_gen.pictures import PictureAccumulator, thumbnails_in
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1
+HELD_OUT = (c.TEST, c.VAL)
 
 
 class Plan(NamedTuple):
@@ -27,12 +26,19 @@ class Plan(NamedTuple):
 
     Attributes:
         bounds: of the quartiles, see `keras_ae.datasets.images.quartiles.compute_bounds`.
-        overrides: split by place (see `Pictures`), of those not in the split of `_default_split`.
+        overrides: split by picture, of those that are not in the split of `_default_split`.
         counts: number of good images of each split.
         bad: source and fault of each bad image, in the order of sources.
         refusal: why the run must stop; empty if it can continue.
+        by_hash: the splits that a hash of the content fills; the source fixes the others.
+        has_fixed: whether the source fixes splits.
+        not_read: number of files that are no images, or not used, by kind.
+        white: the attributes of a `keras_ae.datasets.images.levels.White`, for all images.
+        has_deep: whether there are 16-bit images.
+        notes: number of good images by note.
         pictures: see `Pictures.copies`.
-        different, in_train: numbers of pictures, see `Counts.pictures` and `Counts.in_train`.
+        different: number of pictures of each split.
+        in_train: number of pictures of val and test that are in train too.
     """
 
     bounds: list[list[float]]
@@ -40,15 +46,30 @@ class Plan(NamedTuple):
     counts: dict[str, int]
     bad: list[tuple[str, str]]
     refusal: str
-    pictures: dict[str, str]
-    different: dict[str, int]
-    in_train: dict[str, int]
+    by_hash: Sequence[str] = HELD_OUT
+    has_fixed: bool = False
+    not_read: dict[str, int] = {}  # noqa: RUF012
+    white: Sequence[float | None] = DEFAULT_WHITE
+    has_deep: bool = False
+    notes: dict[str, int] = {}  # noqa: RUF012
+    pictures: dict[str, str] = {}  # noqa: RUF012
+    different: dict[str, int] = {}  # noqa: RUF012
+    in_train: dict[str, int] = {}  # noqa: RUF012
 
-    def assign(self, check: Check) -> tuple[str, tuple[str, ...]]:
+    def assign(self, check: Check) -> tuple[str | None, tuple[str, ...]]:
         """The split of a good image, and its values of the slices size, brightness and detail."""
-        place = place_of(self.pictures.get(check.digest, check.digest), check.split)
-        split = self.overrides.get(place) or _default_split(place, check.split)
-        return split, quartiles.quartile_names(check.measures, self.bounds)
+        measures = check.measures
+        if check.white:
+            row = np.array([(*measures, check.white)])
+            measures = scale_measures(row, int(self.white[0] or 0))[0].tolist()
+        return self.split(check), quartiles.quartile_names(measures, self.bounds)
+
+    def split(self, check: Check) -> str | None:
+        """The split of a good image; None if it has none in a source that fixes splits."""
+        if self.has_fixed and check.split != c.TRAIN:
+            return check.split
+        picture = self.pictures.get(check.digest, check.digest)
+        return self.overrides.get(picture) or _default_split(picture, self.by_hash)
 
 
 class SplitAccumulator:
@@ -57,89 +78,137 @@ class SplitAccumulator:
     def __init__(self) -> None:
         self._images = 0
         self._bad: list[tuple[str, str]] = []
+        self._not_read: Counter[str] = Counter()
         self._pictures = PictureAccumulator()
-        self._measures: list[np.ndarray] = []
+        self._measures: dict[bool, list[np.ndarray]] = {False: [], True: []}
+        self._levels = LevelsAccumulator()
 
     def add(self, checks: Iterable[Check], shard_index: int = 0) -> None:
         """Adds the checks of a shard, in its order."""
         checks = list(checks)
+        self._pictures.add(checks, shard_index)
+        self._not_read.update(check.not_read for check in checks if check.not_read)
+        checks = [check for check in checks if not check.not_read]
         good = [check for check in checks if not check.fault]
         self._images += len(checks)
         self._bad += [(check.source, check.fault) for check in checks if check.fault]
-        self._pictures.add(checks, shard_index)
-        if good:
-            self._measures.append(np.array([check.measures for check in good]))
+        for is_fixed, measures in self._measures.items():
+            chosen = [check for check in good if bool(check.split) == is_fixed]
+            rows = [(*check.measures, check.white) for check in chosen]
+            if rows:
+                measures.append(np.array(rows))
+        self._levels.add(good)
 
     def merge(self, other: "SplitAccumulator") -> None:
         """Adds the contents of another accumulator."""
         self._images += other._images
         self._bad += other._bad
+        self._not_read.update(other._not_read)
         self._pictures.merge(other._pictures)
-        self._measures += other._measures
+        for is_fixed, measures in other._measures.items():
+            self._measures[is_fixed] += measures
+        self._levels.merge(other._levels)
 
-    def plan(self, max_bad_share: float, work_folder: str = "") -> Plan:
+    def plan(
+        self, max_bad_share: float, numbers_white: float | None = None, work_folder: str = ""
+    ) -> Plan:
         """Creates the plan for all images.
 
         Args:
             max_bad_share: maximum share of bad images; the run must stop above it.
+            numbers_white: white of floats and 32-bit integers; see `White.numbers`.
             work_folder: folder with the thumbnails of the images that are compared.
         """
         bad = sorted(self._bad)
         pictures = self._pictures.group(thumbnails_in(work_folder))
-        fixed = pictures.fixed
-        different = len({picture_of(place) for place in fixed})
-        refusal = _refusal(self._images, different, bad, max_bad_share)
+        files = pictures.files
+        has_fixed = any(files[split] for split in c.SPLITS)
+        by_hash = [s for s in HELD_OUT if not files[s]] if has_fixed else list(HELD_OUT)
+        pool = files[c.TRAIN if has_fixed else ""]
+        not_read = self._not_read.copy()
+        if pictures.unused:
+            not_read[NO_SPLIT_FOLDER] += pictures.unused
+        refusal = _refusal(self._images, len(pool), bad, max_bad_share, by_hash, has_fixed)
         if refusal:
-            return Plan([], {}, dict.fromkeys(c.SPLITS, 0), bad, refusal, {}, {}, {})
-        splits = assign_splits(fixed)
+            counts = dict.fromkeys(c.SPLITS, 0)
+            return Plan([], {}, counts, bad, refusal, by_hash, has_fixed, dict(not_read))
+        splits = assign_splits(pool, by_hash)
         overrides = {
-            place: split
-            for place, split in splits.items()
-            if split != _default_split(place, fixed[place])
+            picture: split
+            for picture, split in splits.items()
+            if split != _default_split(picture, by_hash)
         }
-        files, different_in, in_train = pictures.count_in(splits)
-        bounds = quartiles.compute_bounds(np.concatenate(self._measures).tolist())
-        return Plan(bounds, overrides, files, bad, "", pictures.copies, different_in, in_train)
+        counts = {split: sum(files[split].values()) for split in c.SPLITS}
+        counts[c.TRAIN] = 0
+        for picture, copies in pool.items():
+            counts[splits[picture]] += copies
+        different, in_train = pictures.count_in(splits)
+        plan = Plan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
+        plan = plan._replace(pictures=pictures.copies, different=different, in_train=in_train)
+        white = self._levels.white(plan.split)
+        measures = scale_measures(np.concatenate(self._measures[has_fixed]), white)
+        return plan._replace(
+            bounds=quartiles.compute_bounds(measures.tolist()),
+            white=White(white or FULL_RANGE, numbers_white),
+            has_deep=white > 0,
+            notes=self._levels.notes(has_fixed),
+        )
 
 
-def assign_splits(fixed: Mapping[str, str]) -> dict[str, str]:
+def assign_splits(digests: Collection[str], by_hash: Sequence[str] = HELD_OUT) -> dict[str, str]:
     """Assigns pictures to splits by a hash of their content, independently of their order.
 
-    A tenth goes to test, a tenth to val and the rest to train. With three or more images, each
+    A tenth goes to test, a tenth to val and the rest to train. If there are enough images, each
     split gets at least one: the images with the lowest hashes go to test and val first.
 
     Args:
-        fixed: for each place (see `Pictures`), the split that the source fixes, or an empty string.
+        digests: of the pictures.
+        by_hash: test, val or both, if only these are to be filled beside train.
 
     Returns:
-        The split of each place.
+        The split of each digest.
     """
-    by_digest = {digest: _default_split(digest, split) for digest, split in fixed.items()}
-    if len(by_digest) >= len(c.SPLITS) > len(set(by_digest.values())):
+    by_digest = {digest: _default_split(digest, by_hash) for digest in digests}
+    if len(by_digest) > len(by_hash) >= len(set(by_digest.values())):
         lowest = sorted(by_digest)
         for split, order in ((c.TEST, lowest), (c.VAL, lowest), (c.TRAIN, lowest[::-1])):
             counts = Counter(by_digest.values())
-            if not counts[split]:
+            if not counts[split] and split in (*by_hash, c.TRAIN):
                 # Take an image from a split that has another one.
                 by_digest[next(d for d in order if counts[by_digest[d]] > 1)] = split
     return by_digest
 
 
-def _default_split(digest: str, fixed: str | None) -> str:
+def _default_split(digest: str, by_hash: Sequence[str]) -> str:
     """The split of an image that depends only on the image itself."""
-    if fixed:
-        return fixed
     share = int(digest[:16], 16) / 2**64
     if share < TEST_SHARE:
-        return c.TEST
-    return c.VAL if share < TEST_SHARE + VAL_SHARE else c.TRAIN
+        split = c.TEST
+    else:
+        split = c.VAL if share < TEST_SHARE + VAL_SHARE else c.TRAIN
+    return split if split in by_hash else c.TRAIN
 
 
-def _refusal(count: int, distinct: int, bad: list[tuple[str, str]], max_bad_share: float) -> str:
+def _refusal(
+    count: int,
+    distinct: int,
+    bad: list[tuple[str, str]],
+    max_bad_share: float,
+    by_hash: Sequence[str],
+    has_fixed: bool,
+) -> str:
+    if not count:
+        return "no image among the files"
     examples = "; ".join(f"{source}: {fault}" for source, fault in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     details = f" ({examples}{more})" if bad else ""
-    if distinct < len(c.SPLITS):
+    if has_fixed and distinct <= len(by_hash):
+        missing = "".join(f", of which one is for {split}" for split in by_hash)
+        return (
+            f"at least {len(by_hash) + 1} different good images are needed in the split train"
+            f"{missing}; got {distinct} among {count} images{details}"
+        )
+    if not has_fixed and distinct < len(c.SPLITS):
         return (
             "at least three different good images are needed, one per split; "
             f"got {distinct} among {count}{details}"

@@ -10,9 +10,11 @@ import tensorflow as tf
 
 from keras_ae import contract as c
 from keras_ae import storage
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, White
 from keras_ae.datasets.images.normalize import normalize
 from keras_ae.datasets.images.quartiles import QUARTILES
 from keras_ae.datasets.sources.base import Record, Shard, Source
+from keras_ae.datasets.sources.splits import split_of
 from keras_ae.errors import DataError
 from pipeline.components.image_example_gen.checks import Check, digest, map_on_cores, read_checks
 from pipeline.components.image_example_gen.splits import Plan
@@ -49,7 +51,9 @@ def write_shard(
         DataError: if an image changed since it was checked.
     """
     good = {
-        check.source: check for check in read_checks(shard_index, work_folder) if not check.fault
+        check.source: check
+        for check in read_checks(shard_index, work_folder)
+        if not check.fault and plan.split(check)
     }
 
     def example(record: Record) -> tuple[str, bytes]:
@@ -57,8 +61,15 @@ def write_shard(
         if digest(record.data) != check.digest:
             raise DataError(f"{record.key} changed while the images were read; run again")
         split, quartiles = plan.assign(check)
-        picture = plan.pictures.get(check.digest)
-        return split, to_example(record, channels, quartiles, check_body=False, picture=picture)
+        encoded = to_example(
+            record,
+            channels,
+            quartiles,
+            check_body=False,
+            white=plan.white,
+            picture=plan.pictures.get(check.digest),
+        )
+        return split or "", encoded
 
     with _open_files(shard_index, folders, work_folder, _compression_level(good)) as files:
         written = 0
@@ -137,6 +148,7 @@ def to_example(
     quartiles: Sequence[str] = (c.NO_SLICE,) * len(QUARTILES),
     *,
     check_body: bool = True,
+    white: Sequence[float | None] = DEFAULT_WHITE,
     picture: str | None = None,
 ) -> bytes:
     """Serializes a record as a tf.Example with the features of `keras_ae.contract`.
@@ -145,11 +157,11 @@ def to_example(
         record: a good image.
         channels: 1 or 3.
         quartiles: values of the slices size, brightness and detail.
-        check_body: see `keras_ae.datasets.images.normalize.normalize`.
+        check_body, white: see `keras_ae.datasets.images.normalize.normalize`.
         picture: SHA-256 of the content of the largest file of its picture, in hexadecimal digits;
             None for a picture with one file.
     """
-    data, header = normalize(record.data, channels, check_body=check_body)
+    data, header = normalize(record.data, channels, white=White(*white), check_body=check_body)
     features: dict[str, Any] = {
         c.IMAGE_ENCODED: data,
         c.IMAGE_FORMAT: header.format.encode(),
@@ -161,7 +173,7 @@ def to_example(
         features[c.IMAGE_LABEL] = record.label.encode()
     if picture is not None:
         features[c.IMAGE_PICTURE] = picture.encode()
-    slices = (record.label or c.NO_SLICE, _first_folder(record.key), *quartiles)
+    slices = (record.label or c.NO_SLICE, _first_folder(record.key, record.split), *quartiles)
     features |= {c.SLICE_PREFIX + name: text.encode() for name, text in zip(c.SLICES, slices)}
     example = tf.train.Example()
     # Modify in place, because a message that is passed to a constructor is copied, with its image.
@@ -175,6 +187,9 @@ def to_example(
     return example.SerializeToString(deterministic=True)
 
 
-def _first_folder(key: str) -> str:
+def _first_folder(key: str, split: str | None) -> str:
+    """The first folder of a path, unless it is below the folder of its split."""
     folders = [part for part in PurePosixPath(key).parts[:-1] if part not in ("/", "..")]
-    return folders[0] if folders else c.NO_SLICE
+    is_split = [split is not None and split_of(folder) == split for folder in folders]
+    above = folders[: is_split.index(True)] if any(is_split) else folders
+    return above[0] if above else c.NO_SLICE

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import logging
 import os
 import shutil
 import time
@@ -20,17 +21,25 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from keras_ae import durable, storage
-from keras_ae.errors import ReadError, StorageError
+from keras_ae.errors import StorageError
 from keras_ae.storage import PathOrUri
-from pipeline.runtime import artifacts, console
+from pipeline.runtime import artifacts, console, versions
 from pipeline.runtime.artifacts import PROVENANCE, model_digest
+from pipeline.runtime.versions import COMPARED, DATA, intact, newest_version
 
-UNCHANGED = "unchanged_version"
+UNCHANGED, ARRIVED = "unchanged_version", "arrived_version"
+"""Properties of a PushedModel: the version that is this model already, or that was not compared."""
+IN_SERVICE = "in_service"
+"""Key in `custom_config` of the model in service when the run began; empty if there was none."""
 INCOMING = ".incoming-"
 
 
 class Executor(executor.Executor):
-    """TFX's Pusher with atomic publication, versions that never collide, and no duplicates."""
+    """TFX's Pusher with atomic publication, versions that never collide, and no duplicates.
+
+    It replaces nothing but the version that was in service when the run began, with which the
+    Evaluator has compared the model.
+    """
 
     def Do(  # noqa: N802
         self,
@@ -38,7 +47,7 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Publishes a blessed model, unless the newest version is that model already."""
+        """Publishes a blessed model, unless the newest version is this model or an unknown one."""
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
@@ -46,23 +55,66 @@ class Executor(executor.Executor):
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         base = destination.filesystem.base_directory
-        facts = {
-            "lineage": json.loads(exec_properties["custom_config"] or "{}").get("lineage", ""),
-            "artifact": artifact_utils.get_single_uri(input_dict["model"]),
-        }
-        remove_abandoned(base)
-        newest = newest_version(base)
-        with artifacts.fetched(self.GetModelPath(input_dict)) as model:
-            digest = model_digest(model)
-            if newest is not None and provenance(newest).get("digest") == digest:
+        blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
+        in_service = json.loads(exec_properties["custom_config"] or "{}").get(IN_SERVICE, "")
+        with _locked(base), artifacts.fetched(self.GetModelPath(input_dict)) as model:
+            remove_abandoned(base)
+            newest, digest = newest_version(base), model_digest(model)
+            if newest is not None and versions.digest(newest) == digest:
                 if intact(newest):
                     self._MarkNotPushed(pushed)
                     pushed.set_string_custom_property(UNCHANGED, str(newest))
                     return
                 console.say(f"    {newest} is damaged: the model is pushed again")
-            version = publish(model, base, {"digest": digest, **facts})
+            elif newest is not None and not _is_compared(newest, in_service, blessing):
+                self._MarkNotPushed(pushed)
+                pushed.set_string_custom_property(ARRIVED, str(newest))
+                logging.warning("not pushed: %s is in service, not %r", newest, in_service)
+                return
+            facts = {
+                "digest": digest,
+                "artifact": artifact_utils.get_single_uri(input_dict["model"]),
+                "data": json.loads(blessing.get_string_custom_property(DATA) or "{}"),
+            }
+            version = publish(model, base, facts)
         name = storage.name(version)
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=name)
+
+
+def _is_compared(newest: PathOrUri, in_service: str, blessing: types.Artifact) -> bool:
+    """Whether the newest version is the model that was in service when the run began.
+
+    Args:
+        newest: the newest version.
+        in_service: path or URI of that model, a version or a Model artifact; may be empty.
+        blessing: the Evaluator's, with the digest of that model if it was compared.
+    """
+    if compared := blessing.get_string_custom_property(COMPARED):
+        return versions.digest(newest) == compared
+    if not in_service or storage.join(newest) == storage.join(in_service):
+        return bool(in_service)
+    return versions.digest(newest) == versions.digest(in_service)
+
+
+@contextmanager
+def _locked(base: PathOrUri) -> Iterator[None]:
+    """Lets one process at a time look at the newest version and add another, where that is local.
+
+    Raises:
+        StorageError: if the folder cannot be created.
+    """
+    if storage.is_uri(base):
+        yield
+        return
+    try:
+        Path(base).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot push to {base}: {_reason(error)}") from error
+    with _open_folder(Path(base)) as descriptor:
+        # Not every filesystem has locks.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def publish(model: Path, base: PathOrUri, facts: dict[str, Any]) -> PathOrUri:
@@ -78,7 +130,7 @@ def publish(model: Path, base: PathOrUri, facts: dict[str, Any]) -> PathOrUri:
         model: folder of the SavedModel.
         base: path or URI of the folder of the versions; created if it is missing. What has another
             name than an integer is ignored.
-        facts: content of `assets.extra/keras_ae.json` of the version.
+        facts: what is added to `assets.extra/keras_ae.json` of the version.
 
     Returns:
         The path or URI of the version's folder. Its name is the time in seconds, or one more than
@@ -161,57 +213,11 @@ def _upload(model: Path, base: str, facts: dict[str, Any]) -> str:
 
 
 def _write_provenance(version: Path, facts: dict[str, Any]) -> None:
+    """Adds facts to those that the export has written there."""
     (version / PROVENANCE).parent.mkdir(exist_ok=True)
-    (version / PROVENANCE).write_text(json.dumps(facts, indent=1))
+    everything = {**versions.provenance(version), **facts}
+    (version / PROVENANCE).write_text(json.dumps(everything, indent=1))
 
 
 def _next_number(base: PathOrUri) -> int:
-    return max([int(time.time()), *(number + 1 for number in _numbers(base))])
-
-
-def newest_version(base: PathOrUri, lineage: str | None = None) -> PathOrUri | None:
-    """The version with the largest number; None if there is none.
-
-    At a remote URI, folders without `saved_model.pb` do not count.
-
-    Args:
-        base: path or URI of the folder of the versions.
-        lineage: if given, only versions count whose provenance has this lineage.
-    """
-    for number in sorted(_numbers(base), reverse=True):
-        remote = storage.is_uri(base)
-        version: PathOrUri = storage.join(base, number) if remote else Path(base) / str(number)
-        if remote and not storage.exists(storage.join(version, artifacts.LAST_FILE)):
-            continue
-        if lineage is None or provenance(version).get("lineage") == lineage:
-            return version
-    return None
-
-
-def _numbers(base: PathOrUri) -> list[int]:
-    numbers = [int(name) for name in storage.list_names(base) if name.isdigit()]
-    # In a bucket, which has no folders, that would be one request for each number.
-    return [n for n in numbers if storage.is_uri(base) or Path(base, str(n)).is_dir()]
-
-
-def provenance(version: PathOrUri) -> dict[str, Any]:
-    """The facts that `publish` wrote to a version; empty for a version of another program."""
-    file = storage.join(version, PROVENANCE)
-    try:
-        return dict(json.loads(storage.read_file(file))) if storage.exists(file) else {}
-    except (OSError, ReadError, ValueError):
-        return {}
-
-
-def intact(version: PathOrUri) -> bool:
-    """Whether the files of a version match the digest in its provenance, if it has one.
-
-    Raises:
-        StorageError: if a version at a URI cannot be read.
-    """
-    expected = provenance(version).get("digest")
-    try:
-        with artifacts.fetched(version) as folder:
-            return expected is None or model_digest(folder) == expected
-    except OSError:
-        return False
+    return max([int(time.time()), *(number + 1 for number in versions.numbers(base))])

@@ -12,8 +12,10 @@ from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.budget_comparison.keys import ModelKey
 from pipeline.components.report import executor
 from pipeline.components.report.mlflow_log import MlflowSettings
+from pipeline.components.specs import make_spec
 from pipeline.evaluation import Limits
 
+_PARAMETERS = ("models", "limits", "command", "data_fingerprint", "mlflow", "fingerprint")
 _INPUTS = {
     "examples": standard_artifacts.Examples,
     "schema": standard_artifacts.Schema,
@@ -22,6 +24,7 @@ _INPUTS = {
     "evaluation": standard_artifacts.ModelEvaluation,
     "model_blessing": standard_artifacts.ModelBlessing,
     "infra_blessing": standard_artifacts.InfraBlessing,
+    "in_service": standard_artifacts.Model,
 }
 
 
@@ -37,9 +40,8 @@ class Report(base_component.BaseComponent):
     The output is `report`.
 
     Args:
-        inputs: channels of the artifacts of a run, which the report lists as its lineage:
-            `examples`, `schema`, `transform_graph`, `comparison`, `evaluation`, `model_blessing`
-            and `infra_blessing`.
+        inputs: channels of the artifacts of a run, by the names of `_INPUTS`; the report lists them
+            as its lineage.
         models: channel of the Model of each budget, seed and ladder.
         limits: limits of the blessing.
         mlflow: settings of logging to MLflow.
@@ -64,7 +66,12 @@ class Report(base_component.BaseComponent):
         fingerprint: str = "",
     ):
         model_inputs = {key.input: channel for key, channel in models.items()}
-        spec_class = _spec_for(tuple(model_inputs))
+        spec_class = make_spec(
+            dict.fromkeys(_PARAMETERS, str),
+            _INPUTS | dict.fromkeys(model_inputs, standard_artifacts.Model),
+            {"report": ReportArtifact},
+            optional=["in_service"],
+        )
         spec = spec_class(
             **inputs,
             **model_inputs,
@@ -78,26 +85,3 @@ class Report(base_component.BaseComponent):
             report=channel_utils.as_channel([ReportArtifact()]),
         )
         super().__init__(spec=spec)
-
-
-def _spec_for(model_inputs: tuple[str, ...]) -> type[component_spec.ComponentSpec]:
-    class ReportSpec(component_spec.ComponentSpec):
-        PARAMETERS = {  # noqa: RUF012
-            name: component_spec.ExecutionParameter(type=str)
-            for name in ("models", "limits", "command", "data_fingerprint", "mlflow", "fingerprint")
-        }
-        INPUTS = {  # noqa: RUF012
-            **{name: component_spec.ChannelParameter(type=kind) for name, kind in _INPUTS.items()},
-            **{
-                name: component_spec.ChannelParameter(type=standard_artifacts.Model)
-                for name in model_inputs
-            },
-            "in_service": component_spec.ChannelParameter(
-                type=standard_artifacts.Model, optional=True
-            ),
-        }
-        OUTPUTS = {  # noqa: RUF012
-            "report": component_spec.ChannelParameter(type=ReportArtifact),
-        }
-
-    return ReportSpec

@@ -4,19 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from keras_ae.comparison.records import Budget, Comparison
-from keras_ae.scores import BASELINE, FLOORS, MODEL
+from keras_ae.scores import BASELINE, MODEL
 
 
 class Point(NamedTuple):
-    """A mean over the images of a split.
-
-    Attributes:
-        kind: "model", "baseline", or a floor, "patch_pca" or "global_pca".
-        split: train, val or test.
-        metric: "psnr" or "gain_over_floor" (dB), "ssim" or "ms_ssim".
-        epochs: epochs of the budget; a floor has the same value at each budget.
-        value: the mean.
-    """
+    """A mean over the images of a split: "psnr" or "gain_over_floor" (dB), "ssim" or "ms_ssim", of
+    "model", "baseline", or a floor, which has the same value at each budget."""
 
     kind: str
     split: str
@@ -30,8 +23,7 @@ def points(comparison: Comparison) -> Iterator[Point]:
     yield from _ladder_points(MODEL, comparison.budgets)
     if comparison.baseline:
         yield from _ladder_points(BASELINE, comparison.baseline.budgets)
-    floors = comparison.floors
-    for kind, floor in zip(FLOORS, (floors.patch_pca, floors.global_pca)):
+    for kind, floor in comparison.floors:
         for split, entry in floor.splits.items() if floor.splits else ():
             for budget in comparison.budgets:
                 if entry.mean is not None:
@@ -41,11 +33,6 @@ def points(comparison: Comparison) -> Iterator[Point]:
 def _ladder_points(kind: str, budgets: Sequence[Budget]) -> Iterator[Point]:
     for budget in budgets:
         for split, summary in budget.splits.items():
-            for metric, estimate in (
-                ("psnr", summary.psnr),
-                ("ssim", summary.ssim),
-                ("ms_ssim", summary.ms_ssim),
-                ("gain_over_floor", summary.gain_over_floor),
-            ):
-                if estimate.mean is not None:
-                    yield Point(kind, split, metric, budget.epochs, estimate.mean)
+            for metric in ("psnr", "ssim", "ms_ssim", "gain_over_floor"):
+                if (mean := getattr(summary, metric).mean) is not None:
+                    yield Point(kind, split, metric, budget.epochs, mean)

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tfx import types
@@ -16,11 +15,12 @@ from keras_ae.report.page import write_report
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
-from pipeline.components.report.facts import facts, lineage
+from pipeline.components.report.facts import describe_run, lineage
 from pipeline.components.report.mlflow_log import MlflowSettings
-from pipeline.components.report.verdict import verdict
+from pipeline.components.report.verdict import NO_OTHER, REPLACED, read_verdict
 from pipeline.components.serving_check.executor import REASON
 from pipeline.evaluation import Limits
+from pipeline.runtime import versions
 from pipeline.runtime.artifacts import fetched, written
 from pipeline.runtime.stages import read_summary
 
@@ -42,36 +42,22 @@ class Executor(base_executor.BaseExecutor):
         """Writes the report's files, and logs to MLflow if there is an address."""
         report = artifact_utils.get_single_instance(output_dict["report"])
         compared = artifact_utils.get_single_uri(input_dict["comparison"])
-        with fetched(compared) as source, written(report.uri) as folder:
-            self._write(input_dict, exec_properties, report, source, folder)
-
-    def _write(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-        report: types.Artifact,
-        compared: Path,
-        folder: Path,
-    ) -> None:
-        root = report.uri.rsplit("/", 3)[0]
-        comparison = records.read(compared / COMPARISON).model_copy(
-            update={
-                "run": _run(input_dict, exec_properties, root),
-                "verdict": _verdict(input_dict, Limits.from_json(exec_properties["limits"])),
-            }
-        )
-        (folder / COMPARISON).write_text(comparison.to_json())
-        shutil.copyfile(compared / IMAGES, folder / IMAGES)
-        write_report(comparison, compared / PICTURES, folder / REPORT)
-        tensorboard.write(comparison, compared / PICTURES, folder / TENSORBOARD)
+        parts = {
+            "run": _run(input_dict, exec_properties, report.uri.rsplit("/", 3)[0]),
+            "verdict": _verdict(input_dict, Limits.from_json(exec_properties["limits"])),
+        }
         mlflow = MlflowSettings.from_json(exec_properties["mlflow"])
-        if mlflow.mlflow_uri:
-            files = [folder / REPORT, folder / COMPARISON]
-            run, failure = mlflow_log.log(
-                mlflow.mlflow_uri, mlflow.mlflow_experiment, comparison, files
-            )
-            report.set_string_custom_property(MLFLOW_RUN, run)
-            report.set_string_custom_property(MLFLOW_FAILURE, failure)
+        with fetched(compared) as source, written(report.uri) as folder:
+            comparison = records.read(source / COMPARISON).model_copy(update=parts)
+            (folder / COMPARISON).write_text(comparison.to_json())
+            shutil.copyfile(source / IMAGES, folder / IMAGES)
+            write_report(comparison, source / PICTURES, folder / REPORT)
+            tensorboard.write(comparison, source / PICTURES, folder / TENSORBOARD)
+            if uri := mlflow.mlflow_uri:
+                files = [folder / REPORT, folder / COMPARISON]
+                run, failure = mlflow_log.log(uri, mlflow.mlflow_experiment, comparison, files)
+                report.set_string_custom_property(MLFLOW_RUN, run)
+                report.set_string_custom_property(MLFLOW_FAILURE, failure)
 
 
 def _run(
@@ -79,16 +65,12 @@ def _run(
     exec_properties: Mapping[str, Any],
     pipeline_root: str,
 ) -> Run:
-    ladders = keys.ladders(exec_properties["models"])
-    last = [list(by_budget.values())[-1].input for by_budget in ladders[MODEL]]
-    inputs = [
-        key.input for seeds in ladders.values() for by_budget in seeds for key in by_budget.values()
-    ]
-    stages = {
-        name: read_summary(artifact_utils.get_single_uri(list(input_dict[name])))
-        for name in dict.fromkeys([last[0], *inputs])
-    }
-    return facts(
+    by_ladder = keys.ladders(exec_properties["models"])
+    last = [list(by_budget.values())[-1].input for by_budget in by_ladder[MODEL]]
+    models = [by_budget.values() for seeds in by_ladder.values() for by_budget in seeds]
+    names = dict.fromkeys([last[0], *(key.input for row in models for key in row)])
+    stages = {name: read_summary(artifact_utils.get_single_uri(input_dict[name])) for name in names}
+    return describe_run(
         artifact_utils.get_single_instance(input_dict["examples"]),
         stages,
         seeds=[stages[name].seed for name in last],
@@ -100,12 +82,32 @@ def _run(
 
 def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> Verdict:
     """The Evaluator's verdict, with the result of ServingCheck for a blessed model."""
-    blessing = artifact_utils.get_single_instance(list(input_dict["model_blessing"]))
-    evaluation = artifact_utils.get_single_uri(list(input_dict["evaluation"]))
-    evaluated = verdict(evaluation, limits)
+    blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
+    evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
+    replaced = bool(input_dict.get("in_service")) and limits.replace
+    refusal = blessing.get_string_custom_property(versions.REFUSAL)
+    evaluated = read_verdict(
+        evaluation, limits, uncompared=REPLACED if replaced else NO_OTHER, refusal=refusal
+    )
+    if blessing.get_string_custom_property(versions.COMPARED) and not refusal:
+        evaluated = evaluated.model_copy(update={"notes": _notes(input_dict)})
     if not model_utils.is_model_blessed(blessing):
         return evaluated
-    served = artifact_utils.get_single_instance(list(input_dict["infra_blessing"]))
+    served = artifact_utils.get_single_instance(input_dict["infra_blessing"])
     reason = served.get_string_custom_property(REASON)
     ok = bool(served.get_int_custom_property("blessed"))
     return evaluated.model_copy(update={"served": ServingResult(ok=ok, text=reason or SERVED)})
+
+
+def _notes(input_dict: Mapping[str, list[types.Artifact]]) -> tuple[str, ...]:
+    """A caution, unless the model in service comes from the same splits as this run."""
+    examples = artifact_utils.get_single_instance(input_dict["examples"])
+    in_service = artifact_utils.get_single_uri(input_dict["in_service"])
+    recorded = versions.provenance(in_service).get("data")
+    if recorded == versions.data_facts(examples):
+        return ()
+    why = "its data or splits were others" if recorded else "its data are not recorded"
+    return (
+        f"the model in service may have been trained on some of these test images, because {why}; "
+        "the comparison with it then favours it",
+    )

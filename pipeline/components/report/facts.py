@@ -1,6 +1,5 @@
 """The description of a run in its report: data, model, machine, packages and artifacts."""
 
-import dataclasses
 import itertools
 import os
 import subprocess
@@ -15,16 +14,16 @@ from keras_ae import storage
 from keras_ae.comparison.records import (
     Artifact,
     Commit,
-    Machine,
     QuarantinedImage,
     Run,
     RunImages,
     TrainingEnvironment,
 )
+from keras_ae.stages import Environment, StageSummary
+from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.executor import QUARANTINE
 from pipeline.runtime.environment import PACKAGES, machine, packages
 from pipeline.runtime.fingerprint import ROOT
-from pipeline.runtime.stages import StageSummary
 
 MAX_LISTED = 100
 """Maximum number of quarantined images that are listed."""
@@ -32,7 +31,7 @@ MAX_LISTED = 100
 _GIT_TIMEOUT_SECONDS = 10
 
 
-def facts(
+def describe_run(
     examples: types.Artifact,
     stages: Mapping[str, StageSummary],
     *,
@@ -41,45 +40,32 @@ def facts(
     data_fingerprint: str,
     lineage: Sequence[Artifact],
 ) -> Run:
-    """Describes a run when its report is written.
+    """Describes a run when its report is written; see `Run` for the fields.
 
     Args:
         examples: output of ImageExampleGen.
         stages: summaries of all stages by name; the last stage of the first seed's ladder comes
             first, and gives the facts of model and training.
-        seeds: seeds of all ladders.
-        command: the command line that reproduces the run.
-        data_fingerprint: digest of the data's content.
-        lineage: artifacts that the report is made from.
     """
     counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
     if copies := examples.get_int_custom_property("copies"):
         counts["copies"] = copies
     stage = next(iter(stages.values()))
+    common = (Run.model_fields.keys() & StageSummary.model_fields.keys()) - {"trained_on"}
     return Run(
+        **{name: getattr(stage, name) for name in common},
         data=examples.get_string_custom_property("data"),
         images=RunImages(**counts),
+        levels=examples.get_string_custom_property(findings.LEVELS) or None,
+        splits=examples.get_string_custom_property(findings.SPLITS) or None,
+        not_read=findings.not_read(
+            {findings.NOT_READ: examples.get_string_custom_property(findings.NOT_READ)}
+        ),
         quarantined=_quarantined(storage.join(examples.uri, QUARANTINE)),
-        preset=stage.preset,
-        preset_settings=stage.preset_settings,
-        parameters=stage.parameters,
-        flops_per_pixel=stage.flops_per_pixel,
-        channels=stage.channels,
-        stride=stage.stride,
-        latent_channels=stage.latent_channels,
-        tile=stage.tile,
-        tiles_per_epoch=stage.tiles_per_epoch,
-        tiles_per_second=stage.tiles_per_second,
-        decoded_bytes=stage.decoded_bytes,
-        placement=stage.placement,
-        seed=stage.seed,
-        batch_size=stage.batch_size,
-        backend=stage.backend,
-        code_fingerprint=stage.code_fingerprint,
         trained_on=trained_on(stages),
         seeds=tuple(seeds),
         packages=packages((*PACKAGES, stage.backend)),
-        machine=Machine(**dataclasses.asdict(machine())),
+        machine=machine(),
         git=git(ROOT),
         command=command,
         data_fingerprint=data_fingerprint,
@@ -89,26 +75,20 @@ def facts(
 
 
 def trained_on(stages: Mapping[str, StageSummary]) -> tuple[TrainingEnvironment, ...]:
-    """The environments that stages were trained in, each with the names of its `stages`.
-
-    They differ if a run continues what was trained on another machine, or with other settings.
-    """
-    environments = [stage.trained_on for stage in stages.values()]
-    distinct = [e for i, e in enumerate(environments) if e not in environments[:i]]
-    return tuple(
-        TrainingEnvironment(
-            stages=tuple(name for name, stage in stages.items() if stage.trained_on == e),
-            **dataclasses.asdict(e),
-        )
-        for e in distinct
-    )
+    """The environments that stages were trained in, each with the names of its `stages`: several,
+    if a run continues what was trained on another machine, or with other settings."""
+    distinct: list[tuple[Environment, list[str]]] = []
+    for name, stage in stages.items():
+        names = next((names for e, names in distinct if e == stage.trained_on), None)
+        if names is None:
+            distinct.append((stage.trained_on, names := []))
+        names.append(name)
+    return tuple(TrainingEnvironment(**dict(e), stages=tuple(names)) for e, names in distinct)
 
 
 def git(folder: Path) -> Commit | None:
-    """The commit of a folder, and whether tracked files differ from it.
-
-    None where the folder is not the top of a checkout, or git is missing.
-    """
+    """The commit of a folder, and whether tracked files differ from it; None where the folder is
+    not the top of a checkout, or git is missing."""
     top = _git_output(folder, "rev-parse", "--show-toplevel")
     commit = _git_output(folder, "rev-parse", "HEAD")
     changes = _git_output(folder, "status", "--porcelain", "--untracked-files=no")
@@ -120,33 +100,19 @@ def git(folder: Path) -> Commit | None:
 def lineage(
     consumed: Mapping[str, Sequence[types.Artifact]], pipeline_root: str | Path
 ) -> list[Artifact]:
-    """The artifacts that a node reads, as ML Metadata knows them.
+    """The artifacts that a node reads by name of the input, as ML Metadata knows them.
 
-    Args:
-        consumed: the artifacts by name of the input, as an executor gets them.
-        pipeline_root: path or URI of the folder of all artifacts of the pipeline.
-
-    Returns:
-        The artifacts in the order of the lowest id of their node; those of one node, whose ids are
-        in no fixed order, by the name of the input.
+    They are in the order of the lowest id of their node; those of one node, whose ids are in no
+    fixed order, by the name of the input.
     """
-    entries, root = [], f"{pipeline_root}/"
-    for name, artifacts in consumed.items():
-        for artifact in artifacts:
-            inside = artifact.uri.startswith(root)
-            relative = artifact.uri.removeprefix(root)
-            entries.append(
-                Artifact(
-                    id=artifact.id,
-                    type=artifact.type_name,
-                    node=relative.partition("/")[0] if inside else None,
-                    name=name,
-                    uri=relative,
-                )
-            )
+    entries: list[Artifact] = []
     lowest: dict[str | None, int] = {}
-    for entry in entries:
-        lowest[entry.node] = min(entry.id, lowest.get(entry.node, entry.id))
+    for name, artifacts in consumed.items():
+        for each in artifacts:
+            uri = each.uri.removeprefix(f"{pipeline_root}/")
+            node = uri.partition("/")[0] if uri != each.uri else None
+            entries.append(Artifact(id=each.id, type=each.type_name, node=node, name=name, uri=uri))
+            lowest[node] = min(each.id, lowest.get(node, each.id))
     return sorted(entries, key=lambda entry: (lowest[entry.node], entry.name))
 
 

@@ -27,19 +27,8 @@ _SETTINGS = {
 _SERVER = "give the address of a server, such as http://127.0.0.1:5000"
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 _RUN_PARAMS = {
-    "data",
-    "data_fingerprint",
-    "preset",
-    "seed",
-    "seeds",
-    "batch_size",
-    "channels",
-    "stride",
-    "latent_channels",
-    "parameters",
-    "flops_per_pixel",
-    "backend",
-    "images",
+    *("data", "data_fingerprint", "images", "preset", "seed", "seeds", "batch_size", "backend"),
+    *("channels", "stride", "latent_channels", "parameters", "flops_per_pixel"),
 }
 
 
@@ -59,15 +48,10 @@ class MlflowSettings(Settings):
 def log(
     uri: str, experiment: str, comparison: Comparison, files: Sequence[Path]
 ) -> tuple[str, str]:
-    """Logs a run with params, metrics over epochs, tags and files.
+    """Logs a run with params, metrics over epochs, tags and files; the experiment is created if it
+    is missing.
 
     Nothing is raised, so that a report is not lost because a server does not answer.
-
-    Args:
-        uri: address of the tracking server.
-        experiment: name of the experiment, which is created if it is missing.
-        comparison: comparison with `run` and `verdict`.
-        files: files to log as artifacts of the run.
 
     Returns:
         The id of the run, and an error message; one of them is empty.

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,13 +17,6 @@ from keras_ae.scores import MODEL, PICTURES_INDEX
 from pipeline.components.report.curves import points
 
 ORIGINAL = "original"
-
-
-class _Picture(NamedTuple):
-    kind: str
-    name: str
-    epochs: int
-    file: str
 
 
 def write(comparison: Comparison, pictures: Path, folder: Path) -> None:
@@ -39,31 +33,27 @@ def write(comparison: Comparison, pictures: Path, folder: Path) -> None:
         folder: folder of the runs.
     """
     with ExitStack() as writers:
-        opened: dict[str, Any] = {}
 
+        @cache
         def writer(kind: str, split: str) -> Any:
-            run = f"{kind}/{split}"
-            if run not in opened:
-                created = tf.summary.create_file_writer(str(folder / run))
-                writers.callback(created.close)
-                opened[run] = created
-            return opened[run]
+            created = tf.summary.create_file_writer(str(folder / kind / split))
+            writers.callback(created.close)
+            return created
 
         for point in points(comparison):
             with writer(point.kind, point.split).as_default(step=point.epochs):
                 tf.summary.scalar(point.metric, point.value)
-        for picture in _pictures(pictures):
-            with writer(picture.kind, TEST).as_default(step=picture.epochs):
-                pixels = np.asarray(Image.open(pictures / picture.file).convert("RGB"))
-                tf.summary.image(f"image/{picture.name}", pixels[None])
+        index = pictures / PICTURES_INDEX
+        for image in json.loads(index.read_text())["images"] if index.is_file() else ():
+            for kind, epochs, file in _files(image):
+                with writer(kind, TEST).as_default(step=epochs):
+                    pixels = np.asarray(Image.open(pictures / file).convert("RGB"))
+                    tf.summary.image(f"image/{image['name']}", pixels[None])
 
 
-def _pictures(folder: Path) -> Iterator[_Picture]:
-    index = folder / PICTURES_INDEX
-    if not index.is_file():
-        return
-    for image in json.loads(index.read_text())["images"]:
-        yield _Picture(ORIGINAL, image["name"], 0, image["original"])
-        yield _Picture("patch_pca", image["name"], 0, image["floor"])
-        for epochs, entry in image["budgets"].items():
-            yield _Picture(MODEL, image["name"], int(epochs), entry["image"])
+def _files(image: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """The kind, the epochs and the file of each picture of an image."""
+    yield ORIGINAL, 0, image["original"]
+    yield "patch_pca", 0, image["floor"]
+    for epochs, entry in image["budgets"].items():
+        yield MODEL, int(epochs), entry["image"]

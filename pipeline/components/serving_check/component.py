@@ -6,28 +6,20 @@ from typing import Any
 
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
-from tfx.types import channel_utils, component_spec, standard_artifacts
+from tfx.types import channel_utils, standard_artifacts
 
 from pipeline.components.serving_check import executor
+from pipeline.components.specs import make_spec
 
-
-class ServingCheckSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and parameters of ServingCheck."""
-
-    PARAMETERS = {  # noqa: RUF012
-        "push_destination": component_spec.ExecutionParameter(type=str),
-        "tile": component_spec.ExecutionParameter(type=int),
-        "command": component_spec.ExecutionParameter(type=str),
-        "fingerprint": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {  # noqa: RUF012
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-        "model_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
-    }
-    OUTPUTS = {  # noqa: RUF012
-        "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
-    }
+ServingCheckSpec = make_spec(
+    {"push_destination": str, "tile": int, "command": str, "fingerprint": str},
+    {
+        "examples": standard_artifacts.Examples,
+        "model": standard_artifacts.Model,
+        "model_blessing": standard_artifacts.ModelBlessing,
+    },
+    {"blessing": standard_artifacts.InfraBlessing},
+)
 
 
 class ServingCheck(base_component.BaseComponent):

@@ -20,8 +20,8 @@ from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.datasets.images.decoding import decode_stored
 from keras_ae.models.layers import to_float, to_uint8
-from pipeline.components.pusher.executor import newest_version, provenance
 from pipeline.components.serving_check import server
+from pipeline.runtime import versions
 from pipeline.runtime.artifacts import MODEL, fetched, model_digest, written
 
 EXPECTED = "EXPECTED.npz"
@@ -69,7 +69,8 @@ def _compare(
 ) -> str:
     """Compares the models of a Model artifact, unless it is in service; returns what differs."""
     saved_model = Path(path_utils.serving_model_path(str(model)))
-    if _in_service(saved_model, exec_properties["push_destination"]):
+    newest = versions.newest_version(exec_properties["push_destination"])
+    if newest is not None and versions.digest(newest) == model_digest(saved_model):
         return ""
     examples = artifact_utils.get_single_instance(input_dict["examples"])
     split = artifact_utils.get_split_uri([examples], c.TEST)
@@ -89,8 +90,7 @@ def compare(
     """Compares the reconstructions of a model in each of its formats, for a few images.
 
     Args:
-        keras_model: file of the model in Keras's own format.
-        saved_model: folder of the SavedModel.
+        keras_model, saved_model: file of the model in Keras's own format, and folder of the other.
         pattern: files of GZIP TFRecords of tf.Examples.
         tile: side of the tiles of the SavedModel, pixels.
         command: serves the SavedModel and compares; see `ServingCheck`.
@@ -121,13 +121,8 @@ def compare(
 
 
 def sample_images(pattern: str, channels: int, tile: int) -> list[np.ndarray]:
-    """Crops of the first images: a batch of small ones, one of odd size, one larger than a tile.
-
-    Images that are too small for that are padded by reflection.
-
-    Returns:
-        uint8 arrays [N, H, W, channels].
-    """
+    """Crops of the first images, uint8 [N, H, W, channels]: a batch of small ones, one of odd size,
+    one larger than a tile. Images that are too small for that are padded by reflection."""
     records = tf.data.TFRecordDataset(storage.glob(pattern), compression_type="GZIP")
     spec = {c.IMAGE_ENCODED: tf.io.FixedLenFeature((), tf.string)}
     features = [tf.io.parse_single_example(record, spec) for record in records.take(BATCH_SIZE)]
@@ -143,11 +138,6 @@ def _center_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
     image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
     top, left = ((side - size) // 2 for side, size in zip(image.shape, (height, width)))
     return image[top : top + height, left : left + width]
-
-
-def _in_service(saved_model: Path, base: str) -> bool:
-    newest = newest_version(base)
-    return newest is not None and provenance(newest).get("digest") == model_digest(saved_model)
 
 
 def _mark(blessing: types.Artifact, folder: Path, *, blessed: bool, reason: str = "") -> None:

@@ -17,12 +17,8 @@ TIMEOUT_SECONDS = 300
 class Check:
     """A program that serves a SavedModel, and waits for a file of reconstructions to compare.
 
-    It can import the project's packages. Neither it nor its server outlives `close` or this
-    process: on SIGTERM it stops its server.
-
-    Args:
-        command: command of the program, see `ServingCheck`.
-        saved_model: folder of the SavedModel.
+    Its command is that of `ServingCheck`; it can import the project's packages. Neither it nor its
+    server outlives `close` or this process: on SIGTERM it stops its server.
     """
 
     def __init__(self, command: Sequence[str], saved_model: Path):
@@ -49,9 +45,10 @@ class Check:
         lines = errors.strip().splitlines() or [f"exit status {self._process.returncode}"]
         return lines[-1].removeprefix("error: ")
 
-    def ended(self) -> bool:
-        """Whether the program has ended by itself."""
-        return self._process.poll() is not None
+    def serves(self, command: Sequence[str], saved_model: Path) -> bool:
+        """Whether the program is this one for this model, and has not ended by itself."""
+        same = (self.command, self.saved_model) == (list(command), saved_model)
+        return same and self._process.poll() is None
 
     def close(self) -> None:
         """Ends the program, and the processes that it started."""
@@ -69,13 +66,10 @@ _started: list[Check] = []
 
 @contextmanager
 def started_ahead(command: Sequence[str]) -> Iterator[None]:
-    """Lets `start` start a program within the block.
+    """Lets `start` start a program within the block, unless its command is empty.
 
     Its server then loads the model while other steps run. A program that is not used is stopped at
     the end of the block.
-
-    Args:
-        command: command of the program; empty for none.
     """
     _command[:] = command
     try:
@@ -97,8 +91,7 @@ def start(saved_model: Path) -> None:
 @contextmanager
 def running(command: Sequence[str], saved_model: Path) -> Iterator[Check]:
     """Yields the program that was started for this model, or starts one; stops it at the end."""
-    running = [(each.command, each.saved_model) for each in _started if not each.ended()]
-    if running != [(list(command), saved_model)]:
+    if not any(each.serves(command, saved_model) for each in _started):
         stop()
         _started.append(Check(command, saved_model))
     try:

@@ -29,8 +29,7 @@ class StageTrainer(base_component.BaseComponent):
     The outputs are those of a Trainer, `model` and `model_run`.
 
     Args:
-        examples: channel of Examples with the splits train and val.
-        transform_graph: channel of the TransformGraph.
+        examples, transform_graph: channels; Examples have the splits train and val.
         preset: name of a preset, or a runtime parameter.
         seed: seed of weights and tiles, or a runtime parameter.
         settings: the other settings.

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_ae.errors import ConfigurationError
@@ -29,38 +29,30 @@ RUNNERS = {
 LOCAL_OPTIONS = ("--allow_unsafe_triggers", "--sdk_container_image=none")
 # A worker must import tfx before tensorflow_data_validation, which needs what tfx adds to tfx_bsl.
 PLUGIN = "--beam_plugin=tfx"
+# The option with the address of the cluster, and the beginning of an address on this machine.
+_JOB_SERVERS = {"flink": ("flink_master", "["), "spark": ("spark_master_url", "local")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that choose the engine."""
-    parser.add_argument(
-        "--beam-runner",
-        choices=tuple(RUNNERS),
-        default=DIRECT,
-        help="engine of the steps that go through all images; any of Beam's own options for it "
-        "may follow after a bare --",
+    what = (
+        "engine of the steps that go through all images; any of Beam's own options for it may "
+        "follow after a bare --"
     )
-    parser.add_argument(
-        "--workers",
-        type=checked(number(int, 1, 1000)),
-        default=1,
-        metavar="N",
-        help="processes (direct), parallel parts (flink, spark) or machines to begin with "
-        "(dataflow)",
-    )
+    parser.add_argument("--beam-runner", choices=tuple(RUNNERS), default=DIRECT, help=what)
+    what = "processes (direct), parallel parts (flink, spark) or machines to begin with (dataflow)"
+    count = checked(number(int, 1, 1000))
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help=what)
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits a command line at a bare `--` into this program's own words, and those for Beam."""
-    words = list(argv)
-    if "--" not in words:
-        return words, []
-    at = words.index("--")
-    return words[:at], words[at + 1 :]
+    at = argv.index("--") if "--" in argv else len(argv)
+    return [*argv[:at]], [*argv[at + 1 :]]
 
 
-def suffix(beam_options: Sequence[str]) -> str:
-    """The end of a command line that passes options to Beam, as `split` reads it."""
+def format_beam_options(beam_options: Sequence[str]) -> str:
+    """The end of a command line with options for Beam, as `split` reads it."""
     return f" -- {shlex.join(beam_options)}" if beam_options else ""
 
 
@@ -94,15 +86,18 @@ def beam_arguments(
 
         with beam_patches.logging_unchanged():
             options = _parsed(runner, arguments, beam_options)
-            _NEEDS[runner](options, here)
+            if runner in _JOB_SERVERS:
+                _check_job_server(runner, options, here)
+            elif runner == DATAFLOW:
+                _check_cloud(options, here)
     return arguments
 
 
 def _options(runner: str, workers: int) -> list[str]:
+    if runner == DIRECT and workers == 1:
+        # With several threads Beam was observed to wait for ever after a disk was full.
+        return ["--direct_running_mode=in_memory", *LOCAL_OPTIONS]
     if runner == DIRECT:
-        if workers == 1:
-            # With several threads Beam was observed to wait for ever after a disk was full.
-            return ["--direct_running_mode=in_memory", *LOCAL_OPTIONS]
         processes = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
         return [*processes, *LOCAL_OPTIONS, PLUGIN]
     parallel = {
@@ -117,55 +112,45 @@ def _parsed(
     runner: str, arguments: Sequence[str], beam_options: Sequence[str]
 ) -> argparse.Namespace:
     """Parses all of Beam's options. Beam itself only logs a warning for an unknown one."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     for word in beam_options:
         if word.split("=")[0] == "--runner":
             raise ConfigurationError(f"give Beam's runner by --beam-runner, not after --: {word}")
-    parser = _beam_parser()
+    parsers: list[argparse.ArgumentParser] = []
+    PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
+    (parser,) = parsers
+    parser.exit_on_error = False
     try:
-        options, unknown = parser.parse_known_args(list(arguments))
+        options, unknown = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise ConfigurationError(f"Beam: {error}") from error
     known = sorted(set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", parser.format_help())))
     for word in unknown:
-        name = word.split("=")[0]
-        similar = difflib.get_close_matches(name, known, 1, 0.8)
+        similar = difflib.get_close_matches(word.split("=")[0], known, 1, 0.8)
         # A job server in Java has options that Beam's Python side knows nothing about.
-        if runner in _JOB_SERVERS and not similar:
-            continue
-        hint = f"; did you mean {similar[0]}?" if similar else ""
-        raise ConfigurationError(f"Beam has no option {word!r} for the engine {runner}{hint}")
+        if similar or runner not in _JOB_SERVERS:
+            hint = f"; did you mean {similar[0]}?" if similar else ""
+            raise ConfigurationError(f"Beam has no option {word!r} for the engine {runner}{hint}")
     return options
 
 
-def _beam_parser() -> argparse.ArgumentParser:
-    parsers: list[argparse.ArgumentParser] = []
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
-    parsers[0].exit_on_error = False
-    return parsers[0]
-
-
-def _needs_job_server(runner: str) -> Callable[[argparse.Namespace, bool], None]:
-    """A check of what Flink and Spark need: a job server, or Java and its jar to start one."""
+def _check_job_server(runner: str, options: argparse.Namespace, here: bool) -> None:
+    """Checks what Flink and Spark need: a job server, or Java and its jar to start one."""
     master, local = _JOB_SERVERS[runner]
-
-    def check(options: argparse.Namespace, here: bool) -> None:
-        address = getattr(options, master)
-        cluster = not address.startswith(local)
-        if cluster and not (options.environment_type or options.sdk_container_image):
-            raise ConfigurationError(
-                f"workers at --{master}={address} need the project and its libraries: give "
-                "--sdk_container_image=IMAGE, or --environment_type=PROCESS or EXTERNAL with its "
-                "--environment_options"
-            )
-        if here and options.job_endpoint:
-            _check_answers(options.job_endpoint)
-        elif here:
-            _find_java(runner, options.job_server_java_launcher)
-            _find_jar(runner, options)
-
-    return check
+    address = getattr(options, master)
+    cluster = not address.startswith(local)
+    if cluster and not (options.environment_type or options.sdk_container_image):
+        raise ConfigurationError(
+            f"workers at --{master}={address} need the project and its libraries: give "
+            "--sdk_container_image=IMAGE, or --environment_type=PROCESS or EXTERNAL with its "
+            "--environment_options"
+        )
+    if here and options.job_endpoint:
+        _check_answers(options.job_endpoint)
+    elif here:
+        _find_java(runner, options.job_server_java_launcher)
+        _find_jar(runner, options)
 
 
 def _check_answers(address: str) -> None:
@@ -207,9 +192,15 @@ def _find_jar(runner: str, options: argparse.Namespace) -> None:
         ) from error
 
 
-def _needs_cloud(options: argparse.Namespace, here: bool) -> None:
-    if here:
-        _import_client()
+def _check_cloud(options: argparse.Namespace, here: bool) -> None:
+    try:
+        if here:
+            importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the engine dataflow is not installed ({error}): install apache-beam[gcp], of which "
+            "google-cloud-dataflow-client is missing"
+        ) from error
     wanted = {"project": "ID", "region": "REGION", "temp_location": "gs://BUCKET/FOLDER"}
     missing = [f"--{name}={form}" for name, form in wanted.items() if not getattr(options, name)]
     if not (options.sdk_container_image or options.setup_file):
@@ -217,26 +208,3 @@ def _needs_cloud(options: argparse.Namespace, here: bool) -> None:
         missing.append("--sdk_container_image=IMAGE")
     if missing:
         raise ConfigurationError(f"the engine dataflow needs, after --: {' '.join(missing)}")
-
-
-def _needs_nothing(options: argparse.Namespace, here: bool) -> None:
-    """Checks nothing: the direct runner is part of Beam."""
-
-
-def _import_client() -> None:
-    try:
-        importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the engine dataflow is not installed ({error}): install apache-beam[gcp], of which "
-            "google-cloud-dataflow-client is missing"
-        ) from error
-
-
-_JOB_SERVERS = {"flink": ("flink_master", "["), "spark": ("spark_master_url", "local")}
-_NEEDS: dict[str, Callable[[argparse.Namespace, bool], None]] = {
-    DIRECT: _needs_nothing,
-    "flink": _needs_job_server("flink"),
-    "spark": _needs_job_server("spark"),
-    DATAFLOW: _needs_cloud,
-}

@@ -11,13 +11,10 @@ from pipeline.runtime.fingerprint import ROOT
 
 @contextmanager
 def engine(arguments: Sequence[str]) -> Iterator[None]:
-    """Runs the steps that are launched within the block on an engine.
+    """Runs the steps that are launched within the block on the engine of `engines.beam_arguments`.
 
     Results are the same on every engine. So all pipelines are compiled with the same Beam
     arguments, and get those of their run here.
-
-    Args:
-        arguments: Beam's, of `pipeline.runners.beam.engines.beam_arguments`.
     """
     python_path = os.environ.get("PYTHONPATH")
     # Worker processes import the project, wherever they are started.

@@ -14,8 +14,7 @@ _STEP = re.compile(r" \[while running .*$")
 def worker_command(words: Sequence[str]) -> list[str]:
     """The command line of a worker process that ends with this process and survives a full disk.
 
-    Args:
-        words: Beam's own command line, `PYTHON -m MODULE`.
+    `words` is Beam's own command line, `PYTHON -m MODULE`.
     """
     python, option, *module = words
     return tethered.command([python, option, "pipeline.runners.beam.worker_main", *module])
@@ -27,16 +26,10 @@ def worker_died() -> KerasAEError:
 
 
 def cause(error: BaseException) -> KerasAEError | None:
-    """The project's own error in the traceback that a worker sent as text, or None.
-
-    Args:
-        error: what Beam raised; its text may be a traceback from another process.
-    """
+    """The project's own error in the traceback from a worker in the text of Beam's, or None."""
     text = str(error)
-    if "Traceback (most recent call last)" not in text:
-        return None
     errors_in_text = _ERROR.findall(text)
-    if not errors_in_text:
+    if not errors_in_text or "Traceback (most recent call last)" not in text:
         return None
     kind, message = errors_in_text[-1]
     # Beam adds the name of its step.

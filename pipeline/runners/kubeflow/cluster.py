@@ -1,7 +1,8 @@
 """The Kubernetes resources that the nodes of a pipeline request, and the flags that give them."""
 
+import argparse
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keras_ae.errors import ConfigurationError
@@ -115,48 +116,38 @@ def resources(cpu: str, memory: str, accelerator: Gpu | None = None) -> Any:
 
 
 def platform_document(
-    executors: Mapping[str, bool],
-    *,
-    volumes: Sequence[Mount],
-    secrets: Sequence[Mount],
-    node_selector: Iterable[tuple[str, str]],
-    tolerations: Sequence[Toleration],
+    arguments: argparse.Namespace, executors: Mapping[str, bool]
 ) -> dict[str, Any]:
-    """The second document of KFP's YAML, for Kubernetes.
+    """The second document of KFP's YAML, for Kubernetes; empty if no node needs any of this.
+
+    Volumes and secrets are mounted in every node, the rest applies to those that train.
 
     Args:
-        executors: whether the node trains, by the label of its executor. Volumes and secrets are
-            mounted in every node, the rest applies to those that train.
-        volumes: persistent volume claims.
-        secrets: secrets, each key of which becomes a file.
-        node_selector: labels that a machine must have.
-        tolerations: taints that it may have.
-
-    Returns:
-        A document that can be written as YAML; empty if no node needs any of this.
+        arguments: of `pipeline.run_kubeflow.parse_arguments`.
+        executors: whether the node trains, by the label of its executor.
     """
+    configs = {label: _executor_config(arguments, trains) for label, trains in executors.items()}
+    if not any(configs.values()):
+        return {}
+    used = {label: config for label, config in sorted(configs.items()) if config}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": used}}}}
+
+
+def _executor_config(arguments: argparse.Namespace, trains: bool) -> dict[str, Any]:
     from google.protobuf import json_format
     from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
-    labels = dict(node_selector)
-    configs: dict[str, Any] = {}
-    for label, trains in sorted(executors.items()):
-        config = kubernetes.KubernetesExecutorConfig()
-        for volume in volumes:
-            claim = config.pvc_mount.add(constant=volume.name, mount_path=volume.path)
-            claim.pvc_name_parameter.runtime_value.constant.string_value = volume.name
-        for secret in secrets:
-            entry = config.secret_as_volume.add(secret_name=secret.name, mount_path=secret.path)
-            entry.secret_name_parameter.runtime_value.constant.string_value = secret.name
-        if trains and labels:
-            config.node_selector.labels.update(labels)
-        for each in tolerations if trains else ():
-            operator = "Equal" if each.value else "Exists"
-            config.tolerations.add(
-                key=each.key, value=each.value, operator=operator, effect=each.effect
-            )
-        if config.ByteSize():
-            configs[label] = json_format.MessageToDict(config)
-    if not configs:
-        return {}
-    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": configs}}}}
+    config = kubernetes.KubernetesExecutorConfig()
+    for name, path in map(mount, arguments.volume):
+        claim = config.pvc_mount.add(constant=name, mount_path=path)
+        claim.pvc_name_parameter.runtime_value.constant.string_value = name
+    for name, path in map(mount, arguments.secret):
+        # Each key of a secret becomes a file.
+        secret = config.secret_as_volume.add(secret_name=name, mount_path=path)
+        secret.secret_name_parameter.runtime_value.constant.string_value = name
+    if trains and arguments.node_selector:
+        config.node_selector.labels.update(map(pair, arguments.node_selector))
+    for each in map(toleration, arguments.toleration if trains else ()):
+        operator = "Equal" if each.value else "Exists"
+        config.tolerations.add(**each._asdict(), operator=operator)
+    return dict(json_format.MessageToDict(config))

@@ -24,11 +24,7 @@ COMMAND = ("python", "-m", "pipeline.runners.kubeflow.entrypoint")
 
 
 def main(parsed: tuple[argparse.Namespace, list[str]]) -> None:
-    """Runs an executor.
-
-    Args:
-        parsed: TFX's arguments, and those for Beam.
-    """
+    """Runs an executor with TFX's arguments and those for Beam."""
     arguments, beam_arguments = parsed
     executor_input = typed(
         arguments.json_serialized_invocation_args, arguments.json_serialized_inputs_spec_args
@@ -41,12 +37,7 @@ def main(parsed: tuple[argparse.Namespace, list[str]]) -> None:
 
 
 def typed(invocation: str, inputs_spec: str) -> pipeline_spec_pb2.ExecutorInput:
-    """Gives each input artifact the type that its component declares.
-
-    Args:
-        invocation: an ExecutorInput as JSON.
-        inputs_spec: the component's ComponentInputsSpec as JSON.
-    """
+    """Gives each input of an ExecutorInput the type in a ComponentInputsSpec; both are JSON."""
     executor_input = pipeline_spec_pb2.ExecutorInput()
     json_format.Parse(invocation, executor_input, ignore_unknown_fields=True)
     spec = pipeline_spec_pb2.ComponentInputsSpec()
@@ -58,10 +49,9 @@ def typed(invocation: str, inputs_spec: str) -> pipeline_spec_pb2.ExecutorInput:
 
 
 def remove_markers(uris: Iterable[str]) -> None:
-    """Removes the empty objects that stand for folders in Google Cloud Storage.
+    """Removes the empty objects that stand for folders below URIs in Google Cloud Storage.
 
-    Args:
-        uris: folders below which they are removed; what is not at gs:// is left alone.
+    What is not at gs:// is left alone.
     """
     for uri in uris:
         location = urlsplit(uri)

@@ -15,10 +15,8 @@ from pipeline.runtime import console
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compiles the pipeline, and writes it, starts a run of it, or both.
-
-    Args:
-        arguments: of `pipeline.run_kubeflow.parse_arguments`.
+    """Compiles the pipeline by arguments of `run_kubeflow.parse_arguments`, and writes it, starts a
+    run of it, or both.
 
     Raises:
         KerasAEError: with one line that says what is wrong; also if a run that is waited for did
@@ -31,10 +29,14 @@ def run(arguments: argparse.Namespace) -> None:
             from pipeline.runners.kubeflow import submission
 
             submission.check(arguments)
+            arguments.incumbent_uri = submission.in_service(arguments)
         text = compiled(arguments)
     parameters = runtime_parameters(arguments)
     if arguments.output:
-        _write(arguments.output, text)
+        try:
+            durable.write(arguments.output, text.encode())
+        except OSError as error:
+            raise StorageError(f"cannot write {arguments.output}: {error.strerror}") from error
         console.say(f"compiled: {arguments.output}")
         console.say(f"parameters of a run: {', '.join(parameters)}")
     for name, flag in fixed(arguments).items():
@@ -67,11 +69,7 @@ def fixed(arguments: argparse.Namespace) -> dict[str, str]:
 def compiled(arguments: argparse.Namespace) -> str:
     """The pipeline as KFP's YAML of schema 2.1.0; the same text for the same flags and code.
 
-    Args:
-        arguments: of `pipeline.run_kubeflow.parse_arguments`.
-
-    Returns:
-        One document, or two if flags need settings of Kubernetes that KFP's own schema lacks.
+    It has a second document if flags need settings of Kubernetes that KFP's own schema lacks.
     """
     import yaml
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as runner
@@ -93,7 +91,9 @@ def compiled(arguments: argparse.Namespace) -> str:
             parameter["defaultValue"] = defaults[name]
     for name in UNCACHED:
         spec["root"]["dag"]["tasks"][name].pop("cachingOptions", None)
-    documents = [spec, _platform(arguments, spec)]
+    executors = spec["deploymentSpec"]["executors"]
+    nodes = {label: _trains(label) for label, each in executors.items() if "container" in each}
+    documents = [spec, cluster.platform_document(arguments, nodes)]
     _set_environment(spec, dict(map(cluster.pair, arguments.env)))
     return str(yaml.safe_dump_all(filter(None, documents), sort_keys=True, width=100))
 
@@ -108,10 +108,12 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         name: RuntimeParameter(name=name, ptype=int if name == "seed" else str)
         for name in runtime_parameters(arguments)
     }
-    fingerprint = parameters.pop("data_fingerprint")
+    beam_arguments = engines.beam_arguments(
+        arguments.beam_runner, arguments.workers, arguments.beam_options, here=False
+    )
     pipeline = create_pipeline(
-        dataclasses.replace(arguments.config, **parameters),
-        data_fingerprint=fingerprint,
+        data_fingerprint=parameters.pop("data_fingerprint"),
+        config=dataclasses.replace(arguments.config, **parameters),
         pipeline_name=arguments.name,
         pipeline_root=arguments.pipeline_root,
         push_destination=arguments.push_dir,
@@ -119,14 +121,11 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         in_service=arguments.incumbent_uri,
         check_command=arguments.check_command,
         command=arguments.command,
-        beam_pipeline_args=engines.beam_arguments(
-            arguments.beam_runner, arguments.workers, arguments.beam_options, here=False
-        ),
+        beam_pipeline_args=beam_arguments,
     )
     common = cluster.resources(arguments.cpu, arguments.memory)
-    training = cluster.resources(
-        arguments.trainer_cpu, arguments.trainer_memory, cluster.gpu(arguments.gpu)
-    )
+    gpu = cluster.gpu(arguments.gpu)
+    training = cluster.resources(arguments.trainer_cpu, arguments.trainer_memory, gpu)
     for component in pipeline.components:
         if isinstance(component, BaseComponent):
             component.with_platform_config(training if _trains(component.id) else common)
@@ -139,16 +138,15 @@ def _trains(node: str) -> bool:
 
 def _renamed(spec: dict[str, Any]) -> dict[str, Any]:
     """Replaces underscores in the names of nodes, which become names in Argo, which has none."""
-    tasks = {}
-    for name, task in spec["root"]["dag"]["tasks"].items():
+    dag = spec["root"]["dag"]
+    for name, task in dag["tasks"].items():
         task["taskInfo"]["name"] = task["componentRef"]["name"] = _argo(name)
         if "dependentTasks" in task:
             task["dependentTasks"] = sorted(map(_argo, task["dependentTasks"]))
         for artifact in task.get("inputs", {}).get("artifacts", {}).values():
             producer = artifact["taskOutputArtifact"]
             producer["producerTask"] = _argo(producer["producerTask"])
-        tasks[_argo(name)] = task
-    spec["root"]["dag"]["tasks"] = tasks
+    dag["tasks"] = {_argo(name): task for name, task in dag["tasks"].items()}
     spec["components"] = {_argo(name): each for name, each in spec["components"].items()}
     return spec
 
@@ -157,26 +155,8 @@ def _argo(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _platform(arguments: argparse.Namespace, spec: Mapping[str, Any]) -> dict[str, Any]:
-    executors = spec["deploymentSpec"]["executors"]
-    return cluster.platform_document(
-        {label: _trains(label) for label, each in executors.items() if "container" in each},
-        volumes=list(map(cluster.mount, arguments.volume)),
-        secrets=list(map(cluster.mount, arguments.secret)),
-        node_selector=map(cluster.pair, arguments.node_selector),
-        tolerations=list(map(cluster.toleration, arguments.toleration)),
-    )
-
-
 def _set_environment(spec: Mapping[str, Any], variables: Mapping[str, str]) -> None:
     entries = [{"name": name, "value": value} for name, value in sorted(variables.items())]
     for executor in spec["deploymentSpec"]["executors"].values():
         if entries and "container" in executor:
             executor["container"]["env"] = [dict(entry) for entry in entries]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        durable.write(path, text.encode())
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_ae import storage
 from keras_ae.datasets.sources.open import open_source
-from keras_ae.errors import ConfigurationError, KerasAEError, UnavailableError
+from keras_ae.errors import ConfigurationError, KerasAEError, StorageError, UnavailableError
 from pipeline.runners.preflight import check_reachable
-from pipeline.runtime import console
+from pipeline.runtime import console, versions
 
 TOKEN = "KF_PIPELINES_TOKEN"
 """Environment variable of a bearer token for Kubeflow."""
@@ -31,11 +32,11 @@ _END_STATES = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 
 
 def submit(arguments: argparse.Namespace, text: str, parameters: Sequence[str]) -> None:
-    """Starts a run of a compiled pipeline, and waits for its end with `--wait`.
+    """Starts a run of a pipeline, and waits for its end with `--wait`.
 
     Args:
         arguments: of `pipeline.run_kubeflow.parse_arguments`.
-        text: the pipeline as YAML.
+        text: the compiled pipeline as YAML.
         parameters: names of the runtime parameters to set.
 
     Raises:
@@ -57,15 +58,10 @@ def check(arguments: argparse.Namespace) -> None:
     """Checks, before the pipeline is compiled, that its host and its root can be reached.
 
     Raises:
-        UnavailableError: if no Kubeflow Pipelines answers at the host.
+        UnavailableError: if no Kubeflow Pipelines answers at the host within a few seconds.
         StorageError: for a pipeline root that cannot be reached.
     """
-    check_host(arguments.host)
-    check_reachable(arguments.pipeline_root)
-
-
-def check_host(host: str) -> None:
-    """Checks that Kubeflow Pipelines answers at a host within a few seconds."""
+    host = arguments.host
     url = f"{host.rstrip('/')}/apis/v2beta1/healthz"
     try:
         # As kfp's client, which ignores proxies in the environment.
@@ -82,6 +78,7 @@ def check_host(host: str) -> None:
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise UnavailableError(f"no Kubeflow Pipelines answers at {host}: {reason}") from error
+    check_reachable(arguments.pipeline_root)
 
 
 def fingerprint(arguments: argparse.Namespace) -> str:
@@ -90,24 +87,47 @@ def fingerprint(arguments: argparse.Namespace) -> str:
     It is the value of `--data-fingerprint`, or else computed from the data if this machine can
     read it, or else unique to this run.
     """
-    data = arguments.data
     if arguments.data_fingerprint:
         return str(arguments.data_fingerprint)
+    data = arguments.data
     if Path(data).is_absolute() and not Path(data).exists():
         console.say(
             f"note: {data} is not on this machine: ingest and all later steps will run again; "
             "with --data-fingerprint TEXT cached results are used until you change the text"
         )
         return uuid.uuid4().hex
-    return open_source(data).fingerprint()
+    return open_source(data, **arguments.config.source_options).fingerprint()
+
+
+def in_service(arguments: argparse.Namespace) -> str | None:
+    """The model in service that the run compares its own with, and that it may replace.
+
+    It is the value of `--incumbent-uri`, or else the newest version in the push folder if this
+    machine can read it. None if there is none.
+    """
+    base = arguments.push_dir
+    if arguments.incumbent_uri:
+        return str(arguments.incumbent_uri)
+    try:
+        if storage.is_uri(base):
+            check_reachable(base)
+        elif not Path(base).is_dir():
+            raise StorageError(f"no folder {base} on this machine")
+        newest = versions.newest_version(base)
+    except StorageError as error:
+        console.say(
+            f"note: the model in service is not known here: {error}; if there is one, name it with "
+            "--incumbent-uri, or nothing will be pushed"
+        )
+        return None
+    if newest is None:
+        return None
+    console.say(f"in service: {newest}")
+    return str(newest)
 
 
 def wait(client: Any, run: str) -> None:
-    """Polls a run until it has ended.
-
-    Args:
-        client: a `kfp.Client`.
-        run: the id of the run.
+    """Polls the run with an id by a `kfp.Client` until it has ended.
 
     Raises:
         KerasAEError: if it did not succeed; names the steps that failed.
@@ -115,8 +135,7 @@ def wait(client: Any, run: str) -> None:
     last_state, start, failures = "", time.monotonic(), 0
     while True:
         try:
-            details = client.get_run(run)
-            failures = 0
+            details, failures = client.get_run(run), 0
         except Exception as error:
             failures += 1
             if failures >= _MAX_FAILED_POLLS:
@@ -125,13 +144,14 @@ def wait(client: Any, run: str) -> None:
                 ) from error
             time.sleep(POLL_SECONDS)
             continue
-        state = str(details.state or "PENDING").upper()
+        state, passed = str(details.state or "PENDING").upper(), time.monotonic() - start
         if state != last_state:
-            console.say(f"  {state.lower()} after {time.monotonic() - start:.0f} s")
+            console.say(f"  {state.lower()} after {passed:.0f} s")
             last_state = state
         if state in _END_STATES:
             break
-        console.hint(f"  {_running(details)} after {time.monotonic() - start:.0f} s ...")
+        running = ", ".join(_steps(details, "RUNNING")) or state.lower()
+        console.hint(f"  {running} after {passed:.0f} s ...")
         time.sleep(POLL_SECONDS)
     if state != "SUCCEEDED":
         failed = _steps(details, "FAILED")
@@ -145,10 +165,9 @@ def _client(arguments: argparse.Namespace) -> Any:
         import kfp
 
         own = {"namespace": arguments.namespace} if arguments.namespace else {}
+        token = os.environ.get(TOKEN) or None
         try:
-            return kfp.Client(
-                host=arguments.host, existing_token=os.environ.get(TOKEN) or None, **own
-            )
+            return kfp.Client(host=arguments.host, existing_token=token, **own)
         except Exception as error:
             raise UnavailableError(
                 f"no Kubeflow Pipelines answers at {arguments.host}: {_reason(error)}"
@@ -202,7 +221,3 @@ def _steps(run: Any, state: str) -> list[str]:
         if task.state == state and task.display_name and not task.display_name.endswith("-driver")
     }
     return sorted(names - {"root"})
-
-
-def _running(run: Any) -> str:
-    return ", ".join(_steps(run, "RUNNING")) or str(run.state or "pending").lower()

@@ -18,7 +18,7 @@ from tfx.types.standard_component_specs import BASE_MODEL_KEY, BASELINE_MODEL_KE
 
 from pipeline.runners import tfx_patches
 from pipeline.runners.local.checksums import Checksums
-from pipeline.runtime import console
+from pipeline.runtime import console, versions
 
 VERIFIED_BYTES = 4 * 2**30
 """How much of the newest artifacts is read before each run to find damage. It takes seconds."""
@@ -41,35 +41,38 @@ def by_content(checksums: Checksums) -> AbstractContextManager[None]:
         return SimpleNamespace(mlmd_artifact=proto)
 
     def inputs_in_key(inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-        in_key = {key: list(map(artifact_in_key, each)) for key, each in inputs.items()}
-        models, in_service = (
-            [each.mlmd_artifact.uri for each in in_key.get(key, ())]
-            for key in (MODEL_KEY, BASELINE_MODEL_KEY)
-        )
-        # `pipeline.evaluation.Executor` does not measure a model against itself.
-        if models == in_service:
-            in_key.pop(BASELINE_MODEL_KEY, None)
+        in_key = {
+            key: list(map(artifact_in_key, each))
+            for key, each in inputs.items()
+            if key != BASELINE_MODEL_KEY
+        }
+        for in_service in inputs.get(BASELINE_MODEL_KEY, ()):
+            (model,) = inputs[MODEL_KEY]
+            digest = versions.digest(in_service.uri)
+            # `pipeline.evaluation.Executor` does not measure a model against itself.
+            if digest != versions.digest(model.uri):
+                # Not from a manifest: others write to the folder of the versions.
+                found = versions.computed_digest(in_service.uri)
+                proto = mlmd.Artifact(uri=f"{digest} {found}")
+                in_key[BASELINE_MODEL_KEY] = [SimpleNamespace(mlmd_artifact=proto)]
         return in_key
 
     return tfx_patches.cache_keys_from(inputs_in_key)
 
 
 def remove_damaged(
-    connection: Any, lineage: str, checksums: Checksums, ignored_nodes: Collection[str]
+    connection: Any, pipeline_name: str, checksums: Checksums, ignored_nodes: Collection[str]
 ) -> None:
     """Removes damaged artifacts of earlier runs from the cache and the disk, and reports them.
 
-    Args:
-        connection: configuration of the connection to ML Metadata.
-        lineage: name of the pipeline.
-        checksums: manifests of the artifacts.
-        ignored_nodes: nodes whose outputs no later run reads.
+    `ignored_nodes` are those whose outputs no later run reads.
     """
     store = MetadataStore(connection)
     remaining_bytes = VERIFIED_BYTES
     damaged = []
-    for uri in dict.fromkeys(artifact.uri for artifact in _artifacts(store, lineage)):
-        node = _node(uri)
+    for uri in dict.fromkeys(artifact.uri for artifact in _artifacts(store, pipeline_name)):
+        # ROOT/NODE/OUTPUT/EXECUTION
+        node = Path(uri).parent.parent.name
         if node in ignored_nodes:
             continue
         remaining_bytes -= checksums.size(uri)
@@ -86,19 +89,19 @@ def remove_damaged(
         shutil.rmtree(uri, ignore_errors=True)
 
 
-def write_manifests(connection: Any, lineage: str, checksums: Checksums) -> None:
+def write_manifests(connection: Any, pipeline_name: str, checksums: Checksums) -> None:
     """Writes a manifest of each artifact that has none yet.
 
     Raises:
         OSError: if one cannot be read or written.
     """
-    for artifact in _artifacts(MetadataStore(connection), lineage):
+    for artifact in _artifacts(MetadataStore(connection), pipeline_name):
         if Path(artifact.uri).exists():
             checksums.digest(artifact.uri)
 
 
 def predicted_hits(
-    connection: Any, lineage: str, checksums: Checksums, nodes: Iterable[Any], running: str
+    connection: Any, pipeline_name: str, checksums: Checksums, nodes: Iterable[Any], running: str
 ) -> set[str]:
     """Predicts which stages of other ladders TFX will take from its cache later in this run.
 
@@ -106,9 +109,6 @@ def predicted_hits(
     that it will find there: of the same parameters and inputs, with outputs that still exist.
 
     Args:
-        connection: configuration of the connection to ML Metadata.
-        lineage: name of the pipeline.
-        checksums: manifests of the artifacts.
         nodes: the Trainers of the compiled pipeline, in the order in which they run.
         running: name of the Trainer that runs now, on the same images as all others.
 
@@ -126,8 +126,7 @@ def predicted_hits(
         return {key: checksums.digest(artifact.uri) for key, artifact in artifacts.items()}
 
     models: dict[str, str] = {}
-    newest = _executions(store, lineage, running)[0]
-    shared = content(newest, mlmd.Event.INPUT)
+    shared = content(_executions(store, pipeline_name, running)[0], mlmd.Event.INPUT)
     shared.pop(BASE_MODEL_KEY, None)
     for node in (each.pipeline_node for each in nodes):
         expected_inputs = dict(shared)
@@ -135,7 +134,7 @@ def predicted_hits(
         if BASE_MODEL_KEY in node.inputs.inputs:
             (channel,) = node.inputs.inputs[BASE_MODEL_KEY].channels
             expected_inputs[BASE_MODEL_KEY] = models.get(channel.producer_node_query.id, "")
-        for execution in _executions(store, lineage, node.node_info.id):
+        for execution in _executions(store, pipeline_name, node.node_info.id):
             if not _succeeded_as(execution, node):
                 continue
             inputs = content(execution, mlmd.Event.INPUT)
@@ -149,13 +148,14 @@ def predicted_hits(
 def _succeeded_as(execution: mlmd.Execution, node: Any) -> bool:
     """Whether an execution succeeded with the parameters that its node has in this run."""
     properties, parameters = execution.custom_properties, node.parameters.parameters
-    same = all(properties[name] == value.field_value for name, value in parameters.items())
-    return same and execution.last_known_state in _SUCCESSFUL
+    return execution.last_known_state in _SUCCESSFUL and all(
+        properties[name] == value.field_value for name, value in parameters.items()
+    )
 
 
-def _executions(store: MetadataStore, lineage: str, node: str) -> list[mlmd.Execution]:
+def _executions(store: MetadataStore, pipeline_name: str, node: str) -> list[mlmd.Execution]:
     """The executions of a node in a pipeline, the newest first."""
-    context = store.get_context_by_type_and_name("node", f"{lineage}.{node}")
+    context = store.get_context_by_type_and_name("node", f"{pipeline_name}.{node}")
     executions = store.get_executions_by_context(context.id) if context is not None else []
     return sorted(executions, key=lambda execution: -execution.id)
 
@@ -170,14 +170,15 @@ def _artifacts_of(
     return {key: artifacts[number] for key, number in ids.items()}
 
 
-def _artifacts(store: MetadataStore, lineage: str) -> list[mlmd.Artifact]:
+def _artifacts(store: MetadataStore, pipeline_name: str) -> list[mlmd.Artifact]:
     """The artifacts of a pipeline that are not deleted, the newest first."""
-    context = store.get_context_by_type_and_name("pipeline", lineage)
+    context = store.get_context_by_type_and_name("pipeline", pipeline_name)
     artifacts = store.get_artifacts_by_context(context.id) if context is not None else []
-    live = (artifact for artifact in artifacts if artifact.state == mlmd.Artifact.LIVE)
+    # The model in service is not an output of this pipeline.
+    live = (
+        artifact
+        for artifact in artifacts
+        if artifact.state == mlmd.Artifact.LIVE
+        and Path(artifact.uri).match(f"{pipeline_name}/*/*/*")
+    )
     return sorted(live, key=lambda artifact: -artifact.id)
-
-
-def _node(uri: str) -> str:
-    """The node of an artifact at ROOT/NODE/OUTPUT/EXECUTION."""
-    return Path(uri).parent.parent.name

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +19,7 @@ class _File(NamedTuple):
 
 
 class Checksums:
-    """The manifests of artifacts on this machine.
-
-    Args:
-        folder: folder of the manifests, one file for each artifact; created with the first one.
-    """
+    """The manifests of artifacts on this machine, one file for each, in a folder."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -32,31 +27,22 @@ class Checksums:
     def digest(self, path: str) -> str:
         """SHA-256 over the names and contents of an artifact's files when its manifest was written.
 
-        The first call for an artifact writes its manifest.
-
-        Args:
-            path: the artifact's folder, or its only file.
+        `path` is its folder or its only file. The first call for an artifact writes its manifest.
 
         Raises:
             OSError: if it cannot be read, or its manifest cannot be written.
         """
         manifest = self._read(path) or self._write(path)
-        names = sorted(manifest)
-        text = json.dumps([(name, manifest[name].digest) for name in names])
+        text = json.dumps([(name, file.digest) for name, file in sorted(manifest.items())])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def damage(self, path: str, *, fully: bool) -> str:
-        """Describes how an artifact differs from its manifest. Files that were added do not count.
+        """The first file of an artifact that was changed or removed, and why; else empty.
 
-        Args:
-            path: as of `digest`.
-            fully: whether to read also files whose size and modification time have not changed.
-
-        Returns:
-            The first file that was changed or removed, and why; empty where there is none, or where
-            the artifact has no manifest.
+        Files that were added do not count, nor do artifacts without a manifest. Only `fully` reads
+        also files whose size and modification time have not changed.
         """
-        for name, written in sorted((self._read(path) or {}).items()):
+        for name, written in sorted(self._read(path).items()):
             file = Path(path, name)
             try:
                 status = file.stat()
@@ -71,7 +57,7 @@ class Checksums:
 
     def size(self, path: str) -> int:
         """Bytes of an artifact when its manifest was written; 0 where it has none."""
-        return sum(file.size for file in (self._read(path) or {}).values())
+        return sum(file.size for file in self._read(path).values())
 
     def forget(self, path: str) -> None:
         """Removes the manifest of an artifact."""
@@ -79,7 +65,9 @@ class Checksums:
 
     def _write(self, path: str) -> dict[str, _File]:
         files = {}
-        for file in _files(Path(path)):
+        for file in sorted(Path(path).rglob("*")) or [Path(path)]:
+            if not file.is_file():
+                continue
             # Before the file is read, so that a change during the read shows as one.
             status = file.stat()
             name = file.relative_to(path).as_posix()
@@ -87,17 +75,11 @@ class Checksums:
         durable.write(self._manifest(path), json.dumps({"place": path, "files": files}).encode())
         return files
 
-    def _read(self, path: str) -> dict[str, _File] | None:
+    def _read(self, path: str) -> dict[str, _File]:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             manifest = json.loads(self._manifest(path).read_bytes())
             return {name: _File(*facts) for name, facts in manifest["files"].items()}
-        return None
+        return {}
 
     def _manifest(self, path: str) -> Path:
         return self._folder / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.json"
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        return iter((path,))
-    return (file for file in sorted(path.rglob("*")) if file.is_file())

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -17,40 +17,32 @@ LOCK = "lock"
 
 @contextmanager
 def locked(root: Path, command: str, *, wait: bool = False) -> Iterator[bool]:
-    """Locks a root while the block runs.
+    """Locks a root, an existing folder, while the block runs.
 
     The lock belongs to the open file of this process: its children do not inherit it, and a process
-    that is killed leaves none behind. The file's text describes the process that has the lock; the
-    file stays, empty, when no process has it.
-
-    Args:
-        root: an existing folder.
-        command: the command line of this process, which other processes show.
-        wait: whether to wait for another process to release the lock.
+    that is killed leaves none behind. The file's text describes the process that has the lock, with
+    its `command`; the file stays, empty, when no process has it.
 
     Yields:
         Whether no other run uses the root; False on a filesystem without locks.
 
     Raises:
-        BusyError: if another process has the lock; with its id, machine, start and command.
+        BusyError: if another process has the lock and `wait` is False; it names the process.
         StorageError: if the file cannot be written.
     """
     path = root / LOCK
-    try:
-        file = path.open("a+")
-    except OSError as error:
-        raise StorageError(f"cannot lock {root}: {path}: {error.strerror}") from error
-    with file:
-        exclusive = _acquire(file, root, wait)
+    with ExitStack() as stack:
         try:
-            _overwrite(file, _this_process(command) if exclusive else "")
+            file = stack.enter_context(path.open("a+"))
+            exclusive = _acquire(file, root, wait)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            owner = f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}"
+            _overwrite(file, owner if exclusive else "")
         except OSError as error:
             raise StorageError(f"cannot lock {root}: {path}: {error.strerror}") from error
-        try:
-            yield exclusive
-        finally:
-            if exclusive:
-                _overwrite(file, "")
+        if exclusive:
+            stack.callback(_overwrite, file, "")
+        yield exclusive
 
 
 def _acquire(file: TextIO, root: Path, wait: bool) -> bool:
@@ -72,11 +64,6 @@ def _acquire(file: TextIO, root: Path, wait: bool) -> bool:
         )
         return False
     return True
-
-
-def _this_process(command: str) -> str:
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}"
 
 
 def _overwrite(file: TextIO, text: str) -> None:

@@ -15,6 +15,7 @@ NAME = "metadata.sqlite"
 BACKUPS = "checksums"
 """Folder of the backup and its SHA-256, and of the artifacts' manifests."""
 ARTIFACTS = "artifacts"
+_DIGEST = ".sqlite.sha256"
 # SQLite increments this counter in the header of its file with each transaction.
 _CHANGE_COUNTER = slice(24, 28)
 _BROKEN_FILE_ERRORS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
@@ -30,8 +31,7 @@ def check(root: Path) -> None:
         StorageError: if it cannot be opened.
         OSError: if a file cannot be moved or written.
     """
-    path = root / NAME
-    backup = _read_backup(root)
+    path, backup = root / NAME, _read_backup(root)
     damage = _damage(path, backup)
     if not damage:
         return
@@ -60,26 +60,21 @@ def back_up(root: Path) -> None:
         OSError: if it cannot be written; the earlier backup is not used then.
     """
     if (root / NAME).is_file():
-        content = (root / NAME).read_bytes()
-        path = root / BACKUPS / NAME
+        content, backup = (root / NAME).read_bytes(), root / BACKUPS / NAME
         # A backup without its digest counts as none, so that a kill in between leaves no mixture.
-        _digest_file(path).unlink(missing_ok=True)
-        durable.write(path, content)
-        durable.write(_digest_file(path), hashlib.sha256(content).hexdigest().encode())
+        backup.with_suffix(_DIGEST).unlink(missing_ok=True)
+        durable.write(backup, content)
+        durable.write(backup.with_suffix(_DIGEST), hashlib.sha256(content).hexdigest().encode())
 
 
 def _read_backup(root: Path) -> bytes:
     """The content of the backup; empty if there is none, or if it is damaged as well."""
-    path = root / BACKUPS / NAME
+    backup = root / BACKUPS / NAME
     try:
-        content, digest = path.read_bytes(), _digest_file(path).read_bytes()
+        content, digest = backup.read_bytes(), backup.with_suffix(_DIGEST).read_bytes()
     except OSError:
         return b""
     return content if hashlib.sha256(content).hexdigest().encode() == digest else b""
-
-
-def _digest_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
 
 
 def _damage(path: Path, backup: bytes) -> str:

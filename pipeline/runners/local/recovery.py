@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from keras_ae import durable
+from keras_ae.storage import PathOrUri
+from pipeline.runtime import versions
 
 ARTIFACTS, UNFINISHED, TEMPORARY = "artifacts", "unfinished.json", "temporary"
 
 
 def remove_unfinished(root: Path, connection: Any) -> None:
-    """Removes outputs of executions that never ended, and partial files.
+    """Removes outputs of executions that never ended, and partial files, from a root that no other
+    run uses.
 
-    Such executions are marked as failed in ML Metadata. (SQLite itself
-    rolls back a transaction that was interrupted.) No other run may use the root meanwhile.
-
-    Args:
-        root: root folder of the run.
-        connection: configuration of the connection to its ML Metadata.
+    Such executions are marked as failed in ML Metadata. (SQLite itself rolls back a transaction
+    that was interrupted.)
     """
     for partial in root.glob("*.partial"):
         partial.unlink(missing_ok=True)
@@ -45,29 +44,37 @@ def remove_unfinished(root: Path, connection: Any) -> None:
         store.put_executions([execution])
 
 
-def record_start(root: Path, run: Mapping[str, Any], in_service: str | None) -> str | None:
+def record_start(
+    root: Path, run: Mapping[str, Any], in_service: PathOrUri | None
+) -> PathOrUri | None:
     """Records the start of a run, or finds that the same run was started before and never ended.
 
     A run that was killed after its push would otherwise be compared with its own model when it is
     started again.
 
     Args:
-        root: root folder of the run.
         run: what identifies the run, as JSON.
-        in_service: the model in service now.
+        in_service: the version that is in service now.
 
     Returns:
-        The model that was in service when the run was started first.
+        The version that was in service when the run was started first, unless it has changed.
     """
     record = root / UNFINISHED
-    of_this_root = in_service is not None and Path(in_service).is_relative_to(root / ARTIFACTS)
     with suppress(OSError, ValueError, LookupError, TypeError):
         earlier = json.loads(record.read_text())
-        before = earlier["in_service"]
-        if of_this_root and earlier["run"] == run and (before is None or Path(before).is_dir()):
-            return None if before is None else str(before)
-    durable.write(record, json.dumps({"run": run, "in_service": in_service}, indent=1).encode())
+        before = earlier["in_service"] and earlier["in_service"]["version"]
+        same = before is None or versions.digest(before) == earlier["in_service"]["digest"]
+        if earlier["run"] == run and same and _is_output(in_service, root):
+            return before
+    version = in_service and {"version": str(in_service), "digest": versions.digest(in_service)}
+    durable.write(record, json.dumps({"run": run, "in_service": version}, indent=1).encode())
     return in_service
+
+
+def _is_output(version: PathOrUri | None, root: Path) -> bool:
+    """Whether a run of this root has pushed a version."""
+    artifact = versions.provenance(version).get("artifact", "") if version else ""
+    return Path(artifact).is_relative_to(root / ARTIFACTS)
 
 
 def record_end(root: Path) -> None:
@@ -79,12 +86,8 @@ def record_end(root: Path) -> None:
 def temporary_folder(root: Path, *, exclusive: bool) -> Iterator[None]:
     """Puts temporary files below a root while the block runs, also those of libraries and children.
 
-    A run that is killed leaves them there, where the next run finds them.
-
-    Args:
-        root: root folder of the run.
-        exclusive: whether no other run uses the root, so that the temporary files of earlier runs
-            can be removed.
+    A run that is killed leaves them there. The next one removes them if it is `exclusive`: if no
+    other run uses the root.
     """
     parent = root / TEMPORARY
     if exclusive:

@@ -1,7 +1,6 @@
 """Runs the pipeline on TFX's LocalDagRunner: folders, terminal, and errors in one line."""
 
 import argparse
-import dataclasses
 import errno
 import functools
 import gc
@@ -11,7 +10,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from keras_ae import durable, imports
 from keras_ae.datasets.sources import base
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import KerasAEError, StorageError, first_line
-from pipeline.runners import flags
-from pipeline.runners.beam import engines
+from keras_ae.storage import PathOrUri
+from pipeline.runners.beam import engines, supervision
 from pipeline.runners.local import lock, recovery
 from pipeline.runners.preflight import check_reachable
 from pipeline.runtime import console
@@ -35,10 +34,7 @@ _RESULTS_KEPT = "; what earlier runs made is kept"
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the pipeline and prints a summary.
-
-    Args:
-        arguments: of `pipeline.run_local.parse_arguments`.
+    """Runs the pipeline with arguments of `run_local.parse_arguments`, and prints a summary.
 
     Raises:
         KerasAEError: with one line that says what is wrong.
@@ -57,8 +53,9 @@ def _run_and_log(arguments: argparse.Namespace, exclusive: bool) -> None:
     for folder in (logs, arguments.push_dir):
         check_reachable(folder)
     log = logs / time.strftime("run-%Y%m%d-%H%M%S.log")
+    data = "the sample photographs" if arguments.data == base.SAMPLE else arguments.data
     console.say(
-        f"keras-ae: {arguments.preset} on {_shown(arguments.data)}, "
+        f"keras-ae: {arguments.preset} on {data}, "
         f"budgets {', '.join(map(str, arguments.budgets))} epochs"
         + (f", tuned by {arguments.tune} trials" if arguments.tune else "")
         + (f", {arguments.seeds} seeds" if arguments.seeds > 1 else "")
@@ -68,14 +65,14 @@ def _run_and_log(arguments: argparse.Namespace, exclusive: bool) -> None:
         try:
             _run(arguments, exclusive)
         except Exception as error:
-            own_error = _cause(error) or _cause_in_worker(error)
-            if own_error is not None:
-                raise own_error from error
-            logging.exception("the run failed")
-            where = "above" if arguments.verbose else f"in {log}"
-            raise KerasAEError(
-                f"{type(error).__name__}: {first_line(error)[:300]}; the details are {where}"
-            ) from error
+            own_error = _cause(error)
+            if own_error is None:
+                logging.exception("the run failed")
+                where = "above" if arguments.verbose else f"in {log}"
+                text = f"{type(error).__name__}: {first_line(error)[:300]}"
+                unknown = KerasAEError(f"{text}; the details are {where}")
+                own_error = supervision.cause(error) or unknown
+            raise own_error from error
     console.say(f"\ndone in {time.monotonic() - start:.0f} s")
 
 
@@ -97,28 +94,31 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         from pipeline.runners.beam import operator
         from pipeline.runners.local import caching, metadata, summary
         from pipeline.runners.local.checksums import Checksums
-        from pipeline.runtime import plan
+        from pipeline.runtime import plan, versions
     # Garbage collection would visit the libraries' objects, which stay: half a second each time.
     gc.freeze()
 
-    lineage = _lineage(arguments)
+    pipeline_name = _pipeline_name(arguments)
     connection = sqlite_metadata_connection_config(str(arguments.root / metadata.NAME))
     checksums = Checksums(arguments.root / metadata.BACKUPS)
     if exclusive:
         metadata.check(arguments.root)
         recovery.remove_unfinished(arguments.root, connection)
-        caching.remove_damaged(connection, lineage, checksums, ignored_nodes=UNCACHED)
-    fingerprint = open_source(arguments.data).fingerprint()
+        caching.remove_damaged(connection, pipeline_name, checksums, ignored_nodes=UNCACHED)
+    fingerprint = open_source(arguments.data, **arguments.config.source_options).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
-    in_service = _in_service(arguments.push_dir, lineage)
+    newest = versions.newest_version(arguments.push_dir)
+    in_service = recovery.record_start(arguments.root, identity, newest)
+    if in_service and not arguments.replace:
+        _note_fault(in_service, arguments.channels)
     pipeline = create_pipeline(
-        dataclasses.replace(arguments.config, data=flags.resolve_data(arguments.data)),
-        pipeline_name=lineage,
-        pipeline_root=str(arguments.root / "artifacts" / lineage),
+        arguments.config,
+        pipeline_name=pipeline_name,
+        pipeline_root=str(arguments.root / "artifacts" / pipeline_name),
         data_fingerprint=fingerprint,
         push_destination=str(arguments.push_dir),
         checkpoints=str(arguments.root / "checkpoints"),
-        in_service=recovery.record_start(arguments.root, identity, in_service),
+        in_service=None if in_service is None else str(in_service),
         check_command=arguments.check_command,
         command=arguments.command,
         metadata_connection_config=connection,
@@ -131,9 +131,12 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     ordered = depth_first(compiled.nodes)
     del compiled.nodes[:]
     compiled.nodes.extend(ordered)
-    progress = _Progress(max(len(node.pipeline_node.node_info.id) for node in ordered))
+    on_ingested = functools.partial(summary.print_findings, connection, pipeline_name)
+    progress = _Progress(ordered, on_ingested)
     trainers = plan.trainers(ordered)
-    cached = functools.partial(caching.predicted_hits, connection, lineage, checksums, trainers)
+    cached = functools.partial(
+        caching.predicted_hits, connection, pipeline_name, checksums, trainers
+    )
     stages = plan.Plan(plan.stages(trainers), cached)
     try:
         with (
@@ -147,11 +150,11 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     finally:
         # What fails on a full disk here has failed before, with a message.
         with suppress(OSError):
-            caching.write_manifests(connection, lineage, checksums)
+            caching.write_manifests(connection, pipeline_name, checksums)
             metadata.back_up(arguments.root)
     shutil.rmtree(arguments.root / "checkpoints", ignore_errors=True)
     durable.write(arguments.root / SETTINGS, arguments.settings.encode())
-    summary.print_summary(arguments, connection, lineage, progress.cached)
+    summary.print_summary(arguments, connection, pipeline_name, progress.cached)
     recovery.record_end(arguments.root)
 
 
@@ -159,14 +162,16 @@ class _Progress:
     """Prints a line for each node, and releases memory between nodes.
 
     Args:
-        width: characters of the longest id of a node.
+        nodes: of the pipeline.
+        on_ingested: called after the images were ingested.
 
     Attributes:
         cached: whether a node's outputs were taken from the cache, by its id.
     """
 
-    def __init__(self, width: int) -> None:
-        self._width = max(20, width)
+    def __init__(self, nodes: Iterable[Any], on_ingested: Callable[[], None]) -> None:
+        self._width = max(20, *(len(node.pipeline_node.node_info.id) for node in nodes))
+        self._on_ingested = on_ingested
         self._start = 0.0
         self.cached: dict[str, bool] = {}
 
@@ -184,45 +189,25 @@ class _Progress:
         self.cached[node] = cached
         duration = "cached" if cached else f"{time.monotonic() - self._start:.1f} s"
         console.say(f"  {node:<{self._width}} {duration:>8}")
+        if node == "ImageExampleGen":
+            self._on_ingested()
         # Compiled functions are in reference cycles: a hundred megabytes for each stage and model.
         gc.collect()
 
 
-def _lineage(arguments: argparse.Namespace) -> str:
-    """A name that runs share whose models can replace each other: same data, preset, channels."""
-    text = json.dumps([flags.resolve_data(arguments.data), arguments.preset, arguments.channels])
+def _pipeline_name(arguments: argparse.Namespace) -> str:
+    """The name under which results are cached: that of data, preset and channels."""
+    text = json.dumps([arguments.config.data, arguments.preset, arguments.channels])
     return f"keras-ae-{arguments.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _shown(data: str) -> str:
-    return "the sample photographs" if data == base.SAMPLE else data
+def _note_fault(in_service: PathOrUri, channels: int) -> None:
+    """Says before hours of training what would prevent the push of the model at their end."""
+    from pipeline.runtime import versions
 
-
-def _in_service(push_dir: Path, lineage: str) -> str | None:
-    """The Model artifact of the newest version of this lineage, if both still exist."""
-    from pipeline.components.pusher.executor import intact, newest_version, provenance
-
-    version = newest_version(push_dir, lineage)
-    if version is None:
-        return None
-    if not intact(version):
-        console.say(f"damaged: {version} is not what was pushed")
-    artifact = provenance(version).get("artifact", "")
-    if artifact and Path(artifact).is_dir():
-        return str(artifact)
-    console.say(
-        f"note: the artifact of {version} is gone; a new model is compared with the floor only"
-    )
-    return None
-
-
-def _cause_in_worker(error: Exception) -> KerasAEError | None:
-    from pipeline.runners.beam import supervision
-
-    own_error = supervision.cause(error)
-    if own_error is not None:
-        logging.exception("a worker failed")
-    return own_error
+    if fault := versions.fault(Path(in_service), channels):
+        refusal = versions.refusal(in_service, fault)
+        console.say(f"note: a new model of this run will not be pushed: {refusal}")
 
 
 def _cause(error: BaseException) -> KerasAEError | None:
@@ -232,9 +217,8 @@ def _cause(error: BaseException) -> KerasAEError | None:
         if isinstance(current, KerasAEError):
             # Beam raises a copy of an error with the name of the step in its message.
             message = re.sub(r" \[while running .*\]$", "", str(current), flags=re.DOTALL)
-            return type(current)(
-                message + _RESULTS_KEPT if message.endswith(_DISK_FULL[0]) else message
-            )
+            kept = _RESULTS_KEPT if message.endswith(_DISK_FULL[0]) else ""
+            return type(current)(message + kept)
         if isinstance(current, OSError) and current.errno in _STORAGE_ERRORS:
             file = f" {current.filename}" if current.filename else ""
             return StorageError(f"cannot write{file}: {current.strerror}{_RESULTS_KEPT}")
@@ -245,31 +229,22 @@ def _cause(error: BaseException) -> KerasAEError | None:
 
 
 def depth_first(nodes: Sequence[Any]) -> list[Any]:
-    """Orders nodes so that each follows one that it depends on.
+    """Orders the nodes of a compiled pipeline so that each follows one that it depends on.
 
     The stages of a ladder then follow each other, and each uses what the one before it has left in
-    `pipeline.runtime.ladder_cache`.
-
-    Args:
-        nodes: nodes of a compiled pipeline, in topological order.
-
-    Returns:
-        The same nodes in another topological order.
+    `pipeline.runtime.ladder_cache`. The nodes are in topological order before and afterwards.
     """
-    ordered: list[Any] = []
-    seen: set[str] = set()
+    ordered: dict[str, Any] = {}
 
     def visit(node: Any) -> None:
         inner = node.pipeline_node
         name = inner.node_info.id
-        if name in seen or not seen.issuperset(inner.upstream_nodes):
-            return
-        seen.add(name)
-        ordered.append(node)
-        for other in nodes:
-            if name in other.pipeline_node.upstream_nodes:
-                visit(other)
+        if name not in ordered and ordered.keys() >= set(inner.upstream_nodes):
+            ordered[name] = node
+            for other in nodes:
+                if name in other.pipeline_node.upstream_nodes:
+                    visit(other)
 
     for node in nodes:
         visit(node)
-    return ordered
+    return [*ordered.values()]

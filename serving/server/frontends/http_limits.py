@@ -1,14 +1,16 @@
-"""Limits of HTTP requests: the size of their bodies, and the web pages that may send them."""
+"""Limits of HTTP requests: the size of their bodies, and the web pages that may send them.
 
-import ipaddress
+Functions raise RequestError, INVALID_ARGUMENT unless noted.
+"""
+
 import zlib
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import SplitResult, urlsplit
 
-import grpc
+from grpc import StatusCode
 from starlette.requests import Request
 
-from serving.server.core import RequestError, invalid
+from serving.server.errors import RequestError, invalid
 
 
 def _too_large(max_bytes: int) -> RequestError:
@@ -16,13 +18,10 @@ def _too_large(max_bytes: int) -> RequestError:
 
 
 async def read(request: Request, max_bytes: int) -> bytes:
-    """Reads the body of a request.
+    """Reads the body of a request, which may have at most `max_bytes`.
 
-    A body above the limit is read to its end and discarded, so that the client gets the error
-    instead of a broken connection.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the body has more than `max_bytes`.
+    A larger one is read to its end and discarded, so that the client gets the error instead of a
+    broken connection.
     """
     chunks: list[bytes] = []
     size = 0
@@ -38,12 +37,7 @@ async def read(request: Request, max_bytes: int) -> bytes:
 
 
 def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Decodes the Content-Encoding of a body.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the encoding is not gzip, the body is not valid gzip, or
-            it has more than `max_bytes` once decompressed.
-    """
+    """Decodes the Content-Encoding of a body: gzip or none, of at most `max_bytes` decompressed."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
@@ -62,63 +56,49 @@ def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 
 def refuse_foreign_pages(request: Request) -> None:
-    """Refuses requests that a web page of another origin makes in a browser.
+    """Raises PERMISSION_DENIED for requests that a page of another origin makes in a browser.
 
     Programs and the server's own page pass. Without this check, any page that a user opens could
     send images to a server on the user's machine (CSRF), or read its responses under a host name
     that resolves to 127.0.0.1 (DNS rebinding).
-
-    Raises:
-        RequestError: PERMISSION_DENIED.
     """
-    if not _is_browser(request.headers):
+    headers = request.headers
+    if not headers.get("user-agent", "").startswith("Mozilla") and not any(
+        name == "origin" or name.startswith("sec-") for name in headers
+    ):
         return
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    host = request.headers.get("host", "")
-    is_foreign = origin is not None and _netloc(origin) != host.lower()
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    host = headers.get("host", "")
+    is_foreign = origin is not None and _split(origin).netloc.lower() != host.lower()
     if request.method != "GET" and (is_foreign or site in ("cross-site", "same-site")):
         raise RequestError(
-            grpc.StatusCode.PERMISSION_DENIED,
+            StatusCode.PERMISSION_DENIED,
             "requests from web pages of other origins are refused; open this server's own page",
         )
-    if _is_loopback((request.scope.get("server") or ("",))[0]) and not _names_this_machine(host):
+    bound_to = _address((request.scope.get("server") or ("",))[0])
+    if bound_to and bound_to.is_loopback and not _names_this_machine(host):
         raise RequestError(
-            grpc.StatusCode.PERMISSION_DENIED,
+            StatusCode.PERMISSION_DENIED,
             "this server only serves this machine; open it as localhost or 127.0.0.1",
         )
 
 
-def _is_browser(headers: Mapping[str, str]) -> bool:
-    if headers.get("user-agent", "").startswith("Mozilla"):
-        return True
-    return any(name == "origin" or name.startswith("sec-") for name in headers)
-
-
-def _netloc(origin: str) -> str:
-    """Returns the host and port of an origin; "" if it has none, such as "null"."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
 def _names_this_machine(host: str) -> bool:
     """Whether a Host header has localhost or an address, which DNS rebinding cannot give."""
+    name = _split(f"//{host}").hostname or ""
+    return name == "localhost" or name.endswith(".localhost") or _address(name) is not None
+
+
+def _split(url: str) -> SplitResult:
+    """Splits a URL into its parts, which are empty if it is not valid."""
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        return urlsplit(url)
     except ValueError:
-        return False
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
+        return urlsplit("")
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None

@@ -1,23 +1,25 @@
-"""Conversion of the bodies of TensorFlow Serving's REST requests to TensorProtos."""
+"""Conversion between TensorProtos and the bodies of TensorFlow Serving's REST interface.
+
+Functions raise RequestError, INVALID_ARGUMENT unless noted, for a request that cannot be converted.
+"""
 
 import base64
 import binascii
-import contextlib
 import gc
 import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Mapping
+from typing import Any, Final
 
-import grpc
 import numpy as np
 import orjson
+from grpc import StatusCode
 
-from serving.server.core import RequestError, invalid
-from serving.wire.protos import DataType, TensorInfo, TensorProto
-from serving.wire.tensors import STRING, dtype_name, to_proto
+from serving.server.errors import RequestError, invalid
+from serving.wire.protos import TensorInfo, TensorProto
+from serving.wire.tensors import DTYPES, STRING, dtype_name, to_array, to_proto
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
@@ -27,18 +29,6 @@ MAX_VALUES: Final = 16_000_000
 A body is parsed while holding the GIL, so a larger one would stop all other requests.
 """
 
-_DTYPES: dict[int, type] = {
-    DataType.DT_FLOAT: np.float32,
-    DataType.DT_DOUBLE: np.float64,
-    DataType.DT_INT32: np.int32,
-    DataType.DT_INT16: np.int16,
-    DataType.DT_INT8: np.int8,
-    DataType.DT_UINT8: np.uint8,
-    DataType.DT_INT64: np.int64,
-    DataType.DT_UINT32: np.uint32,
-    DataType.DT_UINT64: np.uint64,
-    DataType.DT_BOOL: np.bool_,
-}
 _MAX_RANK = 32
 _ALLOWED_TYPES: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
 _TYPE_NAMES: dict[type, str] = {
@@ -50,11 +40,6 @@ _TYPE_NAMES: dict[type, str] = {
     float: "number with a fraction",
     type(None): "null",
 }
-_NON_FINITE = re.compile(rb"NaN|Infinity")
-
-
-def _refuse(message: str) -> NoReturn:
-    raise invalid(message)
 
 
 def _describe(value: Any) -> str:
@@ -69,112 +54,91 @@ def _shorten(text: str) -> str:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Parses the body of a request.
+    """Parses the body of a request, which must be a JSON object with at most MAX_VALUES values.
 
     NaN, Infinity and -Infinity are numbers, as in TensorFlow Serving.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the body is not a JSON object or has too many values.
     """
     if not body:
-        _refuse("JSON parse error: the body is empty; expected an object with 'instances'")
+        raise invalid("JSON parse error: the body is empty; expected an object with 'instances'")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        _refuse(
+        raise invalid(
             f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors "
             "over gRPC, or fewer images per request"
         )
+    gc_was_enabled = gc.isenabled()
+    # Garbage collection took 2/3 of the time of large bodies.
+    gc.disable()
     try:
-        with _without_garbage_collection():
-            document = orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         document = _parse_non_finite(body, error)
+    finally:
+        if gc_was_enabled:
+            gc.enable()
     if not isinstance(document, dict):
-        _refuse(f"JSON value: expected an object, got {_describe(document)}")
+        raise invalid(f"JSON value: expected an object, got {_describe(document)}")
     return document
 
 
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Disables the garbage collector, which took 2/3 of the time of large bodies."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _parse_non_finite(body: bytes, error: ValueError) -> Any:
+def _parse_non_finite(body: bytes, error: Exception) -> Any:
     """Parses a body that orjson refused because of NaN or Infinity."""
-    if _NON_FINITE.search(body):
+    if b"NaN" in body or b"Infinity" in body:
         try:
             document = json.loads(body)
             # Unlike orjson, json accepts strings that are not Unicode: half a surrogate pair.
             json.dumps(document, ensure_ascii=False).encode()
             return document
         except (ValueError, RecursionError) as json_error:
-            error = ValueError(json_error)
-    _refuse(f"JSON parse error: {error}")
+            error = json_error
+    raise invalid(f"JSON parse error: {error}")
 
 
 def to_tensors(
     document: Mapping[str, Any], inputs: Mapping[str, TensorInfo]
 ) -> dict[str, TensorProto]:
-    """Converts the values of a request to tensors, by the name of the input.
+    """Converts the values of a parsed request to tensors, by the name of the input.
 
-    Args:
-        document: the result of `parse`.
-        inputs: name -> TensorInfo of each input of the signature.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the values do not match the inputs; UNIMPLEMENTED, if an
-            input's dtype has no JSON representation.
+    Raises UNIMPLEMENTED if the dtype of an input has no JSON representation.
     """
-    columns = _columns(document, inputs)
+    key = format_of(document)
+    columns = _join_rows(document[key], inputs) if key == ROW else _columns(document[key], inputs)
     return {name: _to_proto(name, value, inputs[name].dtype) for name, value in columns.items()}
 
 
 def format_of(document: Mapping[str, Any]) -> str:
-    """Returns the format of a request, ROW or COLUMNAR.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, if the request has both keys or neither.
-    """
+    """Returns the format of a parsed request, ROW or COLUMNAR."""
     keys = [key for key in (ROW, COLUMNAR) if key in document]
     if len(keys) != 1:
-        _refuse(
+        raise invalid(
             f"expected one of the keys '{ROW}' and '{COLUMNAR}', got "
             f"{'both' if keys else 'neither'}; send one of them"
         )
     return keys[0]
 
 
-def _columns(document: Mapping[str, Any], inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
-    """Returns input name -> value; for ROW the list of that input's values in all rows."""
-    key = format_of(document)
-    value = document[key]
-    if key == ROW:
-        return _join_rows(value, inputs)
-    if isinstance(value, dict) and not _is_base64(value):
-        missing = [name for name in inputs if name not in value]
-        if missing:
-            _refuse(f"'{COLUMNAR}' misses {', '.join(missing)}; got {_shorten(', '.join(value))}")
-        return {name: value[name] for name in inputs}
-    return {_single_name(inputs, COLUMNAR): value}
+def _columns(value: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    if not _is_named(value):
+        return {_single_name(inputs, COLUMNAR): value}
+    missing = ", ".join(name for name in inputs if name not in value)
+    if missing:
+        raise invalid(f"'{COLUMNAR}' misses {missing}; got {_shorten(', '.join(value))}")
+    return {name: value[name] for name in inputs}
 
 
 def _join_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """Returns input name -> the list of its values in all rows."""
     if not isinstance(rows, list):
-        _refuse(f"'{ROW}': expected an array, got {_describe(rows)}")
+        raise invalid(f"'{ROW}': expected an array, got {_describe(rows)}")
     if not rows:
-        _refuse(f"'{ROW}': expected at least one value, got an empty array")
+        raise invalid(f"'{ROW}': expected at least one value, got an empty array")
     are_named = _is_named(rows[0])
     for index, row in enumerate(rows):
         if _is_named(row) != are_named:
-            _refuse(f"'{ROW}': objects and plain values are mixed at item {index}; send one kind")
+            raise invalid(
+                f"'{ROW}': objects and plain values are mixed at item {index}; send one kind"
+            )
         if are_named and row.keys() != inputs.keys():
-            _refuse(
+            raise invalid(
                 f"'{ROW}': item {index} has the keys {_shorten(', '.join(row))}; "
                 f"expected {', '.join(inputs)}"
             )
@@ -185,7 +149,9 @@ def _join_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
 
 def _single_name(inputs: Mapping[str, TensorInfo], key: str) -> str:
     if len(inputs) != 1:
-        _refuse(f"'{key}' has plain values; name the {len(inputs)} inputs: {', '.join(inputs)}")
+        raise invalid(
+            f"'{key}' has plain values; name the {len(inputs)} inputs: {', '.join(inputs)}"
+        )
     return next(iter(inputs))
 
 
@@ -200,15 +166,12 @@ def _is_named(value: Any) -> bool:
 def _to_proto(name: str, value: Any, dtype: int) -> TensorProto:
     shape, values = _flatten(name, value)
     if dtype == STRING:
-        array = np.empty(len(values), object)
-        array[:] = [_to_bytes(name, item) for item in values]
-    elif dtype in _DTYPES:
+        array = np.array([_to_bytes(name, item) for item in values], object)
+    elif dtype in DTYPES:
         array = _to_numbers(name, values, dtype)
     else:
-        raise RequestError(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"{name}: JSON cannot represent {dtype_name(dtype)}; use gRPC",
-        )
+        message = f"{name}: JSON cannot represent {dtype_name(dtype)}; use gRPC"
+        raise RequestError(StatusCode.UNIMPLEMENTED, message)
     return to_proto(array.reshape(shape))
 
 
@@ -218,12 +181,12 @@ def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
     values = [value]
     while values and isinstance(values[0], list):
         if set(map(type, values)) != {list}:
-            _refuse(f"{name}: arrays and values are mixed at level {len(shape)}")
+            raise invalid(f"{name}: arrays and values are mixed at level {len(shape)}")
         if len(shape) == _MAX_RANK:
-            _refuse(f"{name}: arrays are nested more than {_MAX_RANK} deep")
+            raise invalid(f"{name}: arrays are nested more than {_MAX_RANK} deep")
         lengths = set(map(len, values))
         if len(lengths) != 1:
-            _refuse(
+            raise invalid(
                 f"{name}: arrays at level {len(shape)} have different sizes, "
                 f"{min(lengths)} to {max(lengths)}; expected one"
             )
@@ -233,34 +196,78 @@ def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
 
 
 def _to_numbers(name: str, values: list[Any], dtype: int) -> np.ndarray:
-    numpy_dtype = np.dtype(_DTYPES[dtype])
+    numpy_dtype = DTYPES[dtype]
     allowed = _ALLOWED_TYPES.get(numpy_dtype.kind, {int})
     if not set(map(type, values)) <= allowed:
         value = next(item for item in values if type(item) not in allowed)
-        _refuse(f"{name}: expected {dtype_name(dtype)}, got {_describe(value)}")
+        raise invalid(f"{name}: expected {dtype_name(dtype)}, got {_describe(value)}")
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, numpy_dtype)
     except OverflowError as error:
-        _refuse(f"{name}: expected {dtype_name(dtype)}: {error}")
-    if numpy_dtype.kind == "f" and not np.isfinite(array).all():
-        _check_overflow(name, values, array, dtype)
+        raise invalid(f"{name}: expected {dtype_name(dtype)}: {error}") from error
+    if numpy_dtype.kind == "f":
+        for value in map(values.__getitem__, np.flatnonzero(np.isinf(array))):
+            if math.isfinite(value):
+                raise invalid(f"{name}: {value} is out of bounds for {dtype_name(dtype)}")
     return array
-
-
-def _check_overflow(name: str, values: list[Any], array: np.ndarray, dtype: int) -> None:
-    for value in itertools.compress(values, np.isinf(array)):
-        if math.isfinite(value):
-            _refuse(f"{name}: {value} is out of bounds for {dtype_name(dtype)}")
 
 
 def _to_bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
     if not _is_base64(value):
-        _refuse(f'{name}: expected a string or {{"b64": ".."}}, got {_describe(value)}')
+        raise invalid(f'{name}: expected a string or {{"b64": ".."}}, got {_describe(value)}')
     try:
         text = b"".join(value["b64"].encode("ascii").split())
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (UnicodeEncodeError, binascii.Error) as error:
-        _refuse(f"{name}: {_shorten(value['b64'])} is not base64: {error}")
+        raise invalid(f"{name}: {_shorten(value['b64'])} is not base64: {error}") from error
+
+
+def to_json(tensors: Mapping[str, TensorProto], format: str) -> bytes:
+    """Returns the body of the response to a request of a format.
+
+    ROW gives {"predictions": [...]}, with an object for each row if there are several outputs; they
+    need a common number of rows. COLUMNAR gives {"outputs": ...}, an object if there are several.
+    """
+    arrays = {name: to_array(tensor) for name, tensor in sorted(tensors.items())}
+    if format != ROW:
+        outputs = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
+        value = outputs if len(outputs) > 1 else next(iter(outputs.values()))
+        return orjson.dumps({"outputs": value})
+    counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
+    if len(counts) != 1 or None in counts:
+        raise invalid(
+            "the outputs have no common number of rows; send the request with 'inputs' instead of "
+            "'instances'"
+        )
+    columns = {
+        name: [orjson.Fragment(_encode(name, np.asarray(row, array.dtype))) for row in array]
+        for name, array in arrays.items()
+    }
+    if len(columns) == 1:
+        return orjson.dumps({"predictions": next(iter(columns.values()))})
+    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    return orjson.dumps({"predictions": rows})
+
+
+def _encode(name: str, array: np.ndarray) -> bytes:
+    if array.dtype == object:
+        return _encode_strings(array.tolist(), name.endswith("_bytes"))
+    # orjson refuses arrays of rank 0; ascontiguousarray makes them rank 1.
+    text = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        # orjson writes null for each value that is not finite, json NaN or Infinity.
+        values = iter(array[~is_finite].tolist())
+        text = re.sub(b"null", lambda _: json.dumps(next(values)).encode(), text)
+    return text if array.ndim else text[1:-1]
+
+
+def _encode_strings(values: Any, as_bytes: bool) -> bytes:
+    if isinstance(values, list):
+        return b"[" + b",".join(_encode_strings(value, as_bytes) for value in values) + b"]"
+    if as_bytes:
+        return b'{"b64":"' + base64.b64encode(values) + b'"}'
+    return orjson.dumps(values.decode(errors="replace"))

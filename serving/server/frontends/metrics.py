@@ -15,7 +15,6 @@ _LATENCY = ":tensorflow:serving:request_latency"
 # prometheus-client appends _total to the names of counters and adds a _created series.
 _TOTAL = re.compile(rf"^((?:# (?:HELP|TYPE) )?{_COUNT})_total\b".encode(), re.MULTILINE)
 _SERIES_NAMES = [f"{_COUNT}_total", *(f"{_LATENCY}_{part}" for part in ("bucket", "sum", "count"))]
-_BUCKETS_MICROSECONDS = [10 * 1.8**power for power in range(33)]
 
 
 class Metrics:
@@ -27,8 +26,7 @@ class Metrics:
     """
 
     def __init__(self, models: Callable[[], Collection[str]]):
-        self._models = models
-        self._registry = CollectorRegistry()
+        self._models, self._registry = models, CollectorRegistry()
         self._count = Counter(
             _COUNT,
             "Requests by model and status.",
@@ -39,7 +37,7 @@ class Metrics:
             _LATENCY,
             "Microseconds from the request to its response.",
             ["model_name", "API", "entrypoint"],
-            buckets=_BUCKETS_MICROSECONDS,
+            buckets=[10 * 1.8**power for power in range(33)],
             registry=self._registry,
         )
 

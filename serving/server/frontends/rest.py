@@ -8,27 +8,21 @@ from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes
 
-import grpc
 import orjson
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from starlette.applications import Starlette
+from grpc import StatusCode
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.server.core import Core, RequestError, invalid
-from serving.server.frontends import http_limits, json_answers, json_tensors
-from serving.server.frontends.http_limits import refuse_foreign_pages
+from serving.server.errors import RequestError, invalid
+from serving.server.flags import Flags
+from serving.server.frontends import http_limits, json_tensors, playground
 from serving.server.frontends.metrics import CONTENT_TYPE, Metrics
-from serving.server.frontends.playground import MODELS_PATH, Playground
-from serving.wire.protos import (
-    GetModelMetadataRequest,
-    GetModelStatusRequest,
-    ModelSpec,
-    PredictRequest,
-    SignatureDefMap,
-)
+from serving.server.models.manager import SIGNATURE_DEF, Manager
+from serving.wire import protos
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,14 +32,14 @@ _CALL = re.compile(rf"(?i){_MODEL}:(?P<method>classify|regress|predict)")
 _STATUS_OR_METADATA = re.compile(rf"(?i){_MODEL}(?P<metadata>/metadata)?")
 _NO_MODEL = re.compile(r"(?i)/v1/models/?(?:metadata)?")
 _HTTP: Final = {
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.FAILED_PRECONDITION: 400,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DEADLINE_EXCEEDED: 504,
 }
 _THREAD_BYTES = 32_768
 """JSON of more bytes is read and written in a thread, so that it does not block the event loop."""
@@ -53,28 +47,9 @@ _LARGE_BYTES, _MAX_LARGE_PARSES = 1_000_000, 2
 """Bodies of more bytes are large, and only so many of them are parsed at a time."""
 
 
-def create_app(
-    core: Core,
-    metrics: Metrics,
-    *,
-    metrics_path: str | None,
-    timeout_seconds: float,
-    max_body_bytes: int,
-) -> Starlette:
-    """The ASGI app of the REST port.
-
-    Args:
-        core: the models.
-        metrics: the metrics that requests are counted in.
-        metrics_path: path of the page for Prometheus; None for no such page.
-        timeout_seconds: time for a response, after which the status is 504; 0 for no limit.
-        max_body_bytes: size of the largest body, also once decompressed; above it the status is
-            400.
-    """
-    app = Starlette(exception_handlers={Exception: _internal_error})
-    # Starlette's routes match decoded paths, but the name of a model may have an encoded slash.
-    app.router.default = _RestApp(core, metrics, metrics_path, timeout_seconds, max_body_bytes)
-    return app
+def create_app(manager: Manager, metrics: Metrics, flags: Flags) -> ASGIApp:
+    """Returns the ASGI app of the REST port, whose requests are counted in the metrics."""
+    return ServerErrorMiddleware(_RestApp(manager, metrics, flags), _internal_error)
 
 
 def _json(status: int, body: Any) -> Response:
@@ -86,27 +61,14 @@ def _json(status: int, body: Any) -> Response:
     )
 
 
-def _error_response(error: RequestError) -> Response:
-    text = error.message.encode(errors="replace").decode()
-    return _json(_HTTP.get(error.code, 500), {"error": text})
-
-
 async def _internal_error(request: Request, error: Exception) -> Response:
     return _json(500, {"error": f"the server failed: {type(error).__name__}; see its log"})
 
 
 class _RestApp:
-    def __init__(
-        self,
-        core: Core,
-        metrics: Metrics,
-        metrics_path: str | None,
-        timeout_seconds: float,
-        max_body_bytes: int,
-    ):
-        self._core, self._metrics, self._metrics_path = core, metrics, metrics_path
-        self._timeout_seconds, self._max_body_bytes = timeout_seconds, max_body_bytes
-        self._playground = Playground()
+    def __init__(self, manager: Manager, metrics: Metrics, flags: Flags):
+        self._manager, self._metrics, self._flags = manager, metrics, flags
+        self._page = playground.read_page()
         self._large_parses = asyncio.Semaphore(_MAX_LARGE_PARSES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,21 +79,23 @@ class _RestApp:
         try:
             response = await self._respond(request)
         except RequestError as error:
-            response = _error_response(error)
+            text = error.message.encode(errors="replace").decode()
+            response = _json(_HTTP.get(error.code, 500), {"error": text})
         except ClientDisconnect:
             return
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        refuse_foreign_pages(request)
+        http_limits.refuse_foreign_pages(request)
+        # Not the decoded path: the name of a model may have an encoded slash.
         path = request.scope["raw_path"].decode("latin-1")
         if request.method in ("GET", "HEAD"):
-            if path == self._metrics_path:
+            if path == self._flags.metrics_path:
                 return Response(self._metrics.exposition(), media_type=CONTENT_TYPE)
             if path == "/":
-                return self._playground.page()
-            if path == MODELS_PATH:
-                return _json(200, {"models": self._core.models()})
+                return self._page
+            if path == playground.MODELS_PATH:
+                return _json(200, {"models": self._manager.models()})
             if match := _STATUS_OR_METADATA.fullmatch(path):
                 return _json(200, self._status_or_metadata(match))
             if _NO_MODEL.fullmatch(path):
@@ -142,20 +106,21 @@ class _RestApp:
         raise invalid(f"Malformed request: {request.method} {short_path}")
 
     def _status_or_metadata(self, match: re.Match[str]) -> dict[str, Any]:
+        spec = _to_spec(match)
         if match["metadata"] is None:
-            status = self._core.status(GetModelStatusRequest(model_spec=_to_spec(match)))
+            status = self._manager.status(protos.GetModelStatusRequest(model_spec=spec))
             for version in status.model_version_status:
                 # Includes the status in the JSON even if it is OK.
                 version.status.SetInParent()
             return _to_dict(status)
-        response = self._core.metadata(
-            GetModelMetadataRequest(model_spec=_to_spec(match), metadata_field=["signature_def"])
+        response = self._manager.metadata(
+            protos.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
         )
-        signatures = SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
+        signatures = protos.SignatureDefMap()
+        response.metadata[SIGNATURE_DEF].Unpack(signatures)
         return {
             "model_spec": _to_dict(response.model_spec),
-            "metadata": {"signature_def": _to_dict(signatures)},
+            "metadata": {SIGNATURE_DEF: _to_dict(signatures)},
         }
 
     async def _call(self, match: re.Match[str], request: Request) -> bytes:
@@ -172,54 +137,55 @@ class _RestApp:
             seconds = time.perf_counter() - started
             self._metrics.observe(spec.name, status, "predict", "REST", seconds)
 
-    async def _predict(self, spec: ModelSpec, method: str, request: Request) -> bytes:
+    async def _predict(self, spec: protos.ModelSpec, method: str, request: Request) -> bytes:
+        timeout, max_bytes = self._flags.rest_timeout, self._flags.max_message_bytes
         try:
-            async with asyncio.timeout(self._timeout_seconds or None):
-                body = await http_limits.read(request, self._max_body_bytes)
+            async with asyncio.timeout(timeout or None):
+                body = await http_limits.read(request, max_bytes)
                 if method != "predict":
-                    raise RequestError(
-                        grpc.StatusCode.UNIMPLEMENTED, f"{method} is not supported; use predict"
-                    )
+                    message = f"{method} is not supported; use predict"
+                    raise RequestError(StatusCode.UNIMPLEMENTED, message)
                 encoding = request.headers.get("content-encoding", "")
-                return await self._predict_body(spec, body, encoding)
+                body = await _compute(len(body), http_limits.decode, body, encoding, max_bytes)
+                return await self._predict_body(spec, body)
         except TimeoutError:
             raise RequestError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"no response within {self._timeout_seconds:g} s; send fewer or smaller images, or "
-                "raise --rest_api_timeout_in_ms",
+                StatusCode.DEADLINE_EXCEEDED,
+                f"no response within {timeout:g} s; send fewer or smaller images, or raise "
+                "--rest_api_timeout_in_ms",
             ) from None
 
-    async def _predict_body(self, spec: ModelSpec, body: bytes, encoding: str) -> bytes:
-        body = await _call(len(body), http_limits.decode, body, encoding, self._max_body_bytes)
+    async def _predict_body(self, spec: protos.ModelSpec, body: bytes) -> bytes:
         is_large = len(body) > _LARGE_BYTES
         async with self._large_parses if is_large else contextlib.nullcontext():
             request, format = await self._parse(spec, body)
-        response = await self._core.predict(request)
-        return await _call(response.ByteSize(), json_answers.to_json, response.outputs, format)
+        response = await self._manager.predict(request)
+        return await _compute(response.ByteSize(), json_tensors.to_json, response.outputs, format)
 
-    async def _parse(self, spec: ModelSpec, body: bytes) -> tuple[PredictRequest, str]:
+    async def _parse(
+        self, spec: protos.ModelSpec, body: bytes
+    ) -> tuple[protos.PredictRequest, str]:
         """Returns the request in a body, and the format of its response."""
-        document = await _call(len(body), json_tensors.parse, body)
+        document = await _compute(len(body), json_tensors.parse, body)
         format = json_tensors.format_of(document)
         name = document.get("signature_name", "")
         if not isinstance(name, str):
             raise invalid("'signature_name': expected a string")
-        inputs = self._core.signature(spec, name).inputs
-        tensors = await _call(len(body), json_tensors.to_tensors, document, inputs)
-        request = PredictRequest(model_spec=spec, inputs=tensors)
-        request.model_spec.signature_name = name
-        return request, format
+        spec.signature_name = name
+        inputs = self._manager.signature(spec).inputs
+        tensors = await _compute(len(body), json_tensors.to_tensors, document, inputs)
+        return protos.PredictRequest(model_spec=spec, inputs=tensors), format
 
 
-async def _call(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _compute(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Calls a function, in a thread if its data has so many bytes that it would block the loop."""
     if size > _THREAD_BYTES:
         return await asyncio.to_thread(function, *args, **kwargs)
     return function(*args, **kwargs)
 
 
-def _to_spec(match: re.Match[str]) -> ModelSpec:
-    spec = ModelSpec(name=_unquote(match["model"]))
+def _to_spec(match: re.Match[str]) -> protos.ModelSpec:
+    spec = protos.ModelSpec(name=_unquote(match["model"]))
     if match["version"] is not None:
         if len(match["version"]) > 19 or int(match["version"]) >= 2**63:
             raise invalid(f"Failed to convert version: {match['version'][:40]} to numeric")

@@ -4,9 +4,11 @@ import itertools
 import logging
 import string
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -16,15 +18,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from keras_ae.errors import ConfigurationError
-from serving.server.core import Core, RequestError
+from serving.server.errors import RequestError
+from serving.server.flags import Flags
+from serving.server.frontends.metrics import Metrics
+from serving.server.models.manager import Manager
 from serving.wire import services
-from serving.wire.protos import (
-    POOL,
-    GetModelMetadataRequest,
-    GetModelStatusRequest,
-    PredictRequest,
-    ReloadConfigRequest,
-)
+from serving.wire.protos import POOL
 
 logger = logging.getLogger("serving.server")
 
@@ -33,72 +32,27 @@ MAX_ERROR_BYTES = 4000
 _UNQUOTED = " " + string.punctuation.replace("%", "")
 
 
-class Observer(Protocol):
-    """Counts requests."""
-
-    def observe(
-        self, model_name: str, status: str, api: str, entrypoint: str, seconds: float
-    ) -> None:
-        """Counts a request, see `Metrics.observe`."""
-
-
-class _Services:
-    """PredictionService and ModelService, whose requests a Core answers."""
-
-    def __init__(self, core: Core, observer: Observer):
-        self._core, self._observer = core, observer
-
-    async def Predict(self, request: PredictRequest, context: ServicerContext) -> Any:  # noqa: N802
-        return await self._answer("Predict", self._core.predict, request, context)
-
-    async def GetModelMetadata(  # noqa: N802
-        self, request: GetModelMetadataRequest, context: ServicerContext
-    ) -> Any:
-        return await self._answer("GetModelMetadata", self._core.metadata, request, context)
-
-    async def GetModelStatus(  # noqa: N802
-        self, request: GetModelStatusRequest, context: ServicerContext
-    ) -> Any:
-        return await self._answer("GetModelStatus", self._core.status, request, context)
-
-    async def HandleReloadConfigRequest(  # noqa: N802
-        self, request: ReloadConfigRequest, context: ServicerContext
-    ) -> Any:
-        return await self._answer("HandleReloadConfigRequest", self._core.reload, request, context)
-
-    async def Classify(self, request: Message, context: ServicerContext) -> None:  # noqa: N802
-        await _refuse(context, "Classify")
-
-    async def Regress(self, request: Message, context: ServicerContext) -> None:  # noqa: N802
-        await _refuse(context, "Regress")
-
-    async def MultiInference(self, request: Message, context: ServicerContext) -> None:  # noqa: N802
-        await _refuse(context, "MultiInference")
-
-    async def _answer(
-        self, api: str, method: Callable[[Any], Any], request: Message, context: ServicerContext
-    ) -> Any:
-        started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
-        try:
-            response = method(request)
-            if isinstance(response, Awaitable):
-                response = await response
-            code = grpc.StatusCode.OK
-            return response
-        except RequestError as error:
-            code = error.code
-            await context.abort(code, _truncate(error.message))
-        # A bug must neither stop the server nor send its traceback to the client.
-        except Exception:
-            code = grpc.StatusCode.INTERNAL
-            logger.exception("%s failed", api)
-            await context.abort(code, f"{api} failed; see the server's log")
-        finally:
-            self._observe(api, request, code, time.perf_counter() - started)
-
-    def _observe(self, api: str, request: Message, code: grpc.StatusCode, seconds: float) -> None:
+async def _answer(
+    method: Callable[[Any], Any], api: str, metrics: Metrics, request: Any, context: ServicerContext
+) -> Any:
+    started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
+    try:
+        response = method(request)
+        if isinstance(response, Awaitable):
+            response = await response
+        code = grpc.StatusCode.OK
+        return response
+    except RequestError as error:
+        code = error.code
+        await context.abort(code, _truncate(error.message))
+    # A bug must neither stop the server nor send its traceback to the client.
+    except Exception:
+        code = grpc.StatusCode.INTERNAL
+        logger.exception("%s failed", api)
+        await context.abort(code, f"{api} failed; see the server's log")
+    finally:
         name = request.model_spec.name if hasattr(request, "model_spec") else ""
-        self._observer.observe(name, code.name, api, "GRPC", seconds)
+        metrics.observe(name, code.name, api, "GRPC", time.perf_counter() - started)
 
 
 def _truncate(message: str) -> str:
@@ -108,10 +62,9 @@ def _truncate(message: str) -> str:
     return message[: sum(1 for _ in itertools.takewhile(MAX_ERROR_BYTES.__ge__, sizes))]
 
 
-async def _refuse(context: ServicerContext, name: str) -> None:
-    await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported: call Predict instead"
-    )
+async def _refuse(api: str, request: Message, context: ServicerContext) -> None:
+    message = f"{api} is not supported: call Predict instead"
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
 
 class Health:
@@ -139,33 +92,27 @@ class Health:
 
 
 def build(
-    core: Core,
-    observer: Observer,
-    health_state: Health,
-    *,
-    max_message_bytes: int,
-    arguments: Sequence[tuple[str, int | str]] = (),
+    manager: Manager, metrics: Metrics, health_state: Health, flags: Flags
 ) -> grpc.aio.Server:
-    """Creates a gRPC server with all services, neither started nor bound to an address.
-
-    Args:
-        core: the models that answer requests.
-        observer: counts requests.
-        health_state: the state that the health service reports.
-        max_message_bytes: size of the largest request; responses are not limited.
-        arguments: channel arguments, which override all others.
-    """
+    """Creates a gRPC server with all services, neither started nor bound to an address."""
     options = {
-        "grpc.max_receive_message_length": max_message_bytes,
+        "grpc.max_receive_message_length": flags.max_message_bytes,
         "grpc.max_send_message_length": -1,
         # Fails if another server uses the port, instead of sharing its requests.
         "grpc.so_reuseport": 0,
-        **dict(arguments),
+        **dict(flags.channel_arguments),
     }
     server = grpc.aio.server(options=list(options.items()))
-    servicer = _Services(core, observer)
+    methods: dict[str, Callable[[Any], Any]] = {
+        "Predict": manager.predict,
+        "GetModelMetadata": manager.metadata,
+        "GetModelStatus": manager.status,
+        "HandleReloadConfigRequest": manager.reload,
+    }
+    answers = {api: partial(_answer, method, api, metrics) for api, method in methods.items()}
+    refusals = {api: partial(_refuse, api) for api in ("Classify", "Regress", "MultiInference")}
     for service in (services.PREDICTION, services.MODEL):
-        services.add_servicer(service, servicer, server)
+        services.add_servicer(service, SimpleNamespace(**answers, **refusals), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
     # Reflection looks all services up in one descriptor pool.
     for module in (health_pb2, reflection_pb2):
@@ -175,15 +122,8 @@ def build(
     return server
 
 
-def credentials(ssl: Message) -> grpc.ServerCredentials:
-    """Returns the credentials of an SSLConfig, which may require certificates of clients."""
-    pair = (ssl.server_key.encode(), ssl.server_cert.encode())
-    authority = ssl.custom_ca.encode() or None
-    return grpc.ssl_server_credentials([pair], authority, ssl.client_verify)
-
-
 def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:
-    """Binds a server to "host:port" or "unix:path"; returns the port.
+    """Binds a server to "host:port" or "unix:path", over TLS with an SSLConfig; returns the port.
 
     Raises:
         ConfigurationError: if the address cannot be bound, or the certificate is not valid.
@@ -191,7 +131,10 @@ def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:
     try:
         if ssl is None:
             return int(server.add_insecure_port(address))
-        return int(server.add_secure_port(address, credentials(ssl)))
+        pair = (ssl.server_key.encode(), ssl.server_cert.encode())
+        authority = ssl.custom_ca.encode() or None
+        credentials = grpc.ssl_server_credentials([pair], authority, ssl.client_verify)
+        return int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
         raise ConfigurationError(
             f"cannot listen on {address}: in use, not allowed, or the certificate is not valid"

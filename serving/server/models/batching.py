@@ -4,16 +4,16 @@ import asyncio
 import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-import grpc
 import numpy as np
 from google.protobuf.message import Message
+from grpc import StatusCode
 
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
-from serving.server.core import RequestError, invalid
+from serving.server.errors import RequestError, invalid
 from serving.server.models.inputs import Inputs
 
 Outputs = dict[str, np.ndarray]
@@ -25,68 +25,50 @@ MAX_BATCH_PIXELS = 4_000_000
 
 @dataclass(frozen=True)
 class BatchingOptions:
-    """Options of batching, with the defaults of TensorFlow Serving.
+    """The BatchingParameters of TensorFlow Serving, with its defaults.
 
     Attributes:
-        max_batch_size: largest number of rows of a batch.
-        timeout: seconds that a batch waits for more requests while a thread is free.
+        batch_timeout_micros: time that a batch waits for more requests while a thread is free.
         max_enqueued_batches: largest number of batches of a model version and signature that wait
             for a thread.
-        threads: number of concurrent batches.
-        allowed_sizes: increasing sizes; a batch is padded to the next one. Empty for no padding.
+        allowed_batch_sizes: increasing sizes, to the next of which a batch is padded; or empty.
+
+    Raises:
+        ConfigurationError: if the sizes do not increase up to `max_batch_size`.
     """
 
     max_batch_size: int = 1000
-    timeout: float = 0.0
+    batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    allowed_sizes: tuple[int, ...] = ()
+    num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    allowed_batch_sizes: tuple[int, ...] = ()
 
     @classmethod
     def from_proto(cls, parameters: Message) -> "BatchingOptions":
-        """Converts a BatchingParameters message.
-
-        Raises:
-            ConfigurationError: if a value is out of range or not supported.
-        """
-        values: dict[str, Any] = {}
-        for name, key, minimum in (
-            ("max_batch_size", "max_batch_size", 1),
-            ("batch_timeout_micros", "timeout", 0),
-            ("max_enqueued_batches", "max_enqueued_batches", 1),
-            ("num_batch_threads", "threads", 1),
-        ):
-            if parameters.HasField(name):
-                value = values[key] = getattr(parameters, name).value
-                if value < minimum:
-                    raise ConfigurationError(f"{name} must be {minimum} or more; got {value}")
-        if "timeout" in values:
-            values["timeout"] /= 1e6
+        """Converts the message; raises ConfigurationError if a value is out of range."""
+        values: dict[str, Any] = {"allowed_batch_sizes": tuple(parameters.allowed_batch_sizes)}
+        scalars = (f.name for f in fields(cls) if f.name != "allowed_batch_sizes")
+        for name in filter(parameters.HasField, scalars):
+            values[name] = value = getattr(parameters, name).value
+            minimum = 0 if name == "batch_timeout_micros" else 1
+            if value < minimum:
+                raise ConfigurationError(f"{name} must be {minimum} or more; got {value}")
         if parameters.pad_variable_length_inputs:
             raise ConfigurationError(
                 "pad_variable_length_inputs would add pixels to images: leave it out; a batch "
                 "only has requests with the same shapes"
             )
-        options = cls(**values, allowed_sizes=tuple(parameters.allowed_batch_sizes))
-        _check_allowed_sizes(options)
-        return options
+        return cls(**values)
 
-    def padded_size(self, rows: int) -> int:
-        """Returns the number of rows that a batch of `rows` is padded to."""
-        return next((size for size in self.allowed_sizes if size >= rows), rows)
-
-
-def _check_allowed_sizes(options: BatchingOptions) -> None:
-    sizes = options.allowed_sizes
-    if not sizes:
-        return
-    if list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
-        raise ConfigurationError(f"allowed_batch_sizes must be increasing; got {list(sizes)}")
-    if sizes[-1] != options.max_batch_size:
-        raise ConfigurationError(
-            f"the last of allowed_batch_sizes must be max_batch_size, {options.max_batch_size}; "
-            f"got {sizes[-1]}"
-        )
+    def __post_init__(self) -> None:
+        sizes = list(self.allowed_batch_sizes)
+        if sizes != sorted(set(sizes)) or min(sizes, default=1) < 1:
+            raise ConfigurationError(f"allowed_batch_sizes must be increasing; got {sizes}")
+        if sizes and sizes[-1] != self.max_batch_size:
+            raise ConfigurationError(
+                f"the last of allowed_batch_sizes must be max_batch_size, {self.max_batch_size}; "
+                f"got {sizes[-1]}"
+            )
 
 
 @dataclass(eq=False)
@@ -99,7 +81,7 @@ class _Batch:
 
     @property
     def rows(self) -> int:
-        return sum(inputs.rows or 0 for inputs, _ in self.tasks)
+        return sum(inputs.rows for inputs, _ in self.tasks)
 
     @property
     def pixels(self) -> int:
@@ -111,24 +93,24 @@ class Batcher:
 
     def __init__(self, options: BatchingOptions):
         self.options = options
-        self._executor = ThreadPoolExecutor(options.threads, "batch")
-        self._idle_threads = options.threads
+        self._executor = ThreadPoolExecutor(options.num_batch_threads, "batch")
+        self._idle_threads = options.num_batch_threads
         self._waiting: list[_Batch] = []
         self._timer: asyncio.Handle | None = None
 
     async def submit(self, servable: Hashable, inputs: Inputs, run: Run) -> Outputs:
-        """Runs a request as part of a batch.
+        """Runs a request of 1 or more rows as part of a batch.
 
         Args:
             servable: key of the model version; requests of different ones never share a batch.
-            inputs: the request; its `rows` must not be None.
+            inputs: the request.
             run: calls the model with the inputs of a batch.
 
         Raises:
             RequestError: INVALID_ARGUMENT if the request has more rows than a batch may have,
                 UNAVAILABLE if the queue is full, or the error of `run` for this request alone.
         """
-        rows, limit = inputs.rows or 0, self.options.max_batch_size
+        rows, limit = inputs.rows, self.options.max_batch_size
         if rows > limit:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
         batch = self._find_or_create_batch(servable, inputs, run)
@@ -153,23 +135,19 @@ class Batcher:
         queue = (servable, inputs.signature, inputs.outputs)
         waiting = [batch for batch in self._waiting if batch.queue == queue]
         for batch in waiting:
-            if batch.shapes == inputs.shapes and self._fits(batch, inputs):
+            rows, pixels = batch.rows + inputs.rows, batch.pixels + inputs.pixels
+            fits = rows <= self.options.max_batch_size and pixels <= MAX_BATCH_PIXELS
+            if batch.shapes == inputs.shapes and fits:
                 return batch
         if len(waiting) >= self.options.max_enqueued_batches:
             raise RequestError(
-                grpc.StatusCode.UNAVAILABLE,
+                StatusCode.UNAVAILABLE,
                 "The batch scheduling queue to which this task was submitted is full; "
                 f"max_enqueued_batches is {self.options.max_enqueued_batches}: try again later",
             )
         batch = _Batch(queue, inputs.shapes, run, asyncio.get_running_loop().time())
         self._waiting.append(batch)
         return batch
-
-    def _fits(self, batch: _Batch, inputs: Inputs) -> bool:
-        rows = batch.rows + (inputs.rows or 0)
-        return (
-            rows <= self.options.max_batch_size and batch.pixels + inputs.pixels <= MAX_BATCH_PIXELS
-        )
 
     def _schedule(self) -> None:
         if self._timer:
@@ -189,13 +167,15 @@ class Batcher:
 
     def _due_time(self, batch: _Batch) -> float:
         is_full = batch.rows >= self.options.max_batch_size or batch.pixels >= MAX_BATCH_PIXELS
-        return 0.0 if is_full else batch.created_at + self.options.timeout
+        return 0.0 if is_full else batch.created_at + self.options.batch_timeout_micros / 1e6
 
     def _start(self, batch: _Batch) -> None:
         self._idle_threads -= 1
-        inputs = [inputs for inputs, _ in batch.tasks]
+        members = [inputs for inputs, _ in batch.tasks]
+        # Padded to the next allowed size.
+        rows = next((n for n in self.options.allowed_batch_sizes if n >= batch.rows), batch.rows)
         future = asyncio.get_running_loop().run_in_executor(
-            self._executor, run_together, batch.run, inputs, self.options.padded_size(batch.rows)
+            self._executor, run_together, batch.run, members, rows
         )
         future.add_done_callback(lambda results: self._finish(batch, results))
 
@@ -212,7 +192,7 @@ class Batcher:
 
 
 def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs | Exception]:
-    """Runs the requests of a batch in one call of the model.
+    """Runs the requests of a batch in one call of the model; returns outputs or an error of each.
 
     They are run one by one if that call fails, so that a request does not fail because of another
     one. The same is done if a status says that the images of the batch exceed the limit of pixels,
@@ -220,48 +200,39 @@ def run_together(run: Run, members: Sequence[Inputs], rows: int) -> list[Outputs
 
     Args:
         run: calls the model.
-        members: the requests, all with the same signature, outputs and shapes except for the first
-            dimension.
+        members: the requests, all with the same signature, outputs and shapes of a row.
         rows: number of rows that the batch is padded to, with copies of the last row.
-
-    Returns:
-        The outputs of each member, or its error.
     """
+    results: list[Outputs | Exception]
     try:
-        outputs = _split(run(_join(members, rows)), members, rows)
+        results = list(_split(run(_join(members, rows)), members, rows))
     # The error may be of any kind and due to any of the members.
     except Exception as error:
-        if len(members) == 1:
-            return [error]
-        return _run_separately(run, members)
-    if len(members) > 1 and any(map(_exceeds_pixel_limit, outputs)):
-        return _run_separately(run, members)
-    return [
-        {name: array for name, array in arrays.items() if name in member.outputs}
-        for member, arrays in zip(members, outputs)
-    ]
+        results = [error]
+    if len(members) > 1 and any(map(_may_be_due_to_others, results)):
+        return [run_together(run, [member], member.rows)[0] for member in members]
+    for member, result in zip(members, results):
+        if not isinstance(result, Exception) and contract.STATUS not in member.outputs:
+            result.pop(contract.STATUS, None)
+    return results
 
 
-def _run_separately(run: Run, members: Sequence[Inputs]) -> list[Outputs | Exception]:
-    return [run_together(run, [member], member.rows or 0)[0] for member in members]
-
-
-def _exceeds_pixel_limit(outputs: Outputs) -> bool:
-    status = outputs.get(contract.STATUS)
+def _may_be_due_to_others(result: Outputs | Exception) -> bool:
+    if isinstance(result, Exception):
+        return True
+    status = result.get(contract.STATUS)
     return status is not None and contract.TOO_MANY_PIXELS.encode() in status.ravel().tolist()
 
 
 def _join(members: Sequence[Inputs], rows: int) -> Inputs:
     first = members[0]
-    padding = rows - sum(member.rows or 0 for member in members)
+    padding = rows - sum(member.rows for member in members)
     if len(members) == 1 and not padding:
         return first
-    arrays: dict[str, np.ndarray] = {}
-    for name in first.arrays:
+    arrays = {}
+    for name, last in members[-1].arrays.items():
         parts = [member.arrays[name] for member in members]
-        if padding:
-            parts.append(np.repeat(parts[-1][-1:], padding, axis=0))
-        arrays[name] = np.concatenate(parts)
+        arrays[name] = np.concatenate([*parts, np.repeat(last[-1:], padding, axis=0)])
     outputs = first.outputs
     if first.has_status and contract.STATUS not in outputs:
         outputs = (*outputs, contract.STATUS)
@@ -272,12 +243,12 @@ def _split(outputs: Outputs, members: Sequence[Inputs], rows: int) -> list[Outpu
     for name, array in outputs.items():
         if array.shape[:1] != (rows,):
             raise RequestError(
-                grpc.StatusCode.FAILED_PRECONDITION,
+                StatusCode.FAILED_PRECONDITION,
                 f"expected {rows} rows of output {name}, as in its batch; got the shape "
                 f"{list(array.shape)}: serve this model without batching",
             )
-    ends = np.cumsum([member.rows or 0 for member in members])
+    ends = np.cumsum([member.rows for member in members])
     return [
-        {name: array[end - (member.rows or 0) : end] for name, array in outputs.items()}
+        {name: array[end - member.rows : end] for name, array in outputs.items()}
         for member, end in zip(members, ends)
     ]

@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.message import Message
 
 from keras_ae.errors import ConfigurationError
-from serving.server.core import RequestError, invalid
+from serving.server.errors import invalid
 from serving.server.models import versions
 from serving.wire.protos import POOL, ModelServerConfig, ModelType, message_class
 
@@ -39,7 +39,6 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("client_verify", 4, "bool"),
     ),
 }
-_SCALAR_TYPES = {"bool": _Type.TYPE_BOOL, "int64": _Type.TYPE_INT64, "string": _Type.TYPE_STRING}
 
 
 def _build_classes() -> dict[str, type[Message]]:
@@ -52,13 +51,13 @@ def _build_classes() -> dict[str, type[Message]]:
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field_name, number, kind in fields:
-            repeated = kind.startswith("[")
-            label = _Type.LABEL_REPEATED if repeated else _Type.LABEL_OPTIONAL
-            field = message.field.add(name=field_name, number=number, label=label)
+            field = message.field.add(name=field_name, number=number, label=_Type.LABEL_OPTIONAL)
             if kind.startswith("."):
                 field.type, field.type_name = _Type.TYPE_MESSAGE, kind
             else:
-                field.type = _SCALAR_TYPES[kind.strip("[]")]
+                field.type = _Type.Type.Value(f"TYPE_{kind.strip('[]').upper()}")
+            if kind.startswith("["):
+                field.label = _Type.LABEL_REPEATED
     POOL.Add(file)
     return {name: message_class(f"{file.package}.{name}") for name in _MESSAGES}
 
@@ -73,54 +72,20 @@ M = TypeVar("M", bound=Message)
 
 
 def read(path: Path, message_type: type[M]) -> M:
-    """Reads a text proto.
-
-    Args:
-        path: the file.
-        message_type: class of the message, such as `BatchingParameters`.
-
-    Raises:
-        ConfigurationError: if the file cannot be read or has no such message.
-    """
-    name = message_type.DESCRIPTOR.name
+    """Reads a text proto, such as of `BatchingParameters`; raises ConfigurationError."""
     try:
         text = path.read_text(encoding="utf-8")
+        message: M = text_format.Parse(text, message_type(), descriptor_pool=POOL)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
-    try:
-        message: M = text_format.Parse(text, message_type(), descriptor_pool=POOL)
     except text_format.ParseError as error:
+        name = message_type.DESCRIPTOR.name
         raise ConfigurationError(f"{path} is not a {name} text proto: {error}") from error
     return message
 
 
-def single_model(name: str, base_path: str) -> ModelServerConfig:
-    """Returns the configuration of one model, of which the newest version is served."""
-    server_config = ModelServerConfig()
-    server_config.model_config_list.config.add(
-        name=name, base_path=base_path, model_platform=PLATFORM
-    )
-    return server_config
-
-
-def validate(server_config: ModelServerConfig) -> None:
-    """Checks a ModelServerConfig.
-
-    Raises:
-        ConfigurationError: if it has no list of models, or one of them cannot be served.
-    """
-    try:
-        check(server_config)
-    except RequestError as error:
-        raise ConfigurationError(error.message) from error
-
-
 def check(server_config: ModelServerConfig) -> None:
-    """Does the same as `validate`, but raises RequestError.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT.
-    """
+    """Raises RequestError if a ModelServerConfig has no list of models, or one cannot be served."""
     if server_config.WhichOneof("config") != "model_config_list":
         raise invalid(
             "ServerModelConfig type not supported. Only ModelConfigList is currently supported"
@@ -133,9 +98,8 @@ def check(server_config: ModelServerConfig) -> None:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         names.add(model.name)
         versions.local_path(model.name, model.base_path)
-        platform = model.model_platform
-        if model.model_type == ModelType.TENSORFLOW and not platform:
-            platform = PLATFORM
+        is_tensorflow = model.model_type == ModelType.TENSORFLOW
+        platform = model.model_platform or (PLATFORM if is_tensorflow else "")
         if platform != PLATFORM:
             raise invalid(
                 f"Model {model.name} requests unsupported platform {platform!r}: "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_ae import contract
-from serving.server.core import invalid
+from serving.server.errors import invalid
 from serving.wire.protos import DataType, PredictRequest, SignatureDef, TensorInfo, TensorProto
 from serving.wire.tensors import dtype_name, shape_of, to_array
 
@@ -29,8 +29,8 @@ class Inputs:
         signature: name of the signature.
         arrays: input name -> array of the signature's dtype and rank.
         outputs: names of the requested outputs.
-        rows: size of the first dimension; None if the inputs have no common one, so that the
-            request cannot be part of a batch.
+        rows: size of the first dimension; 0 if the inputs have no common one, so that the request
+            cannot be part of a batch.
         pixels: number of pixels of all images in the request; 0 if it has no image tensors.
         has_status: whether the signature has the output `status`, requested or not.
     """
@@ -38,7 +38,7 @@ class Inputs:
     signature: str
     arrays: dict[str, np.ndarray]
     outputs: tuple[str, ...]
-    rows: int | None
+    rows: int
     pixels: int
     has_status: bool = False
 
@@ -51,16 +51,9 @@ class Inputs:
 def check(
     name: str, signature: SignatureDef, request: PredictRequest, pixels_per_position: int
 ) -> Inputs:
-    """Checks and decodes a request.
+    """Checks and decodes a request for the signature of a name.
 
-    Args:
-        name: name of the signature.
-        signature: the signature.
-        request: the request.
-        pixels_per_position: number of pixels that one position of the latents is decoded to.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT.
+    A position of the latents is decoded to `pixels_per_position`. Raises RequestError.
     """
     _check_names(signature.inputs, request.inputs)
     outputs = _check_outputs(signature.outputs, request.output_filter)
@@ -68,14 +61,13 @@ def check(
     pixels = 0
     for alias, info in signature.inputs.items():
         proto = request.inputs[alias]
-        shape = _check_tensor(alias, info, proto)
-        pixels += _count_pixels(alias, shape, pixels_per_position)
         try:
+            shape = _check_tensor(alias, info, proto)
+            pixels += _count_pixels(alias, shape, pixels_per_position)
             arrays[alias] = to_array(proto, MAX_TENSOR_BYTES)
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}: {error}") from error
-    has_status = contract.STATUS in signature.outputs
-    rows = _count_rows(signature, arrays)
+    rows, has_status = _count_rows(signature, arrays), contract.STATUS in signature.outputs
     return Inputs(name, arrays, outputs, rows, pixels, has_status)
 
 
@@ -101,17 +93,16 @@ def _set(names: Iterable[str]) -> str:
 def _check_outputs(
     available: Mapping[str, TensorInfo], requested: Iterable[str]
 ) -> tuple[str, ...]:
-    outputs: list[str] = []
-    for alias in requested:
+    outputs = tuple(requested)
+    for i, alias in enumerate(outputs):
         if alias not in available:
             raise invalid(
                 f"output tensor alias not found in signature: {alias[:200]} "
                 f"Outputs expected to be in the set {_set(available)}."
             )
-        if alias in outputs:
+        if alias in outputs[:i]:
             raise invalid(f"duplicate output tensor alias: {alias}")
-        outputs.append(alias)
-    return tuple(outputs or sorted(available))
+    return outputs or tuple(sorted(available))
 
 
 def _check_tensor(alias: str, info: TensorInfo, proto: TensorProto) -> tuple[int, ...]:
@@ -121,10 +112,7 @@ def _check_tensor(alias: str, info: TensorInfo, proto: TensorProto) -> tuple[int
         raise invalid(
             f"input {alias} must be {dtype_name(info.dtype)}; got {dtype_name(proto.dtype)}"
         )
-    try:
-        shape = shape_of(proto)
-    except ValueError as error:
-        raise invalid(f"tensor parsing error: {alias}: {error}") from error
+    shape = shape_of(proto)
     if not info.tensor_shape.unknown_rank:
         _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], shape)
     if proto.dtype == DataType.DT_STRING:
@@ -172,10 +160,10 @@ def _count_pixels(alias: str, shape: tuple[int, ...], pixels_per_position: int) 
     return count * image_pixels
 
 
-def _count_rows(signature: SignatureDef, arrays: Mapping[str, np.ndarray]) -> int | None:
+def _count_rows(signature: SignatureDef, arrays: Mapping[str, np.ndarray]) -> int:
     infos = (*signature.inputs.values(), *signature.outputs.values())
     shapes = [info.tensor_shape for info in infos]
     if not all(s.unknown_rank or (s.dim and s.dim[0].size < 0) for s in shapes):
-        return None
-    counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
-    return counts.pop() if len(counts) == 1 else None
+        return 0
+    counts = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
+    return counts.pop() if len(counts) == 1 else 0

@@ -6,15 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
+from grpc import StatusCode
 
-from serving.server.core import RequestError, invalid
+from serving.server.errors import RequestError, invalid
 from serving.server.models import versions
 from serving.server.models.servable import Servable, as_request_error, release_memory
-from serving.server.models.versions import Loaders
+from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire.protos import ModelConfig, ModelSpec, ModelVersionStatus
 
 logger = logging.getLogger("serving.server")
@@ -25,35 +26,23 @@ END = ModelVersionStatus.END
 _PRESENT = (START, LOADING, AVAILABLE)
 
 
+@dataclass(eq=False)
 class Version:
-    """A version of a model. It is kept after it has ended, so that its status can be reported.
+    """A version of a model. It is kept after it has ended, so that its status can be reported."""
 
-    Attributes:
-        number: number of the version.
-        path: folder that it is loaded from.
-        state: START, LOADING, AVAILABLE, UNLOADING or END.
-        loader: the thread that has loaded it and will free its memory; None if it is not loaded.
-        loaded: the loaded SavedModel; None if it is not loaded.
-        error: why the last attempt to load it failed; None if it did not fail.
-        requests: number of requests in flight.
-        dropped: set once the version is not wanted any more.
-    """
-
-    def __init__(self, number: int, path: Path):
-        self.number, self.path = number, path
-        self.state = START
-        self.loader: ThreadPoolExecutor | None = None
-        self.loaded: Servable | None = None
-        self.error: RequestError | None = None
-        self.requests = 0
-        self.dropped = asyncio.Event()
-
-    @property
-    def servable(self) -> Servable:
-        """The SavedModel of an available version."""
-        if self.loaded is None:
-            raise RuntimeError(f"version {self.number} is not loaded")
-        return self.loaded
+    number: int
+    path: Path
+    state: int = START
+    servable: Servable = field(init=False, repr=False)
+    """The SavedModel; it exists while the version is available or unloading."""
+    loader: ThreadPoolExecutor = field(init=False, repr=False)
+    """The thread that has loaded `servable` and will free its memory."""
+    error: RequestError | None = None
+    """Why the last attempt to load it failed."""
+    requests: int = 0
+    """The number of requests in flight."""
+    dropped: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the version is not wanted any more."""
 
 
 class Model:
@@ -64,30 +53,13 @@ class Model:
     """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        loaders: Loaders,
-        load_retries: int,
-        retry_seconds: float,
-        load: Callable[[Path], Servable] = Servable,
-        on_change: Callable[[], None] = lambda: None,
+        self, name: str, loaders: Loaders, options: ManagerOptions, on_change: Callable[[], None]
     ):
-        """
-        Args:
-            name: name of the model in requests.
-            loaders: the threads in which models are loaded and freed.
-            load_retries: number of retries to load a version.
-            retry_seconds: seconds between these retries.
-            load: loads the SavedModel in the folder of a version.
-            on_change: called when a version has become available or unavailable.
-        """
-        self.name = name
+        self.name, self._loaders = name, loaders
+        self._options, self._on_change = options, on_change
         self.config = ModelConfig()
         self.labels: dict[str, int] = {}
         self.versions: list[Version] = []
-        self._loaders, self._load_folder, self._on_change = loaders, load, on_change
-        self._retries, self._retry_seconds = load_retries, retry_seconds
         self._wanted: dict[int, Path] = {}
         self._failed: set[tuple[int, Path]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,8 +87,7 @@ class Model:
 
     def unconfigure(self) -> None:
         """Removes the labels and starts to unload all versions."""
-        self.config = ModelConfig()
-        self.labels = {}
+        self.config, self.labels = ModelConfig(), {}
         self.set_wanted({})
 
     def set_wanted(self, wanted: dict[int, Path]) -> None:
@@ -143,19 +114,14 @@ class Model:
             await self._changed.wait()
 
     def resolve(self, spec: ModelSpec) -> Version:
-        """Returns the available version that a ModelSpec requests.
-
-        Raises:
-            RequestError: NOT_FOUND; INVALID_ARGUMENT for a label that is not assigned.
-        """
+        """Returns the available version that a ModelSpec requests; raises RequestError."""
         number = self.number_of(spec)
         matching = [v for v in self.available if number is None or v.number == number]
         if not matching:
             name = self.name[:200]
             requested = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-            raise RequestError(
-                grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {requested}"
-            )
+            message = f"Servable not found for request: {requested}"
+            raise RequestError(StatusCode.NOT_FOUND, message)
         # After a change of the base path two versions may have the same number: take the later one.
         return max(reversed(matching), key=lambda version: version.number)
 
@@ -187,24 +153,24 @@ class Model:
 
     async def _load(self, version: Version) -> None:
         version.state = LOADING
-        for attempt in range(self._retries + 1):
+        for attempt in range(self._options.load_retries + 1):
             if attempt:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(version.dropped.wait(), self._retry_seconds)
+                    await asyncio.wait_for(version.dropped.wait(), self._options.retry_seconds)
             async with self._loaders.load_lock:
                 if version.dropped.is_set() or await self._try_to_load(version):
                     break
-        if version.loaded is None:
+        if version.state == LOADING:
             version.state = END
-            self._failed.add((version.number, version.path))
-            self._failed &= set(self._wanted.items())
+            if self._is_wanted(version):
+                self._failed.add((version.number, version.path))
         self._retire()
         self._notify()
 
     async def _try_to_load(self, version: Version) -> bool:
         loop, started, loader = asyncio.get_running_loop(), time.monotonic(), self._loaders.take()
         try:
-            servable = await loop.run_in_executor(loader, self._load_folder, version.path)
+            version.servable = await loop.run_in_executor(loader, Servable, version.path)
         # TensorFlow raises exceptions of many classes for a broken folder.
         except Exception as error:
             self._loaders.give_back(loader)
@@ -213,8 +179,7 @@ class Model:
             logger.error("%s: version %d failed to load: %s", self.name, version.number, message)
             self._notify()
             return False
-        version.loaded, version.loader = servable, loader
-        version.error, version.state = None, AVAILABLE
+        version.loader, version.error, version.state = loader, None, AVAILABLE
         seconds = time.monotonic() - started
         logger.info("%s: version %d loaded in %.1f s", self.name, version.number, seconds)
         return True
@@ -234,10 +199,9 @@ class Model:
                     self._start(self._free(version))
 
     async def _free(self, version: Version) -> None:
-        loader, version.loaded, version.loader = version.loader, None, None
-        await asyncio.get_running_loop().run_in_executor(loader, release_memory)
-        if loader:
-            self._loaders.give_back(loader)
+        del version.servable
+        await asyncio.get_running_loop().run_in_executor(version.loader, release_memory)
+        self._loaders.give_back(version.loader)
         version.state = END
         logger.info("%s: version %d unloaded", self.name, version.number)
         self._notify()

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
-import grpc
 import numpy as np
 from google.protobuf.message import DecodeError, Message
+from grpc import StatusCode
 
 from keras_ae import contract
-from serving.server.core import RequestError
+from serving.server.errors import RequestError, invalid
 from serving.server.models.inputs import Inputs, check
 from serving.wire.protos import (
     ModelSpec,
@@ -28,7 +28,7 @@ from serving.wire.tensors import to_proto
 T = TypeVar("T")
 
 MAX_WARMUP_REQUESTS = 1000
-_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_STATUS_CODES = {code.value[0]: code for code in StatusCode}
 _TRACE_LINE = re.compile(
     r"\s*(Graph execution error:|Detected at node .*|<stack traces unavailable>|File \".*"
     r"|\[\[\{\{node .*|\d+ root error\(s\) found\.)?\s*"
@@ -41,38 +41,33 @@ def signature_name(spec: ModelSpec) -> str:
 
 
 def find_signature(signatures: Mapping[str, T], name: str) -> T:
-    """Returns the signature of a name.
-
-    Raises:
-        RequestError: FAILED_PRECONDITION if there is none.
-    """
+    """Returns the signature of a name; raises RequestError FAILED_PRECONDITION without one."""
     if name not in signatures:
         names = ", ".join(sorted(signatures))
-        raise RequestError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f'Serving signature key "{name[:200]}" not found. Available: {names}',
-        )
+        message = f'Serving signature key "{name[:200]}" not found. Available: {names}'
+        raise RequestError(StatusCode.FAILED_PRECONDITION, message)
     return signatures[name]
 
 
 class Servable:
-    """A loaded SavedModel. All methods are thread-safe."""
+    """A loaded SavedModel, whose warm-up requests have run. All methods are thread-safe.
+
+    Args:
+        path: folder with `saved_model.pb`.
+
+    Attributes:
+        signatures: name -> SignatureDef.
+
+    Raises:
+        RequestError: if a file is missing or damaged, or a warm-up request fails.
+        Exception: any exception that TensorFlow raises for a folder that it cannot load.
+    """
 
     def __init__(self, path: Path):
-        """Loads a SavedModel and runs its warm-up requests.
-
-        Args:
-            path: folder with `saved_model.pb`.
-
-        Raises:
-            RequestError: if a file is missing or damaged, or a warm-up request fails.
-            Exception: any exception that TensorFlow raises for a folder that it cannot load.
-        """
         import tensorflow as tf
 
         meta_graph = _read_meta_graph(path)
         self.signatures: dict[str, SignatureDef] = dict(meta_graph.signature_def)
-        """Name -> SignatureDef."""
         _check_variables(path, meta_graph)
         self._model = tf.saved_model.load(str(path))
         self._functions = dict(self._model.signatures)
@@ -81,24 +76,16 @@ class Servable:
             self.predict(request, 0)
 
     def check(self, request: PredictRequest) -> Inputs:
-        """Checks a PredictRequest against its signature.
-
-        Raises:
-            RequestError: FAILED_PRECONDITION or INVALID_ARGUMENT.
-        """
+        """Checks a request against its signature; raises RequestError."""
         name = signature_name(request.model_spec)
         signature = find_signature(self.signatures, name)
         find_signature(self._functions, name)
         return check(name, signature, request, self._pixels_per_position)
 
     def run(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Calls a signature.
+        """Calls a signature; returns output name -> array, for the requested outputs.
 
-        Returns:
-            Output name -> array, for the requested outputs.
-
-        Raises:
-            RequestError: with the status and the message of TensorFlow's error.
+        Raises RequestError with the status and the message of TensorFlow's error.
         """
         import tensorflow as tf
 
@@ -110,11 +97,7 @@ class Servable:
             raise as_request_error(error) from error
 
     def predict(self, request: PredictRequest, version: int) -> PredictResponse:
-        """Checks a request and calls its signature.
-
-        Raises:
-            RequestError: see `check` and `run`.
-        """
+        """Checks a request and calls its signature, see `check` and `run`."""
         inputs = self.check(request)
         return to_response(request, version, inputs.signature, self.run(inputs))
 
@@ -136,10 +119,8 @@ def to_response(
     request: PredictRequest, version: int, signature: str, outputs: dict[str, np.ndarray]
 ) -> PredictResponse:
     """Converts outputs to a response that names the model version and the signature."""
-    response = PredictResponse()
-    response.model_spec.name = request.model_spec.name
-    response.model_spec.signature_name = signature
-    response.model_spec.version.value = version
+    spec = {"name": request.model_spec.name, "signature_name": signature}
+    response = PredictResponse(model_spec={**spec, "version": {"value": version}})
     for name, array in outputs.items():
         response.outputs[name].CopyFrom(to_proto(array))
     return response
@@ -150,15 +131,14 @@ def _read_meta_graph(path: Path) -> Message:
     try:
         saved_model = SavedModel.FromString(file.read_bytes())
     except OSError as error:
-        raise RequestError(grpc.StatusCode.NOT_FOUND, f"cannot read {file}: {error}") from error
+        raise RequestError(StatusCode.NOT_FOUND, f"cannot read {file}: {error}") from error
     except DecodeError as error:
-        raise RequestError(
-            grpc.StatusCode.DATA_LOSS, f"{file} is not a SavedModel: {error}"
-        ) from error
+        message = f"{file} is not a SavedModel: {error}"
+        raise RequestError(StatusCode.DATA_LOSS, message) from error
     for meta_graph in saved_model.meta_graphs:
         if "serve" in meta_graph.meta_info_def.tags:
             return cast(Message, meta_graph)
-    raise RequestError(grpc.StatusCode.NOT_FOUND, f"{file} has no graph with the tag 'serve'")
+    raise RequestError(StatusCode.NOT_FOUND, f"{file} has no graph with the tag 'serve'")
 
 
 def _check_variables(path: Path, meta_graph: Message) -> None:
@@ -167,9 +147,8 @@ def _check_variables(path: Path, meta_graph: Message) -> None:
     has_variables = any(node.WhichOneof("kind") == "variable" for node in nodes)
     index = path / "variables" / "variables.index"
     if has_variables and not index.is_file():
-        raise RequestError(
-            grpc.StatusCode.NOT_FOUND, f"{index} is missing: is the version copied completely?"
-        )
+        message = f"{index} is missing: is the version copied completely?"
+        raise RequestError(StatusCode.NOT_FOUND, message)
 
 
 def _warmup_requests(path: Path) -> Iterator[PredictRequest]:
@@ -180,10 +159,7 @@ def _warmup_requests(path: Path) -> Iterator[PredictRequest]:
         return
     for i, record in enumerate(tf.data.TFRecordDataset(str(file)).as_numpy_iterator()):
         if i >= MAX_WARMUP_REQUESTS:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"{file} has more than {MAX_WARMUP_REQUESTS:,} requests",
-            )
+            raise invalid(f"{file} has more than {MAX_WARMUP_REQUESTS:,} requests")
         log = PredictionLog.FromString(record)
         if log.HasField("predict_log"):
             yield log.predict_log.request
@@ -200,12 +176,12 @@ def as_request_error(error: Exception) -> RequestError:
     """Converts an error of TensorFlow; keeps its status and message, without the stack trace."""
     if isinstance(error, RequestError):
         return error
-    code = getattr(error, "error_code", grpc.StatusCode.INTERNAL.value[0])
+    code = getattr(error, "error_code", StatusCode.INTERNAL.value[0])
     text = str(getattr(error, "message", error))
     if isinstance(error, UnicodeDecodeError):
         # TensorFlow's message quotes bytes of the request that are not UTF-8.
-        code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        code = StatusCode.INVALID_ARGUMENT.value[0]
         text = bytes(error.object).decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if not _TRACE_LINE.fullmatch(line)]
     message = re.sub(r"\s*\[Op:\w+\]", "", lines[0]) if lines else type(error).__name__
-    return RequestError(_STATUS_CODES.get(code, grpc.StatusCode.INTERNAL), message)
+    return RequestError(_STATUS_CODES.get(code, StatusCode.INTERNAL), message)

@@ -3,24 +3,37 @@
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
 
-from serving.server.core import invalid
+from serving.server.errors import invalid
 
 _MAX_VERSION = 2**63 - 1
 # The longest number that fits, with room for leading zeros.
 _NUMBER = re.compile(r"[0-9]{1,32}")
 
 
-def local_path(model: str, base_path: str) -> Path:
-    """Returns the folder of a base path, which may be a file:// URI.
+@dataclass(frozen=True)
+class ManagerOptions:
+    """How versions are found and loaded.
 
-    Raises:
-        RequestError: INVALID_ARGUMENT if it is relative, or not on a local file system.
+    Attributes:
+        poll_seconds: seconds between searches for versions below the base paths; 0 to search once.
+        retry_seconds: seconds between retries to load a version.
+        labels_ahead: whether a new label may be assigned to a version that is not available yet.
     """
+
+    poll_seconds: float
+    load_retries: int
+    retry_seconds: float
+    labels_ahead: bool
+
+
+def local_path(model: str, base_path: str) -> Path:
+    """Returns the folder of a base path, absolute or a file:// URI; raises RequestError."""
     scheme = urlsplit(base_path).scheme if "://" in base_path else ""
     if not scheme and not base_path.startswith("/"):
         raise invalid(
@@ -37,8 +50,7 @@ def local_path(model: str, base_path: str) -> Path:
 def find(base_path: Path) -> dict[int, Path]:
     """Returns number -> folder of the versions: folders whose names are whole numbers.
 
-    Raises:
-        OSError: if `base_path` cannot be listed, or was removed meanwhile.
+    Raises OSError if `base_path` cannot be listed, or was removed meanwhile.
     """
     folders: dict[int, Path] = {}
     for path in sorted(base_path.iterdir()):
@@ -51,12 +63,9 @@ def find(base_path: Path) -> dict[int, Path]:
 
 
 def select(folders: dict[int, Path], policy: Message) -> dict[int, Path]:
-    """Returns the versions that a policy selects.
+    """Returns the versions that a ServableVersionPolicy selects, of number -> folder of all.
 
-    Args:
-        folders: number -> folder of all versions.
-        policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy: the latest n versions (the
-            default, with n = 1), all, or specific ones.
+    They are the latest n versions (the default, with n = 1), all, or specific ones.
     """
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
@@ -86,10 +95,10 @@ class Loaders:
 
     def take(self) -> ThreadPoolExecutor:
         """Returns an idle thread, or a new one."""
-        if not self._idle:
-            self._all.append(ThreadPoolExecutor(1, "load"))
-            return self._all[-1]
-        return self._idle.pop()
+        if self._idle:
+            return self._idle.pop()
+        self._all.append(ThreadPoolExecutor(1, "load"))
+        return self._all[-1]
 
     def give_back(self, loader: ThreadPoolExecutor) -> None:
         """Makes the thread of an unloaded version available for another version."""

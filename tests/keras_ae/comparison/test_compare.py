@@ -133,8 +133,8 @@ def test_copies_are_counted_in_the_answer_and_noted(make_world, note):
     (few,) = note(comparison, "few_images")
     assert few.startswith("Few images: 3 val images and 3 test images (36 files, 3 different). ")
     assert note(comparison, "copies") == [
-        "Copies: 288 train files, 24 different; 36 test files, 3 different. A picture counts once, "
-        "as its largest file; training uses all."
+        "Copies: train (288 files, 24 different), test (36 files, 3 different). A picture counts "
+        "once, as its largest file; training uses all files."
     ]
     assert note(comparison, "in_train") == [
         "3 of 3 test pictures are in train too, so that the results may be too good for new images."

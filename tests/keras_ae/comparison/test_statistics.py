@@ -73,16 +73,17 @@ def test_variance_components_recover_known_deviations():
         rng.normal(0, 2, (500, 1)) + rng.normal(0, 0.5, (1, 40)) + rng.normal(0, 0.1, (500, 40))
     )
     parts = variance_components(scores)
-    assert parts.images == pytest.approx(2, rel=0.1)
-    assert parts.seeds == pytest.approx(0.5, rel=0.3)
-    assert parts.residual == pytest.approx(0.1, rel=0.05)
+    assert parts.image_sd == pytest.approx(2, rel=0.1)
+    assert parts.seed_sd == pytest.approx(0.5, rel=0.3)
+    assert parts.rest_sd == pytest.approx(0.1, rel=0.05)
 
 
 def test_components_need_two_seeds_and_two_images_and_an_interval_eight():
-    assert variance_components(np.zeros((9, 1))) is None
-    assert variance_components(np.zeros((1, 3))) is None
+    for shape in ((9, 1), (1, 3)):
+        alone = variance_components(np.zeros(shape)).model_dump()
+        assert alone == {**dict.fromkeys(alone), "mean": 0.0}
     few = variance_components(np.random.default_rng(0).normal(0, 1, (7, 3)))
-    assert few.over_images_and_seeds is None
-    assert few.images >= 0
+    assert few.interval is None
+    assert few.image_sd >= 0
     same = variance_components(np.full((9, 3), 30.0))
-    assert same.over_images_and_seeds == (30.0, 30.0)
+    assert same.interval == (30.0, 30.0)

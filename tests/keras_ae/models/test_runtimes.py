@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ae.models.autoencoder import ConvAutoencoder
-from keras_ae.models.loading import load_model
+from keras_ae.models.autoencoder import ConvAutoencoder, load_model
 
 SIZES = [(64, 64), (40, 96)]
 TOLERANCE = 1e-5

@@ -177,6 +177,8 @@ def seeds(numbers, steps):
 RUN = {
     "data": "photos & <more>",
     "images": {"train": 400, "val": 52, "test": 48, "quarantined": 2},
+    "splits": "the folders training (400), val (52), test (48)",
+    "not_read": {".mov": 3, ".xyz": 1200},
     "quarantined": [
         {"source": "scans/half.png", "reason": "truncated or corrupt"},
         {"source": "scans/<b>.jpg", "reason": "not an image"},
@@ -261,6 +263,7 @@ VERDICT = {
     ],
     "not_judged": ["label: cat: not judged, because it has 5 images and 8 are needed"],
     "slices": [],
+    "notes": ["the model in service may have been trained on some of these test images"],
     "skipped_ssim": 2,
     "served": {"ok": True, "text": "its served predictions match the trained model"},
 }  # fmt: skip

@@ -113,6 +113,7 @@ def test_the_verdict_names_every_check_with_its_numbers(write):
     assert any(i.startswith("not met Its PSNR on detail: 4 finest (12 images)") for i in items)
     assert "too few Label: cat: not judged, because it has 5 images and 8 are needed." in items
     assert any(item.startswith("served Its served predictions match") for item in items)
+    assert any(item.startswith("note The model in service may have been") for item in items)
     blessed = {**VERDICT, "blessed": True, "checks": []}
     assert "Blessed: the model meets all requirements" in write({**comparison, "verdict": blessed})
 
@@ -137,6 +138,8 @@ def test_the_card_has_the_facts_of_the_run_and_its_command(write):
         "9,856",
         "1/24 of the values of the image",
         "3,200 tiles of 64x64",
+        "the folders training (400), val (52), test (48)",
+        "1,200 .xyz, 3 .mov",
         "906 tiles/s",
         "seeds 0, 1, 2",
         "Intel Xeon, 2 cores",

@@ -51,7 +51,7 @@ def checkpoint(tmp_path):
     """A checkpoint of epoch 7, and the previous one of epoch 4."""
     path = tmp_path / "stage.npz"
     for epoch in (1, 4, 7):
-        checkpoints.write_checkpoint(path, {"epoch": np.asarray(epoch)})
+        checkpoints.write(path, {"epoch": np.asarray(epoch)}, keep_previous=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["stage.earlier.npz", "stage.npz"]
     return path
 
@@ -70,7 +70,7 @@ def test_the_previous_checkpoint_replaces_a_damaged_one(checkpoint):
         f"the checkpoint {checkpoint} is damaged: resuming from the previous one, in epoch 5"
     ]
     # The damaged file must not become the previous one at the next write.
-    checkpoints.write_checkpoint(checkpoint, {"epoch": np.asarray(9)})
+    checkpoints.write(checkpoint, {"epoch": np.asarray(9)}, keep_previous=True)
     assert epoch_of(checkpoints.previous(checkpoint)) == 4
     assert checkpoints.read_checkpoint(checkpoint, lines.append) == {"epoch": 9}
     assert len(lines) == 1

@@ -93,23 +93,3 @@ def test_a_preset_that_cannot_be_tuned_is_refused():
         SearchSpace(presets.get("baseline"))
     with pytest.raises(ConfigurationError, match=r"at least [\d,]+ parameters, .* got 1,000"):
         SearchSpace(TINY, parameters=1000)
-
-
-def test_trials_are_listed_and_summarised():
-    space = SearchSpace(TINY)
-    own = hyperparameters_of(space).values
-    other = {**own, "width_3": 8, "learning_rate": 1e-3}
-    results = [{"trial_id": "04", "score": 25.5, **other}, {"trial_id": "00", "score": 25, **own}]
-    trials = search_space.read_trials(space, results)
-    assert [trial.trial for trial in trials] == [5, 1]
-    assert [trial.taken for trial in trials] == [True, False]
-    assert [trial.untuned for trial in trials] == [False, True]
-    assert trials[0].parameters < trials[1].parameters == space.parameters
-    tuning = {"preset": "tiny", "epochs": 2, "failed": 1}
-    text = search_space.format_summary(trials, **tuning)
-    assert text.startswith("width 8, 1 + 2 blocks, learning rate 0.001, batch size 32 (")
-    assert "the best of 3 trials of 2 epochs with 25.50 dB on val" in text
-    assert text.endswith("; tiny without tuning has 25.00 dB; 1 trial failed")
-    assert "; this is the preset tiny unchanged" in search_space.format_summary(
-        trials[1:], **tuning
-    )

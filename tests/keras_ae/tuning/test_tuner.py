@@ -29,8 +29,6 @@ def images() -> list[np.ndarray]:
 class FakeEvaluator:
     """A formula instead of training: wider is better. Presets for which `fails` is true fail."""
 
-    key = "key"
-
     def __init__(self, fails=lambda preset: False, interrupt_after=math.inf):
         self.presets: list[Preset] = []
         self.fails, self.interrupt_after = fails, interrupt_after
@@ -46,7 +44,7 @@ class FakeEvaluator:
 
 def prepare(train, val, directory, **settings) -> search.PresetTuner:
     floor = linear.fit(linear.patch_moments(train, 8), 8)
-    return search.tuner(
+    return search.create_tuner(
         lambda batch_size: Tiles(train, stride=8, batch_size=batch_size),
         val,
         floor=floor,
@@ -58,7 +56,7 @@ def prepare(train, val, directory, **settings) -> search.PresetTuner:
 def make_tuner(directory, evaluator, *, trials, seed=0, say=print) -> search.PresetTuner:
     space = SearchSpace(TINY, parameters=60_000)
     return search.PresetTuner(
-        space, evaluator, trials=trials, seed=seed, directory=directory, say=say
+        space, evaluator, "key", trials=trials, seed=seed, directory=directory, say=say
     )
 
 
@@ -74,7 +72,7 @@ def test_a_search_finds_the_best_of_its_trials(tmp_path, images, capsys):
     assert "width 16, 1 + 1 blocks, learning rate 0.001, batch size 4:" in lines[0]
     trials = tuner.oracle.trials.values()
     best = max(trials, key=lambda trial: trial.score)
-    preset, batch_size = search.best(tuner)
+    preset, batch_size = search.best_preset(tuner)
     assert (preset, batch_size) == search_space.apply_values(TINY, best.hyperparameters.values)
 
     floor = linear.fit(linear.patch_moments(images[:2], 8), 8)
@@ -95,7 +93,7 @@ def test_a_search_continues_after_failed_trials(tmp_path, capsys):
     assert len(tuner.oracle.trials) == 8
     assert 3 < len(failed) < 8
     assert capsys.readouterr().out.count(": failed") == len(failed)
-    assert not evaluator.fails(search.best(tuner)[0])
+    assert not evaluator.fails(search.best_preset(tuner)[0])
 
 
 def test_a_loss_that_is_not_finite_is_a_failed_trial(tmp_path, images):
@@ -171,12 +169,12 @@ from keras_ae.models import linear
 from keras_ae.tuning import tuner as search
 from keras_ae.datasets.tiles import Tiles
 images = list(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))
-tuner = search.tuner(
+tuner = search.create_tuner(
     lambda batch_size: Tiles(images[:1], stride=8, batch_size=batch_size), images[1:],
     floor=linear.fit(linear.patch_moments(images[:1], 8), 8), directory=sys.argv[1],
     preset="small", trials=1, epochs=1, parameters=20_000)
 tuner.search()
-print(search.best(tuner)[0].name)
+print(search.best_preset(tuner)[0].name)
 """
     process = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import json
 import math
@@ -272,7 +271,7 @@ def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
         alone.append(reconstructed(folders[-1], images))
         summary = tmp_path / name / SUMMARY
         summary.parent.mkdir()
-        summary.write_text(dataclasses.replace(STAGE, code_fingerprint=code).to_json())
+        summary.write_text(STAGE.model_copy(update={"code_fingerprint": code}).to_json())
     models.unload_all()
     one, other, elsewhere = models.load(folders, 3, graph_of)
     assert one._graph is other._graph is not elsewhere._graph

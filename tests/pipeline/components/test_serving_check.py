@@ -17,7 +17,7 @@ from keras_ae.models.autoencoder import ConvAutoencoder
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.components.pusher import executor as pusher
 from pipeline.components.serving_check import executor, server
-from pipeline.runtime import artifacts
+from pipeline.runtime import artifacts, versions
 from tests.processes import await_end
 from tests.tiny import TILE, TINY
 
@@ -174,7 +174,7 @@ def test_in_a_bucket_it_is_compared_and_pushed_once(check, model_folder, tmp_pat
     version = pusher.newest_version(f"{bucket.uri}/push")
     assert pushed.get_string_custom_property("pushed_destination") == version
     digest = artifacts.model_digest(model_folder / "Format-Serving")
-    assert pusher.provenance(version)["digest"] == digest
+    assert versions.provenance(version)["digest"] == digest
     # It is in service now: neither compared nor pushed again.
     blessing = check(model, (sys.executable, "-c", REFUSE), root=bucket.uri)
     assert blessing.get_int_custom_property("blessed") == 1

@@ -48,6 +48,7 @@ def test_a_flag_takes_nothing_from_the_file_that_only_begins_like_it(tmp_path):
         [],
         ["--budgets", "1,2", "--root", "runs/it", "--workers", "2", "--memory-limit", "0.5"],
         ["--tune", "2", "--tune-epochs", "3", "--seeds", "2", "--push-dir", "/a b/models"],
+        ["--exclude", "*/masks", "--exclude", "a b,c", "--splits", "hash", "--follow-links"],
     ],
 )
 def test_what_a_run_writes_repeats_it_from_any_folder(flags, tmp_path, monkeypatch):
@@ -61,6 +62,21 @@ def test_what_a_run_writes_repeats_it_from_any_folder(flags, tmp_path, monkeypat
     for name, value in vars(again).items():
         if name not in ("config", "data", "command"):
             assert value == getattr(first, name), name
+
+
+def test_a_flag_may_be_given_several_times(tmp_path):
+    config = parse_arguments(["--exclude", "a,b", "--exclude=c", "--splits=folders"]).config
+    assert config.source_options == {
+        "splits": "folders",
+        "exclude": ("a,b", "c"),
+        "follow_links": False,
+    }
+    path = tmp_path / "settings.yaml"
+    path.write_text("exclude: [2017, x]\nsplits: hash\n")
+    assert parse_arguments(["--config", str(path)]).config.exclude == ("2017", "x")
+    assert parse_arguments(["--config", str(path), "--exclude", "y"]).config.exclude == ("y",)
+    path.write_text("exclude: [2017, 2018]\n")
+    assert parse_arguments(["--config", str(path)]).config.exclude == ("2017", "2018")
 
 
 def test_data_in_a_folder_is_found_from_any_folder(tmp_path, monkeypatch):
@@ -88,6 +104,8 @@ def test_kubeflow_takes_the_same_file_and_its_own_settings(tmp_path):
         ("- preset", "expected settings by name, such as 'preset: small'"),
         ("preset: [", "is neither YAML nor JSON"),
         ("tune_epochs: 3", "--tune-epochs needs --tune"),
+        ("splits: halves", "expected auto, folders, hash; got 'halves'"),
+        ("budgets: []", "budgets must be"),
     ],
 )
 def test_a_wrong_file_is_reported_in_one_line(tmp_path, text, message, capsys):

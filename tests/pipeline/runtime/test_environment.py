@@ -1,18 +1,14 @@
-import dataclasses
 import os
 import platform
 
 import keras
 import tensorflow as tf
 
-from keras_ae.comparison.records import TrainingEnvironment
 from pipeline.runtime import environment
 
 
-def test_what_training_depends_on_has_the_fields_of_the_comparison():
+def test_what_training_depends_on_is_described():
     described = environment.describe()
-    record = TrainingEnvironment(stages=("model_10",), **dataclasses.asdict(described))
-    assert record.model_dump(exclude={"stages"}) == dataclasses.asdict(described)
     assert described.backend == keras.backend.backend()
     assert described.packages["python"] == platform.python_version()
     assert described.packages["tensorflow"] == tf.__version__

@@ -22,6 +22,8 @@ def copy(tmp_path, monkeypatch):
         ("pipeline.trainer", "keras_ae/training/ladder.py", True),
         ("pipeline.trainer", "keras_ae/models/layers.py", True),
         ("pipeline.trainer", "keras_ae/training/backends/tensorflow.py", True),
+        ("pipeline.trainer", "keras_ae/stages.py", True),
+        ("pipeline.trainer", "keras_ae/comparison/records.py", False),
         ("pipeline.trainer", "keras_ae/report/page.py", False),
         ("pipeline.trainer", "keras_ae/__init__.pyi", False),
         ("pipeline.trainer", "pipeline/evaluation.py", False),

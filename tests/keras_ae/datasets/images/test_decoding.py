@@ -7,8 +7,13 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ae import contract as c
-from keras_ae.datasets.images import decoding
-from keras_ae.datasets.images.decoding import CORRUPT, NO_PIXELS, TOO_LARGE, decode_each
+from keras_ae.datasets.images.decoding import decode_each
+from keras_ae.datasets.images.decoding_header import (
+    CORRUPT,
+    NO_PIXELS,
+    TOO_LARGE,
+    UNKNOWN_FORMAT,
+)
 
 SCREEN = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0)
 
@@ -71,7 +76,7 @@ def test_images_after_the_pixel_limit_of_a_request_are_not_decoded(monkeypatch, 
         CORRUPT,
         "",
         c.TOO_MANY_PIXELS,
-        decoding.UNKNOWN_FORMAT,
+        UNKNOWN_FORMAT,
         c.TOO_MANY_PIXELS,
     ]
 

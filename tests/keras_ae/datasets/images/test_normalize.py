@@ -37,11 +37,6 @@ def test_rgba_palette_grey_16_bit_and_cmyk_become_rgb_and_grey(photograph, encod
             assert np.abs(pixels.astype(int) - expected).mean() < 6, name
 
 
-def test_16_bit_levels_keep_their_upper_bits(encode):
-    deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
-    assert np.array_equal(decode(encode(deep, "PNG"), 1)[..., 0], deep >> 8)
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(photograph, encode, orientation):
     exif = Image.Exif()

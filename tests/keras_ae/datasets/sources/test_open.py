@@ -215,8 +215,8 @@ def _write(path, text):
     ("make", "text"),
     [
         (lambda folder: folder / "missing", "no such folder or archive: .*missing"),
-        (lambda folder: folder, r"no image in .* found no other files"),
-        (lambda folder: _write(folder / "a.txt", "x").parent, "found 1 other file$"),
+        (lambda folder: folder, r"no image in .*: no other files$"),
+        (lambda folder: _write(folder / "a.txt", "x").parent, "not read: 1 .txt$"),
         (lambda folder: _write(folder / "a.rar", "x"), "nor an archive whose name ends in .zip"),
         (lambda folder: _write(folder / "a.zip", "x"), "cannot open .* as a zip"),
         (lambda folder: _write(folder / "a.tar", "x"), "cannot read .* as a tar"),

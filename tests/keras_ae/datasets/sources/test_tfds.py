@@ -42,6 +42,18 @@ class LocalShapesInThree(_Shapes):
     SPLITS = ("train", "validation", "test")
 
 
+class LocalShapesWithMore(_Shapes):
+    """Two splits that are kept and one that is none of ingest's."""
+
+    SPLITS = ("train", "test", "extra")
+
+
+class LocalOtherShapes(_Shapes):
+    """A lone train beside a split that is none of ingest's."""
+
+    SPLITS = ("train", "extra")
+
+
 class LocalSounds(_Shapes):
     """No image."""
 
@@ -71,8 +83,30 @@ def test_a_dataset_by_name_gives_its_images_and_labels(name):
         level = decode(record.data, 3)
         assert level.shape == (8, 9, 3)
         assert record.label == ("bright" if level[0, 0, 0] >= 100 else "dark")
-        assert record.split is None
+        assert record.split == record.key.split("/")[0]
     assert source.fingerprint() == open_source(name).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["local_shapes", "local_shapes_with_more", "local_other_shapes"])
+def test_splits_are_kept_if_train_is_among_them_and_others_are_not_read(name):
+    source = open_source(f"tfds:{name}")
+    splits = {record.key.split("/")[0]: record.split for record in read_all(source)}
+    if name == "local_other_shapes":
+        assert splits == {"train": None, "extra": None}
+        assert not source.findings().not_read
+    else:
+        assert splits == {"train": "train", "test": "test"}
+        more = {"in extra": 1} if name == "local_shapes_with_more" else {}
+        assert source.findings().not_read == more
+
+
+def test_splits_of_a_dataset_can_be_ignored_but_are_no_folders():
+    records = read_all(open_source("tfds:local_shapes_in_three", splits="hash"))
+    assert {record.split for record in records} == {None}
+    with pytest.raises(DataError, match="--splits folders needs a folder or an archive; got tfds"):
+        open_source("tfds:local_shapes", splits="folders")
+    with pytest.raises(DataError, match="--exclude needs a folder"):
+        open_source(base.SAMPLE, exclude=["*.jpg"])
 
 
 def test_a_dataset_with_all_three_splits_keeps_them():

@@ -47,8 +47,10 @@ def ingest(
     *beam_arguments: str,
     channels=3,
     max_bad_share=0.1,
+    copies="perceptual",
     fingerprint: str | None = None,
-    copies: str = "perceptual",
+    white=0.0,
+    **options,
 ):
     artifact = standard_artifacts.Examples()
     artifact.uri = str(uri)
@@ -62,7 +64,12 @@ def ingest(
         "channels": channels,
         "max_bad_share": max_bad_share,
         "copies": copies,
-        "fingerprint": open_source(str(data)).fingerprint() if fingerprint is None else fingerprint,
+        "white": white,
+        "fingerprint": open_source(str(data), **options).fingerprint()
+        if fingerprint is None
+        else fingerprint,
+        **options,
+        "exclude": json.dumps(options.get("exclude", [])),
     }
     Executor(context).Do({}, {"examples": [artifact]}, properties)
     return artifact
@@ -206,10 +213,9 @@ def test_an_image_that_changes_after_its_check_stops_the_run(folder, tmp_path, p
     accumulator.add(check_shard(0, shard, source, 3, str(tmp_path)))
     (folder / "07.png").write_bytes(encode(photographs[2][:9, :9], "PNG"))
     folders = {split: str(tmp_path / split) for split in c.SPLITS}
+    plan = accumulator.plan(0.1, work_folder=str(tmp_path))
     with pytest.raises(DataError, match=r"07\.png changed while the images were read; run again"):
-        writing.write_shard(
-            0, shard, source, 3, accumulator.plan(0.1, str(tmp_path)), folders, str(tmp_path)
-        )
+        writing.write_shard(0, shard, source, 3, plan, folders, str(tmp_path))
     assert not list(tmp_path.glob("t*/*.gz"))
 
 
@@ -307,7 +313,7 @@ def test_bad_images_are_quarantined_with_reasons_and_the_others_are_used(folder,
     artifact = ingest(folder, tmp_path / "out")
     lines = (tmp_path / "out" / QUARANTINE).read_text().splitlines()
     reasons = {entry["source"]: entry["reason"] for entry in map(json.loads, lines)}
-    assert reasons["bad.png"] == "not a PNG, JPEG, BMP, GIF or WebP image"
+    assert reasons["bad.png"].startswith("not an image of a known format")
     assert reasons["truncated.png"].startswith("cannot be decoded")
     counts = {n: artifact.get_int_custom_property(n) for n in (*c.SPLITS, "quarantined")}
     assert counts.pop("quarantined") == 2
@@ -398,22 +404,40 @@ def test_copies_of_an_image_are_in_one_split():
     plan = plan_of(few)
     assert set(plan.counts) == {plan.assign(check)[0] for check in few} == set(c.SPLITS)
     assert all(plan.assign(a) == plan.assign(b) for a, b in zip(few[::2], few[1::2]))
-    fixed = [check_of(split, digests(1)[0], split) for split in c.SPLITS]
-    others = [check_of(i, digest, c.TRAIN) for i, digest in enumerate(digests(9)[1:])]
-    plan = plan_of(fixed, others)
-    assert [plan.assign(check)[0] for check in fixed] == list(c.SPLITS)
-    assert plan.in_train == {"val": 1, "test": 1}
-    assert plan.different == {"train": 9, "val": 1, "test": 1}
-    assert plan.pictures == {digests(1)[0]: digests(1)[0]}
 
 
 def test_splits_of_the_source_are_kept():
     checks = [check_of(i, digest, c.TRAIN) for i, digest in enumerate(digests(30))]
     checks[3] = checks[3]._replace(split=c.VAL)
     checks[4] = checks[4]._replace(split=c.TEST)
-    plan = plan_of(checks)
+    copy = check_of("copy", digests(4)[3], c.TRAIN)
+    stray = check_of("stray", digests(31)[30])
+    plan = plan_of(checks, [copy, stray])
     assert [plan.assign(check)[0] for check in checks[3:6]] == [c.VAL, c.TEST, c.TRAIN]
-    assert plan.counts == {c.TRAIN: 28, c.VAL: 1, c.TEST: 1}
+    assert plan.assign(copy)[0] == c.TRAIN
+    assert plan.counts == {c.TRAIN: 29, c.VAL: 1, c.TEST: 1}
+    assert plan.split(stray) is None
+    assert plan.not_read == {"in no split folder": 1}
+    assert plan.different == plan.counts
+    assert plan.in_train == {c.VAL: 1, c.TEST: 0}
+
+
+@pytest.mark.parametrize("count", [2, 300])
+def test_a_missing_split_is_a_tenth_of_train(count):
+    checks = [check_of(i, digest, c.TRAIN) for i, digest in enumerate(digests(count))]
+    checks += [check_of(f"test {i}", digest, c.TEST) for i, digest in enumerate(digests(310)[300:])]
+    plan = plan_of(checks)
+    assert plan.counts == Counter(plan.split(check) for check in checks)
+    assert plan.counts[c.TEST] == 10
+    assert plan.counts[c.VAL] == pytest.approx(max(1, count / 10), rel=0.3)
+    assert plan.by_hash == [c.VAL]
+
+
+@pytest.mark.parametrize(("split", "needed"), [(c.TRAIN, 3), (c.TEST, 2)])
+def test_train_must_have_images_for_itself_and_the_splits_that_are_taken_from_it(split, needed):
+    refusal = plan_of([check_of(i, d, split) for i, d in enumerate(digests(2))]).refusal
+    assert refusal.startswith(f"at least {needed} different good images are needed in the split ")
+    assert refusal.endswith(f"got {2 if split == c.TRAIN else 0} among 2 images")
 
 
 def test_a_plan_does_not_grow_with_the_images():

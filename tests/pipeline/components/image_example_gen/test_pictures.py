@@ -54,7 +54,7 @@ def plan_of(source: Source, folder, *, compare: bool = True):
         part = SplitAccumulator()
         part.add(results, index)
         accumulator.merge(part)
-    return accumulator.plan(0.1, str(folder)), by_key
+    return accumulator.plan(0.1, work_folder=str(folder)), by_key
 
 
 def write(folder, number: int) -> None:
@@ -83,7 +83,7 @@ def test_png_jpeg_and_thumbnail_share_the_split_of_the_largest(tmp_path):
     largest = checks.digest((tmp_path / "images" / "3.png").read_bytes())
     assert pictures["3"] == {largest.encode()}
     alone = plan_of(Memory([Record(str(i), encoded(picture(i))) for i in range(30)]), tmp_path)[0]
-    assert splits["3"] == {alone.assign(Check("3", largest, 1, "", None, (1, 1, 1)))[0]}
+    assert splits["3"] == {alone.split(Check("3", largest, 1, "", None))}
 
 
 def test_equal_files_count_once_and_content_turns_the_hash_off(tmp_path):
@@ -127,7 +127,7 @@ def test_pictures_in_several_splits_of_the_user_stay_and_are_counted(tmp_path):
     records += [record("test", n, encoded(picture(n))) for n in range(9)]
     records += [record("val", n, encoded(picture(n))) for n in (18, 30, 31)]
     plan, by_key = plan_of(Memory(records), tmp_path)
-    assert {key: plan.assign(check)[0] for key, check in by_key.items()} == {
+    assert {key: plan.split(check) for key, check in by_key.items()} == {
         key: key.partition("/")[0] for key in by_key
     }
     assert plan.counts == plan.different == {"train": 20, "val": 3, "test": 9}

@@ -1,15 +1,14 @@
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from pydantic import TypeAdapter
 from tfx.types import standard_artifacts
 
 from keras_ae import presets
 from keras_ae.comparison.records import Check, Verdict
 from keras_ae.scores import MODEL
+from keras_ae.stages import Environment, StageSummary
 from pipeline.components.budget_comparison import keys
 from pipeline.components.budget_comparison.component import Comparison
 from pipeline.components.budget_comparison.keys import ModelKey
@@ -17,9 +16,8 @@ from pipeline.components.report import executor
 from pipeline.components.report.component import ReportArtifact
 from pipeline.components.report.mlflow_log import MlflowSettings
 from pipeline.evaluation import Limits
-from pipeline.runtime.artifacts import SUMMARY
-from pipeline.runtime.environment import Environment
-from pipeline.runtime.stages import StageSummary
+from pipeline.runtime import versions
+from pipeline.runtime.artifacts import PROVENANCE, SUMMARY
 from tests.keras_ae.report.reports import RUN, make_comparison, make_pictures
 
 STAGE = StageSummary(
@@ -44,7 +42,9 @@ STAGE = StageSummary(
     batch_size=32,
     backend="tensorflow",
     code_fingerprint="4567",
-    trained_on=TypeAdapter(Environment).validate_python(RUN["trained_on"][0]),
+    trained_on=Environment(
+        **{name: RUN["trained_on"][0][name] for name in Environment.model_fields}
+    ),
     losses=(0.02, 0.01),
 )
 
@@ -73,7 +73,7 @@ def consumed(tmp_path, comparison, pictures) -> dict:
         model = new_artifact(standard_artifacts.Model, f"Trainer_{budget}", "model")
         summary = Path(model.uri) / SUMMARY
         summary.parent.mkdir()
-        stage = dataclasses.replace(STAGE, tiles_per_second=float(budget))
+        stage = STAGE.model_copy(update={"tiles_per_second": float(budget)})
         summary.write_text(stage.to_json())
         models[f"model_{budget}"] = [model]
     return {
@@ -130,7 +130,13 @@ def evaluated(monkeypatch):
         text="it lies above the floor",
     )
     verdict = Verdict(blessed=True, checks=(check,), not_judged=(), slices=(), skipped_ssim=0)
-    monkeypatch.setattr(executor, "verdict", lambda evaluation, limits: verdict)
+
+    def read(evaluation, limits, *, uncompared, refusal):
+        text = refusal or f"because {uncompared}"
+        service = check.model_copy(update={"name": "mean_psnr", "text": text})
+        return verdict.model_copy(update={"checks": (check, service)})
+
+    monkeypatch.setattr(executor, "read_verdict", read)
 
 
 def test_the_report_has_the_comparison_with_the_run_and_the_verdict(consumed, comparison, tmp_path):
@@ -161,6 +167,52 @@ def test_why_a_blessed_model_cannot_be_served_is_in_the_verdict(consumed, tmp_pa
     folder = Path(report(consumed, tmp_path).uri)
     verdict = json.loads((folder / "comparison.json").read_text())["verdict"]
     assert verdict["served"] == {"ok": False, "text": "REST: 7 grey levels"}
+
+
+@pytest.fixture
+def judged(consumed, tmp_path):
+    """The verdict where a version is in service: judged(its facts, compared, **limits)."""
+
+    def judge(facts: dict, *, compared: str = "digest", refusal: str = "", **limits) -> dict:
+        version = standard_artifacts.Model()
+        version.uri = str(tmp_path / "push" / "7")
+        file = Path(version.uri) / PROVENANCE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(facts))
+        (examples,), (blessing,) = consumed["examples"], consumed["model_blessing"]
+        examples.set_string_custom_property("fingerprint", "0123")
+        examples.set_int_custom_property("test", 4)
+        blessing.set_string_custom_property(versions.COMPARED, compared)
+        blessing.set_string_custom_property(versions.REFUSAL, refusal)
+        inputs = {**consumed, "in_service": [version]}
+        folder = Path(report(inputs, tmp_path, limits=Limits(**limits).to_json()).uri)
+        return json.loads((folder / "comparison.json").read_text())["verdict"]
+
+    return judge
+
+
+def test_a_comparison_on_images_that_the_model_in_service_may_know_is_noted(judged):
+    data = {"fingerprint": "0123", "train": 0, "val": 0, "test": 4}
+    assert judged({"data": data})["notes"] == []
+    caution = "the model in service may have been trained on some of these test images, because "
+    for other in ({**data, "fingerprint": "4567"}, {**data, "test": 5}):
+        (note,) = judged({"data": other})["notes"]
+        assert note.startswith(f"{caution}its data or splits were others")
+    (note,) = judged({})["notes"]
+    assert note.startswith(f"{caution}its data are not recorded")
+    assert "notes" not in judged({}, compared="")
+
+
+def test_why_there_was_no_comparison_is_in_the_verdict(judged):
+    def text(**outcome) -> str:
+        verdict = judged({}, **outcome)
+        assert "notes" not in verdict
+        return verdict["checks"][1]["text"]
+
+    assert text(compared="") == "because no other model is in service"
+    skipped = "because --replace skips the comparison with the model in service"
+    assert text(compared="", replace=True) == skipped
+    assert text(refusal="it has 3 channels") == "it has 3 channels"
 
 
 def test_a_run_is_logged_to_mlflow_if_there_is_an_address(consumed, tmp_path, monkeypatch):

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import platform
 import subprocess
@@ -23,6 +22,8 @@ def examples(tmp_path):
     for name, count in (("train", 10), ("val", 3), ("test", 4), ("quarantined", 120)):
         artifact.set_int_custom_property(name, count)
     artifact.set_string_custom_property("data", "/images")
+    artifact.set_string_custom_property("splits", "the folders train (10), val (3), test (4)")
+    artifact.set_string_custom_property("not_read", '{".xyz": 12}')
     lines = [{"source": f"{i}.png", "reason": "not a PNG"} for i in range(120)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "quarantine.jsonl").write_text(text)
@@ -30,8 +31,8 @@ def examples(tmp_path):
 
 
 def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examples):
-    stages = {"model_100": STAGE, "model_10": dataclasses.replace(STAGE, preset="small")}
-    run = facts.facts(
+    stages = {"model_100": STAGE, "model_10": STAGE.model_copy(update={"preset": "small"})}
+    run = facts.describe_run(
         examples,
         stages,
         seeds=(3, 4),
@@ -42,6 +43,8 @@ def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examp
     written = json.loads(run.to_json())
     assert written["data"] == "/images"
     assert written["images"] == {"train": 10, "val": 3, "test": 4, "quarantined": 120}
+    assert written["splits"] == "the folders train (10), val (3), test (4)"
+    assert written["not_read"] == {".xyz": 12}
     assert len(written["quarantined"]) == 100
     assert written["quarantined"][0] == {"source": "0.png", "reason": "not a PNG"}
     stage = json.loads(STAGE.to_json())
@@ -58,12 +61,12 @@ def test_the_facts_of_a_run_are_plain_json_and_name_all_that_it_depends_on(examp
 
 
 def test_stages_of_different_machines_and_settings_have_entries_of_their_own():
-    other = dataclasses.replace(ENVIRONMENT, environment={"TF_ENABLE_ONEDNN_OPTS": "0"})
+    other = ENVIRONMENT.model_copy(update={"environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}})
     environments = {"model_100": other, "model_10": ENVIRONMENT, "baseline_10": other}
-    stages = {n: dataclasses.replace(STAGE, trained_on=e) for n, e in environments.items()}
+    stages = {n: STAGE.model_copy(update={"trained_on": e}) for n, e in environments.items()}
     assert facts.trained_on(stages) == (
-        TrainingEnvironment(stages=("model_100", "baseline_10"), **dataclasses.asdict(other)),
-        TrainingEnvironment(stages=("model_10",), **dataclasses.asdict(ENVIRONMENT)),
+        TrainingEnvironment(stages=("model_100", "baseline_10"), **dict(other)),
+        TrainingEnvironment(stages=("model_10",), **dict(ENVIRONMENT)),
     )
 
 

@@ -43,8 +43,8 @@ def test_a_bare_pair_of_dashes_begins_the_options_for_beam(words, own, passed):
 
 
 def test_the_suffix_of_a_command_line_is_quoted_for_a_shell():
-    assert engines.suffix([]) == ""
-    assert engines.suffix(["--job_name=my job"]) == " -- '--job_name=my job'"
+    assert engines.format_beam_options([]) == ""
+    assert engines.format_beam_options(["--job_name=my job"]) == " -- '--job_name=my job'"
 
 
 @pytest.mark.parametrize(

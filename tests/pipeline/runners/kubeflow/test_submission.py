@@ -113,6 +113,7 @@ def submit(kubeflow, monkeypatch):
         # Access to a bucket is tested elsewhere.
         found = (lambda uri: None) if reachable else check
         monkeypatch.setattr(submission, "check_reachable", found)
+        monkeypatch.setattr(submission.versions, "newest_version", lambda base: None)
         given = ["--image", "keras-ae:1", "--pipeline-root", "gs://bucket/root", "--submit"]
         return run_kubeflow.main([*given, "--host", kubeflow.url, *flags])
 
@@ -165,6 +166,46 @@ def test_data_that_only_the_cluster_sees_gets_a_new_fingerprint_each_time(submit
         fingerprints.add(kubeflow.run["runtime_config"]["parameters"]["data_fingerprint"])
         assert "note: /not-here/images.zip is not on this machine" in capsys.readouterr().out
     assert len(fingerprints) == 2
+
+
+def test_the_model_in_service_is_the_newest_version_where_this_machine_sees_it(
+    bucket, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(submission, "check_reachable", lambda uri: None)
+    flags = ["--image", "keras-ae:1", "--pipeline-root", f"{bucket.uri}/root", "--submit"]
+    flags += ["--host", "http://127.0.0.1:1", "--volume", f"models:{tmp_path}"]
+
+    def in_service(*more: str) -> str | None:
+        return submission.in_service(run_kubeflow.parse_arguments([*flags, *more]))
+
+    assert in_service() is None
+    for number in (2, 10):
+        bucket.write(f"root/serving/keras_ae/{number}/saved_model.pb", b"graph")
+        (tmp_path / "push" / str(number)).mkdir(parents=True)
+    assert capsys.readouterr().out == ""
+    newest = f"{bucket.uri}/root/serving/keras_ae/10"
+    assert in_service() == newest
+    assert capsys.readouterr().out == f"in service: {newest}\n"
+    assert in_service("--push-dir", f"{tmp_path}/push") == f"{tmp_path}/push/10"
+    assert in_service("--incumbent-uri", f"{bucket.uri}/model") == f"{bucket.uri}/model"
+    capsys.readouterr()
+    assert in_service("--push-dir", f"{tmp_path}/elsewhere") is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == (
+        f"note: the model in service is not known here: no folder {tmp_path}/elsewhere on this "
+        "machine; if there is one, name it with --incumbent-uri, or nothing will be pushed"
+    )
+
+
+def test_a_submitted_pipeline_compares_with_the_model_in_service(submit, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        "pipeline.runners.kubeflow.runner.compiled",
+        lambda arguments: compiled.append(arguments.incumbent_uri) or GOLDEN.read_text(),
+    )
+    monkeypatch.setattr(submission, "in_service", lambda arguments: f"{arguments.push_dir}/7")
+    assert submit() == 0
+    assert compiled == ["gs://bucket/root/serving/keras_ae/7"]
 
 
 def test_without_cache_no_step_is_cached(submit, kubeflow):

@@ -163,6 +163,61 @@ def test_a_step_is_cached_by_the_content_of_its_inputs(connection, artifact, che
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_an_evaluation_is_cached_by_the_model_in_service_unless_it_is_the_model(
+    connection, artifact, checksums, tmp_path
+):
+    saved_model = artifact / "Format-Serving"
+    saved_model.mkdir()
+    (artifact / "saved_model.pb").rename(saved_model / "saved_model.pb")
+    version = shutil.copytree(saved_model, tmp_path / "push" / "7")
+
+    def key(in_service: Path | None) -> str:
+        inputs = {"model": [standard_artifacts.Model()]}
+        inputs["model"][0].uri = str(artifact)
+        if in_service:
+            inputs["baseline_model"] = [standard_artifacts.Model()]
+            inputs["baseline_model"][0].uri = str(in_service)
+        with caching.by_content(checksums), Metadata(connection) as handle:
+            return cache_utils.get_cache_context(
+                metadata_handle=handle,
+                pipeline_node=pipeline_pb2.PipelineNode(),
+                pipeline_info=pipeline_pb2.PipelineInfo(id="line"),
+                input_artifacts=inputs,
+            ).name
+
+    without = key(None)
+    assert key(version) == without
+    (version / "saved_model.pb").write_bytes(b"another graph")
+    other = key(version)
+    assert other != without
+    assert key(shutil.copytree(version, version.with_name("8"))) == other
+    # What is in a version may change; it has no manifest.
+    (version / "saved_model.pb").write_bytes(b"a third graph")
+    assert key(version) not in (without, other)
+
+
+def test_the_model_in_service_is_never_removed_as_a_damaged_artifact(
+    store, connection, checksums, tmp_path
+):
+    version = tmp_path / "push" / "7"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(b"graph")
+    (kind,) = store.get_artifact_types()
+    imported = mlmd.Artifact(type_id=kind.id, uri=str(version), state=mlmd.Artifact.LIVE)
+    (node,), line = (
+        store.get_execution_types(),
+        store.get_context_by_type_and_name("pipeline", "line"),
+    )
+    event = mlmd.Event(type=mlmd.Event.OUTPUT)
+    store.put_execution(mlmd.Execution(type_id=node.id), [(imported, event)], [line])
+    caching.write_manifests(connection, "line", checksums)
+    assert checksums.size(str(version)) == 0
+    checksums.digest(str(version))
+    (version / "saved_model.pb").write_bytes(b"another")
+    caching.remove_damaged(connection, "line", checksums, ignored_nodes=())
+    assert version.exists()
+
+
 def break_header(path: Path) -> None:
     flip(path, 3)
 

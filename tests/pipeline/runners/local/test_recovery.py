@@ -1,5 +1,5 @@
+import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +12,7 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.runners.local import recovery
+from pipeline.runtime.artifacts import PROVENANCE
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def execute(connection, *states) -> list[int]:
 def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_path, connection):
     states = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING, mlmd.Execution.CACHED
     whole, half, cached = execute(connection, *states)
-    node = tmp_path / "artifacts" / "lineage" / "Trainer_10"
+    node = tmp_path / "artifacts" / "pipeline" / "Trainer_10"
     for number in (whole, half):
         for output in ("model", "model_run"):
             (node / output / str(number)).mkdir(parents=True)
@@ -54,32 +55,40 @@ def test_outputs_of_executions_that_never_ended_are_removed_and_others_stay(tmp_
 
 
 def test_a_run_that_is_started_again_is_compared_with_the_same_model(tmp_path):
-    def model(root, name: str) -> str:
-        place = root / "artifacts" / "lineage" / "Trainer" / name
-        place.mkdir(parents=True)
-        return str(place)
+    def push(number: int, root) -> Path:
+        artifact = root / "artifacts" / "pipeline" / "BudgetComparison" / "model" / str(number)
+        facts = tmp_path / "push" / str(number) / PROVENANCE
+        facts.parent.mkdir(parents=True)
+        facts.write_text(json.dumps({"digest": f"digest {number}", "artifact": str(artifact)}))
+        return facts.parents[1]
+
+    def start(run, in_service: Path | None) -> str | None:
+        found = recovery.record_start(root, run, in_service)
+        return found and str(found)
 
     root = tmp_path / "root"
-    old, pushed = model(root, "1"), model(root, "2")
-    run = {"command": "python run_local.py", "data": "1234"}
-    assert recovery.record_start(root, run, old) == old
-    assert recovery.record_start(root, run, pushed) == old
-    # Another run, and a model that another root has pushed meanwhile, are recorded as new.
-    assert recovery.record_start(root, {**run, "data": "5678"}, pushed) == pushed
-    assert recovery.record_start(root, run, old) == old
-    elsewhere = model(tmp_path / "other", "1")
-    assert recovery.record_start(root, run, elsewhere) == elsewhere
-    assert recovery.record_start(root, run, old) == elsewhere
+    root.mkdir()
+    run, other = ({"command": "python run_local.py", "data": data} for data in ("1234", "5678"))
+    old, own, foreign = push(1, root), push(2, root), push(3, tmp_path / "elsewhere")
+    assert start(run, old) == str(old)
+    assert start(run, own) == str(old)
+    # Another run, and a version that someone else has pushed meanwhile, are recorded as new.
+    assert start(other, own) == str(own)
+    assert start(run, old) == str(old)
+    assert start(run, foreign) == str(foreign)
+    assert start(run, own) == str(foreign)
     recovery.record_end(root)
-    assert recovery.record_start(root, run, pushed) == pushed
+    assert start(run, own) == str(own)
     recovery.record_end(root)
     recovery.record_end(root)
-    assert recovery.record_start(root, run, None) is None
-    assert recovery.record_start(root, run, pushed) is None
-    (root / recovery.UNFINISHED).write_text("{")
-    assert recovery.record_start(root, run, old) == old
-    shutil.rmtree(old)
-    assert recovery.record_start(root, run, pushed) == pushed
+    assert start(run, None) is None
+    assert start(run, own) is None
+    for text in ("{", json.dumps({"run": run, "in_service": str(old)})):
+        (root / recovery.UNFINISHED).write_text(text)
+        assert start(run, old) == str(old)
+    # It is known by its digest.
+    (old / PROVENANCE).write_text('{"digest": "changed"}')
+    assert start(run, own) == str(own)
 
 
 def test_a_transaction_that_was_interrupted_is_rolled_back(tmp_path, connection):

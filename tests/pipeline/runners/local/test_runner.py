@@ -1,5 +1,4 @@
 import errno
-import json
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -9,10 +8,9 @@ from keras_ae.errors import DataError, StorageError
 from pipeline.run_local import parse_arguments
 from pipeline.runners.flags import resolve_data
 from pipeline.runners.local import runner, summary
-from pipeline.runtime.artifacts import PROVENANCE
 
 
-def test_only_runs_of_the_same_data_preset_and_channels_share_a_lineage(tmp_path):
+def test_only_runs_of_the_same_data_preset_and_channels_share_a_pipeline_name(tmp_path):
     variants = [
         [],
         ["--channels", "1"],
@@ -20,35 +18,33 @@ def test_only_runs_of_the_same_data_preset_and_channels_share_a_lineage(tmp_path
         ["--data", str(tmp_path)],
         ["--data", "tfds:cifar10"],
     ]
-    names = [runner._lineage(parse_arguments(flags)) for flags in variants]
+    names = [runner._pipeline_name(parse_arguments(flags)) for flags in variants]
     assert len(set(names)) == len(names)
-    assert runner._lineage(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
+    assert runner._pipeline_name(parse_arguments(["--budgets", "3", "--seed", "4"])) == names[0]
 
 
 @pytest.mark.parametrize("data", ["gs://bucket/images.zip", "tfds:cifar10", "sample"])
 def test_data_that_is_no_path_is_the_same_from_every_folder(data, tmp_path, monkeypatch):
     flags = parse_arguments(["--data", data])
-    here = runner._lineage(flags)
+    here = runner._pipeline_name(flags)
     monkeypatch.chdir(tmp_path)
-    assert runner._lineage(flags) == here
+    assert runner._pipeline_name(flags) == here
     assert resolve_data(data) == data
 
 
-def push(push_dir, version: str, lineage: str, artifact: str) -> None:
-    path = push_dir / version / PROVENANCE
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"lineage": lineage, "artifact": artifact}))
-
-
-def test_the_model_in_service_is_the_newest_of_its_lineage(tmp_path, capsys):
-    (tmp_path / "model").mkdir()
-    push(tmp_path / "push", "1", "ours", str(tmp_path / "model"))
-    push(tmp_path / "push", "2", "theirs", str(tmp_path / "other"))
-    assert runner._in_service(tmp_path / "push", "ours") == str(tmp_path / "model")
-    assert runner._in_service(tmp_path / "push", "nobody's") is None
+def test_a_model_in_service_that_cannot_be_compared_is_noted_before_the_run(
+    tiny_model, tmp_path, capsys
+):
+    version = tiny_model() / "Format-Serving"
+    runner._note_fault(version, 3)
     assert capsys.readouterr().out == ""
-    assert runner._in_service(tmp_path / "push", "theirs") is None
-    assert "is gone" in capsys.readouterr().out
+    runner._note_fault(version, 1)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == (
+        "note: a new model of this run will not be pushed: it cannot be compared with the model in "
+        f"service, {version}, which has 3 channels, and this model has 1; to push it without this "
+        "comparison, add --replace"
+    )
 
 
 def test_an_error_that_a_library_wrapped_is_reported_as_it_was():
@@ -78,13 +74,13 @@ def test_a_full_disk_has_one_message_wherever_it_was_noticed():
     assert str(runner._cause(OSError(errno.ENOSPC, full))) == f"cannot write: {kept}"
 
 
-def outcome(pushed: int, reason: str, unchanged: str = "") -> dict[str, list[mlmd.Artifact]]:
+def outcome(pushed: int, reason: str, **versions: str) -> dict[str, list[mlmd.Artifact]]:
     """The artifacts of a run."""
     push, check = mlmd.Artifact(id=1), mlmd.Artifact(id=2)
     push.custom_properties["pushed"].int_value = pushed
     push.custom_properties["pushed_destination"].string_value = "/push/7"
-    if unchanged:
-        push.custom_properties["unchanged_version"].string_value = unchanged
+    for name, version in versions.items():
+        push.custom_properties[name].string_value = version
     if reason:
         check.custom_properties["reason"].string_value = reason
     return {"PushedModel": [push], "InfraBlessing": [check]}
@@ -104,7 +100,12 @@ def test_the_outcome_of_the_push_is_printed(tmp_path, capsys):
     verdict = judged(True, checks)
     for found, text in (
         (outcome(1, ""), "slice 1 rose (the worst of 2 slices)\npushed: /push/7\nserve: "),
-        (outcome(0, "", unchanged="/push/6"), "not pushed: /push/6 is this model already"),
+        (outcome(0, "", unchanged_version="/push/6"), "not pushed: /push/6 is this model already"),
+        (
+            outcome(0, "", arrived_version="/push/8"),
+            "not pushed: /push/8 came into service after this run had begun: run it again to "
+            "compare the model with it\n",
+        ),
         (
             outcome(0, "REST: 7 grey levels"),
             "served predictions differ from the trained model: REST: 7 grey levels",
@@ -125,6 +126,13 @@ def test_a_refusal_names_each_failed_check_and_the_worst_slices(tmp_path, capsys
         "not pushed: the model is not blessed: the mean fell; slice 5 fell; slice 4 fell; "
         "slice 3 fell; and 2 more slices below the limit\n"
     )
+
+
+def test_cautions_about_the_comparison_are_printed(tmp_path, capsys):
+    verdict = judged(False, [check("the mean fell", False)])
+    verdict = verdict.model_copy(update={"notes": ("it may have been trained on them",)})
+    summary._print_push(tmp_path, outcome(0, ""), verdict)
+    assert capsys.readouterr().out.startswith("note: it may have been trained on them\nnot pushed")
 
 
 def test_the_outcome_of_mlflow_is_printed_in_one_line(capsys):

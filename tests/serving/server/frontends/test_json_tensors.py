@@ -4,10 +4,9 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server.core import RequestError
+from serving.server.errors import RequestError
 from serving.server.frontends import json_tensors
-from serving.server.frontends.json_answers import to_json
-from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_tensors
+from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_json, to_tensors
 from serving.wire.protos import DataType, TensorInfo, TensorProto
 from serving.wire.tensors import to_array, to_proto
 

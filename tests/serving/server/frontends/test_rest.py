@@ -7,13 +7,14 @@ import json
 import socket
 import threading
 import zlib
+from types import SimpleNamespace
 
 import grpc
 import httpx
 import numpy as np
 import pytest
 
-from serving.server.core import RequestError
+from serving.server.errors import RequestError
 from serving.server.frontends import json_tensors
 from serving.server.frontends.metrics import Metrics
 from serving.server.frontends.rest import create_app
@@ -402,7 +403,7 @@ def test_no_response_allows_other_origins(rest_server):
 
 
 class Refusing:
-    """A core whose methods all raise the same error."""
+    """A manager whose methods all raise the same error."""
 
     def __init__(self, error):
         self.error = error
@@ -413,25 +414,22 @@ class Refusing:
     def models(self):
         return []
 
-    def signature(self, spec, name):
+    def signature(self, spec):
         raise self.error
 
 
-def client_of(core, timeout_seconds=1, max_body_bytes=1):
-    app = create_app(
-        core,
-        Metrics(core.models),
-        metrics_path=None,
-        timeout_seconds=timeout_seconds,
-        max_body_bytes=max_body_bytes,
+def client_of(manager, timeout_seconds=1, max_body_bytes=1):
+    flags = SimpleNamespace(
+        metrics_path=None, rest_timeout=timeout_seconds, max_message_bytes=max_body_bytes
     )
+    app = create_app(manager, Metrics(manager.models), flags)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
-def answer_of(core):
+def answer_of(manager):
     async def get():
-        async with client_of(core) as client:
+        async with client_of(manager) as client:
             return await client.get("/v1/models/m")
 
     return asyncio.run(get())

@@ -8,7 +8,7 @@ import pytest
 
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
-from serving.server.core import RequestError
+from serving.server.errors import RequestError
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.inputs import Inputs
@@ -52,7 +52,7 @@ def run(options, model, *members, **rest):
     return asyncio.run(submit_all(options, model, members, **rest))
 
 
-ONE_THREAD = BatchingOptions(max_batch_size=8, threads=1)
+ONE_THREAD = BatchingOptions(max_batch_size=8, num_batch_threads=1)
 
 
 def test_concurrent_requests_are_one_batch_and_get_their_own_rows():
@@ -93,7 +93,7 @@ def test_versions_are_not_mixed():
 
 def test_batches_are_padded_to_the_next_allowed_size():
     model = DoublingModel()
-    options = BatchingOptions(max_batch_size=8, threads=1, allowed_sizes=(4, 8))
+    options = BatchingOptions(max_batch_size=8, num_batch_threads=1, allowed_batch_sizes=(4, 8))
     answers = run(options, model, inputs([1]), inputs([2]))
     assert model.batches == [[[1], [2], [2], [2]]]
     assert [answer["y"].tolist() for answer in answers] == [[[2]], [[4]]]
@@ -181,7 +181,7 @@ async def submit_while_blocked(options, model, count):
 
 
 def test_a_full_queue_refuses_requests():
-    options = BatchingOptions(max_batch_size=1, max_enqueued_batches=2, threads=1)
+    options = BatchingOptions(max_batch_size=1, max_enqueued_batches=2, num_batch_threads=1)
 
     async def check():
         model = DoublingModel()
@@ -198,7 +198,7 @@ def test_a_full_queue_refuses_requests():
 
 
 def test_a_cancelled_request_leaves_the_queue():
-    options = BatchingOptions(max_batch_size=1, max_enqueued_batches=1, threads=1)
+    options = BatchingOptions(max_batch_size=1, max_enqueued_batches=1, num_batch_threads=1)
 
     async def check():
         model = DoublingModel()
@@ -230,7 +230,9 @@ def test_requests_that_wait_for_a_thread_become_one_batch():
 
 
 def test_a_batch_waits_until_its_timeout_or_until_it_is_full():
-    patient = BatchingOptions(max_batch_size=3, timeout=3600, threads=2)
+    patient = BatchingOptions(
+        max_batch_size=3, batch_timeout_micros=3_600_000_000, num_batch_threads=2
+    )
 
     async def check():
         model, batcher = DoublingModel(), Batcher(patient)
@@ -245,7 +247,11 @@ def test_a_batch_waits_until_its_timeout_or_until_it_is_full():
 
     assert asyncio.run(check()) == [[[0], [1], [2]]]
     brief = DoublingModel()
-    run(BatchingOptions(max_batch_size=3, timeout=0.001, threads=1), brief, inputs([5]))
+    run(
+        BatchingOptions(max_batch_size=3, batch_timeout_micros=1000, num_batch_threads=1),
+        brief,
+        inputs([5]),
+    )
     assert brief.batches == [[[5]]]
 
 
@@ -274,7 +280,7 @@ def test_parameters_are_read_from_a_text_proto(tmp_path):
         'thread_pool_name { value: "p" } allowed_batch_sizes: [4, 8]'
     )
     parameters = config.read(tmp_path / "batching", config.BatchingParameters)
-    assert BatchingOptions.from_proto(parameters) == BatchingOptions(8, 0.0015, 3, 2, (4, 8))
+    assert BatchingOptions.from_proto(parameters) == BatchingOptions(8, 1500, 3, 2, (4, 8))
 
 
 def test_requests_over_grpc_share_batches(start_server, tiny, tmp_path):
@@ -303,5 +309,5 @@ def test_requests_over_grpc_share_batches(start_server, tiny, tmp_path):
     with pytest.raises(grpc.RpcError, match="Task size 5 is larger"):
         client.predict({"images": np.repeat(PIXELS, 5, axis=0)})
     assert client.predict({"images": PIXELS}).rows.tolist() == [2]
-    model = client.running.server.core._models["m"]
+    model = client.running.server.manager._models["m"]
     wait_until(lambda: all(version.requests == 0 for version in model.versions))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from serving.server.models import versions
+from serving.server.models import model, versions
 from serving.wire.protos import ModelServerConfig, PredictionLog, PredictRequest
 from serving.wire.tensors import to_proto
 from tests.serving.servers import PIXELS, wait_until
@@ -137,7 +137,7 @@ def test_a_request_in_flight_finishes_on_the_version_that_it_started_on(serving,
     slow = client.prediction.Predict.future(
         client.request({"steps": steps}, signature="count"), timeout=60
     )
-    model = client.running.server.core._models["m"]
+    model = client.running.server.manager._models["m"]
     wait_until(lambda: model.versions[0].requests == 1)
     publish(2)
     client.wait_for({2: AVAILABLE})
@@ -154,19 +154,20 @@ def test_an_unloaded_version_is_freed(serving, publish):
     client = serving()
     client.wait_for({1: AVAILABLE})
     client.predict({"images": PIXELS})
-    old = weakref.ref(client.running.server.core._models["m"].versions[0].servable)
+    old = weakref.ref(client.running.server.manager._models["m"].versions[0].servable)
     publish(2)
     client.wait_for({1: END, 2: AVAILABLE})
     gc.collect()
     assert old() is None
 
 
-def test_versions_are_loaded_in_separate_threads_and_replaced_ones_are_skipped(serving, publish):
+def test_versions_are_loaded_in_separate_threads_and_replaced_ones_are_skipped(
+    serving, publish, monkeypatch
+):
     publish(1)
     client = serving()
     client.wait_for({1: AVAILABLE})
-    model = client.running.server.core._models["m"]
-    load, loaded = model._load_folder, []
+    load, loaded = model.Servable, []
     loading, go = threading.Event(), threading.Event()
 
     def slow(path):
@@ -175,7 +176,7 @@ def test_versions_are_loaded_in_separate_threads_and_replaced_ones_are_skipped(s
         go.wait(60)
         return load(path)
 
-    model._load_folder = slow
+    monkeypatch.setattr(model, "Servable", slow)
     publish(2)
     assert loading.wait(60)
     publish(3)
@@ -216,7 +217,7 @@ def test_a_base_path_that_is_moved_while_it_is_listed_is_an_error(tmp_path, monk
 
 
 def count_polls(client):
-    model = client.running.server.core._models["m"]
+    model = client.running.server.manager._models["m"]
     count, poll = 0, model.poll
 
     async def counted():
@@ -371,7 +372,7 @@ def test_reload_adds_changes_and_removes_models(serving, publish, tmp_path):
     assert_refused(
         lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)"
     )
-    assert client.running.server.core.models() == ["n"]
+    assert client.running.server.manager.models() == ["n"]
 
 
 @pytest.mark.parametrize("name", ["n", "m"])
@@ -480,18 +481,18 @@ def test_a_config_file_that_failed_is_applied_again(start_server, publish, tmp_p
     write(entry(publish.base, every))
     client = start_server(f"--model_config_file={file}", config_poll_seconds=0.05)
     client.wait_for({1: AVAILABLE})
-    tries, reconfigure = [], client.running.server.core.reconfigure
+    tries, reconfigure = [], client.running.server.manager.reconfigure
 
     async def counted(found):
         tries.append(found)
         await reconfigure(found)
 
-    client.running.server.core.reconfigure = counted
+    client.running.server.manager.reconfigure = counted
     write(entry(publish.base, label))
     wait_until(lambda: len(tries) > 3)
     assert len(failures()) == 1
     publish(2)
-    wait_until(lambda: "canary" in client.running.server.core._models["m"].labels)
+    wait_until(lambda: "canary" in client.running.server.manager._models["m"].labels)
     assert client.predict({"images": PIXELS}, label="canary").version == 2
 
 
