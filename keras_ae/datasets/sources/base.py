@@ -89,6 +89,10 @@ class Source(ABC):
     ['a.png', 'b.png']
     """
 
+    has_whole_pictures: bool = True
+    """Whether its images are pictures, so that images that look the same are copies. Blocks of one
+    picture are not."""
+
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 that changes when the name or the content of an image changes.
