@@ -38,6 +38,7 @@ class BaseClient:
         in_flight: int = 4,
         retries: int = 4,
         channel_options: Sequence[ChannelOption] = (),
+        white: float | None = None,
     ):
         self._connection = Connection(
             target,
@@ -63,9 +64,11 @@ class BaseClient:
                 raise ConfigurationError(f"expected {name} to be finite and above 0; got {limit}")
         if retries < 0:
             raise ConfigurationError(f"expected retries to be 0 or more; got {retries}")
+        if white is not None and not 0 < white < math.inf:
+            raise ConfigurationError(f"expected white to be finite and above 0; got {white}")
         self._model = Model(model, version, label)
         self._timeout, self._retries, self._in_flight = timeout, retries, in_flight
-        self._plans = Plans(self._connection.rest, max_request_bytes, max_request_images)
+        self._plans = Plans(self._connection.rest, max_request_bytes, max_request_images, white)
         self._open()
 
     def _open(self) -> None:

@@ -43,6 +43,9 @@ class ReconstructionClient(BaseClient):
         in_flight: number of concurrent requests of a batch that is split.
         retries: number of retries of a request while the server is unavailable.
         channel_options: further gRPC channel arguments, as (name, value) pairs.
+        white: level that becomes white in image files of floats or 32-bit integers, as `--white` of
+            the training run; without it, floats must be of 0..1 and such integers are refused.
+            Files of 16 bits do not need it: the model knows the range of their levels.
 
     Raises:
         ConfigurationError: if options contradict each other.
@@ -73,8 +76,11 @@ class ReconstructionClient(BaseClient):
         Args:
             images: a uint8 array [N, H, W, C] with as many channels as the model has; a path or
                 the bytes of an image file; or a list of paths, bytes and arrays [H, W, C] of any
-                sizes. Files may be PNG, JPEG, BMP, GIF and WebP. Over REST, arrays are sent as PNG,
-                which is much smaller than JSON and has the same pixels.
+                sizes. Files may be PNG, JPEG, BMP, GIF, WebP, TIFF (first page), PPM, PGM, PBM,
+                AVIF and, with pillow-heif, HEIC. What a server would decode otherwise than the
+                training pipeline is sent as PNG: a photograph that its EXIF data turn, a GIF with
+                transparency, a TIFF. All other files are sent as they are. Over REST, arrays are
+                sent as PNG, which is much smaller than JSON and has the same pixels.
             as_png: whether to return reconstructions as the server's PNG files instead of arrays.
 
         Raises:

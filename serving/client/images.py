@@ -12,6 +12,8 @@ import numpy as np
 
 from keras_ae.errors import DataError, InvalidRequestError
 
+from .formats import CONVERTED, HEAD_BYTES, MAX_BYTES, detect_format, open_header
+
 Image = np.ndarray | bytes | str | os.PathLike[str]
 Images = Image | Sequence[Image]
 Item = np.ndarray | bytes | Path
@@ -22,6 +24,8 @@ Arrays = TypeVar("Arrays", np.ndarray, Sequence[np.ndarray])
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_GROWTH, _OTHER_GROWTH = 2, 16
 """Estimated size of the returned PNG, relative to that of a PNG or another file that is sent."""
+_CONVERTED_BYTES = 4
+"""Estimated bytes for a pixel of an image that is sent as PNG."""
 _EXPECTED_IMAGES = (
     "expected a uint8 array [N, H, W, C] with C 1 or 3, a path, the bytes of an image file, or a "
     "list of paths, bytes or uint8 arrays [H, W, C]"
@@ -84,67 +88,63 @@ def _to_item(image: object) -> Item:
     raise InvalidRequestError(f"{_EXPECTED_IMAGES}; got {type(image).__name__} in it")
 
 
-def estimate_bytes(item: Item) -> int:
-    """Estimates the size of the request for an image or of its response, whichever is larger.
+def measure(item: Item) -> tuple[int, int]:
+    """Estimates the bytes of an image in a request or in its response, whichever is larger.
 
     The response has a PNG, which is larger than the JPEG or WebP file that was sent.
+
+    Returns:
+        The bytes; height times width, of a file from its header, 0 if that cannot be read.
 
     Raises:
         DataError: if a file cannot be read.
     """
     if isinstance(item, np.ndarray):
-        return item.nbytes
-    if isinstance(item, bytes):
-        return len(item) * (_PNG_GROWTH if item.startswith(PNG_SIGNATURE) else _OTHER_GROWTH)
-    try:
-        growth = _PNG_GROWTH if item.suffix.lower() == ".png" else _OTHER_GROWTH
-        return item.stat().st_size * growth
-    except OSError as error:
-        raise DataError(f"cannot read {item}: {error.strerror}") from error
-
-
-def count_pixels(item: Item) -> int:
-    """Returns height times width, of a file from its header; 0 if that cannot be read."""
-    if isinstance(item, np.ndarray):
-        return math.prod(item.shape[:2])
+        return item.nbytes, math.prod(item.shape[:2])
     try:
         with io.BytesIO(item) if isinstance(item, bytes) else item.open("rb") as file:
-            return _count_header_pixels(file)
-    except Exception:
-        # The server reports what is wrong with a file, in the image's status.
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            image_format = detect_format(file.read(HEAD_BYTES))
+            pixels = _count_pixels(file, image_format)
+    except OSError as error:
+        raise _unreadable(item, error) from error
+    growth = _PNG_GROWTH if image_format in ("png", "tiff", "ppm") else _OTHER_GROWTH
+    return max(size * growth, _CONVERTED_BYTES * pixels * (image_format in CONVERTED)), pixels
+
+
+def _count_pixels(file: BinaryIO, image_format: str | None) -> int:
+    if image_format is None:
         return 0
-
-
-def _count_header_pixels(file: BinaryIO) -> int:
-    from PIL.BmpImagePlugin import BmpImageFile
-    from PIL.GifImagePlugin import GifImageFile
-    from PIL.JpegImagePlugin import JpegImageFile
-    from PIL.PngImagePlugin import PngImageFile
-    from PIL.WebPImagePlugin import WebPImageFile
-
-    # PIL.Image.open would warn about large images, for which the server returns a status.
-    for image_file in (PngImageFile, JpegImageFile, BmpImageFile, GifImageFile, WebPImageFile):
-        file.seek(0)
-        with suppress(SyntaxError):
-            width, height = image_file(file).size
-            return int(width * height)
+    file.seek(0)
+    # Whatever is wrong with a file is in the status of its image.
+    with suppress(Exception):
+        width, height = open_header(file, image_format).size
+        return int(width * height)
     return 0
 
 
-def to_encoded(item: Item) -> bytes:
-    """Returns an image as the bytes of an image file.
+def read(item: Item) -> bytes:
+    """Returns an image as the bytes of an image file, which is not converted.
 
     Raises:
-        DataError: if a file cannot be read.
+        DataError: if a file cannot be read, or has more than `MAX_BYTES`.
     """
     if isinstance(item, np.ndarray):
         return encode_png(item)
     if isinstance(item, bytes):
         return item
     try:
+        size = item.stat().st_size
+        if size > MAX_BYTES:
+            raise DataError(f"{item}: {size:,} bytes are more than the limit of {MAX_BYTES:,}")
         return item.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {item}: {error.strerror}") from error
+        raise _unreadable(item, error) from error
+
+
+def _unreadable(item: bytes | Path, error: OSError) -> DataError:
+    return DataError(f"cannot read {item!s:.200}: {error.strerror}")
 
 
 def encode_png(image: np.ndarray) -> bytes:

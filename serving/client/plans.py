@@ -20,14 +20,13 @@ from .images import (
     Arrays,
     Images,
     Item,
-    count_pixels,
     decode_png,
-    estimate_bytes,
+    measure,
     split_into_batches,
     to_arrays,
-    to_encoded,
     to_items,
 )
+from .outgoing import NOTE, Outgoing
 from .results import Metadata, Reconstructions, Scores, VersionStatus
 from .transports.base import METADATA, PREDICT, STATUS, Call
 
@@ -71,11 +70,13 @@ class Plans:
         rest: whether tensors are sent as JSON.
         max_bytes: approximate size of the largest request, unless it has only one image.
         max_images: number of images of the largest request.
+        white: level of floats and 32-bit integers that becomes 255; see `prepare.prepare`.
     """
 
     rest: bool
     max_bytes: int
     max_images: int
+    white: float | None = None
 
     def reconstruct(self, images: Images, as_png: bool = False) -> Plan[Reconstructions]:
         """Plans requests of arrays of one shape, and of encoded images of any sizes."""
@@ -90,7 +91,7 @@ class Plans:
             for rows in self._split(items, group, max_pixels):
                 batch = [items[row] for row in rows]
                 if shape is None:
-                    exchanges.append(_png_exchange(rows, batch, as_png))
+                    exchanges.append(_png_exchange(rows, Outgoing(batch, self.white), as_png))
                 else:
                     exchanges.append(_tensor_exchange(rows, cast(list[np.ndarray], batch)))
         as_array = is_one_array and not as_png
@@ -101,12 +102,16 @@ class Plans:
         items, _ = to_items(images)
 
         def exchange(rows: list[int]) -> Exchange:
+            outgoing = Outgoing([items[row] for row in rows], self.white)
+
             def build() -> Call:
-                examples = [_to_example(to_encoded(items[row])) for row in rows]
+                examples = [_to_example(data) for data in outgoing.encode()]
                 return Call(PREDICT, c.SCORE, {c.EXAMPLES: examples})
 
-            names = (*_SCORES, c.STATUS)
-            return Exchange(build, lambda outputs: (rows, _select(outputs, names, len(rows))))
+            def parse(outputs: Outputs) -> Part:
+                return rows, outgoing.annotate(_select(outputs, (*_SCORES, c.STATUS), len(rows)))
+
+            return Exchange(build, parse)
 
         batches = self._split(items, range(len(items)), c.MAX_REQUEST_PIXELS)
         return Plan(
@@ -152,7 +157,8 @@ class Plans:
     def _split(
         self, items: Sequence[Item], rows: Sequence[int], max_pixels: int, growth: int = 1
     ) -> list[list[int]]:
-        sizes = ((estimate_bytes(items[row]) * growth, count_pixels(items[row])) for row in rows)
+        measured = (measure(items[row]) for row in rows)
+        sizes = ((size * growth, pixels) for size, pixels in measured)
         batches = split_into_batches(sizes, self.max_bytes, max_pixels, self.max_images)
         return [[rows[index] for index in batch] for batch in batches]
 
@@ -213,25 +219,26 @@ def _tensor_exchange(rows: list[int], images: list[np.ndarray]) -> Exchange:
         # Copies: arrays that are read from a response are read-only.
         reconstructions = [np.array(image) for image in outputs[c.RECONSTRUCTIONS]]
         _check_shapes(images, reconstructions)
-        return rows, {**outputs, c.RECONSTRUCTIONS: reconstructions, c.STATUS: [b""] * len(rows)}
+        blank = [b""] * len(rows)
+        return rows, {**outputs, c.RECONSTRUCTIONS: reconstructions, c.STATUS: blank, NOTE: blank}
 
     return Exchange(lambda: Call(PREDICT, c.RECONSTRUCT, {c.IMAGES: np.stack(images)}), parse)
 
 
-def _png_exchange(rows: list[int], images: list[Item], as_png: bool) -> Exchange:
+def _png_exchange(rows: list[int], outgoing: Outgoing, as_png: bool) -> Exchange:
     def parse(outputs: Outputs) -> Part:
         names = (c.RECONSTRUCTION_PNG_BYTES, *_PIXEL_SCORES, c.STATUS)
-        outputs = _select(outputs, names, len(rows))
+        outputs = outgoing.annotate(_select(outputs, names, len(rows)))
         files = outputs[c.RECONSTRUCTION_PNG_BYTES]
         if as_png:
             return rows, {**outputs, c.RECONSTRUCTIONS: files}
         reconstructions = [_decode_reconstruction(data) for data in files]
         is_usable = [not status for status in outputs[c.STATUS]]
-        _check_shapes(compress(images, is_usable), compress(reconstructions, is_usable))
+        _check_shapes(compress(outgoing.items, is_usable), compress(reconstructions, is_usable))
         return rows, {**outputs, c.RECONSTRUCTIONS: reconstructions}
 
     def build() -> Call:
-        return Call(PREDICT, c.SERVING_DEFAULT, {c.IMAGE_BYTES: [to_encoded(i) for i in images]})
+        return Call(PREDICT, c.SERVING_DEFAULT, {c.IMAGE_BYTES: outgoing.encode()})
 
     return Exchange(build, parse)
 
@@ -287,9 +294,9 @@ def _join_scalars(count: int, parts: list[Part], name: str) -> np.ndarray:
     return np.asarray(_join_rows(count, parts, name), np.float32)
 
 
-def _join_statuses(count: int, parts: list[Part]) -> tuple[str, ...]:
-    statuses = _join_rows(count, parts, c.STATUS)
-    return tuple(status.decode(errors="replace") for status in statuses)
+def _join_texts(count: int, parts: list[Part], name: str) -> tuple[str, ...]:
+    texts = _join_rows(count, parts, name)
+    return tuple(text.decode(errors="replace") for text in texts)
 
 
 def _join_reconstructions(count: int, parts: list[Part], as_array: bool) -> Reconstructions:
@@ -297,13 +304,15 @@ def _join_reconstructions(count: int, parts: list[Part], as_array: bool) -> Reco
     have_one_shape = len({np.shape(image) for image in images}) == 1
     return Reconstructions(
         reconstructions=np.stack(images) if as_array and have_one_shape else images,
-        status=_join_statuses(count, parts),
+        status=_join_texts(count, parts, c.STATUS),
+        notes=_join_texts(count, parts, NOTE),
         **{name: _join_scalars(count, parts, name) for name in _PIXEL_SCORES},
     )
 
 
 def _join_scores(count: int, parts: list[Part]) -> Scores:
     return Scores(
-        status=_join_statuses(count, parts),
+        status=_join_texts(count, parts, c.STATUS),
+        notes=_join_texts(count, parts, NOTE),
         **{name: _join_scalars(count, parts, name) for name in _SCORES},
     )

@@ -24,6 +24,8 @@ class Reconstruction:
         percentile: share of val images, 0..1, that the model reconstructs better, this image
             counted among them; NaN if the model was exported without the errors of val images.
         status: empty for a good image; otherwise why it cannot be used.
+        note: what was done to the file before it was sent, such as "only the first page was sent";
+            empty for most images.
     """
 
     image: Any
@@ -32,6 +34,7 @@ class Reconstruction:
     ssim: float
     percentile: float
     status: str = ""
+    note: str = ""
 
     @property
     def unusual(self) -> bool:
@@ -46,6 +49,7 @@ class _ImageResults:
     Attributes:
         mse, psnr, ssim, percentile: float32 [N]; see `Reconstruction`.
         status: N strings, empty for a good image.
+        notes: N strings; see `Reconstruction.note`.
     """
 
     mse: np.ndarray
@@ -53,6 +57,7 @@ class _ImageResults:
     ssim: np.ndarray
     percentile: np.ndarray
     status: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def unusual(self) -> np.ndarray:
@@ -82,6 +87,7 @@ class Reconstructions(_ImageResults):
             float(self.ssim[index]),
             float(self.percentile[index]),
             self.status[index],
+            self.notes[index],
         )
 
     def __iter__(self) -> Iterator[Reconstruction]:

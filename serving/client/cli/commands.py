@@ -1,12 +1,11 @@
 """The commands of the client's command line."""
 
 import argparse
-import csv
 import io
-import json
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +16,13 @@ from keras_ae.imports import from_extra
 
 from ..base import TARGET, TIMEOUT
 from ..blocking import ReconstructionClient
+from ..images import read
+from ..prepare import prepare
 from ..results import Reconstruction, TensorInfo
-from . import files
+from . import files, output
+from .output import SCORES, printable
 
 TOKEN_VARIABLE: Final = "KERAS_AE_TOKEN"
-SCORES: Final = (c.MSE, c.PSNR, c.SSIM, c.MS_SSIM, c.PERCENTILE, c.FLOOR_PSNR)
-COLUMNS: Final = ("path", *SCORES, "unusual", c.STATUS)
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
@@ -42,14 +42,14 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         with client:
             return int(arguments.run(client, arguments))
     except KerasAEError as error:
-        _print_error(str(error))
+        output.print_error(str(error))
         return 1
     except BrokenPipeError:
         # The reader of a pipe has closed it. Python would report that again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        _print_error("interrupted; the files written so far are complete")
+        output.print_error("interrupted; the files written so far are complete")
         return 130
 
 
@@ -62,47 +62,55 @@ def reconstruct(client: ReconstructionClient, arguments: argparse.Namespace) -> 
     files.check_not_overwritten([source], [target])
     result = _reconstruct_one(client, source, as_png=True)
     files.write(target, result.image)
-    print(f"{target}: {_format_scores(result)}")
+    print(f"{printable(target)}: {_format_scores(result)}")
     return 0
 
 
 def score(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     """Writes a row of scores for each image."""
     paths: list[Path] = []
+    not_read: Counter[str] = Counter()
     for path in arguments.paths:
         if not path.exists():
             raise DataError(f"no such file or folder: {path}")
-        paths += files.find(path) if path.is_dir() else [path]
+        found = files.find(path) if path.is_dir() else files.Found([path], Counter())
+        paths += found.paths
+        not_read += found.not_read
     if arguments.output is not None:
         files.check_not_overwritten(paths, [arguments.output])
     rows = _score_rows(client, paths)
-    failures: list[tuple[Path, str]] = []
-    to_lines = _csv_lines if arguments.format == "csv" else _json_lines
-    lines = to_lines(_collect_failures(rows, failures))
+    remarks = output.Remarks(not_read)
+    rows = remarks.collect(rows)
+    lines = (
+        output.csv_lines(rows) if arguments.format == "csv" else output.json_lines(rows, not_read)
+    )
     if arguments.output is None:
         for line in lines:
             print(line, end="", flush=True)
     else:
         files.write(arguments.output, "".join(lines).encode())
-    return _report_failures(failures, len(paths))
+    return remarks.report(len(paths))
 
 
 def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     """Writes an image, its reconstruction and their difference as one picture."""
-    from . import picture
+    from . import originals, picture
 
     _check_png(arguments.output)
     files.check_not_overwritten([arguments.input], [arguments.output])
+    data = read(arguments.input)
     result = _reconstruct_one(client, arguments.input, as_png=False)
-    try:
-        original = picture.read_pixels(arguments.input.read_bytes(), result.image.shape[-1])
-    except OSError as error:
-        raise DataError(f"cannot read {arguments.input}: {error.strerror}") from error
-    title = f"{arguments.input.name}\n{_format_scores(result)}"
+    sent = prepare(data, arguments.white).data
+    original, white = originals.read_original(sent, result.image, result.mse)
+    if white is None:
+        output.print_note(
+            arguments.input, "the levels of the original are shown by a guessed range"
+        )
+    title = f"{printable(arguments.input.name)}\n{_format_scores(result)}"
     buffer = io.BytesIO()
     picture.compare(original, result.image, title).save(buffer, "PNG")
     files.write(arguments.output, buffer.getvalue())
-    print(f"{arguments.output}: {_format_scores(result)}")
+    print(f"{printable(arguments.output)}: {_format_scores(result)}")
     return 0
 
 
@@ -133,90 +141,50 @@ def _reconstruct_folder(client: ReconstructionClient, source: Path, target: Path
         raise DataError(f"{target} is a file: expected a folder for a folder's reconstructions")
     if target.exists() and target.samefile(source):
         raise DataError(f"{target} is the input folder: write to another folder")
-    paths = files.find(source, exclude=target)
+    paths, not_read = files.find(source, exclude=target)
     outputs = files.output_paths(paths, source, target)
-    failures: list[tuple[Path, str]] = []
+    remarks = output.Remarks(not_read)
     with tqdm(total=len(paths), unit="image", file=sys.stderr, disable=None) as bar:
         for path, result in files.request_in_batches(
             paths, lambda data: list(client.reconstruct(data, as_png=True))
         ):
-            if isinstance(result, str):
-                failures.append((path, result))
-            elif result.status:
-                failures.append((path, result.status))
-            else:
+            status = result if isinstance(result, str) else result.status
+            remarks.add(printable(path), status, "" if isinstance(result, str) else result.note)
+            if not isinstance(result, str) and not status:
                 files.write(outputs[path], result.image)
             bar.update()
-    print(f"{len(paths) - len(failures):,} of {len(paths):,} images reconstructed in {target}")
-    return _report_failures(failures, len(paths))
+    done = len(paths) - len(remarks.failures)
+    print(f"{done:,} of {len(paths):,} images reconstructed in {printable(target)}")
+    return remarks.report(len(paths))
 
 
 def _reconstruct_one(client: ReconstructionClient, path: Path, *, as_png: bool) -> Reconstruction:
     result = client.reconstruct(path, as_png)[0]
     if result.status:
         raise DataError(f"{path}: {result.status}")
+    if result.note:
+        output.print_note(path, result.note)
     return result
 
 
 def _score_rows(client: ReconstructionClient, paths: list[Path]) -> Iterator[dict[str, Any]]:
     def request(data: list[bytes]) -> list[dict[str, Any]]:
         scores = client.score(data)
-        columns = {name: getattr(scores, name) for name in (*SCORES, "unusual", c.STATUS)}
+        names = (*SCORES, "unusual", c.STATUS, "notes")
+        columns = {name: getattr(scores, name) for name in names}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(scores))]
 
-    blank: dict[str, Any] = {**dict.fromkeys(SCORES, math.nan), "unusual": False}
+    blank: dict[str, Any] = {**dict.fromkeys(SCORES, math.nan), "unusual": False, "notes": ""}
     for path, result in files.request_in_batches(paths, request):
         row = {**blank, c.STATUS: result} if isinstance(result, str) else result
         scores = {name: float(row[name]) for name in SCORES}
         yield {
-            "path": str(path),
+            "path": printable(path),
             **scores,
             "unusual": bool(row["unusual"]),
             c.STATUS: row[c.STATUS],
+            "notes": row["notes"],
         }
-
-
-def _collect_failures(
-    rows: Iterator[dict[str, Any]], failures: list[tuple[Path, str]]
-) -> Iterator[dict[str, Any]]:
-    """Yields the rows, and appends those of images that could not be used to `failures`."""
-    for row in rows:
-        if row[c.STATUS]:
-            failures.append((Path(row["path"]), row[c.STATUS]))
-        yield row
-
-
-def _csv_lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _format_value(value, "") for name, value in row.items()})
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-
-
-def _json_lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
-    for row in rows:
-        yield json.dumps({name: _format_value(value, None) for name, value in row.items()}) + "\n"
-
-
-def _format_value(value: Any, missing: str | None) -> Any:
-    """Rounds a float to the 7 digits of a float32; NaN becomes `missing`, "" for CSV."""
-    if not isinstance(value, float):
-        return str(value).lower() if missing == "" and isinstance(value, bool) else value
-    return missing if math.isnan(value) else float(f"{value:.7g}")
-
-
-def _report_failures(failures: list[tuple[Path, str]], image_count: int) -> int:
-    """Prints the images that could not be used; returns the exit status."""
-    if not failures:
-        return 0
-    for path, reason in failures:
-        print(f"{path}: {reason}", file=sys.stderr)
-    _print_error(f"{len(failures):,} of {image_count:,} images could not be used")
-    return 1
 
 
 def _format_scores(result: Reconstruction) -> str:
@@ -232,10 +200,6 @@ def _format_tensor(info: TensorInfo) -> str:
     if info.shape is None:
         return f"{info.dtype} of any shape"
     return f"{info.dtype} [{', '.join('?' if n is None else str(n) for n in info.shape)}]"
-
-
-def _print_error(text: str) -> None:
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
 
 
 def _check_png(path: Path) -> None:
@@ -255,6 +219,7 @@ def _client(arguments: argparse.Namespace) -> ReconstructionClient:
         client_certificate=arguments.client_certificate,
         client_key=arguments.client_key,
         token=_token(arguments.token_file),
+        white=getattr(arguments, "white", None),
     )
 
 
@@ -278,21 +243,38 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add_command(run: Callable[..., int], text: str) -> Callable[..., argparse.Action]:
+    def add_command(
+        run: Callable[..., int], text: str, *, sends_files: bool = False
+    ) -> Callable[..., argparse.Action]:
         subparser = commands.add_parser(run.__name__, help=text, description=text)
         subparser.set_defaults(run=run)
+        if sends_files:
+            subparser.add_argument(
+                "--white",
+                type=float,
+                metavar="LEVEL",
+                help="level that becomes white in files of floats or 32-bit integers; default: "
+                "floats are of 0..1, such integers are refused. The model knows the range of "
+                "16-bit files",
+            )
         _add_connection_options(subparser.add_argument_group("server"))
         return subparser.add_argument
 
-    add = add_command(reconstruct, "write the reconstruction of an image, or of a folder's images")
+    add = add_command(
+        reconstruct,
+        "write the reconstruction of an image, or of a folder's images",
+        sends_files=True,
+    )
     add("input", type=Path, help="an image, or a folder that is searched recursively")
     add("output", type=Path, help="a .png file, or a folder that gets the same names in .png")
-    add = add_command(score, "write the scores of images as CSV or JSON lines")
+    add = add_command(score, "write the scores of images as CSV or JSON lines", sends_files=True)
     add("paths", type=Path, nargs="+", metavar="PATH", help="an image or a folder")
     add("--format", choices=("csv", "jsonl"), default="csv", help="default: csv")
     add("--output", type=Path, metavar="FILE", help="default: standard output")
     add = add_command(
-        compare, "write a picture of an image, its reconstruction and their difference"
+        compare,
+        "write a picture of an image, its reconstruction and their difference",
+        sends_files=True,
     )
     add("input", type=Path, help="an image")
     add("output", type=Path, help="a .png file")

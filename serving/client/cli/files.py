@@ -7,43 +7,62 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from keras_ae import contract
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
 
-from ..images import count_pixels, estimate_bytes, split_into_batches
+from ..images import measure, split_into_batches
+from . import kinds
 
 MAX_BATCH_BYTES, MAX_BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
 
 T = TypeVar("T")
 
 
-def find(folder: Path, exclude: Path | None = None) -> list[Path]:
-    """Returns the image files below a folder, sorted, without hidden files and folders.
+class Found(NamedTuple):
+    """The files of a folder: those that may be images, sorted; numbers of others by kind."""
+
+    paths: list[Path]
+    not_read: Counter[str]
+
+
+def find(folder: Path, exclude: Path | None = None) -> Found:
+    """Finds the images below a folder by suffix or first bytes, and counts all other files.
+
+    Hidden files, and those that operating systems leave, are not counted.
 
     Args:
-        folder: folder that is searched recursively.
+        folder: folder that is searched recursively; links to folders are not followed.
         exclude: folder below it that is not searched.
 
     Raises:
         DataError: if there is no image file.
     """
-    paths = []
+    paths: list[Path] = []
+    not_read: Counter[str] = Counter()
     for parent, folders, names in os.walk(folder):
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and not _is_same_file(Path(parent, name), exclude)
+            if not kinds.is_hidden(name) and not _is_same_file(Path(parent, name), exclude)
         ]
-        paths += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and name.lower().endswith(contract.IMAGE_SUFFIXES)
-        ]
+        not_read[kinds.LINKS] += sum(Path(parent, name).is_symlink() for name in folders)
+        for path in (Path(parent, name) for name in names if not kinds.is_hidden(name)):
+            if kinds.is_image(path):
+                paths.append(path)
+            else:
+                not_read[kinds.kind_of(path.name)] += 1
+    not_read = +not_read
     if not paths:
-        raise DataError(f"no image in {folder}: looked for {', '.join(contract.IMAGE_SUFFIXES)}")
-    return sorted(paths)
+        others = describe_not_read(not_read) or "no other files"
+        raise DataError(f"no image in {folder}: {others}")
+    return Found(sorted(paths), not_read)
+
+
+def describe_not_read(counts: Counter[str]) -> str:
+    """Returns a line with the numbers of files that were not read; empty if there are none."""
+    return f"not read: {kinds.format_counts(counts)}" if counts else ""
 
 
 def output_paths(sources: Sequence[Path], folder: Path, target: Path) -> dict[Path, Path]:
@@ -107,7 +126,7 @@ def request_in_batches(
         A file and its result, in the order of `paths`. The result is an error message if the file
         could not be read, or if the request failed although it had this file only.
     """
-    sizes = ((_estimate_bytes(path), count_pixels(path)) for path in paths)
+    sizes = map(_measure, paths)
     batches = split_into_batches(
         sizes, MAX_BATCH_BYTES, contract.MAX_REQUEST_PIXELS, MAX_BATCH_IMAGES
     )
@@ -146,11 +165,11 @@ def _request_batch(
     return [(path, results[path]) for path in paths]
 
 
-def _estimate_bytes(path: Path) -> int:
+def _measure(path: Path) -> tuple[int, int]:
     try:
-        return estimate_bytes(path)
+        return measure(path)
     except DataError:
-        return 0
+        return 0, 0
 
 
 def _file_id(path: Path) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """A labelled picture of an original, its reconstruction and a map of the error between them."""
 
-import io
 import math
 from dataclasses import dataclass
 
@@ -14,44 +13,12 @@ MIN_LONG_SIDE, MAX_LONG_SIDE, MIN_SHORT_SIDE = 256, 1024, 8
 GAP, LINE_HEIGHT, BAR_HEIGHT = 24, 24, 14
 TEXT_COLOUR, BACKGROUND, FRAME_COLOUR = (30, 30, 34), (255, 255, 255), (190, 190, 196)
 _SCALE_MAXIMA = (4, 8, 16, 32, 64, 128, 255)
-_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I")
 
 
 @dataclass(frozen=True)
 class _Panel:
     caption: str
     image: Image.Image
-
-
-def read_pixels(data: bytes, channels: int) -> np.ndarray:
-    """Decodes an image as the model does.
-
-    Alpha is dropped, 16-bit levels are reduced to their higher 8 bits, and the EXIF orientation is
-    not applied.
-
-    Args:
-        data: PNG, JPEG, BMP, WebP or GIF (first frame).
-        channels: 1 or 3.
-
-    Returns:
-        uint8 [H, W, channels].
-
-    Raises:
-        DataError: if the image cannot be decoded.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image_file:
-            image_file.load()
-            image: Image.Image = image_file
-            if image.mode in _SIXTEEN_BIT_MODES:
-                high_bits = np.asarray(image).astype(np.int64) >> 8
-                image = Image.fromarray(high_bits.clip(0, 255).astype(np.uint8))
-            if image.mode in ("P", "PA", "LA"):
-                image = image.convert("RGBA")
-            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"cannot be decoded: {error}") from error
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def compare(original: np.ndarray, reconstruction: np.ndarray, title: str) -> Image.Image:

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from serving.client.blocking import ReconstructionClient
-from serving.client.cli.commands import COLUMNS, main
+from serving.client.cli.commands import main
+from serving.client.cli.output import COLUMNS
 
 ROOT = Path(__file__).parents[3]
 
@@ -179,8 +180,9 @@ def test_score_as_json_lines_in_a_file(run, folder, photographs, encode, tmp_pat
     (folder / "noise.png").write_bytes(encode(noise, "PNG"))
     output = tmp_path / "new" / "scores.jsonl"
     status, out, err = run("score", folder, "--format", "jsonl", "--output", output)
-    assert (status, out, err) == (0, "", "")
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert (status, out, err) == (0, "", "not read: 1 .txt\n")
+    *rows, last = [json.loads(line) for line in output.read_text().splitlines()]
+    assert last == {"not_read": {".txt": 1}}
     assert [tuple(row) for row in rows] == [COLUMNS] * 5
     unusual = {Path(row["path"]).name: row["unusual"] for row in rows}
     assert unusual["noise.png"] is True
@@ -297,7 +299,7 @@ def test_the_client_runs_as_a_program(running, folder, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "not read: 1 .txt\n")
     help_run = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert help_run.stdout.startswith("usage: python -m serving.client ")
     for name in ("reconstruct", "score", "compare", "status", "metadata"):
@@ -352,3 +354,26 @@ def test_a_progress_bar_is_shown_on_a_terminal(running, folder, tmp_path):
             output += part
     os.close(terminal)
     assert b"4/4" in output
+
+
+def test_names_that_are_no_utf_8_are_escaped_as_the_pipeline_does(run, folder, tmp_path):
+    names = {os.fsdecode(b"latin-\xe9.png"): "latin-\\xe9.png", "new\nline.png": "new\\x0aline.png"}
+    odd = tmp_path / os.fsdecode(b"odd-\xff")
+    odd.mkdir()
+    for name in names:
+        (odd / name).write_bytes((folder / "a.png").read_bytes())
+    (odd / os.fsdecode(b"\xfe.png")).write_bytes(b"no image")
+    expected = {f"{tmp_path}/odd-\\xff/{name}" for name in (*names.values(), "\\xfe.png")}
+    for flags in ((), ("--format", "jsonl"), ("--output", tmp_path / "scores.csv")):
+        status, out, errors = run("score", odd, *flags)
+        assert status == 1
+        out = (tmp_path / "scores.csv").read_text("utf-8") if "--output" in flags else out
+        is_json = "jsonl" in flags
+        rows = map(json.loads, out.splitlines()) if is_json else csv.DictReader(io.StringIO(out))
+        assert {row["path"] for row in rows} == expected
+        assert f"{tmp_path}/odd-\\xff/\\xfe.png: " in errors
+    first = odd / next(iter(names))
+    for command in ("reconstruct", "compare"):
+        status, out, _ = run(command, first, odd / os.fsdecode(b"out-\xe9.png"))
+        assert status == 0
+        assert out.startswith(f"{tmp_path}/odd-\\xff/out-\\xe9.png: PSNR")

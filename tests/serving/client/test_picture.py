@@ -54,25 +54,3 @@ def test_an_error_of_zero_is_the_darkest_colour():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(DataError, match=r"shape \[4, 4, 3\]; got \[4, 4, 1\]"):
         picture.compare(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 1), np.uint8), "name")
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16", "1", "CMYK"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_of_any_mode(encode, mode, channels):
-    from PIL import Image
-
-    plain = np.full((5, 7), 180, np.uint8)
-    if mode == "I;16":
-        image = Image.fromarray(plain.astype(np.uint16) * 257)
-    else:
-        image = Image.fromarray(plain).convert(mode)
-    kind = "TIFF" if mode == "CMYK" else "PNG"
-    pixels = picture.read_pixels(encode(image, kind), channels)
-    assert (pixels.shape, pixels.dtype) == ((5, 7, channels), np.uint8)
-    if mode != "1":
-        np.testing.assert_allclose(pixels, 180, atol=1)
-
-
-def test_bytes_that_are_not_an_image_are_refused():
-    with pytest.raises(DataError, match="cannot be decoded"):
-        picture.read_pixels(b"text", 3)

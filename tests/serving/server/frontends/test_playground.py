@@ -196,19 +196,55 @@ def test_a_broken_image_shows_a_message_and_the_next_image_its_result(page, phot
     assert not page.is_visible("#problem")
 
 
-def test_pixels_are_compared_as_they_are_stored(page, photograph):
-    """A camera's orientation is not applied, as the model does not apply it."""
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_the_orientation_of_a_camera_is_applied_to_what_is_sent(page, photograph, kind):
     from PIL import Image
 
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
-    Image.fromarray(photograph).save(file, "JPEG", quality=95, exif=exif)
-    drop(page, file.getvalue(), "camera.jpg")
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 95}
+    Image.fromarray(photograph).save(file, kind, exif=exif, **options)
+    drop(page, file.getvalue(), "camera")
     wait_for_result(page)
-    assert page.inner_text("#dimensions") == "160 x 120 pixels"
+    assert page.inner_text("#dimensions") == "120 x 160 pixels"
     assert page.is_visible("#map-card")
-    assert pixels(page, "original").shape == photograph.shape
+    shown = pixels(page, "original")
+    turned = np.rot90(photograph, -1)
+    if kind == "JPEG":
+        assert np.abs(shown.astype(int) - turned).mean() < 4
+    else:
+        np.testing.assert_array_equal(shown, turned)
+
+
+def test_alpha_is_shown_and_sent_over_white(page, photograph):
+    from PIL import Image
+
+    image = Image.fromarray(photograph)
+    mask = Image.fromarray(np.where(np.arange(160) < 80, 0, 255).astype(np.uint8)[None])
+    image.putalpha(mask.resize(image.size))
+    for kind, name in (("PNG", "half.png"), ("GIF", "half.gif")):
+        file = io.BytesIO()
+        image.save(file, kind)
+        drop(page, file.getvalue(), name)
+        page.wait_for_selector(f"#note:has-text('{name} was')")
+        shown = pixels(page, "original")
+        assert (shown[:, :80] == 255).all()
+        assert np.abs(shown[:, 80:].astype(int) - photograph[:, 80:]).mean() < 40
+        # The reconstruction is of what is shown.
+        assert pixels(page, "reconstruction")[:, :72].mean() > 230
+
+
+def test_16_bits_are_shown_with_the_levels_of_the_model(page, photograph):
+    from PIL import Image
+
+    grey = photograph[..., 1].astype(np.uint16) * 257
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG")
+    drop(page, file.getvalue(), "deep.png")
+    page.wait_for_selector("#note:has-text('deep.png was')")
+    assert page.is_visible("#map-card")
+    np.testing.assert_array_equal(pixels(page, "original")[..., 0], photograph[..., 1])
 
 
 def choose(page, path) -> None:
