@@ -57,4 +57,4 @@ def inside(data: str, folders: Mapping[str, PathOrUri]) -> dict[str, str]:
 
 def _comparable(path: PathOrUri) -> PurePosixPath:
     # Links are resolved, because a source lists the names of real folders.
-    return PurePosixPath(str(path)) if storage.is_uri(path) else Path(os.path.realpath(path))
+    return PurePosixPath(str(path) if storage.is_uri(path) else os.path.realpath(path))
