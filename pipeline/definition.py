@@ -74,6 +74,7 @@ def create_pipeline(
         channels=config.channels,
         fingerprint=data_fingerprint,
         max_bad_share=config.max_bad_share,
+        copies=config.copies,
         white=config.white or 0.0,
         **config.source_options,
         leave_out=list(leave_out),

@@ -24,7 +24,6 @@ from keras_ae.datasets.sources.base import (
     status_digest,
 )
 from keras_ae.datasets.sources.kinds import (
-    ARCHIVE_SUFFIXES,
     HEAD_BYTES,
     has_image_suffix,
     kind_of,
@@ -33,8 +32,6 @@ from keras_ae.datasets.sources.listing import EVERYTHING, Listing, Reading, Sort
 from keras_ae.datasets.sources.names import escape_name, unescape_name
 from keras_ae.datasets.sources.splits import Layout
 from keras_ae.errors import DataError, one_line
-
-ZIP_SUFFIXES, TAR_SUFFIXES = ARCHIVE_SUFFIXES[:1], ARCHIVE_SUFFIXES[1:]
 
 _ERRORS = (*tar.ERRORS, zipfile.BadZipFile)
 """Exceptions that reading a damaged archive raises."""

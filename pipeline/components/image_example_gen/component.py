@@ -10,7 +10,7 @@ from tfx.types import channel_utils, component_spec, standard_artifacts
 
 from keras_ae import contract as c
 from keras_ae.datasets.sources.splits import AUTO
-from pipeline.components.image_example_gen import executor
+from pipeline.components.image_example_gen import executor, pictures
 
 
 class ImageExampleGenSpec(component_spec.ComponentSpec):
@@ -19,6 +19,7 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
         "fingerprint": component_spec.ExecutionParameter(type=str),
         "channels": component_spec.ExecutionParameter(type=int),
         "max_bad_share": component_spec.ExecutionParameter(type=float),
+        "copies": component_spec.ExecutionParameter(type=str),
         "white": component_spec.ExecutionParameter(type=float),
         "splits": component_spec.ExecutionParameter(type=str),
         "exclude": component_spec.ExecutionParameter(type=str),
@@ -40,6 +41,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: fingerprint of the data, or a runtime parameter; a new one invalidates caches.
         channels: 1 or 3.
         max_bad_share: maximum share of bad images, 0 to 1; the component fails above it.
+        copies: "perceptual" to find files that look the same, "content" only those of equal bytes.
         white: level of images with more than 8 bits that becomes 255; 0 for the smallest range that
             contains the levels of all 16-bit training images, and 1 for floats.
         splits, exclude, follow_links, leave_out: options of `open_source`.
@@ -55,6 +57,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: Any,
         channels: int = 3,
         max_bad_share: float = 0.1,
+        copies: str = pictures.PERCEPTUAL,
         white: float = 0.0,
         splits: str = AUTO,
         exclude: Sequence[str] = (),
@@ -69,6 +72,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             fingerprint=fingerprint,
             channels=channels,
             max_bad_share=max_bad_share,
+            copies=copies,
             white=white,
             splits=splits,
             exclude=json.dumps(list(exclude)),

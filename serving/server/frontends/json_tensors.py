@@ -29,7 +29,12 @@ MAX_VALUES: Final = 16_000_000
 A body is parsed while holding the GIL, so a larger one would stop all other requests.
 """
 
+HOW_TO_SEND: Final = 'send {"instances": [{"image_bytes": {"b64": "BASE64 OF THE FILE"}}]}'
+"""The request with an image, for messages."""
+
 _MAX_RANK = 32
+_ENCODED_IMAGE = re.compile(r"data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-3][A-Za-z0-9+/]{40}")
+"""How the base64 of an image begins, with which no image begins itself."""
 _ALLOWED_TYPES: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
 _TYPE_NAMES: dict[type, str] = {
     dict: "an object",
@@ -215,6 +220,11 @@ def _to_numbers(name: str, values: list[Any], dtype: int) -> np.ndarray:
 
 def _to_bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
+        if name.endswith("_bytes") and _ENCODED_IMAGE.match(value):
+            raise invalid(
+                f"{name}: {_shorten(value)} is plain text, as which base64 is not decoded; "
+                f"{HOW_TO_SEND}"
+            )
         return value.encode()
     if not _is_base64(value):
         raise invalid(f'{name}: expected a string or {{"b64": ".."}}, got {_describe(value)}')

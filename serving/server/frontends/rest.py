@@ -145,6 +145,7 @@ class _RestApp:
                 if method != "predict":
                     message = f"{method} is not supported; use predict"
                     raise RequestError(StatusCode.UNIMPLEMENTED, message)
+                _refuse_upload(request.headers.get("content-type", ""))
                 encoding = request.headers.get("content-encoding", "")
                 body = await _compute(len(body), http_limits.decode, body, encoding, max_bytes)
                 return await self._predict_body(spec, body)
@@ -175,6 +176,15 @@ class _RestApp:
         inputs = self._manager.signature(spec).inputs
         tensors = await _compute(len(body), json_tensors.to_tensors, document, inputs)
         return protos.PredictRequest(model_spec=spec, inputs=tensors), format
+
+
+def _refuse_upload(content_type: str) -> None:
+    """Raises RequestError for a body that is a form with files, or an image itself."""
+    if content_type.lower().startswith(("multipart/", "image/")):
+        raise invalid(
+            f"expected a body of JSON, got {content_type.partition(';')[0][:60]}; "
+            f"{json_tensors.HOW_TO_SEND}"
+        )
 
 
 async def _compute(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

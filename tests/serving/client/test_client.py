@@ -7,16 +7,21 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_ae import errors as e
-from serving.client import asynchronous, blocking
+from keras_ae.datasets.images.normalize import decode
+from serving.client import asynchronous, blocking, prepare
 from serving.client.asynchronous import AsyncReconstructionClient
 from serving.client.blocking import ReconstructionClient
+from serving.client.images import encode_png
+from serving.client.prepare import FIRST_PAGE
 from serving.client.results import Reconstruction, Signature, TensorInfo
+from tests.corpus.formats import samples
 from tests.serving import servers
 from tests.serving.conftest import VAL_MSE
 
@@ -71,6 +76,58 @@ def test_an_array_is_reconstructed_as_in_process(client, crops, reconstructed):
     assert (result.ssim > 0.3).all()
     assert result.status == ("",) * 5
     result.reconstructions[0] = 0
+
+
+def test_every_file_gives_the_pixels_of_ingest(client):
+    files = [sample.data for sample in samples()]
+    ingested = [encode_png(decode(data, 3)) for data in files]
+    result, expected = client.reconstruct(files), client.reconstruct(ingested)
+    assert set(result.status) == set(expected.status) == {""}
+    for one, other in zip(result, expected, strict=True):
+        assert one.image.shape == other.image.shape
+        assert np.abs(one.image.astype(int) - other.image).max(initial=0) <= 1
+    np.testing.assert_allclose(result.mse, expected.mse, rtol=1e-3)
+    assert set(result.notes) == {"", FIRST_PAGE}
+    assert client.score(files).notes == result.notes
+
+
+def test_a_file_that_cannot_be_converted_fails_no_other(target, crops, encode):
+    good = encode(crops[0], "PNG")
+    floats = encode(Image.fromarray(np.float32([[0, 500]])), "TIFF")
+    for white, usable in ((None, False), (500, True)):
+        with ReconstructionClient(target, white=white) as client:
+            for result in (
+                client.reconstruct([good, floats, b"P6 x"]),
+                client.score([good, floats, b"P6 x"]),
+            ):
+                assert result.status[0] == ""
+                assert (result.status[1] == "") == usable
+                assert usable or "from 0 to 500" in result.status[1]
+                assert result.status[2] == "the header is truncated"
+                assert np.isnan(result.mse).tolist() == [False, not usable, True]
+    with pytest.raises(e.ConfigurationError, match="white"):
+        ReconstructionClient(target, white=0)
+
+
+def test_files_are_converted_off_the_event_loop(target, crops, encode, monkeypatch):
+    threads = set()
+    flatten = prepare.flatten
+
+    def record(*arguments):
+        threads.add(threading.get_ident())
+        return flatten(*arguments)
+
+    monkeypatch.setattr(prepare, "flatten", record)
+    tiff = encode(crops[0], "TIFF")
+
+    async def reconstruct():
+        async with AsyncReconstructionClient(target) as client:
+            return await client.reconstruct([tiff] * 3)
+
+    result = asyncio.run(reconstruct())
+    assert result.status == ("",) * 3
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_every_kind_of_input_gives_the_same_pixels(client, crops, reconstructed, encode, tmp_path):

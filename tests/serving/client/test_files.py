@@ -1,13 +1,15 @@
 """Files of the command line: the names of their answers, and how they share requests."""
 
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_ae import contract as c
-from serving.client.cli import files
+from keras_ae.datasets.sources import kinds as ingest_kinds
+from serving.client.cli import files, kinds
 from serving.client.images import measure
 
 
@@ -65,3 +67,52 @@ def test_a_large_header_is_read_without_a_warning():
     buffer = io.BytesIO()
     Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
     assert measure(buffer.getvalue())[1] == 100_000_000
+
+
+def test_files_are_known_by_their_first_bytes_and_all_others_counted(tmp_path):
+    png = image_file(tmp_path, "a.png").read_bytes()
+    for name in ("scan", "scan.0001", "odd.xyz", "deep/b.JFIF", "bad.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"text" if name == "bad.tif" else png)
+    for name in (
+        "1.xyz",
+        "2.xyz",
+        "c.MOV",
+        "notes",
+        "model.npy",
+        ".DS_Store",
+        "Thumbs.db",
+        "._a.png",
+    ):
+        (tmp_path / name).write_bytes(b"text")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "a.png").write_bytes(png)
+    (tmp_path / "link").symlink_to(tmp_path / "deep", target_is_directory=True)
+    os.mkfifo(tmp_path / "pipe")
+    found = files.find(tmp_path)
+    names = [str(path.relative_to(tmp_path)) for path in found.paths]
+    assert names == ["a.png", "bad.tif", "deep/b.JFIF", "odd.xyz", "scan", "scan.0001"]
+    assert files.describe_not_read(found.not_read) == (
+        "not read: 2 .xyz, 2 without suffix, 1 .mov, 1 .npy, 1 links to folders"
+    )
+    outputs = files.output_paths(found.paths, tmp_path, tmp_path / "out")
+    assert len(set(outputs.values())) == 6
+    assert outputs[tmp_path / "scan.0001"].name == "scan.0001.png"
+
+
+def test_kinds_are_those_of_ingest():
+    assert kinds.OTHER_SUFFIXES == ingest_kinds.OTHER_SUFFIXES
+    for name in (
+        "a.PNG",
+        "a.tar.gz",
+        "a",
+        ".a",
+        "a.0001",
+        "a.b c",
+        "é.é",
+        "a.",
+        "Desktop.ini",
+        "._a",
+    ):
+        assert kinds.kind_of(name) == ingest_kinds.kind_of(name)
+        assert kinds.is_hidden(name) == ingest_kinds.is_hidden(name)

@@ -1,17 +1,24 @@
 """What the client sends of an image, against what ingest stores of it and the graph decodes."""
 
+import contextlib
+import struct
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_ae.datasets.images.decoding import decode_each
 from keras_ae.datasets.images.headers import detect_format
-from keras_ae.datasets.images.levels import White
+from keras_ae.datasets.images.levels import White, scale_table
 from keras_ae.datasets.images.normalize import decode
+from keras_ae.errors import DataError
 from serving.client import formats
-from serving.client.cli.originals import read_pixels
+from serving.client.cli.originals import read_original, read_pixels
 from serving.client.prepare import FIRST_PAGE, prepare
-from tests.corpus.formats import SAME, WHITE, Sample, samples
+from tests.corpus.formats import SAME, WHITE, Sample, rgba, samples
+from tests.corpus.pictures import chunk, encoded, exif_bomb
 
 
 @pytest.fixture(scope="module", params=[1, 3])
@@ -41,3 +48,141 @@ def test_a_server_decodes_the_pixels_that_ingest_stores(served, sample: Sample):
     assert (sent.data == sample.data) == (sample.raw == SAME)
     assert sent.note == (FIRST_PAGE if sample.name.startswith("two-pages") else "")
     assert formats.detect_format(sample.data) == detect_format(sample.data)
+
+
+def number_tiff(pixels) -> bytes:
+    return encoded(Image.fromarray(pixels), "TIFF")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.array([[0, 500]], np.float32), "levels from 0 to 500, expected 0 to 1"),
+        (np.array([[-0.5, 0.5]], np.float32), "levels from -0.5 to 0.5, expected 0 to 1"),
+        (np.array([[np.nan, 0.5]], np.float32), "levels from nan to nan"),
+        (np.array([[0, 500]], np.int32), "32-bit integer levels from 0 to 500"),
+    ],
+)
+def test_other_numbers_need_the_level_of_white(pixels, message):
+    data = number_tiff(pixels)
+    with pytest.raises(DataError, match=f"{message}.*--white LEVEL"):
+        prepare(data)
+    expected = decode(data, 1, white=White(None, 500))
+    assert np.array_equal(read_pixels(prepare(data, white=500).data, 1), expected)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_turned_16_bit_png_keeps_its_levels(served, orientation, channels, transparent):
+    rng = np.random.default_rng(orientation)
+    pixels = rng.integers(0, 65536, (12, 10, channels)).astype(np.uint16)
+    data = tf.io.encode_png(pixels).numpy()
+    exif = b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0" + bytes([orientation, 0, 0, 0] + 4 * [0])
+    chunks = chunk(b"eXIf", exif)
+    if transparent and channels in (1, 3):
+        chunks += chunk(b"tRNS", pixels[3, 3].astype(">u2").tobytes())
+    data = data[:33] + chunks + data[33:]
+    sent = prepare(data).data
+    assert sent != data
+    model_channels, decode_raw = served
+    assert np.array_equal(decode_raw(sent), decode(data, model_channels, white=White(WHITE)))
+
+
+@pytest.mark.parametrize("white", [4095, 3000])
+def test_the_levels_of_a_model_are_those_that_give_its_error(white):
+    pixels = np.random.default_rng(0).integers(0, 4096, (12, 10, 1)).astype(np.uint16)
+    data = tf.io.encode_png(pixels).numpy()
+    original = scale_table(white)[pixels]
+    reconstruction = np.full_like(original, 100)
+    mse = float(np.mean(((original.astype(float) - reconstruction) / 255) ** 2))
+    found, level = read_original(data, reconstruction, mse)
+    assert level == (4095 if white == 4095 else None)
+    assert white != 4095 or np.array_equal(found, original)
+
+
+def bmp(bits: int, compression: int, body: bytes, colours: int = 0) -> bytes:
+    palette = b"".join(bytes([9 * i % 256, 5 * i % 256, i, 0]) for i in range(colours))
+    start = 54 + len(palette)
+    info = struct.pack(
+        "<IiiHHIIiiII", 40, 10, 12, 1, bits, compression, len(body), 0, 0, colours, 0
+    )
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + info + palette + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(rgba().convert("1"), "BMP"),
+        bmp(4, 0, bytes(range(96)), 16),
+        bmp(8, 1, b"\x0a\x4d\0\0" * 12 + b"\0\1", 256),
+        bmp(16, 0, bytes(range(240))),
+        encoded(rgba().convert("RGB").quantize(16), "GIF").replace(
+            b"\x0a\0\x0c\0", b"\x0e\0\x10\0", 1
+        ),
+    ],
+    ids=["1 bit", "4 bits", "run lengths", "16 bits", "a part of a GIF"],
+)
+def test_unusual_files_that_the_graph_cannot_decode_are_converted(served, data):
+    channels, decode_raw = served
+    assert np.array_equal(decode_raw(prepare(data).data), decode(data, channels))
+
+
+def test_a_bad_file_is_refused_or_left_to_the_server_and_never_crashes():
+    rng = np.random.default_rng(0)
+    for sample in samples():
+        for cut in (9, 40, len(sample.data) // 2):
+            try_to_prepare(sample.data[:cut])
+        for _ in range(10):
+            changed = np.frombuffer(sample.data, np.uint8).copy()
+            changed[rng.integers(0, len(changed), 4)] = rng.integers(0, 256, 4)
+            try_to_prepare(changed.tobytes())
+    for data in (b"", b"text"):
+        assert prepare(data).data == data
+
+
+def try_to_prepare(data: bytes) -> None:
+    with contextlib.suppress(DataError):
+        prepare(data)
+
+
+def test_large_images_and_metadata_are_refused_before_they_are_decoded():
+    bombs = {
+        "more than the limit": b"P5 10000 10000 255\n",
+        "than the limit of": encoded(
+            Image.new("1", (10_000, 10_000)), "TIFF", compression="group4"
+        ),
+        "raw file": encoded(rgba().convert("RGB"), "TIFF", tiffinfo={254: 1}),
+        "unsupported compression": encoded(rgba(), "TIFF").replace(
+            b"\3\1\3\0\1\0\0\0\1\0", b"\3\1\3\0\1\0\0\0\x6d\x88"
+        ),
+        "expected numbers": b"P2 2 2 255\n1 2 x 4\n",
+        "truncated": b"P6 20 20 255\n123",
+    }
+    for message, data in bombs.items():
+        with pytest.raises(DataError, match=message):
+            prepare(data)
+    exif = b"Exif\0\0" + exif_bomb(5000, 60_000)
+    jpeg = encoded(rgba().convert("RGB"), "JPEG", exif=exif)
+    # The graph decodes it, and ignores its metadata.
+    assert prepare(jpeg).data == jpeg
+
+
+def test_plain_files_and_comments_are_read(served):
+    channels, decode_raw = served
+    files = [
+        b"P1\n# a comment\n3 2\n1 0 1\n010\n",
+        b"P2 3 1 6 0 1 6 ",
+        b"P3 1 2 1000\n0 500 1000\n# colours\n1 2 3",
+        b"P4 3 2\n\xa0\x40",
+    ]
+    for data in files:
+        expected = decode(data, channels, white=White(WHITE))
+        assert np.array_equal(decode_raw(prepare(data).data), expected)
+
+
+def test_heic_without_its_package_names_it(monkeypatch):
+    heic = next(sample.data for sample in samples() if sample.name == "rgb.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DataError, match="HEIC needs pillow-heif"):
+        prepare(heic)

@@ -228,7 +228,7 @@ def _write(path, text):
             "not read: 2 .gz; to read one of the 2 archives, point at it: .*/a.tar.gz$",
         ),
         (lambda _: "", "expected data; got an empty text"),
-        (lambda folder: _write(folder / "a.rar", "x"), "nor an archive whose name ends in .zip"),
+        (lambda folder: _write(folder / "a.rar", "x"), "an archive of another kind: unpack it"),
         (lambda folder: _write(folder / "a.zip", "x"), "cannot open .* as a zip"),
         (lambda folder: _write(folder / "a.tar", "x"), "cannot read .* as a tar"),
         (lambda folder: _write(folder / "a.tgz", "x"), "cannot read .* as a tar"),

@@ -48,6 +48,7 @@ def ingest(
     *beam_arguments: str,
     channels=3,
     max_bad_share=0.1,
+    copies="perceptual",
     fingerprint: str | None = None,
     white=0.0,
     **options,
@@ -63,6 +64,7 @@ def ingest(
         "data": str(data),
         "channels": channels,
         "max_bad_share": max_bad_share,
+        "copies": copies,
         "white": white,
         "fingerprint": open_source(str(data), **options).fingerprint()
         if fingerprint is None
@@ -212,8 +214,9 @@ def test_an_image_that_changes_after_its_check_stops_the_run(folder, tmp_path, p
     accumulator.add(check_shard(0, shard, source, 3, str(tmp_path)))
     (folder / "07.png").write_bytes(encode(photographs[2][:9, :9], "PNG"))
     folders = {split: str(tmp_path / split) for split in c.SPLITS}
+    plan = accumulator.plan(0.1, work_folder=str(tmp_path))
     with pytest.raises(DataError, match=r"07\.png changed while the images were read; run again"):
-        writing.write_shard(0, shard, source, 3, accumulator.plan(0.1), folders, str(tmp_path))
+        writing.write_shard(0, shard, source, 3, plan, folders, str(tmp_path))
     assert not list(tmp_path.glob("t*/*.gz"))
 
 
@@ -448,6 +451,8 @@ def test_splits_of_the_source_are_kept():
     assert plan.counts == {c.TRAIN: 29, c.VAL: 1, c.TEST: 1}
     assert plan.split(stray) is None
     assert plan.not_read == {"in no split folder": 1}
+    assert plan.different == plan.counts
+    assert plan.in_train == {c.VAL: 1, c.TEST: 0}
 
 
 @pytest.mark.parametrize("count", [2, 300])

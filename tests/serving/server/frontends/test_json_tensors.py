@@ -1,8 +1,11 @@
+import base64
+import io
 import json
 
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from serving.server.errors import RequestError
 from serving.server.frontends import json_tensors
@@ -133,6 +136,18 @@ def test_invalid_documents_are_refused_with_the_reason(body, inputs, message):
         read(body, inputs)
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_base64_as_plain_text_gets_a_hint(kind, prefix):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, kind)
+    text = prefix + base64.b64encode(file.getvalue()).decode()
+    for row in (text, {"image_bytes": text}):
+        with pytest.raises(RequestError, match=r"base64 is not decoded; send .*b64") as error:
+            read(json.dumps({"instances": [row]}).encode(), BYTES)
+        assert len(error.value.message) < 300
 
 
 def test_a_dtype_without_a_json_representation_is_unimplemented():

@@ -235,6 +235,17 @@ def test_the_error_of_an_invalid_body_names_the_invalid_part(
 # Bodies
 
 
+def test_uploads_get_a_hint_how_to_send_an_image(rest_server, photograph, png):
+    post = rest_server.client.post
+    answers = {
+        "multipart/form-data": post(PREDICT, files={"file": ("a.png", png(photograph))}),
+        "image/png": post(PREDICT, content=png(photograph), headers={"content-type": "image/png"}),
+    }
+    for kind, answer in answers.items():
+        assert_refused(answer, 400, f"expected a body of JSON, got {kind}; send")
+        assert '{"instances": [{"image_bytes": {"b64": ' in json.loads(answer.content)["error"]
+
+
 def test_compressed_bodies_are_read(rest_server, photograph, png):
     body = gzip.compress(json.dumps({"instances": [b64(png(photograph))]}).encode())
     answer = rest_server.client.post(PREDICT, content=body, headers={"content-encoding": "gzip"})
