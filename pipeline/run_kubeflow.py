@@ -11,11 +11,11 @@ from typing import Any
 # The path of a script begins with its own folder, not with that of the packages.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
+from keras_ae.datasets.sources.names import path_argument
 from keras_ae.errors import ConfigurationError, KerasAEError
 from pipeline.runners import flags
 from pipeline.runners.beam import engines
 from pipeline.runners.kubeflow import cluster, runner
-from pipeline.runtime import paths
 
 PROGRAM = "pipeline/run_kubeflow.py"
 _SUBMISSION_FLAGS = (
@@ -72,7 +72,7 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--output",
-        type=flags.checked(_file),
+        type=path_argument,
         metavar="FILE.yaml",
         help="write the compiled pipeline here",
     )
@@ -171,10 +171,6 @@ def _validated(read: Callable[[str], Any]) -> Callable[[str], str]:
         return text
 
     return flags.checked(validate)
-
-
-def _file(text: str) -> Path:
-    return Path(paths.expand(text))
 
 
 def _root(text: str) -> str:

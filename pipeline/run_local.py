@@ -9,11 +9,12 @@ from pathlib import Path
 # The path of a script begins with its own folder, not with that of the packages.
 sys.path[0:1] = [str(Path(__file__).resolve().parent.parent)]
 
+from keras_ae.datasets.sources.names import expand
 from keras_ae.datasets.sources.open import check
 from keras_ae.errors import ConfigurationError, KerasAEError
 from pipeline.runners import flags
 from pipeline.runners.beam import engines
-from pipeline.runtime import console, paths, signals
+from pipeline.runtime import console, signals
 
 PROGRAM = "pipeline/run_local.py"
 
@@ -63,7 +64,7 @@ def _folder(text: str) -> Path:
             f"expected a folder on this machine; got {text!r}; for a root in a bucket use "
             "run_kubeflow.py"
         )
-    return Path(paths.expand(text))
+    return Path(expand(text))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from keras_ae.comparison import across
 from keras_ae.comparison.terminal import format_runs
+from keras_ae.datasets.sources.names import path_argument
 from keras_ae.errors import KerasAEError
 from keras_ae.report.across import write_runs_page
 
@@ -23,12 +23,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     compare.add_argument(
         "runs",
         nargs="+",
-        type=Path,
+        type=path_argument,
         metavar="RUN",
         help="the --root of a run, or its comparison.json (with images.jsonl next to it)",
     )
-    compare.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page")
-    compare.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
+    compare.add_argument(
+        "--html", type=path_argument, metavar="FILE", help="also write an HTML page"
+    )
+    compare.add_argument(
+        "--json", type=path_argument, metavar="FILE", help="also write the numbers as JSON"
+    )
     return parser.parse_args(argv)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from keras_ae import storage
 from keras_ae.datasets.sources import base
+from keras_ae.datasets.sources.names import expand
 from keras_ae.errors import ConfigurationError, first_line
 from keras_ae.storage import PathOrUri
 from pipeline.runtime import paths, run_config
@@ -230,7 +231,7 @@ def _read(path: str) -> dict[Any, Any]:
 
     try:
         # JSON is YAML as well.
-        text = Path(paths.expand(path)).read_text(encoding="utf-8")
+        text = Path(expand(path)).read_text(encoding="utf-8")
         settings = yaml.safe_load(text)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error

@@ -1,27 +1,12 @@
-"""Paths on the command line, and the folders of a run that are inside its data."""
+"""The folders of a run that are inside its data."""
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from keras_ae import storage
 from keras_ae.errors import ConfigurationError
 from keras_ae.storage import PathOrUri
-
-
-def expand(text: str) -> str:
-    """Replaces a leading ~ by the home folder, as a shell does; a URI is returned as it is.
-
-    Raises:
-        ConfigurationError: if the text is empty.
-    """
-    if not text.strip():
-        raise ConfigurationError("expected a path; got an empty text")
-    # A URI must not become a Path, which would lose a slash.
-    with suppress(RuntimeError):  # no such user
-        return str(Path(text).expanduser()) if text.startswith("~") else text
-    return text
 
 
 def inside(data: str, folders: Mapping[str, PathOrUri]) -> dict[str, str]:

@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 from keras_ae import budgets, presets
 from keras_ae.datasets.sources import base, splits
+from keras_ae.datasets.sources.names import expand
 from keras_ae.errors import ConfigurationError
 from keras_ae.tuning.search_space import SearchSpace
-from pipeline.runtime import memory, paths
+from pipeline.runtime import memory
 
 
 class Flag(NamedTuple):
@@ -96,7 +97,7 @@ class RunConfig:
         base.SAMPLE,
         "a folder (searched recursively), a .zip or .tar of images, a .npy, .npz or .parquet, "
         "tfds:NAME[:VERSION], or 'sample' for the photographs inside scikit-image and scikit-learn",
-        paths.expand,
+        expand,
     )
     splits: str = _setting(
         splits.AUTO,

@@ -87,7 +87,13 @@ def _zips() -> list[Archive]:
         _zip_entry(
             "nested-as-image", _make_zip(("nested.png", nested)), {"nested.png": NOT_AN_IMAGE}
         ),
-        _zip_entry("100000-entries", _zip_of_empty_files(100_000), {}),
+        _zip_entry("100000-entries", _zip_of_empty_files(100_000, b".txt"), {}),
+        _zip_entry("100000-unknown-entries", _zip_of_empty_files(100_000, b""), {}),
+        _zip_entry(
+            "100000-empty-images",
+            _zip_of_empty_files(100_000, b".tif"),
+            {f"{i:06d}.tif": "empty" for i in range(100_000)},
+        ),
         Archive("one-in-5000.zip", lambda path: _save(path, many), _all_overlap(5000)),
         Archive("one-in-2.zip", lambda path: _save(path, pair), _all_overlap(2)),
         *bombs,
@@ -102,7 +108,7 @@ def _all_overlap(count: int) -> dict[str, str]:
     return {f"{i}.png": OVERLAPS for i in range(count)}
 
 
-def _zip_of_empty_files(count: int) -> bytes:
+def _zip_of_empty_files(count: int, suffix: bytes) -> bytes:
     """A good image and many empty files, assembled here because zipfile would take seconds."""
     with zipfile.ZipFile(io.BytesIO(_make_zip())) as archive:
         start = archive.start_dir
@@ -110,7 +116,7 @@ def _zip_of_empty_files(count: int) -> bytes:
     local, central = [whole[:start]], [whole[start : whole.index(b"PK\5\6")]]
     offset = start
     for i in range(count):
-        name = b"%06d.txt" % i
+        name = b"%06d" % i + suffix
         common = struct.pack("<HHHHIIIHH", 0, 0, 0, 0, 0, 0, 0, len(name), 0)
         local.append(b"PK\3\4\x14\0" + common + name)
         central.append(
@@ -259,6 +265,7 @@ def _tars() -> list[Archive]:
             "holes", _make_tar(_member("x.png", b"2" * 512, type=b"S")), {"x.png": "a sparse file"}
         ),
         _tar_entry("20000-entries", _make_tar(*(_member(f"{i}.txt") for i in range(20_000)))),
+        _tar_entry("20000-tiny", _make_tar(*(_member(f"{i}.dat", b"1") for i in range(20_000)))),
         _tar_entry("no-end", _make_tar(_member("x.png", png))[: 1024 * 3], {"x.png": ACCEPTED}),
         _tar_entry("gz-by-another-name", gzip.compress(_make_tar()), {}),
     ]

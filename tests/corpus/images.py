@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from tests.corpus.converted import converted
 from tests.corpus.entries import ACCEPTED, SKIPPED, Content
 from tests.corpus.pictures import (
     PNG,
@@ -35,7 +36,8 @@ NOT_AN_IMAGE = "not a PNG, JPEG, BMP, GIF, WebP, TIFF, PPM, AVIF or HEIC image"
 @functools.cache
 def images() -> dict[str, Content]:
     """The data and the expected outcome of each file, by name."""
-    return {**_good(), **_truncated(), **_malformed(), **_bombs(), **_misnamed()}
+    own = {**_good(), **_truncated(), **_malformed(), **_bombs(), **_misnamed()}
+    return own | converted()
 
 
 def _good() -> dict[str, Content]:

@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin
 from keras_ae import contract as c
 from serving.wire.protos import DataType, PredictRequest, TensorProto
 from serving.wire.tensors import to_proto
+from tests.corpus.converted import tiff
 from tests.corpus.pictures import PNG, chunk, encoded, ihdr
 
 SIZES = (0, 1, 2, 3, 7, 8, 64, -1, 2**31, 2**40, 2**62)
@@ -20,7 +21,7 @@ def unusual_images(photograph: Image.Image) -> dict[str, bytes]:
     """Valid images by their unusual property; each can be reconstructed."""
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "a" * 1_000_000)
-    sixteen = Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257)
+    sixteen = _deep(photograph)
     frames = [photograph.convert("P"), photograph.rotate(180).convert("P")]
     many = [Image.new("L", (96, 64), grey) for grey in range(250)]
     wide = Image.new("RGB", (100_000, 1), (10, 200, 30))
@@ -34,6 +35,7 @@ def unusual_images(photograph: Image.Image) -> dict[str, bytes]:
         "animated GIF": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         "GIF of 250 frames": encoded(many[0], "GIF", save_all=True, append_images=many[1:]),
         "WebP": encoded(photograph, "WEBP"),
+        "animated WebP": encoded(photograph, "WEBP", save_all=True, append_images=frames[1:]),
         "BMP": encoded(photograph, "BMP"),
         "1x1": encoded(photograph.crop((0, 0, 1, 1)), "PNG"),
         "1x100000": encoded(wide, "PNG"),
@@ -52,6 +54,13 @@ def broken_images(photograph: Image.Image) -> dict[str, bytes]:
         "no bytes": b"",
         "text": b"this is no image",
         "PNG magic only": PNG,
+        # A server decodes what TensorFlow does; the client converts these.
+        "TIFF": encoded(photograph, "TIFF"),
+        "TIFF of many tags": tiff([(1000 + i, 7, 2**20, 8) for i in range(4000)], bytes(2**20)),
+        "PPM": encoded(photograph, "PPM"),
+        "a PPM of 60000x60000": b"P6 60000 60000 255\n" + bytes(100),
+        "AVIF": encoded(photograph, "AVIF"),
+        "truncated 16-bit PNG": encoded(_deep(photograph), "PNG")[:-200],
         "truncated PNG": png[: len(png) // 2],
         "truncated JPEG": jpeg[: len(jpeg) // 2],
         "bad checksum": bytes(bad_checksum),
@@ -63,6 +72,10 @@ def broken_images(photograph: Image.Image) -> dict[str, bytes]:
     }
 
 
+def _deep(photograph: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257)
+
+
 def mutants(photograph: Image.Image, count: int, seed: int = 0) -> Iterator[bytes]:
     """PNG and JPEG files with bytes replaced, deleted, inserted, duplicated or truncated."""
     rng = np.random.default_rng(seed)
@@ -72,6 +85,8 @@ def mutants(photograph: Image.Image, count: int, seed: int = 0) -> Iterator[byte
         encoded(small, "JPEG", quality=80),
         encoded(small, "JPEG", quality=30, progressive=True),
         encoded(small.convert("P"), "PNG"),
+        encoded(_deep(small), "PNG"),
+        encoded(small, "WEBP"),
     ]
     for _ in range(count):
         yield _mutate(bytearray(originals[rng.integers(len(originals))]), rng)

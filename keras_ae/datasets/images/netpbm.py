@@ -11,6 +11,9 @@ from keras_ae.errors import DataError
 MAX_PLAIN_SAMPLES = 50_000_000
 """Maximum for a plain file, whose numbers are read by Python, about ten million in a second."""
 
+MAX_HEADER_BYTES = 2**16
+"""Maximum size of a header with its comments."""
+
 _MAGIC = re.compile(rb"P[1-6][\s#]")
 _TOKEN = re.compile(rb"(?:\s|#[^\r\n]*[\r\n])*(\d{1,10})(?=[\s#])")
 
@@ -49,7 +52,11 @@ def read_netpbm_header(data: bytes) -> NetpbmHeader:
     """
     kind, offset, numbers = data[1] - ord("0"), 2, []
     for _ in range(2 if kind in (1, 4) else 3):
-        match = _TOKEN.match(data, offset)
+        match = _TOKEN.match(data, offset, MAX_HEADER_BYTES)
+        if match is None and len(data) >= MAX_HEADER_BYTES:
+            raise DataError(
+                f"a PBM, PGM or PPM without a header in its first {MAX_HEADER_BYTES:,} bytes"
+            )
         if match is None:
             raise DataError("the header is truncated")
         numbers.append(int(match[1]))

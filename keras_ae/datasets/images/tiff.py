@@ -13,6 +13,11 @@ from keras_ae.errors import DataError
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_PAGES = 1024
 """Number of pages that are looked at."""
+MAX_ENTRIES, MAX_ALL_ENTRIES = 4096, 2**16
+"""Maximum numbers of entries of a directory, and of those of all pages that are looked at. The
+directories of a hostile file overlap."""
+MAX_VALUES = 2**20
+"""Maximum number of values of an entry; an image of 64 megapixels has 250,000 tiles of 16x16."""
 
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 """Size in bytes of a value of each type; 13 and 16 to 18 are the offsets of BigTIFF and others."""
@@ -25,6 +30,8 @@ _STARTS_AND_SIZES = ((273, 279), (324, 325))
 """Tags of the offsets and sizes of strips, and of tiles."""
 _SUBDIRECTORIES = (34665, 34853, 40965)
 """Tags of directories that Pillow reads: EXIF, GPS and interoperability."""
+_USED = {SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANES, SAMPLE_FORMAT}
+_USED |= {TILE_WIDTH, TILE_HEIGHT, DNG, *_SUBDIRECTORIES, *sum(_STARTS_AND_SIZES, ())}
 _UNCOMPRESSED = 1
 # Not LZMA (34925), whose streams may demand a dictionary of gigabytes.
 _COMPRESSIONS = (_UNCOMPRESSED, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 50000, 50001)
@@ -36,13 +43,13 @@ class Directory(NamedTuple):
     """An image file directory (IFD).
 
     Attributes:
-        values: whole numbers by tag; those of other types are left out.
-        sizes: sizes in bytes of the values of all tags.
+        values: whole numbers by tag, of the tags that this package uses.
+        entries: number of all tags.
         next: offset of the next directory; 0 after the last.
     """
 
     values: dict[int, tuple[int, ...]]
-    sizes: list[int]
+    entries: int
     next: int
 
     def first(self, tag: int, default: int = 0) -> int:
@@ -73,10 +80,8 @@ def check_tiff(data: bytes) -> None:
         raise DataError(f"a TIFF with an unsupported compression ({first.first(COMPRESSION)})")
     if first.first(TILE_WIDTH) * first.first(TILE_HEIGHT) > MAX_PIXELS:
         raise DataError(f"a TIFF with tiles of more than {MAX_PIXELS:,} pixels")
-    subdirectories = [_read(data, first.first(t)) for t in _SUBDIRECTORIES if first.first(t)]
-    # A reader copies each value, and the values of a hostile file overlap.
-    if sum(size for each in (first, *subdirectories) for size in each.sizes) > 2 * len(data):
-        raise DataError("a TIFF whose values are larger than the file")
+    for offset in filter(None, map(first.first, _SUBDIRECTORIES)):
+        _read(data, offset)
     _check_strips(data, first)
 
 
@@ -109,9 +114,11 @@ def _directories(data: bytes) -> Iterator[Directory]:
     big = _is_big(data)
     (offset,) = struct.unpack_from(order + "Q" if big else order + "I", data, 8 if big else 4)
     seen: set[int] = set()
-    while offset and offset not in seen and len(seen) < MAX_PAGES:
+    entries = 0
+    while offset and offset not in seen and len(seen) < MAX_PAGES and entries < MAX_ALL_ENTRIES:
         seen.add(offset)
         directory = _read(data, offset)
+        entries += directory.entries
         yield directory
         offset = directory.next
     if not seen:
@@ -119,22 +126,31 @@ def _directories(data: bytes) -> Iterator[Directory]:
 
 
 def _read(data: bytes, offset: int) -> Directory:
+    """Reads the directory at an offset.
+
+    Raises:
+        DataError: if it has too many entries, or if its values, which a reader copies, overlap.
+        struct.error: if it is truncated.
+    """
     order, big = _order(data), _is_big(data)
     if offset > len(data):
         raise DataError("the header is truncated")
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
-    # Tags are 16-bit numbers, each at most once.
-    if count > 2**16:
-        raise DataError("a TIFF directory of more than 65,536 entries")
+    if count > MAX_ENTRIES:
+        raise DataError(f"a TIFF directory of more than {MAX_ENTRIES:,} entries")
     offset += 8 if big else 2
     entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
-    values, sizes = {}, []
+    values, total = {}, 0
     for number in range(count):
         start = offset + number * entry.size
         tag, kind, amount, inline = entry.unpack_from(data, start)
         size = TYPE_BYTES.get(kind, 0) * amount
-        sizes.append(size)
-        if kind in _CODES and size <= len(data):
+        total += size
+        if total > 2 * len(data):
+            raise DataError("a TIFF whose values are larger than the file")
+        if tag in _USED and kind in _CODES and size <= len(data):
+            if amount > MAX_VALUES:
+                raise DataError(f"a TIFF with more than {MAX_VALUES:,} values of tag {tag}")
             at = struct.unpack(order + ("Q" if big else "I"), inline)[0]
             at = start + entry.size - len(inline) if size <= len(inline) else at
             if at + size <= len(data):
@@ -142,7 +158,7 @@ def _read(data: bytes, offset: int) -> Directory:
     (following,) = struct.unpack_from(
         order + ("Q" if big else "I"), data, offset + count * entry.size
     )
-    return Directory(values, sizes, following)
+    return Directory(values, count, following)
 
 
 def _order(data: bytes) -> str:

@@ -1,9 +1,36 @@
-"""Names of files as one printable line of UTF-8."""
+"""Names of files: those that a user types, and any name as one printable line of UTF-8."""
 
+import argparse
 import re
+from contextlib import suppress
+from pathlib import Path
+
+from keras_ae.errors import ConfigurationError
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LIKE_ESCAPES = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
+
+
+def expand(text: str) -> str:
+    """Replaces a leading ~ by the home folder, as a shell does; a URI is returned as it is.
+
+    Raises:
+        ConfigurationError: if the text is empty.
+    """
+    if not text.strip():
+        raise ConfigurationError("expected a path; got an empty text")
+    # A URI must not become a Path, which would lose a slash.
+    with suppress(RuntimeError):  # no such user
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    return text
+
+
+def path_argument(text: str) -> Path:
+    """The type of an argument of `argparse` that is a path on this machine; see `expand`."""
+    try:
+        return Path(expand(text))
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def escape_name(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from keras_ae import contract as c
+from keras_ae.datasets.sources.names import path_argument
 from keras_ae.errors import ConfigurationError, DataError, KerasAEError
 from keras_ae.imports import from_extra
 
@@ -265,19 +266,23 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "write the reconstruction of an image, or of a folder's images",
         sends_files=True,
     )
-    add("input", type=Path, help="an image, or a folder that is searched recursively")
-    add("output", type=Path, help="a .png file, or a folder that gets the same names in .png")
+    add("input", type=path_argument, help="an image, or a folder that is searched recursively")
+    add(
+        "output",
+        type=path_argument,
+        help="a .png file, or a folder that gets the same names in .png",
+    )
     add = add_command(score, "write the scores of images as CSV or JSON lines", sends_files=True)
-    add("paths", type=Path, nargs="+", metavar="PATH", help="an image or a folder")
+    add("paths", type=path_argument, nargs="+", metavar="PATH", help="an image or a folder")
     add("--format", choices=("csv", "jsonl"), default="csv", help="default: csv")
-    add("--output", type=Path, metavar="FILE", help="default: standard output")
+    add("--output", type=path_argument, metavar="FILE", help="default: standard output")
     add = add_command(
         compare,
         "write a picture of an image, its reconstruction and their difference",
         sends_files=True,
     )
-    add("input", type=Path, help="an image")
-    add("output", type=Path, help="a .png file")
+    add("input", type=path_argument, help="an image")
+    add("output", type=path_argument, help="a .png file")
     add_command(status, "print the versions of the model and their states")
     add_command(metadata, "print the signatures of the model")
     return parser
@@ -304,15 +309,15 @@ def _add_connection_options(group: argparse._ArgumentGroup) -> None:
     add("--tls", action="store_true", help="encrypt gRPC; for REST, give an https:// target")
     add(
         "--ca-certificate",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="PEM of trusted authorities; default: the system's",
     )
-    add("--client-certificate", type=Path, metavar="FILE", help="PEM, with --client-key")
-    add("--client-key", type=Path, metavar="FILE", help="PEM, with --client-certificate")
+    add("--client-certificate", type=path_argument, metavar="FILE", help="PEM, with --client-key")
+    add("--client-key", type=path_argument, metavar="FILE", help="PEM, with --client-certificate")
     add(
         "--token-file",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help=f"file with a bearer token; default: the environment variable {TOKEN_VARIABLE}. The "
         "token is never sent in plain text to another machine",

@@ -3,20 +3,7 @@ from pathlib import Path
 import pytest
 
 from keras_ae.errors import ConfigurationError
-from pipeline.runtime.paths import expand, inside
-
-
-def test_a_tilde_becomes_the_home_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert expand("~/x") == str(tmp_path / "x")
-    for text in ("gs://bucket/~/x", "./~/x", "tfds:mnist", "~no-such-user/x"):
-        assert expand(text) == text
-
-
-@pytest.mark.parametrize("text", ["", " "])
-def test_an_empty_path_is_an_error(text):
-    with pytest.raises(ConfigurationError, match="expected a path; got an empty text"):
-        expand(text)
+from pipeline.runtime.paths import inside
 
 
 def test_folders_inside_the_data_are_found_through_links(tmp_path):
