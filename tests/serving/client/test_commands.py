@@ -377,3 +377,31 @@ def test_names_that_are_no_utf_8_are_escaped_as_the_pipeline_does(run, folder, t
         status, out, _ = run(command, first, odd / os.fsdecode(b"out-\xe9.png"))
         assert status == 0
         assert out.startswith(f"{tmp_path}/odd-\\xff/out-\\xe9.png: PSNR")
+
+
+def test_pages_and_files_that_are_not_read_are_said_at_the_end(run, tmp_path, photographs, encode):
+    image = Image.fromarray(photographs[0][:20, :30])
+    (tmp_path / "in").mkdir()
+    image.save(tmp_path / "in" / "pages", "TIFF", save_all=True, append_images=[image])
+    (tmp_path / "in" / "video.mov").write_bytes(b"text")
+    status, out, err = run("reconstruct", tmp_path / "in", tmp_path / "out")
+    assert (status, out[:6]) == (0, "1 of 1")
+    pages = tmp_path / "in" / "pages"
+    assert err == f"{pages}: only the first page was sent\nnot read: 1 .mov\n"
+    assert pixels(tmp_path / "out" / "pages.png").shape == (20, 30, 3)
+    status, out, err = run("reconstruct", pages, tmp_path / "one.png")
+    assert (status, err) == (0, f"{pages}: only the first page was sent\n")
+
+
+def test_compare_shows_16_bits_and_numbers_as_the_model_sees_them(run, tmp_path, photographs):
+    grey = photographs[0][:40, :40, 1]
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey.astype(np.float32) * 2).save(tmp_path / "float.tiff")
+    status, _, err = run("compare", tmp_path / "deep.png", tmp_path / "a.png")
+    assert (status, err) == (0, "")
+    arguments = ("compare", tmp_path / "float.tiff", tmp_path / "b.png")
+    assert "expected 0 to 1" in assert_one_line(run(*arguments)[2])
+    assert run(*arguments, "--white", "510")[::2] == (0, "")
+    assert run(*arguments, "--white", "0")[0] == 2
+    panels = [pixels(tmp_path / name)[60:300] for name in ("a.png", "b.png")]
+    assert np.abs(panels[0][:, 20:300].astype(int) - panels[1][:, 20:300]).mean() < 3
