@@ -10,8 +10,6 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from keras_ae.datasets.images.headers import jpeg_segments
-
 THUMBNAIL_SIDE = 32
 """Maximum height and width of a thumbnail; smaller images are not enlarged."""
 THUMBNAIL_BYTES = THUMBNAIL_SIDE * THUMBNAIL_SIDE
@@ -22,6 +20,7 @@ SAMPLED_SIDE = 512
 PLAIN_SHARE, PLAIN_LEVELS = 0.9, 6
 """An image is plain if this share of its thumbnail is within so many levels of its median."""
 _CHECKSUM_BYTES = 2**20
+_DQT = b"\xff\xdb"
 _LOSSLESS = (b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P4", b"P5", b"P6")
 
 
@@ -46,7 +45,30 @@ class Look(NamedTuple):
     width: int
 
 
-def look_at(pixels: np.ndarray, encoded: bytes) -> tuple[Look | None, np.ndarray]:
+class Views(NamedTuple):
+    """An image of Pillow with the sampled pixels of another image, and the same in grey."""
+
+    colour: Image.Image
+    grey: Image.Image
+
+    @property
+    def levels(self) -> np.ndarray:
+        """The grey levels, uint8 [h, w]."""
+        return _levels(self.grey)
+
+
+def views_of(pixels: np.ndarray) -> Views:
+    """Converts pixels, uint8 [H, W, 1 or 3]; rows and columns of large images are skipped."""
+    steps = (max(1, side // SAMPLED_SIDE) for side in pixels.shape[:2])
+    rows, columns = (slice(step // 2, None, step) for step in steps)
+    sampled = pixels[rows, columns]
+    image = Image.fromarray(sampled[..., 0] if sampled.shape[-1] == 1 else sampled)
+    return Views(image, image.convert("L"))
+
+
+def look_at(
+    pixels: np.ndarray, encoded: bytes, views: Views | None = None
+) -> tuple[Look | None, np.ndarray]:
     """Computes what copies of an image are recognized by.
 
     The hash is the dHash of ImageHash: whether the levels of 8 rows of 9 cells rise from each cell
@@ -55,16 +77,16 @@ def look_at(pixels: np.ndarray, encoded: bytes) -> tuple[Look | None, np.ndarray
     Args:
         pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB).
         encoded: the image as the source has it.
+        views: those of the pixels, if the caller has them.
 
     Returns:
         The look, or None for a plain or very small image, which has nothing to recognize it by; and
         the thumbnail, as of `thumbnail`.
     """
     height, width = pixels.shape[:2]
-    image = _sampled(pixels)
-    small = _reduce(image.convert("L"), height, width)
-    # NumPy takes three times as long to convert an image.
-    levels = np.frombuffer(small.tobytes(), np.uint8).reshape(small.height, small.width)
+    image, grey = views or views_of(pixels)
+    small = _reduce(grey, height, width)
+    levels = _levels(small)
     if min(height, width) < MIN_SIDE or _is_plain(small):
         return None, levels
     bits = imagehash.dhash(small).hash
@@ -89,12 +111,12 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     Returns:
         uint8 [min(H, 32), min(W, 32)].
     """
-    return np.asarray(_reduce(_sampled(pixels).convert("L"), *pixels.shape[:2]))
+    return _levels(_reduce(views_of(pixels).grey, *pixels.shape[:2]))
 
 
 def reduce(small: np.ndarray, height: int, width: int) -> np.ndarray:
     """Reduces a thumbnail, uint8 [h, w], to at most a height and a width, by mean of cells."""
-    return np.asarray(_reduce(Image.fromarray(small), height, width))
+    return _levels(_reduce(Image.fromarray(small), height, width))
 
 
 def is_plain(small: np.ndarray) -> bool:
@@ -105,7 +127,7 @@ def is_plain(small: np.ndarray) -> bool:
 def encoding_of(encoded: bytes) -> int:
     """The `Look.encoding` of a file: CRC-32 of its format and quantization tables."""
     if encoded.startswith(b"\xff\xd8\xff"):
-        return zlib.crc32(b"".join(_quantization_tables(encoded)))
+        return zlib.crc32(_quantization_tables(encoded))
     if encoded.startswith(_LOSSLESS):
         return 1
     return zlib.crc32(encoded[8:12] if encoded.startswith(b"RIFF") else encoded[:4])
@@ -118,22 +140,17 @@ def _is_plain(small: Image.Image) -> bool:
     return near >= PLAIN_SHARE * below[-1]
 
 
-def _quantization_tables(encoded: bytes) -> list[bytes]:
-    tables = []
-    for marker, offset in jpeg_segments(encoded):
-        if marker == 0xDB:
-            length = int.from_bytes(encoded[offset + 2 : offset + 4], "big")
-            tables.append(encoded[offset : offset + 2 + length])
-        elif marker == 0xDA:
-            break
-    return tables
+def _quantization_tables(encoded: bytes) -> bytes:
+    """The first tables of a JPEG, which are those of its EXIF thumbnail if it has one."""
+    begin = end = encoded.find(_DQT)
+    while encoded.startswith(_DQT, end):
+        end += 2 + int.from_bytes(encoded[end + 2 : end + 4], "big")
+    return encoded[begin:end]
 
 
-def _sampled(pixels: np.ndarray) -> Image.Image:
-    steps = (max(1, side // SAMPLED_SIDE) for side in pixels.shape[:2])
-    rows, columns = (slice(step // 2, None, step) for step in steps)
-    sampled = pixels[rows, columns]
-    return Image.fromarray(sampled[..., 0] if sampled.shape[-1] == 1 else sampled)
+def _levels(image: Image.Image) -> np.ndarray:
+    # np.asarray takes three times as long for a small image.
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width)
 
 
 def _checksum(pixels: np.ndarray) -> int:

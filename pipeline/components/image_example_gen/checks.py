@@ -14,7 +14,7 @@ from keras_ae.concurrency import map_in_threads
 from keras_ae.datasets.images.decoding import decode_bytes
 from keras_ae.datasets.images.decoding_header import CORRUPT
 from keras_ae.datasets.images.levels import OWN_RANGE, White
-from keras_ae.datasets.images.looks import THUMBNAIL_BYTES, look_at
+from keras_ae.datasets.images.looks import SAMPLED_SIDE, THUMBNAIL_BYTES, look_at, views_of
 from keras_ae.datasets.images.normalize import examine
 from keras_ae.datasets.images.quartiles import measure
 from keras_ae.datasets.sources.base import Record, Shard, Source
@@ -132,12 +132,15 @@ def check_record(
                 record.data, channels, white=white, check_body=False
             )
             pixels = decode_bytes(stored, channels)
-            measures, side = measure(pixels), min(pixels.shape[:2])
+            # The views of larger images have fewer pixels.
+            views = views_of(pixels) if compare and max(pixels.shape) <= SAMPLED_SIDE else None
+            measures = measure(pixels, views and views.levels)
+            side = min(pixels.shape[:2])
             # Without this condition, it would take as long as measuring.
             if measures[2] == 0 and (pixels == pixels[:1, :1]).all():
                 notes = (*notes, CONSTANT)
             if compare:
-                look, small = look_at(pixels, record.data)
+                look, small = look_at(pixels, record.data, views)
                 thumbnail = small.tobytes()
         except DataError as error:
             fault = str(error)
