@@ -9,6 +9,8 @@ IMAGE_HEIGHT: Final = "image/height"
 IMAGE_WIDTH: Final = "image/width"
 IMAGE_SOURCE: Final = "image/source"
 IMAGE_LABEL: Final = "image/label"
+IMAGE_PICTURE: Final = "image/picture"
+"""Names the picture that an image is one of several copies of; other images do not have it."""
 
 # Slices of the test images: every example has one feature for each
 SLICES: Final = ("label", "source", "size", "brightness", "detail")

@@ -64,12 +64,14 @@ class Table(NamedTuple):
         digests: N strings of hexadecimal digits, equal for equal encoded images.
         slices: by attribute, such as "label", its value for each image, N strings.
         values: float32 [N, width], see `Layout`; NaN where a metric is not defined.
+        pictures: N strings, equal for files of one picture; empty for an image without copies.
     """
 
     sources: np.ndarray
     digests: np.ndarray
     slices: dict[str, np.ndarray]
     values: np.ndarray
+    pictures: np.ndarray
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -77,7 +79,8 @@ class Table(NamedTuple):
     def take(self, rows: Any) -> "Table":
         """Selects images by an index array, a mask or a slice."""
         slices = {by: column[rows] for by, column in self.slices.items()}
-        return Table(self.sources[rows], self.digests[rows], slices, self.values[rows])
+        sources, digests, _, values, pictures = self
+        return Table(sources[rows], digests[rows], slices, values[rows], pictures[rows])
 
 
 def make_table(
@@ -85,11 +88,13 @@ def make_table(
     digests: Sequence[str],
     slices: Mapping[str, Sequence[str]],
     values: np.ndarray,
+    pictures: Sequence[str] | None = None,
 ) -> Table:
-    """Makes a `Table` from plain sequences."""
-    names, hashes = (np.asarray(column, object) for column in (sources, digests))
+    """Makes a `Table` from plain sequences; without `pictures`, of images without copies."""
+    groups = pictures if pictures is not None else [""] * len(sources)
+    names, hashes, copied = (np.asarray(column, object) for column in (sources, digests, groups))
     columns = {by: np.asarray(column, object) for by, column in slices.items()}
-    return Table(names, hashes, columns, np.asarray(values, np.float32))
+    return Table(names, hashes, columns, np.asarray(values, np.float32), copied)
 
 
 class _Sum(NamedTuple):
@@ -196,17 +201,56 @@ class Sample:
         return kept.take(np.argsort(kept.sources.astype(str), kind="stable"))
 
 
+class LargestCopies:
+    """Keeps, of each picture that has several files, the scores of the largest one.
+
+    Copies of a picture are no independent evidence, so that a picture counts once in statistics.
+    Its largest file stands for it: the one that the others were made from, as far as is known.
+    """
+
+    def __init__(self) -> None:
+        self._largest: dict[str, tuple[tuple[int, str, str], Table]] = {}
+
+    def add(self, table: Table, pixels: int) -> Table:
+        """Keeps the files of pictures with copies, and returns the other images.
+
+        Args:
+            table: scores of images of one size.
+            pixels: number of pixels of each.
+        """
+        copied = table.pictures != ""
+        for row in np.flatnonzero(copied):
+            # Of equal sizes, the lowest digest and name, on which every order of adding agrees.
+            key = -pixels, str(table.digests[row]), str(table.sources[row])
+            self._keep(str(table.pictures[row]), key, table.take(slice(row, row + 1)))
+        return table.take(~copied) if copied.any() else table
+
+    def merge(self, other: "LargestCopies") -> None:
+        """Adds the files that another object keeps."""
+        for picture, (key, row) in other._largest.items():
+            self._keep(picture, key, row)
+
+    def table(self) -> Table:
+        """The largest file of each picture."""
+        return concatenate(self._largest[picture][1] for picture in sorted(self._largest))
+
+    def _keep(self, picture: str, key: tuple[int, str, str], row: Table) -> None:
+        if picture not in self._largest or key < self._largest[picture][0]:
+            self._largest[picture] = key, row
+
+
 def concatenate(tables: Iterable[Table]) -> Table:
     """Concatenates tables; the columns are those of the tables that have images."""
     parts = [part for part in tables if len(part)]
     if not parts:
         return make_table([], [], {}, np.zeros((0, 0)))
-    sources, digests, slices, values = zip(*parts)
+    sources, digests, slices, values, pictures = zip(*parts)
     return Table(
         np.concatenate(sources),
         np.concatenate(digests),
         {by: np.concatenate([columns[by] for columns in slices]) for by in slices[0]},
         np.concatenate(values),
+        np.concatenate(pictures),
     )
 
 

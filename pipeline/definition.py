@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -48,6 +48,7 @@ def create_pipeline(
     in_service: str | None = None,
     check_command: Sequence[str] = (),
     command: str = "",
+    leave_out: Iterable[str] = (),
     metadata_connection_config: Any = None,
     beam_pipeline_args: list[str] | None = None,
 ) -> Pipeline:
@@ -65,6 +66,7 @@ def create_pipeline(
         check_command: command that serves a model and compares its predictions before a push, see
             `ServingCheck`; empty to compare in process only.
         command: the command line that reproduces the run, for the report.
+        leave_out: paths below the data of folders that are not read, because the run writes them.
     """
     preset, seed = config.preset, config.seed
     images = ImageExampleGen(
@@ -72,8 +74,10 @@ def create_pipeline(
         channels=config.channels,
         fingerprint=data_fingerprint,
         max_bad_share=config.max_bad_share,
+        copies=config.copies,
         white=config.white or 0.0,
         **config.source_options,
+        leave_out=list(leave_out),
         code=source_fingerprint("pipeline.components.image_example_gen.executor"),
     )
     examples = images.outputs["examples"]

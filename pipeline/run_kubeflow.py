@@ -15,6 +15,7 @@ from keras_ae.errors import ConfigurationError, KerasAEError
 from pipeline.runners import flags
 from pipeline.runners.beam import engines
 from pipeline.runners.kubeflow import cluster, runner
+from pipeline.runtime import paths
 
 PROGRAM = "pipeline/run_kubeflow.py"
 _SUBMISSION_FLAGS = (
@@ -42,6 +43,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.beam_options = beam_options
     arguments.push_dir = arguments.push_dir or f"{arguments.pipeline_root}/serving/keras_ae"
     arguments.checkpoints = arguments.checkpoints or f"{arguments.pipeline_root}/checkpoints"
+    arguments.own_folders = flags.own_folders(
+        parser,
+        arguments.data,
+        {"root": arguments.pipeline_root, "push folder": arguments.push_dir},
+    )
     arguments.check_command = ["python", "-m", "serving.check"]
     return arguments
 
@@ -64,7 +70,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--output", type=Path, metavar="FILE.yaml", help="write the compiled pipeline here")
+    add(
+        "--output",
+        type=flags.checked(_file),
+        metavar="FILE.yaml",
+        help="write the compiled pipeline here",
+    )
     add("--submit", action="store_true", help="upload the pipeline and start a run; needs --host")
     add("--host", metavar="URL", help="address of Kubeflow Pipelines, http(s)://HOST[:PORT]")
     add("--namespace", help="namespace of the run, where Kubeflow has several users")
@@ -160,6 +171,10 @@ def _validated(read: Callable[[str], Any]) -> Callable[[str], str]:
         return text
 
     return flags.checked(validate)
+
+
+def _file(text: str) -> Path:
+    return Path(paths.expand(text))
 
 
 def _root(text: str) -> str:

@@ -13,7 +13,7 @@ from keras_ae.datasets.sources.open import check
 from keras_ae.errors import ConfigurationError, KerasAEError
 from pipeline.runners import flags
 from pipeline.runners.beam import engines
-from pipeline.runtime import console, signals
+from pipeline.runtime import console, paths, signals
 
 PROGRAM = "pipeline/run_local.py"
 
@@ -44,9 +44,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     # Absolute paths, so that the file of settings repeats the run from any folder.
     data = flags.resolve_data(arguments.data)
     arguments.config = dataclasses.replace(arguments.config, data=data)
-    arguments.root = arguments.root.expanduser().absolute()
+    arguments.root = arguments.root.absolute()
     push_dir = arguments.push_dir or arguments.root / "serving" / "keras_ae"
-    arguments.push_dir = push_dir.expanduser().absolute()
+    arguments.push_dir = push_dir.absolute()
+    arguments.own_folders = flags.own_folders(
+        parser, data, {"root": arguments.root, "push folder": arguments.push_dir}
+    )
     arguments.settings = flags.as_yaml(defaults, arguments, ["wait", "replace"])
     if beam_options:
         arguments.settings = f"# On the command line, add:{suffix}\n{arguments.settings}"
@@ -60,7 +63,7 @@ def _folder(text: str) -> Path:
             f"expected a folder on this machine; got {text!r}; for a root in a bucket use "
             "run_kubeflow.py"
         )
-    return Path(text)
+    return Path(paths.expand(text))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -85,6 +85,7 @@ def _read_images(
         return {}, frozenset()
     budget_index = comparison.budgets.index(comparison.chosen_budget)
     scores, used_digests = {}, set()
+    largest: dict[str, tuple[int, str, np.ndarray]] = {}
     with file.open() as lines:
         for line in lines:
             row = json.loads(line)
@@ -94,7 +95,14 @@ def _read_images(
             by_metric = row["scores"][MODEL]
             # NumPy reads null as NaN.
             values = np.array([by_metric[metric] for metric in METRICS], np.float64)
-            scores[row["digest"]] = values[..., budget_index].mean(1)
+            mean = values[..., budget_index].mean(1)
+            if picture := row.get("picture"):
+                # As in the comparison of each run, the largest file of a picture stands for it.
+                key = -row["height"] * row["width"], row["digest"], mean
+                largest[picture] = min(key, largest.get(picture, key), key=lambda k: k[:2])
+            else:
+                scores[row["digest"]] = mean
+    scores |= {digest: mean for _, digest, mean in largest.values()}
     return scores, frozenset(used_digests)
 
 

@@ -14,7 +14,7 @@ from keras_ae.comparison.records import (
 from keras_ae.comparison.slices import HARDEST
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import MIN_IMAGES
-from keras_ae.contract import SPLITS, TEST
+from keras_ae.contract import SPLITS, TEST, VAL
 
 Notes = Iterator[tuple[NoteKind, str]]
 
@@ -42,6 +42,8 @@ def compose_answer(comparison: Comparison) -> Answer:
     """Writes the answer of a comparison, ignoring the answer that it already has."""
     finders = (
         _few_images,
+        _copies,
+        _in_train,
         _decrease_on_val,
         _overfitting,
         _disagreement_of_test,
@@ -80,7 +82,7 @@ def _sentence(comparison: Comparison) -> str:
         claim = f"The model does not beat the linear floor. {claim}"
     return (
         f"{claim}: PSNR {test.psnr.value:.2f} dB{format_interval(interval)} "
-        f"on {_count(test.images, TEST)}{over_seeds}, "
+        f"on {_count(test.images, TEST)}{_copies_of(comparison, TEST)}{over_seeds}, "
         f"{abs(gain):.2f} dB {side} PCA with the same latent size"
         f"{format_interval(test.gain_over_floor.interval, '+')}."
     )
@@ -115,7 +117,11 @@ def _val_psnr(comparison: Comparison) -> dict[int, float]:
 
 def _few_images(comparison: Comparison) -> Notes:
     images = comparison.images.of
-    counts = [_count(images[split], split) for split in SPLITS if images[split] < MIN_IMAGES]
+    counts = [
+        f"{_count(images[split], split)}{_copies_of(comparison, split)}"
+        for split in SPLITS
+        if images[split] < MIN_IMAGES
+    ]
     if counts:
         listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
         yield (
@@ -123,6 +129,36 @@ def _few_images(comparison: Comparison) -> Notes:
             f"Few images: {listed}. Intervals and significance tests need at least {MIN_IMAGES} "
             "images, so these numbers describe these images and may not hold for others.",
         )
+
+
+def _copies(comparison: Comparison) -> Notes:
+    parts = [f"{split}{text}" for split in SPLITS if (text := _copies_of(comparison, split))]
+    if parts:
+        yield (
+            "copies",
+            f"Copies: {', '.join(parts)}. A picture counts once, as its largest file; training "
+            "uses all files.",
+        )
+
+
+def _in_train(comparison: Comparison) -> Notes:
+    in_train, images = comparison.images.in_train, comparison.images.of
+    counts = {VAL: in_train.val, TEST: in_train.test} if in_train else {}
+    if listed := " and ".join(
+        f"{count:,} of {images[split]:,} {split} pictures"
+        for split, count in counts.items()
+        if count
+    ):
+        result = "so that the results may be too good for new images"
+        yield "in_train", f"{listed} are in train too, {result}."
+
+
+def _copies_of(comparison: Comparison, split: str) -> str:
+    """Files and pictures of a split in parentheses after a space, or nothing without copies."""
+    files, different = comparison.images.files, comparison.images.of[split]
+    if files is None or files[split] == different:
+        return ""
+    return f" ({files[split]:,} files, {different:,} different)"
 
 
 def _decrease_on_val(comparison: Comparison) -> Notes:

@@ -1,6 +1,7 @@
 """Compares the budgets of a ladder: quality, paired differences, and the choice of a budget."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from keras_ae.comparison.records import (
     FloorMean,
     Floors,
     Images,
+    InTrain,
     Losses,
     Reasons,
     Summary,
@@ -47,11 +49,14 @@ def compare(
     *,
     tolerance: float = 0.1,
     no_global_floor_reason: str | None = None,
+    files: Mapping[str, int] | None = None,
+    in_train: Mapping[str, int] | None = None,
 ) -> Comparison:
     """Compares all budgets and chooses one.
 
-    The unit of every statistic is the source image. The budget is chosen on val: the smallest one
-    whose mean PSNR is within `tolerance` of the best. Its quality is reported on test.
+    The unit of every statistic is the picture: a source image, or the largest file of several
+    copies, which are no independent evidence. The budget is chosen on val: the smallest one whose
+    mean PSNR is within `tolerance` of the best. Its quality is reported on test.
 
     Args:
         scores: by split, the sums over all images, and the table of all images or of a sample.
@@ -59,6 +64,8 @@ def compare(
         stages: trained stages.
         tolerance: dB, at least 0.
         no_global_floor_reason: why the scores have no PSNR of the global floor, if they have none.
+        files: number of files by split, if there are more than pictures.
+        in_train: number of pictures of val and test that train has too.
 
     Returns:
         The comparison without `codecs`, `tuning`, `run`, `verdict` and `trials`, which later steps
@@ -112,6 +119,7 @@ def compare(
             file=IMAGES,
             kept=Counts(**{name: len(split.table) for name, split in splits.items()}),
             of=Counts(**{name: split.image_count for name, split in splits.items()}),
+            **_copies(splits, files or {}, in_train or {}),
         ),
         codecs=None,
         tuning=None,
@@ -120,6 +128,18 @@ def compare(
         trials=(),
     )
     return unanswered.model_copy(update={"answer": answer.compose_answer(unanswered)})
+
+
+def _copies(
+    splits: Mapping[str, Split], files: Mapping[str, int], in_train: Mapping[str, int]
+) -> dict[str, Any]:
+    """The fields of `Images` that are set only if there are copies."""
+    fields: dict[str, Any] = {}
+    if any(files.get(name, 0) > split.image_count for name, split in splits.items()):
+        fields["files"] = Counts(**{name: files[name] for name in splits})
+    if any(in_train.values()):
+        fields["in_train"] = InTrain(**in_train)
+    return fields
 
 
 def _budgets(

@@ -38,6 +38,8 @@ Interval = Annotated[
 CodecKey = Literal["model", "model_8bit", "patch_pca", "jpeg", "webp"]
 NoteKind = Literal[
     "few_images",
+    "copies",
+    "in_train",
     "no_difference",
     "overfitting",
     "falls",
@@ -380,14 +382,29 @@ class Losses(Record):
     loss: tuple[float, ...] = Field(description="Mean loss of each of these epochs.")
 
 
+class InTrain(Record):
+    """Numbers of pictures that are in train too."""
+
+    val: Count = Field(description="Of the validation pictures.")
+    test: Count = Field(description="Of the test pictures.")
+
+
 class Images(Record):
     """The file with the scores of every image, and the size of the samples for statistics.
 
-    Means are over all images; other statistics are over the images that were kept."""
+    Means are over all images; other statistics are over the images that were kept. Copies of a
+    picture are one image, its largest file."""
 
     file: str = Field(description="Name of the file with the scores of each image.")
     kept: Counts = Field(description="Number of images that were kept for statistics.")
     of: Counts = Field(description="Number of all images.")
+    files: Counts | None = Field(
+        default=None, description="Number of files; missing if no image has copies."
+    )
+    in_train: InTrain | None = Field(
+        default=None,
+        description="Numbers of val and test images that have copies in train; missing if none.",
+    )
 
 
 class Codec(Record):
@@ -452,6 +469,9 @@ class RunImages(Counts):
     """The number of images of a run."""
 
     quarantined: Count = Field(description="Number of quarantined images.")
+    copies: Count | None = Field(
+        default=None, description="Number of files that are copies of others; missing if none are."
+    )
 
 
 class QuarantinedImage(Record):

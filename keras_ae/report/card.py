@@ -42,6 +42,7 @@ def _data(run: Run) -> Rows:
         ("source", run.data),
         ("images", ", ".join(f"{count(images[name])} {name}" for name in SPLITS if images) or None),
         ("quarantined", _count(images.get("quarantined"))),
+        ("copies", _count(images.get("copies"), " of the images")),
         ("levels", run.levels),
         ("splits", run.splits),
         ("not read", format_counts(run.not_read) if run.not_read else None),

@@ -21,6 +21,8 @@ MAX_BYTES = 12_000_000
 
 NOTES: Mapping[NoteKind, str] = {
     "few_images": "few images",
+    "copies": "copies",
+    "in_train": "in train too",
     "no_difference": "val and test",
     "overfitting": "overfitting",
     "falls": "val PSNR falls",
@@ -34,7 +36,7 @@ NOTES: Mapping[NoteKind, str] = {
     "data": "data",
 }
 """Label of a note by its kind."""
-WARNINGS = ("few_images", "overfitting", "falls", "slice")
+WARNINGS = ("few_images", "in_train", "overfitting", "falls", "slice")
 
 
 def write_report(comparison: Comparison, pictures: Path | None, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import heapq
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,14 +74,26 @@ def score_codecs(
 
 
 def _sample(pattern: str, max_pixels: int) -> list[Example]:
-    """The images with the lowest digests, at most `MAX_IMAGES` and `max_pixels`, at least one."""
+    """The pictures with the lowest digests, at most `MAX_IMAGES` and `max_pixels`, at least one."""
     # The files are read twice, so that only the images of the sample are kept in memory.
-    keys = ((e.digest, e.source, e.height * e.width) for e in read_examples(pattern))
-    lowest = heapq.nsmallest(MAX_IMAGES, keys)
+    lowest = heapq.nsmallest(MAX_IMAGES, _different(read_examples(pattern)))
     areas = np.cumsum([area for _, _, area in lowest])
     count = max(1, int(np.searchsorted(areas, max_pixels, "right")))
     sources = {source for _, source, _ in lowest[:count]}
     return [example for example in read_examples(pattern) if example.source in sources]
+
+
+def _different(examples: Iterable[Example]) -> Iterator[tuple[str, str, int]]:
+    """Digest, source and pixels of each image, of copies those of the largest one."""
+    copies: dict[str, tuple[int, str, str]] = {}
+    for example in examples:
+        digest, source, area = example.digest, example.source, example.height * example.width
+        if example.picture:
+            key = -area, digest, source
+            copies[example.picture] = min(key, copies.get(example.picture, key))
+        else:
+            yield digest, source, area
+    yield from ((digest, source, -area) for area, digest, source in copies.values())
 
 
 def _score(

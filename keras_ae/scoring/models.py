@@ -55,7 +55,8 @@ class Scorer:
         values = self._values(decode_batch(batch, self._channels))
         columns = {by: [example.slices[by] for example in batch] for by in batch[0].slices}
         digests = [example.digest for example in batch]
-        table = scores.make_table([example.source for example in batch], digests, columns, values)
+        sources, pictures = ([getattr(e, name) for e in batch] for name in ("source", "picture"))
+        table = scores.make_table(sources, digests, columns, values, pictures)
         return table, (batch[0].height, batch[0].width)
 
     def _values(self, originals: Any) -> np.ndarray:

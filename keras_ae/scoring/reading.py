@@ -29,6 +29,7 @@ class Example(NamedTuple):
         source: name of the image.
         height, width: size in pixels.
         slices: by attribute, such as "label", its value; "none" in examples without slices.
+        picture: name of the picture that it is one of several copies of; empty without copies.
     """
 
     encoded: bytes
@@ -36,6 +37,7 @@ class Example(NamedTuple):
     height: int
     width: int
     slices: dict[str, str]
+    picture: str = ""
 
     @property
     def digest(self) -> str:
@@ -113,7 +115,8 @@ def _example(record: bytes) -> Example:
         for by in c.SLICES
     }
     encoded = features[c.IMAGE_ENCODED].bytes_list.value[0]
-    return Example(encoded, text(c.IMAGE_SOURCE), height, width, slices)
+    picture = text(c.IMAGE_PICTURE) if c.IMAGE_PICTURE in features else ""
+    return Example(encoded, text(c.IMAGE_SOURCE), height, width, slices, picture)
 
 
 @cache

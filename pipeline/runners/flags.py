@@ -5,14 +5,15 @@ import dataclasses
 import difflib
 import functools
 import shlex
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_ae import storage
 from keras_ae.datasets.sources import base
 from keras_ae.errors import ConfigurationError, first_line
-from pipeline.runtime import run_config
+from keras_ae.storage import PathOrUri
+from pipeline.runtime import paths, run_config
 from pipeline.runtime.run_config import RunConfig
 
 CONFIG = "--config"
@@ -117,6 +118,18 @@ def resolve_data(data: str) -> str:
     return str(Path(data).expanduser().resolve()) if is_path(data) else data
 
 
+def own_folders(
+    parser: argparse.ArgumentParser, data: str, folders: Mapping[str, PathOrUri]
+) -> dict[str, str]:
+    """See `paths.inside`; empty for data that are no folder, and an error ends the program."""
+    if not (is_path(data) or storage.is_uri(data)):
+        return {}
+    try:
+        return paths.inside(data, folders)
+    except ConfigurationError as error:
+        parser.error(str(error))
+
+
 def as_yaml(
     defaults: argparse.Namespace, arguments: argparse.Namespace, excluded: Collection[str] = ()
 ) -> str:
@@ -217,7 +230,8 @@ def _read(path: str) -> dict[Any, Any]:
 
     try:
         # JSON is YAML as well.
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(paths.expand(path)).read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:

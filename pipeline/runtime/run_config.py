@@ -9,7 +9,7 @@ from keras_ae import budgets, presets
 from keras_ae.datasets.sources import base, splits
 from keras_ae.errors import ConfigurationError
 from keras_ae.tuning.search_space import SearchSpace
-from pipeline.runtime import memory
+from pipeline.runtime import memory, paths
 
 
 class Flag(NamedTuple):
@@ -50,6 +50,12 @@ def _channels(text: str) -> int:
     return int(text)
 
 
+def _copies(text: str) -> str:
+    if text not in ("perceptual", "content"):
+        raise ConfigurationError(f"expected perceptual or content; got {text!r}")
+    return text
+
+
 def _tile(text: str) -> int:
     return presets.check_tile(int(text) if text.isdecimal() else 0, presets.STRIDE)
 
@@ -88,8 +94,9 @@ class RunConfig:
 
     data: str = _setting(
         base.SAMPLE,
-        "a folder (searched recursively), a .zip or .tar of images, tfds:NAME[:VERSION], or "
-        "'sample' for the photographs inside scikit-image and scikit-learn",
+        "a folder (searched recursively), a .zip or .tar of images, a .npy, .npz or .parquet, "
+        "tfds:NAME[:VERSION], or 'sample' for the photographs inside scikit-image and scikit-learn",
+        paths.expand,
     )
     splits: str = _setting(
         splits.AUTO,
@@ -183,6 +190,13 @@ class RunConfig:
     )
     max_bad_share: float = _setting(
         0.1, "share of unreadable images above which the run stops", number(float, 0, 1)
+    )
+    copies: str = _setting(
+        "perceptual",
+        "which files are copies of one picture, which counts once and is in one split: those that "
+        "differ by format, compression or size only (perceptual), or by nothing (content)",
+        _copies,
+        "{perceptual,content}",
     )
     white: float | None = _setting(
         None,

@@ -94,7 +94,7 @@ def _zips() -> list[Archive]:
     ]
 
 
-NOT_AN_IMAGE = "not an image of a known format"
+NOT_AN_IMAGE = "not a PNG, JPEG, BMP, GIF, WebP, TIFF, PPM, AVIF or HEIC image"
 OVERLAPS = "overlaps another member"
 
 

@@ -33,7 +33,7 @@ def read_faults(source: Source, names: tuple[str, ...]) -> dict[str, str]:
     for record in source.read(names):
         if record.not_read:
             continue
-        faults[record.key] = check_record(record, 3).fault
+        faults[record.key] = check_record(record, 3)[0].fault
         if not faults[record.key]:
             to_example(record, 3, check_body=False)
     return faults

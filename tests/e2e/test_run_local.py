@@ -52,7 +52,7 @@ def test_a_run_prints_its_own_lines_only(first, finished):
         "report: ",
         "blessed: its mean test PSNR is +",
         "\npushed: ",
-        "serve: python -m serving.server",
+        " -m serving.server --rest_api_port=8501",
         "done in",
     ):
         assert text in first.out

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.corpus import archives
+from tests.corpus.formats import samples
 from tests.corpus.images import images
 
 REGRESSIONS = Path(__file__).parent / "regressions"
@@ -17,8 +18,9 @@ def seeds(target: str, scratch: Path) -> dict[str, bytes]:
         scratch: an empty folder.
     """
     inputs = {path.name: path.read_bytes() for path in (REGRESSIONS / target).glob("*")}
-    if target == "headers":
+    if target in ("headers", "pixels"):
         inputs |= {name: content for name, (content, _) in images().items() if content}
+        inputs |= {sample.name: sample.data for sample in samples()}
     else:
         suffix = target.removesuffix("s")
         for archive in archives():

@@ -11,6 +11,8 @@ from PIL import Image
 
 from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.headers import read_header
+from keras_ae.datasets.images.levels import OWN_RANGE
+from keras_ae.datasets.images.normalize import examine
 from keras_ae.datasets.images.structure import check_structure
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
@@ -37,8 +39,23 @@ def headers(data: bytes) -> None:
         # Pillow returns the size of the first frame if that is larger than the screen.
         assert image.width >= header.width, (image.size, header)
         assert image.height >= header.height, (image.size, header)
+    elif header.format in ("tiff", "avif"):
+        # Pillow turns them, and one container may have several images.
+        assert image.width * image.height <= MAX_PIXELS or header.format == "avif"
     else:
         assert image.size == (header.width, header.height), (image.size, header)
+
+
+def pixels(data: bytes) -> None:
+    """An image is decoded, and stored as a PNG or JPEG of the same pixels, or refused."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            stored = examine(data, 3, white=OWN_RANGE)
+    except DataError as error:
+        _one_line(str(error))
+        return
+    assert read_header(stored.data) == stored.header
+    assert stored.header.format in ("png", "jpeg")
 
 
 def zips(data: bytes) -> None:
@@ -75,4 +92,9 @@ def _one_line(text: str) -> None:
     assert text.encode().count(b"\n") == 0, text
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"headers": headers, "zips": zips, "tars": tars}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "headers": headers,
+    "pixels": pixels,
+    "zips": zips,
+    "tars": tars,
+}

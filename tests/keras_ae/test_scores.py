@@ -75,6 +75,26 @@ def test_nan_is_skipped_and_counted():
     assert np.isnan(sums.mean(("label", "dog"))).all()
 
 
+def test_the_largest_file_of_each_picture_is_kept_in_any_order():
+    def table(names: str, pictures: list[str], value: float) -> scores.Table:
+        values = np.full((len(names), 1), value)
+        return scores.make_table([*names], [*names.upper()], {"label": [*names]}, values, pictures)
+
+    tables = [
+        (table("abc", ["", "x", "y"], 1), 100),
+        (table("de", ["x", "x"], 2), 400),
+        (table("fg", ["y", ""], 3), 50),
+    ]
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        first, second = scores.LargestCopies(), scores.LargestCopies()
+        single = [first.add(*tables[order[0]]), *(second.add(*tables[i]) for i in order[1:])]
+        first.merge(second)
+        kept = first.table()
+        assert kept.sources.tolist() == ["d", "c"]
+        assert kept.values[:, 0].tolist() == [2, 1]
+        assert sorted(name for part in single for name in part.sources) == ["a", "g"]
+
+
 def test_a_sample_is_the_same_in_any_order_of_adding_and_merging():
     parts = [make_scores(90, seed) for seed in range(5)]
     expected = scores.concatenate(parts)

@@ -40,6 +40,9 @@ def test_defaults_are_those_of_the_documentation():
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
+        (["--data", ""], "argument --data: expected a path; got an empty text"),
+        (["--data", ".", "--root", "."], "the root is the folder of --data"),
+        (["--push-dir="], "argument --push-dir: expected a path; got an empty text"),
         (["--budgets", "100,10"], "budgets must be increasing positive integers .* got '100,10'"),
         (["--budgets", "ten"], "got 'ten'"),
         (["--preset", "vgg"], "preset must be one of baseline, small, medium, large; got 'vgg'"),
@@ -96,6 +99,25 @@ def test_the_command_of_a_run_has_the_flags_that_differ_from_the_default(flags, 
     assert arguments.command == f"python pipeline/run_local.py{command}"
     again = parse_arguments(shlex.split(arguments.command)[2:])
     assert vars(again) == vars(arguments)
+
+
+def test_paths_are_expanded_as_a_shell_would(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("preset: small\n")
+    flags = ["--data=~/x", "--root=~/root", "--push-dir=~/push", "--config=~/settings.yaml"]
+    arguments = parse_arguments(flags)
+    assert (arguments.data, arguments.config.data) == (str(tmp_path / "x"),) * 2
+    assert (arguments.root, arguments.push_dir) == (tmp_path / "root", tmp_path / "push")
+    assert arguments.preset == "small"
+
+
+def test_a_root_inside_the_data_is_left_out(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = parse_arguments(["--data", ".", "--root", "runs/a", "--push-dir", "models"])
+    assert arguments.own_folders == {"runs/a": "root", "models": "push folder"}
+    assert parse_arguments(["--data", "photos"]).own_folders == {}
+    assert parse_arguments([]).own_folders == {}
 
 
 def test_a_replacement_is_in_the_command_that_resumes_the_run_and_not_in_its_settings():

@@ -10,7 +10,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from keras_ae.datasets.images import levels, tiff
 from keras_ae.datasets.images.headers import Header
-from keras_ae.datasets.images.netpbm import decode_netpbm, read_netpbm_header
+from keras_ae.datasets.images.netpbm import read_netpbm_header
+from keras_ae.datasets.images.netpbm_pixels import decode_netpbm
 from keras_ae.errors import DataError
 
 PNG_DEPTH, PNG_COLOUR_TYPE = 24, 25

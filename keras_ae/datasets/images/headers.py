@@ -25,9 +25,7 @@ BMP_CORE_HEADER_BYTES = 12
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_SCAN = 0xDA
 """Marker at the start of a scan (SOS)."""
-UNKNOWN_FORMAT = (
-    "not an image of a known format: expected PNG, JPEG, BMP, GIF, WebP, TIFF, PPM, AVIF or HEIC"
-)
+UNKNOWN_FORMAT = "not a PNG, JPEG, BMP, GIF, WebP, TIFF, PPM, AVIF or HEIC image"
 MAGIC_BYTES = 64
 """Number of first bytes of a file that `detect_format` looks at, except for unusual HEIC files."""
 

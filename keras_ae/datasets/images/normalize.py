@@ -13,7 +13,7 @@ from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.deep import PNG_DEPTH, DeepPixels, read_deep
 from keras_ae.datasets.images.headers import PNG_MAGIC, Header, read_header
 from keras_ae.datasets.images.levels import DEFAULT_WHITE, White, check_numbers, whole
-from keras_ae.datasets.images.netpbm import decode_netpbm
+from keras_ae.datasets.images.netpbm_pixels import decode_netpbm
 from keras_ae.datasets.images.profiles import is_wide
 from keras_ae.datasets.images.structure import check_exif, check_structure
 from keras_ae.datasets.images.tiff import has_other_pages

@@ -86,7 +86,7 @@ def has_other_pages(data: bytes) -> bool:
     try:
         next(pages)
         return any(not page.first(SUBFILE) & _REDUCED for page in pages)
-    except struct.error:
+    except (struct.error, DataError):
         return False
 
 
@@ -120,6 +120,8 @@ def _directories(data: bytes) -> Iterator[Directory]:
 
 def _read(data: bytes, offset: int) -> Directory:
     order, big = _order(data), _is_big(data)
+    if offset > len(data):
+        raise DataError("the header is truncated")
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
     # Tags are 16-bit numbers, each at most once.
     if count > 2**16:

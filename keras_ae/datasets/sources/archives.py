@@ -23,14 +23,15 @@ from keras_ae.datasets.sources.base import (
     raise_no_image,
     status_digest,
 )
-from keras_ae.datasets.sources.kinds import HEAD_BYTES, has_image_suffix, kind_of
+from keras_ae.datasets.sources.kinds import (
+    HEAD_BYTES,
+    has_image_suffix,
+    kind_of,
+)
 from keras_ae.datasets.sources.listing import EVERYTHING, Listing, Reading, Sorter, list_files
 from keras_ae.datasets.sources.names import escape_name, unescape_name
 from keras_ae.datasets.sources.splits import Layout
 from keras_ae.errors import DataError, one_line
-
-ZIP_SUFFIXES = (".zip",)
-TAR_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz")
 
 _ERRORS = (*tar.ERRORS, zipfile.BadZipFile)
 """Exceptions that reading a damaged archive raises."""

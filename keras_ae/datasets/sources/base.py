@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from keras_ae import storage
+from keras_ae.datasets.sources.inside import archive_hint
+from keras_ae.datasets.sources.instead import hint_for_folder
 from keras_ae.datasets.sources.kinds import format_counts
 from keras_ae.errors import DataError
 
@@ -87,6 +89,10 @@ class Source(ABC):
     ['a.png', 'b.png']
     """
 
+    has_whole_pictures: bool = True
+    """Whether its images are pictures, so that images that look the same are copies. Blocks of one
+    picture are not."""
+
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 that changes when the name or the content of an image changes.
@@ -124,7 +130,8 @@ class Source(ABC):
 def raise_no_image(path: str, not_read: Mapping[str, int]) -> None:
     """Raises a DataError with the numbers of other files by kind."""
     others = f"not read: {format_counts(not_read)}" if any(not_read.values()) else "no other files"
-    raise DataError(f"no image in {path}: {others}")
+    hint = archive_hint(path, not_read) or hint_for_folder(path, not_read)
+    raise DataError(f"no image in {path}: {others}{hint}")
 
 
 def make_shards(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:

@@ -10,6 +10,10 @@ EXCLUDED = "excluded"
 BEHIND_LINKS = "behind links"
 NO_SPLIT_FOLDER = "in no split folder"
 
+ARCHIVE_SUFFIXES = (
+    ".zip", ".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz",
+)  # fmt: skip
+"""Suffixes of the archives that are read; the first is that of a zip."""
 HEAD_BYTES = 512
 """Number of first bytes by which a file is known to be an image."""
 MAX_KINDS = 8

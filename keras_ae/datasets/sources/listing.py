@@ -28,11 +28,13 @@ class Reading(NamedTuple):
         exclude: patterns, as of `fnmatch`, of relative paths of files or folders to leave out; a
             `*` matches slashes, too.
         follow_links: whether links to folders, and out of the folder, are followed.
+        leave_out: relative paths of folders to leave out without counting their files.
     """
 
     splits: str = splits.AUTO
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
+    leave_out: tuple[str, ...] = ()
 
 
 EVERYTHING = Reading()
@@ -70,11 +72,12 @@ class Sorter:
         self.not_read: Counter[str] = Counter({EXCLUDED: 0} if reading.exclude else {})
         patterns = [p.rstrip("/") for p in reading.exclude]
         both = [fnmatch.translate(p + end) for p in patterns for end in ("", "/*")]
+        self._left_out = tuple(f"{path}/" for path in reading.leave_out)
         self._excluded = re.compile("|".join(both)) if both else None
 
     def is_candidate(self, name: str) -> bool:
         """Whether a file may be an image; a name that ends in a slash is a folder not entered."""
-        if is_hidden(name):
+        if is_hidden(name) or name.startswith(self._left_out):
             return False
         if self._excluded is not None and self._excluded.match(name.rstrip("/")):
             self.not_read[EXCLUDED] += 1
@@ -117,7 +120,9 @@ def list_files(names: Iterable[str], reading: Reading, path: str) -> Listing:
     return sorter.arrange(filter(sorter.is_candidate, names), reading, path)
 
 
-def make_reading(splits_mode: str, exclude: Iterable[str], follow_links: bool) -> Reading:
+def make_reading(
+    splits_mode: str, exclude: Iterable[str], follow_links: bool, leave_out: Iterable[str] = ()
+) -> Reading:
     """Checks the options of `keras_ae.datasets.sources.open.open_source`.
 
     Raises:
@@ -125,4 +130,4 @@ def make_reading(splits_mode: str, exclude: Iterable[str], follow_links: bool) -
     """
     if splits_mode not in splits.MODES:
         raise ConfigurationError(f"splits: expected {', '.join(splits.MODES)}; got {splits_mode!r}")
-    return Reading(splits_mode, tuple(exclude), follow_links)
+    return Reading(splits_mode, tuple(exclude), follow_links, tuple(leave_out))

@@ -1,8 +1,8 @@
-"""Opens sources: a folder, an archive, a TensorFlow dataset or the sample photographs.
+"""Opens sources: folders, archives, arrays, TensorFlow datasets and the sample photographs.
 
 A source is small and can be pickled. It lists shards of names, and each worker reads the images of
-its shards, so that image data never moves between workers. Folders and archives are at a local path
-or at a URI that TensorFlow's filesystem reads.
+its shards, so that image data never moves between workers. Files and folders are at a local path or
+at a URI that TensorFlow's filesystem reads.
 """
 
 from collections.abc import Iterable
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from keras_ae import storage
 from keras_ae.datasets.sources import splits as split_modes
-from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, Source, raise_no_image
+from keras_ae.datasets.sources.base import Source
 from keras_ae.datasets.sources.folder import FolderSource
-from keras_ae.datasets.sources.listing import EVERYTHING, Reading, Sorter, make_reading
+from keras_ae.datasets.sources.listing import Reading, make_reading
+from keras_ae.datasets.sources.locate import Kind, Location, locate
 from keras_ae.errors import DataError
 
 
@@ -23,12 +24,15 @@ def open_source(
     splits: str = split_modes.AUTO,
     exclude: Iterable[str] = (),
     follow_links: bool = False,
+    white: float | None = None,
+    leave_out: Iterable[str] = (),
 ) -> Source:
     """Opens the source that `data` names.
 
     Args:
-        data: "sample", `tfds:NAME[:VERSION]`, or a folder (searched recursively) or an archive (zip
-            or tar), as a path or as a URI such as gs://bucket/images.zip.
+        data: "sample", `tfds:NAME[:VERSION]`, or a folder (searched recursively), an archive (zip
+            or tar), arrays (.npy, .npz or FILE.npz:KEY) or tables (.parquet, FILE.parquet:COLUMN or
+            a folder of them), as a path or as a URI such as gs://bucket/images.zip.
         workspace: local folder where the sample photographs are prepared; required to read them.
             Workers on other machines prepare them again.
         splits: "auto" to keep splits that the data have (folders such as train, val and test, or
@@ -36,6 +40,9 @@ def open_source(
             them.
         exclude: patterns, as of `fnmatch`, of relative paths of files or folders to leave out.
         follow_links: whether to follow links to folders, and out of the folder.
+        white: the level of floats and 32-bit integers in arrays that becomes 255; None if only
+            floats from 0 to 1 are allowed.
+        leave_out: relative paths of folders to leave out without counting their files.
 
     Raises:
         DataError: if there is no such source, no image in it, or if it cannot have these options.
@@ -49,23 +56,25 @@ def open_source(
     >>> [record.key for shard in source.shards() for record in source.read(shard)]
     ['sky.png']
     """
-    reading = make_reading(splits, exclude, follow_links)
-    check(data)
-    if data == SAMPLE or data.startswith(TFDS_PREFIX):
-        from keras_ae.datasets.sources.tfds import SampleSource, TfdsSource
+    reading = make_reading(splits, exclude, follow_links, leave_out)
+    found = locate(data)
+    if found.kind in (Kind.FOLDER, Kind.ZIP, Kind.TAR):
+        if follow_links and (found.kind != Kind.FOLDER or storage.is_uri(data)):
+            raise DataError(f"--follow-links needs a folder on this machine; got {data}")
+        return _open_files(found, reading)
+    _check_dataset_options(data, reading)
+    keep = splits != split_modes.HASH
+    if found.kind == Kind.ARRAY:
+        from keras_ae.datasets.sources.arrays import ArraySource
 
-        _check_dataset_options(data, reading)
-        keep = splits != split_modes.HASH
-        return SampleSource(workspace, keep) if data == SAMPLE else TfdsSource(data, keep)
-    is_folder = storage.is_folder(data)
-    if follow_links and (not is_folder or storage.is_uri(data)):
-        raise DataError(f"--follow-links needs a folder on this machine; got {data}")
-    if is_folder:
-        return FolderSource(data, reading)
-    from keras_ae.datasets.sources.archives import ZIP_SUFFIXES, TarSource, ZipSource
+        return ArraySource(found.path, found.part, keep, white)
+    if found.kind == Kind.PARQUET:
+        from keras_ae.datasets.sources.parquet import ParquetSource
 
-    is_zip = data.lower().endswith(ZIP_SUFFIXES)
-    return ZipSource(data, reading) if is_zip else TarSource(data, reading)
+        return ParquetSource(found.path, found.part, keep)
+    from keras_ae.datasets.sources.tfds import SampleSource, TfdsSource
+
+    return SampleSource(workspace, keep) if found.kind == Kind.SAMPLE else TfdsSource(data, keep)
 
 
 def check(data: str) -> None:
@@ -80,24 +89,17 @@ def check(data: str) -> None:
     Traceback (most recent call last):
     keras_ae.errors.DataError: no such folder or archive: nowhere.zip (expected a folder, ...)
     """
-    from keras_ae.datasets.sources.archives import TAR_SUFFIXES, ZIP_SUFFIXES
+    locate(data)
 
-    if data == SAMPLE or (data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX)):
-        return
-    if storage.is_folder(data):
-        sorter = Sorter(EVERYTHING)
-        if not any(map(sorter.is_candidate, storage.walk_names(data))):
-            raise_no_image(data, sorter.not_read)
-    elif not storage.exists(data):
-        raise DataError(
-            f"no such folder or archive: {data} "
-            "(expected a folder, a .zip or .tar file, or tfds:NAME)"
-        )
-    elif not data.lower().endswith((*ZIP_SUFFIXES, *TAR_SUFFIXES)):
-        raise DataError(
-            f"{data} is not a folder, nor an archive whose name ends in "
-            f"{', '.join((*ZIP_SUFFIXES, *TAR_SUFFIXES))}"
-        )
+
+def _open_files(found: Location, reading: Reading) -> Source:
+    """Opens pictures in a folder or an archive."""
+    if found.kind == Kind.FOLDER:
+        return FolderSource(found.path, reading)
+    from keras_ae.datasets.sources.archives import TarSource, ZipSource
+
+    is_zip = found.kind == Kind.ZIP
+    return ZipSource(found.path, reading) if is_zip else TarSource(found.path, reading)
 
 
 def _check_dataset_options(data: str, reading: Reading) -> None:

@@ -86,11 +86,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             parts,
         )
         comparison = compare(
-            scores,
+            {split: (each.sums, each.table) for split, each in scores.items()},
             run.layout,
             run.stages,
             tolerance=tolerance,
             no_global_floor_reason=no_global_pca,
+            files={split: each.files for split, each in scores.items()},
+            in_train=run.in_train,
         )
         chosen = run.index(comparison.chosen)
         path = run.paths[MODEL][chosen[0]][chosen[1]]
@@ -125,6 +127,10 @@ class _Run:
         self.stages = self._map(read_summary)
         self.first: StageSummary = self.stages[MODEL][0][0]
         self.notes = ingested.read(examples.uri).notes
+        self.in_train = {
+            split: examples.get_int_custom_property(f"{split}_in_train")
+            for split in (c.VAL, c.TEST)
+        }
 
     def _map(self, function: Callable[[str], Any]) -> dict[str, list[list[Any]]]:
         return {

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ import numpy as np
 
 from keras_ae import storage
 from keras_ae.contract import SPLITS
-from keras_ae.scores import FLOORS, Layout, Sample, Sums, Table, make_table
+from keras_ae.scores import FLOORS, LargestCopies, Layout, Sample, Sums, Table, make_table
 from keras_ae.scoring.floors import Floors
 from keras_ae.scoring.models import Scorer
 from pipeline.runtime.artifacts import SUMMARY
@@ -23,11 +24,13 @@ _SLICE = "slice/"
 
 
 class Scores(NamedTuple):
-    """The exact sums over all images of a split, and the scores of a sample of its images, at most
-    `keras_ae.scores.MAX_SAMPLE_IMAGES`."""
+    """The exact sums over all pictures of a split, the scores of a sample of them, at most
+    `keras_ae.scores.MAX_SAMPLE_IMAGES`, and the number of files, more than pictures if there are
+    copies."""
 
     sums: Sums
     table: Table
+    files: int
 
 
 def score(
@@ -99,47 +102,74 @@ class _ScoreFile(beam.DoFn):
     def setup(self) -> None:
         self._models = Scorer(self._paths, self._floors, self._channels, graph_of)
 
-    def process(self, element: tuple[str, int, str]) -> Iterator[tuple[str, Table]]:
+    def process(self, element: tuple[str, int, str]) -> Iterator[tuple[str, tuple[Table, int]]]:
         split, index, file = element
         write = Lines(split, self._layout)
         with storage.create_file(_part(self._parts, split, index)) as lines:
             for table, size in self._models.score(file):
                 lines.write(write(table, *size).encode())
-                yield split, table
+                yield split, (table, math.prod(size))
 
     def teardown(self) -> None:
         del self._models
 
 
+class _Accumulator:
+    """Sums over pictures, a sample of them, and the number of their files."""
+
+    def __init__(self) -> None:
+        self._sums, self._sample, self._copies, self._files = Sums(), Sample(), LargestCopies(), 0
+
+    def add(self, table: Table, pixels: int) -> None:
+        """Adds the scores of images of one size, and their number of pixels."""
+        self._files += len(table)
+        self._add(self._copies.add(table, pixels))
+
+    def merge(self, other: "_Accumulator") -> None:
+        """Adds the contents of another accumulator."""
+        self._sums.merge(other._sums)
+        self._sample.merge(other._sample)
+        self._copies.merge(other._copies)
+        self._files += other._files
+
+    def scores(self) -> Scores:
+        """The scores of all pictures; to be called once, at the end."""
+        self._add(self._copies.table())
+        return Scores(self._sums, self._sample.table(), self._files)
+
+    def _add(self, table: Table) -> None:
+        if len(table):
+            self._sums.add(table)
+            self._sample.add(table)
+
+
 class _Combine(beam.CombineFn):
-    """Combines tables to their sums and a sample of them."""
+    """Combines tables to the scores of a split."""
 
-    def create_accumulator(self) -> tuple[Sums, Sample]:
-        return Sums(), Sample()
+    def create_accumulator(self) -> _Accumulator:
+        return _Accumulator()
 
-    def add_input(self, accumulator: tuple[Sums, Sample], table: Table) -> tuple[Sums, Sample]:
-        for part in accumulator:
-            part.add(table)
+    def add_input(self, accumulator: _Accumulator, element: tuple[Table, int]) -> _Accumulator:
+        accumulator.add(*element)
         return accumulator
 
-    def merge_accumulators(self, accumulators: Iterable[tuple[Sums, Sample]]) -> Any:
-        sums, sample = self.create_accumulator()
-        for other_sums, other_sample in accumulators:
-            sums.merge(other_sums)
-            sample.merge(other_sample)
-        return sums, sample
+    def merge_accumulators(self, accumulators: Iterable[_Accumulator]) -> _Accumulator:
+        merged = self.create_accumulator()
+        for other in accumulators:
+            merged.merge(other)
+        return merged
 
-    def extract_output(self, accumulator: tuple[Sums, Sample]) -> Scores:
-        return Scores(accumulator[0], accumulator[1].table())
+    def extract_output(self, accumulator: _Accumulator) -> Scores:
+        return accumulator.scores()
 
 
 def _save(item: tuple[str, Scores], parts: str) -> None:
-    split, (sums, table) = item
-    texts = {"sources": table.sources, "digests": table.digests}
+    split, (sums, table, files) = item
+    texts = {"sources": table.sources, "digests": table.digests, "pictures": table.pictures}
     texts |= {f"{_SLICE}{by}": column for by, column in table.slices.items()}
     arrays: dict[str, Any] = {name: column.astype(str) for name, column in texts.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, sums=json.dumps(sums.to_list()), values=table.values, **arrays)
+    np.savez(buffer, sums=json.dumps(sums.to_list()), values=table.values, files=files, **arrays)
     storage.write_file(_file(parts, split), buffer.getvalue())
 
 
@@ -148,7 +178,10 @@ def _load(file: str) -> Scores:
     slices = {n.removeprefix(_SLICE): arrays[n] for n in arrays.files if n.startswith(_SLICE)}
     return Scores(
         Sums.from_list(json.loads(str(arrays["sums"]))),
-        make_table(arrays["sources"], arrays["digests"], slices, arrays["values"]),
+        make_table(
+            arrays["sources"], arrays["digests"], slices, arrays["values"], arrays["pictures"]
+        ),
+        int(arrays["files"]),
     )
 
 
@@ -164,6 +197,7 @@ class Lines:
     """Formats tables as lines of `images.jsonl`, one for each image: an object with
 
     - `split`, `source`, `digest`, `height`, `width` (pixels) and `slices`, by their kind;
+    - `picture`, for an image with copies: equal for all files of a picture;
     - `patch_pca` and `global_pca`: PSNR of the floors in dB;
     - `scores`: by ladder and metric, for each seed a list with a number for each budget.
 
@@ -196,7 +230,9 @@ class Lines:
         for row, (source, digest, numbers) in enumerate(zip(table.sources, table.digests, texts)):
             slices = {by: column[row] for by, column in table.slices.items()}
             size = {"height": height, "width": width}
-            image = json.dumps({"source": source, "digest": digest, **size, "slices": slices})
+            picture = {"picture": table.pictures[row]} if table.pictures[row] else {}
+            facts = {"source": source, "digest": digest, **size, "slices": slices, **picture}
+            image = json.dumps(facts)
             lines.append(self._begin + image[1:-1] + self._end % (*numbers,))
         return "".join(lines)
 

@@ -14,6 +14,7 @@ from keras_ae.concurrency import map_in_threads
 from keras_ae.datasets.images.decoding import decode_bytes
 from keras_ae.datasets.images.decoding_header import CORRUPT
 from keras_ae.datasets.images.levels import OWN_RANGE, White
+from keras_ae.datasets.images.looks import THUMBNAIL_BYTES, look_at
 from keras_ae.datasets.images.normalize import examine
 from keras_ae.datasets.images.quartiles import measure
 from keras_ae.datasets.sources.base import Record, Shard, Source
@@ -43,6 +44,8 @@ class Check(NamedTuple):
             image. Such a file has a fault, too, but is not quarantined.
         white: white by which a 16-bit image was scaled when it was measured; 0 for other images.
         notes: see `keras_ae.datasets.images.normalize.Normalized`; and `CONSTANT`.
+        side: pixels of its shorter side; 0 for a bad image.
+        look: its `keras_ae.datasets.images.looks.Look`; empty if it is not compared with others.
     """
 
     source: str
@@ -54,6 +57,8 @@ class Check(NamedTuple):
     not_read: str = ""
     white: int = 0
     notes: Sequence[str] = ()
+    side: int = 0
+    look: Sequence[int] = ()
 
 
 def check_shard(
@@ -63,21 +68,32 @@ def check_shard(
     channels: int,
     work_folder: str,
     white: White = OWN_RANGE,
+    *,
+    compare: bool = True,
 ) -> list[Check]:
-    """Reads and checks the images of a shard, and writes the results to a file.
+    """Reads and checks the images of a shard, and writes results and thumbnails to files.
 
     Args:
         shard_index: index of the shard, which names the file.
         shard, source: the images.
         channels: 1 or 3.
-        work_folder: path or URI of the folder of the file.
+        work_folder: path or URI of the folder of the files.
         white: see `check_record`.
+        compare: whether to look for copies by what images look like.
     """
-    checks = list(
-        map_on_cores(lambda record: check_record(record, channels, white), source.read(shard))
+    compare = compare and source.has_whole_pictures
+    results = list(
+        map_on_cores(
+            lambda record: check_record(record, channels, white, compare=compare),
+            source.read(shard),
+        )
     )
+    checks = [check for check, _ in results]
     lines = "".join(json.dumps(check) + "\n" for check in checks)
     storage.write_file(_file(work_folder, shard_index), lines.encode())
+    if compare:
+        thumbnails = b"".join(thumbnail.ljust(THUMBNAIL_BYTES, b"\0") for _, thumbnail in results)
+        storage.write_file(thumbnails_file(work_folder, shard_index), thumbnails)
     return checks
 
 
@@ -87,7 +103,9 @@ def read_checks(shard_index: int, work_folder: str) -> list[Check]:
         return [Check(*json.loads(line)) for line in file]
 
 
-def check_record(record: Record, channels: int, white: White = OWN_RANGE) -> Check:
+def check_record(
+    record: Record, channels: int, white: White = OWN_RANGE, *, compare: bool = True
+) -> tuple[Check, bytes]:
     """Decodes and measures an image.
 
     The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
@@ -97,27 +115,35 @@ def check_record(record: Record, channels: int, white: White = OWN_RANGE) -> Che
         channels: 1 or 3.
         white: the levels that become 255. By default each 16-bit image is measured in its own
             range, since that of all images is not known yet.
+        compare: whether to make `Check.look` and the thumbnail.
+
+    Returns:
+        The check and the thumbnail, which may be empty.
     """
     if record.not_read:
-        return Check(record.key, "", 0, "no image", None, not_read=record.not_read)
+        return Check(record.key, "", 0, "no image", None, not_read=record.not_read), b""
     fault = record.fault
     measures: Sequence[float] = ()
-    own_white, notes = 0, tuple[str, ...]()
+    own_white, side, notes = 0, 0, tuple[str, ...]()
+    look, thumbnail = None, b""
     if not fault:
         try:
             stored, _, own_white, notes = examine(
                 record.data, channels, white=white, check_body=False
             )
             pixels = decode_bytes(stored, channels)
-            measures = measure(pixels)
+            measures, side = measure(pixels), min(pixels.shape[:2])
             # Without this condition, it would take as long as measuring.
             if measures[2] == 0 and (pixels == pixels[:1, :1]).all():
                 notes = (*notes, CONSTANT)
+            if compare:
+                look, small = look_at(pixels, record.data)
+                thumbnail = small.tobytes()
         except DataError as error:
             fault = str(error)
         except tf.errors.InvalidArgumentError:
             fault = CORRUPT
-    return Check(
+    check = Check(
         record.key,
         digest(record.data),
         len(record.data),
@@ -126,7 +152,10 @@ def check_record(record: Record, channels: int, white: White = OWN_RANGE) -> Che
         measures,
         white=own_white,
         notes=notes,
+        side=side,
+        look=look or (),
     )
+    return check, thumbnail
 
 
 def digest(data: bytes) -> str:
@@ -163,6 +192,11 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def thumbnails_file(work_folder: str, shard_index: int) -> str:
+    """The file with the thumbnails of a shard, `THUMBNAIL_BYTES` for each image."""
+    return f"{work_folder}/thumbnails-{shard_index:05d}"
 
 
 def _file(work_folder: str, shard_index: int) -> str:

@@ -10,7 +10,7 @@ from tfx.types import channel_utils, component_spec, standard_artifacts
 
 from keras_ae import contract as c
 from keras_ae.datasets.sources.splits import AUTO
-from pipeline.components.image_example_gen import executor
+from pipeline.components.image_example_gen import executor, pictures
 
 
 class ImageExampleGenSpec(component_spec.ComponentSpec):
@@ -19,10 +19,12 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
         "fingerprint": component_spec.ExecutionParameter(type=str),
         "channels": component_spec.ExecutionParameter(type=int),
         "max_bad_share": component_spec.ExecutionParameter(type=float),
+        "copies": component_spec.ExecutionParameter(type=str),
         "white": component_spec.ExecutionParameter(type=float),
         "splits": component_spec.ExecutionParameter(type=str),
         "exclude": component_spec.ExecutionParameter(type=str),
         "follow_links": component_spec.ExecutionParameter(type=int),
+        "leave_out": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: dict[str, Any] = {}  # noqa: RUF012
@@ -39,9 +41,10 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: fingerprint of the data, or a runtime parameter; a new one invalidates caches.
         channels: 1 or 3.
         max_bad_share: maximum share of bad images, 0 to 1; the component fails above it.
+        copies: "perceptual" to find files that look the same, "content" only those of equal bytes.
         white: level of images with more than 8 bits that becomes 255; 0 for the smallest range that
             contains the levels of all 16-bit training images, and 1 for floats.
-        splits, exclude, follow_links: options of `open_source`.
+        splits, exclude, follow_links, leave_out: options of `open_source`.
         code: fingerprint of the source code of the executor.
     """
 
@@ -54,10 +57,12 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: Any,
         channels: int = 3,
         max_bad_share: float = 0.1,
+        copies: str = pictures.PERCEPTUAL,
         white: float = 0.0,
         splits: str = AUTO,
         exclude: Sequence[str] = (),
         follow_links: bool = False,
+        leave_out: Sequence[str] = (),
         code: str = "",
     ):
         examples = standard_artifacts.Examples()
@@ -67,10 +72,12 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             fingerprint=fingerprint,
             channels=channels,
             max_bad_share=max_bad_share,
+            copies=copies,
             white=white,
             splits=splits,
             exclude=json.dumps(list(exclude)),
             follow_links=int(follow_links),
+            leave_out=json.dumps(list(leave_out)),
             code=code,
             examples=channel_utils.as_channel([examples]),
         )

@@ -25,6 +25,7 @@ from keras_ae.datasets.sources.splits import AUTO
 from keras_ae.errors import DataError
 from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.checks import Check, check_shard, read_checks
+from pipeline.components.image_example_gen.pictures import PERCEPTUAL
 from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
 from pipeline.components.image_example_gen.writing import write_shard
 from pipeline.runtime import ingested
@@ -64,19 +65,23 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             found = source.findings()
         not_read = findings.all_not_read(plan, found)
         counted = findings.describe_not_read(not_read)
-        with storage.create_file(f"{artifact.uri}/{QUARANTINE}") as file:
-            for name, reason in plan.bad:
-                file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
-                logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
-            raise DataError(f"{plan.refusal}{'; ' if counted else ''}{counted}")
+            listed = ""
+            if plan.bad:
+                # TFX removes the folder of the artifact after a failure.
+                folder = artifact.uri.rpartition("/")[0]
+                listed = f"{_write_quarantine(plan, folder)} lists all of them"
+            raise DataError("; ".join(filter(None, [plan.refusal, listed, counted])))
+        _write_quarantine(plan, artifact.uri)
         facts = findings.facts(plan)
         ingested.write(facts, artifact.uri)
-        for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
+        counts = {**plan.counts, "quarantined": len(plan.bad), **findings.count_copies(plan)}
+        for name, count in counts.items():
             artifact.set_int_custom_property(name, count)
         artifact.set_string_custom_property(findings.SPLITS, findings.describe_splits(plan, found))
         artifact.set_string_custom_property(findings.NOT_READ, json.dumps(not_read))
         artifact.set_string_custom_property(findings.LEVELS, facts.levels)
+        artifact.set_string_custom_property(findings.PICTURES, findings.describe_copies(plan))
         artifact.set_string_custom_property("data", data)
         artifact.set_string_custom_property("fingerprint", fingerprint)
 
@@ -91,13 +96,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
         channels, level = properties["channels"], properties.get("white") or None
         white = White(level, level)
+        compare = properties.get("copies", PERCEPTUAL) == PERCEPTUAL
         with self._make_beam_pipeline() as pipeline:
             shards = pipeline | "Shards" >> beam.Create(indexed_shards)
             plan = (
                 shards
                 | "Spread to check" >> beam.Reshuffle()
-                | "Check" >> beam.Map(_check_shard, source, channels, work_folder, white)
-                | "Plan" >> beam.CombineGlobally(_CombineChecks(properties["max_bad_share"], level))
+                | "Check" >> beam.Map(_check_shard, source, channels, work_folder, white, compare)
+                | "Plan"
+                >> beam.CombineGlobally(
+                    _CombineChecks(properties["max_bad_share"], level, work_folder)
+                )
             )
             _ = plan | "Keep" >> beam.Map(_write_plan, work_folder)
             _ = (
@@ -116,12 +125,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         return Plan(*json.loads(storage.read_file(_plan_file(work_folder))))
 
 
+def _write_quarantine(plan: Plan, folder: str) -> str:
+    """Lists the images that cannot be used, with reasons, in a file and in the log."""
+    path = f"{folder}/{QUARANTINE}"
+    with storage.create_file(path) as file:
+        for name, reason in plan.bad:
+            file.write(f"{json.dumps({'source': name, 'reason': reason})}\n".encode())
+            logging.warning("quarantined %s: %s", name, reason)
+    return path
+
+
 def _options(properties: dict[str, Any]) -> dict[str, Any]:
     """The options of `open_source` in the properties of the component."""
     return {
         "splits": properties.get("splits") or AUTO,
         "exclude": json.loads(properties.get("exclude") or "[]"),
         "follow_links": bool(properties.get("follow_links")),
+        "white": properties.get("white") or None,
+        "leave_out": json.loads(properties.get("leave_out") or "[]"),
     }
 
 
@@ -158,14 +179,17 @@ def _check_unchanged(
 class _CombineChecks(beam.CombineFn):
     """Combines checks to the plan for all images."""
 
-    def __init__(self, max_bad_share: float, numbers_white: float | None):
-        self._max_bad_share, self._numbers_white = max_bad_share, numbers_white
+    def __init__(self, max_bad_share: float, white: float | None, work_folder: str):
+        self._arguments = max_bad_share, white, work_folder
 
     def create_accumulator(self) -> SplitAccumulator:
         return SplitAccumulator()
 
-    def add_input(self, accumulator: SplitAccumulator, checks: list[Check]) -> SplitAccumulator:
-        accumulator.add(checks)
+    def add_input(
+        self, accumulator: SplitAccumulator, element: tuple[int, list[Check]]
+    ) -> SplitAccumulator:
+        shard_index, checks = element
+        accumulator.add(checks, shard_index)
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[SplitAccumulator]) -> SplitAccumulator:
@@ -175,7 +199,7 @@ class _CombineChecks(beam.CombineFn):
         return merged
 
     def extract_output(self, accumulator: SplitAccumulator) -> Plan:
-        return accumulator.plan(self._max_bad_share, self._numbers_white)
+        return accumulator.plan(*self._arguments)
 
 
 def _check_shard(
@@ -184,9 +208,12 @@ def _check_shard(
     channels: int,
     work_folder: str,
     white: White,
-) -> list[Check]:
+    compare: bool,
+) -> tuple[int, list[Check]]:
     shard_index, shard = element
-    return check_shard(shard_index, tuple(shard), source, channels, work_folder, white)
+    return shard_index, check_shard(
+        shard_index, tuple(shard), source, channels, work_folder, white, compare=compare
+    )
 
 
 def _write_shard(

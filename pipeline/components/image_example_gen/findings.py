@@ -13,7 +13,7 @@ from pipeline.components.image_example_gen.levels import describe_notes
 from pipeline.components.image_example_gen.splits import Plan
 from pipeline.runtime.ingested import Ingested
 
-SPLITS, NOT_READ, LEVELS = "splits", "not_read", "levels"
+SPLITS, NOT_READ, LEVELS, PICTURES = "splits", "not_read", "levels", "pictures"
 """Names of the properties of the Examples artifact with the results of this module."""
 
 
@@ -46,6 +46,32 @@ def facts(plan: Plan) -> Ingested:
     return Ingested(white, levels, tuple(describe_notes(plan.notes)))
 
 
+def count_copies(plan: Plan) -> dict[str, int]:
+    """The number of files that are copies of others in their split, and those of `in_train`."""
+    in_train = {f"{split}_in_train": count for split, count in plan.in_train.items()}
+    return {"copies": sum(plan.counts.values()) - sum(plan.different.values()), **in_train}
+
+
+def describe_copies(plan: Plan) -> str:
+    """How many pictures the files of each split are, and which are in train too; or nothing.
+
+    >>> plan = Plan([], {}, {"train": 9, "val": 1, "test": 4}, [], "")
+    >>> describe_copies(plan._replace(different={"train": 5, "val": 1, "test": 2}, in_train={}))
+    'train (9 files, 5 different), test (4 files, 2 different)'
+    """
+    parts = [
+        f"{split} ({files:,} files, {different:,} different)"
+        for split, files in plan.counts.items()
+        if (different := plan.different.get(split, files)) < files
+    ]
+    parts += [
+        f"{count:,} of {plan.different[split]:,} {split} pictures are in train too"
+        for split, count in plan.in_train.items()
+        if count
+    ]
+    return ", ".join(parts)
+
+
 def all_not_read(plan: Plan, findings: Findings) -> dict[str, int]:
     """The number of files that were not read, by kind."""
     counts = Counter(findings.not_read)
@@ -67,6 +93,8 @@ def lines(properties: Mapping[str, str]) -> list[str]:
         result.append(counted)
     if levels := properties.get(LEVELS):
         result.append(f"levels: {levels}")
+    if pictures := properties.get(PICTURES):
+        result.append(f"copies: {pictures}")
     return result
 
 

@@ -1,17 +1,19 @@
 """The plan for the checked images: their splits, and the quartiles of their slices."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_ae import contract as c
+from keras_ae import presets
 from keras_ae.datasets.images import quartiles
-from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White
+from keras_ae.datasets.images.levels import DEFAULT_WHITE, FULL_RANGE, White, whole
 from keras_ae.datasets.sources.kinds import NO_SPLIT_FOLDER
 from pipeline.components.image_example_gen.checks import Check
 from pipeline.components.image_example_gen.levels import LevelsAccumulator, scale_measures
+from pipeline.components.image_example_gen.pictures import PictureAccumulator, thumbnails_in
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1
@@ -25,7 +27,7 @@ class Plan(NamedTuple):
 
     Attributes:
         bounds: of the quartiles, see `keras_ae.datasets.images.quartiles.compute_bounds`.
-        overrides: split by digest, of images that are not in the split of `_default_split`.
+        overrides: split by picture, of those that are not in the split of `_default_split`.
         counts: number of good images of each split.
         bad: source and fault of each bad image, in the order of sources.
         refusal: why the run must stop; empty if it can continue.
@@ -35,6 +37,9 @@ class Plan(NamedTuple):
         white: the attributes of a `keras_ae.datasets.images.levels.White`, for all images.
         has_deep: whether there are 16-bit images.
         notes: number of good images by note.
+        pictures: see `Pictures.copies`.
+        different: number of pictures of each split.
+        in_train: number of pictures of val and test that are in train too.
     """
 
     bounds: list[list[float]]
@@ -48,20 +53,24 @@ class Plan(NamedTuple):
     white: Sequence[float | None] = DEFAULT_WHITE
     has_deep: bool = False
     notes: dict[str, int] = {}  # noqa: RUF012
+    pictures: dict[str, str] = {}  # noqa: RUF012
+    different: dict[str, int] = {}  # noqa: RUF012
+    in_train: dict[str, int] = {}  # noqa: RUF012
 
     def assign(self, check: Check) -> tuple[str | None, tuple[str, ...]]:
         """The split of a good image, and its values of the slices size, brightness and detail."""
         measures = check.measures
         if check.white:
             row = np.array([(*measures, check.white)])
-            measures = scale_measures(row, int(self.white[0] or 0))[0].tolist()
+            measures = scale_measures(row, whole(self.white[0] or 0))[0].tolist()
         return self.split(check), quartiles.quartile_names(measures, self.bounds)
 
     def split(self, check: Check) -> str | None:
         """The split of a good image; None if it has none in a source that fixes splits."""
         if self.has_fixed and check.split != c.TRAIN:
             return check.split
-        return self.overrides.get(check.digest) or _default_split(check.digest, self.by_hash)
+        picture = self.pictures.get(check.digest, check.digest)
+        return self.overrides.get(picture) or _default_split(picture, self.by_hash)
 
 
 class SplitAccumulator:
@@ -71,21 +80,22 @@ class SplitAccumulator:
         self._images = 0
         self._bad: list[tuple[str, str]] = []
         self._not_read: Counter[str] = Counter()
-        # By the split that the source fixes; an empty string if there is none.
-        self._digests: dict[str, Counter[str]] = {split: Counter() for split in ("", *c.SPLITS)}
+        self._pictures = PictureAccumulator()
         self._measures: dict[bool, list[np.ndarray]] = {False: [], True: []}
+        # The shorter side of each image that has no patch of the linear floor, by digest.
+        self._small: dict[str, int] = {}
         self._levels = LevelsAccumulator()
 
-    def add(self, checks: Iterable[Check]) -> None:
-        """Adds the checks of a shard."""
+    def add(self, checks: Iterable[Check], shard_index: int = 0) -> None:
+        """Adds the checks of a shard, in its order."""
         checks = list(checks)
+        self._pictures.add(checks, shard_index)
         self._not_read.update(check.not_read for check in checks if check.not_read)
         checks = [check for check in checks if not check.not_read]
         good = [check for check in checks if not check.fault]
         self._images += len(checks)
         self._bad += [(check.source, check.fault) for check in checks if check.fault]
-        for check in good:
-            self._digests[check.split or ""][check.digest] += 1
+        self._small |= {each.digest: each.side for each in good if 0 < each.side < presets.STRIDE}
         for is_fixed, measures in self._measures.items():
             chosen = [check for check in good if bool(check.split) == is_fixed]
             rows = [(*check.measures, check.white) for check in chosen]
@@ -98,59 +108,68 @@ class SplitAccumulator:
         self._images += other._images
         self._bad += other._bad
         self._not_read.update(other._not_read)
-        for split, digests in other._digests.items():
-            self._digests[split].update(digests)
+        self._pictures.merge(other._pictures)
         for is_fixed, measures in other._measures.items():
             self._measures[is_fixed] += measures
+        self._small |= other._small
         self._levels.merge(other._levels)
 
-    def plan(self, max_bad_share: float, numbers_white: float | None = None) -> Plan:
+    def plan(self, max_bad_share: float, white: float | None = None, work_folder: str = "") -> Plan:
         """Creates the plan for all images.
 
         Args:
             max_bad_share: maximum share of bad images; the run must stop above it.
-            numbers_white: white of floats and 32-bit integers; see `White.numbers`.
+            white: level that becomes 255 in all images with more than 8 bits, by which they were
+                measured; None for that of the smallest range.
+            work_folder: folder with the thumbnails of the images that are compared.
         """
         bad = sorted(self._bad)
-        has_fixed = any(self._digests[split] for split in c.SPLITS)
-        by_hash = [s for s in HELD_OUT if not self._digests[s]] if has_fixed else list(HELD_OUT)
-        pool = self._digests[c.TRAIN if has_fixed else ""]
+        pictures = self._pictures.group(thumbnails_in(work_folder))
+        files = pictures.files
+        has_fixed = any(files[split] for split in c.SPLITS)
+        by_hash = [s for s in HELD_OUT if not files[s]] if has_fixed else list(HELD_OUT)
+        pool = files[c.TRAIN if has_fixed else ""]
         not_read = self._not_read.copy()
-        if has_fixed and self._digests[""]:
-            not_read[NO_SPLIT_FOLDER] += self._digests[""].total()
+        if pictures.unused:
+            not_read[NO_SPLIT_FOLDER] += pictures.unused
         refusal = _refusal(self._images, len(pool), bad, max_bad_share, by_hash, has_fixed)
         if refusal:
             counts = dict.fromkeys(c.SPLITS, 0)
             return Plan([], {}, counts, bad, refusal, by_hash, has_fixed, dict(not_read))
         splits = assign_splits(pool, by_hash)
         overrides = {
-            digest: split
-            for digest, split in splits.items()
-            if split != _default_split(digest, by_hash)
+            picture: split
+            for picture, split in splits.items()
+            if split != _default_split(picture, by_hash)
         }
-        counts = {split: self._digests[split].total() for split in c.SPLITS}
+        counts = {split: sum(files[split].values()) for split in c.SPLITS}
         counts[c.TRAIN] = 0
-        for digest, copies in pool.items():
-            counts[splits[digest]] += copies
+        for picture, copies in pool.items():
+            counts[splits[picture]] += copies
+        different, in_train = pictures.count_in(splits)
         plan = Plan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
-        white = self._levels.white(plan.split)
-        measures = scale_measures(np.concatenate(self._measures[has_fixed]), white)
+        plan = plan._replace(pictures=pictures.copies, different=different, in_train=in_train)
+        train = [picture for picture, split in splits.items() if split == c.TRAIN]
+        if refusal := _size_refusal(train, self._small):
+            return plan._replace(refusal=refusal)
+        range_white = self._levels.white(plan.split)
+        measures = scale_measures(np.concatenate(self._measures[has_fixed]), range_white)
         return plan._replace(
             bounds=quartiles.compute_bounds(measures.tolist()),
-            white=White(white or FULL_RANGE, numbers_white),
-            has_deep=white > 0,
+            white=White(white or range_white or FULL_RANGE, white),
+            has_deep=range_white > 0,
             notes=self._levels.notes(has_fixed),
         )
 
 
 def assign_splits(digests: Collection[str], by_hash: Sequence[str] = HELD_OUT) -> dict[str, str]:
-    """Assigns distinct images to splits by a hash of their content, independently of their order.
+    """Assigns pictures to splits by a hash of their content, independently of their order.
 
     A tenth goes to test, a tenth to val and the rest to train. If there are enough images, each
     split gets at least one: the images with the lowest hashes go to test and val first.
 
     Args:
-        digests: of the images.
+        digests: of the pictures.
         by_hash: test, val or both, if only these are to be filled beside train.
 
     Returns:
@@ -204,7 +223,22 @@ def _refusal(
     if len(bad) > max_bad_share * count:
         return (
             f"{len(bad)} of {count} images cannot be used, more than the allowed share of "
-            f"{max_bad_share:g}{details}; fix or remove them (the log lists all), or raise "
-            "--max-bad-share"
+            f"{max_bad_share:g}{details}; fix or remove them, or raise --max-bad-share"
         )
     return ""
+
+
+def _size_refusal(train: Collection[str], small: Mapping[str, int]) -> str:
+    """Why a run must stop whose training images are all smaller than a patch.
+
+    Args:
+        train: digests of the training images.
+        small: the shorter side of each small image, by digest.
+    """
+    if not all(digest in small for digest in train):
+        return ""
+    largest = max((small[digest] for digest in train), default=0)
+    return (
+        f"all {len(train):,} different training images are too small: expected at least one with "
+        f"{presets.STRIDE} pixels or more on each side; the largest has a side of {largest}"
+    )

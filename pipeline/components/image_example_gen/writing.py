@@ -61,7 +61,14 @@ def write_shard(
         if digest(record.data) != check.digest:
             raise DataError(f"{record.key} changed while the images were read; run again")
         split, quartiles = plan.assign(check)
-        encoded = to_example(record, channels, quartiles, check_body=False, white=plan.white)
+        encoded = to_example(
+            record,
+            channels,
+            quartiles,
+            check_body=False,
+            white=plan.white,
+            picture=plan.pictures.get(check.digest),
+        )
         return split or "", encoded
 
     with _open_files(shard_index, folders, work_folder, _compression_level(good)) as files:
@@ -142,6 +149,7 @@ def to_example(
     *,
     check_body: bool = True,
     white: Sequence[float | None] = DEFAULT_WHITE,
+    picture: str | None = None,
 ) -> bytes:
     """Serializes a record as a tf.Example with the features of `keras_ae.contract`.
 
@@ -150,6 +158,8 @@ def to_example(
         channels: 1 or 3.
         quartiles: values of the slices size, brightness and detail.
         check_body, white: see `keras_ae.datasets.images.normalize.normalize`.
+        picture: SHA-256 of the content of the largest file of its picture, in hexadecimal digits;
+            None for a picture with one file.
     """
     data, header = normalize(record.data, channels, white=White(*white), check_body=check_body)
     features: dict[str, Any] = {
@@ -161,6 +171,8 @@ def to_example(
     }
     if record.label is not None:
         features[c.IMAGE_LABEL] = record.label.encode()
+    if picture is not None:
+        features[c.IMAGE_PICTURE] = picture.encode()
     slices = (record.label or c.NO_SLICE, _first_folder(record.key, record.split), *quartiles)
     features |= {c.SLICE_PREFIX + name: text.encode() for name, text in zip(c.SLICES, slices)}
     example = tf.train.Example()

@@ -48,6 +48,8 @@ def describe_run(
             first, and gives the facts of model and training.
     """
     counts = {name: examples.get_int_custom_property(name) for name in (*c.SPLITS, "quarantined")}
+    if copies := examples.get_int_custom_property("copies"):
+        counts["copies"] = copies
     stage = next(iter(stages.values()))
     common = (Run.model_fields.keys() & StageSummary.model_fields.keys()) - {"trained_on"}
     return Run(

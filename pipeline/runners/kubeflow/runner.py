@@ -121,6 +121,7 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
         in_service=arguments.incumbent_uri,
         check_command=arguments.check_command,
         command=arguments.command,
+        leave_out=arguments.own_folders,
         beam_pipeline_args=beam_arguments,
     )
     common = cluster.resources(arguments.cpu, arguments.memory)

@@ -17,6 +17,7 @@ from typing import Any
 
 from keras_ae import storage
 from keras_ae.datasets.sources.open import open_source
+from keras_ae.datasets.sources.parts import split_part
 from keras_ae.errors import ConfigurationError, KerasAEError, StorageError, UnavailableError
 from pipeline.runners.preflight import check_reachable
 from pipeline.runtime import console, versions
@@ -90,13 +91,14 @@ def fingerprint(arguments: argparse.Namespace) -> str:
     if arguments.data_fingerprint:
         return str(arguments.data_fingerprint)
     data = arguments.data
-    if Path(data).is_absolute() and not Path(data).exists():
+    if Path(data).is_absolute() and not Path(split_part(data)[0]).exists():
         console.say(
             f"note: {data} is not on this machine: ingest and all later steps will run again; "
             "with --data-fingerprint TEXT cached results are used until you change the text"
         )
         return uuid.uuid4().hex
-    return open_source(data, **arguments.config.source_options).fingerprint()
+    options = arguments.config.source_options
+    return open_source(data, leave_out=arguments.own_folders, **options).fingerprint()
 
 
 def in_service(arguments: argparse.Namespace) -> str | None:

@@ -61,6 +61,8 @@ def _run_and_log(arguments: argparse.Namespace, exclusive: bool) -> None:
         + (f", {arguments.seeds} seeds" if arguments.seeds > 1 else "")
         + (", and the baseline" if arguments.with_baseline else "")
     )
+    for path, name in arguments.own_folders.items():
+        console.say(f"left out: {path}/ (this run's {name})")
     with nullcontext() if arguments.verbose else console.logs_to(log):
         try:
             _run(arguments, exclusive)
@@ -105,7 +107,8 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         metadata.check(arguments.root)
         recovery.remove_unfinished(arguments.root, connection)
         caching.remove_damaged(connection, pipeline_name, checksums, ignored_nodes=UNCACHED)
-    fingerprint = open_source(arguments.data, **arguments.config.source_options).fingerprint()
+    options = {**arguments.config.source_options, "leave_out": arguments.own_folders}
+    fingerprint = open_source(arguments.data, **options).fingerprint()
     identity = {"command": arguments.command, "data": fingerprint}
     newest = versions.newest_version(arguments.push_dir)
     in_service = recovery.record_start(arguments.root, identity, newest)
@@ -121,6 +124,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
         in_service=None if in_service is None else str(in_service),
         check_command=arguments.check_command,
         command=arguments.command,
+        leave_out=arguments.own_folders,
         metadata_connection_config=connection,
         beam_pipeline_args=engines.beam_arguments(engines.DIRECT, 1, []),
     )

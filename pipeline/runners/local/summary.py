@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from pipeline.runtime import console
 
 if TYPE_CHECKING:
     from keras_ae.comparison.records import Verdict
+
+CHECKOUT = Path(__file__).parents[3]
+"""The folder with the packages pipeline and serving."""
 
 
 def artifacts_of_last_run(connection: Any, pipeline_name: str) -> dict[str, list[mlmd.Artifact]]:
@@ -116,7 +120,19 @@ def _print_push(push_dir: Path, artifacts: dict[str, list[Any]], verdict: "Verdi
         reason = check["reason"].string_value
         console.say(f"not pushed: served predictions differ from the trained model: {reason}")
         return
-    console.say(
-        "serve: python -m serving.server --rest_api_port=8501 --model_name=keras_ae "
-        f"--model_base_path={shlex.quote(str(push_dir))}"
-    )
+    console.say(f"serve: {_serve_command(push_dir)}")
+
+
+def _serve_command(push_dir: Path) -> str:
+    """The command that serves a push folder, from any working directory."""
+    flags = f"--rest_api_port=8501 --model_name=keras_ae --model_base_path={_quoted(push_dir)}"
+    if not (CHECKOUT / "serving" / "server").is_dir():
+        return (
+            f"tensorflow_model_server --port=8500 {flags} (or, in a checkout of keras-ae: python "
+            "-m serving.server with the same flags)"
+        )
+    return f"cd {_quoted(CHECKOUT)} && {_quoted(sys.executable)} -m serving.server {flags}"
+
+
+def _quoted(path: Path | str) -> str:
+    return shlex.quote(str(path))

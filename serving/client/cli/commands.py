@@ -20,7 +20,7 @@ from ..images import read
 from ..prepare import prepare
 from ..results import Reconstruction, TensorInfo
 from . import files, output
-from .output import SCORES
+from .output import SCORES, printable
 
 TOKEN_VARIABLE: Final = "KERAS_AE_TOKEN"
 
@@ -62,7 +62,7 @@ def reconstruct(client: ReconstructionClient, arguments: argparse.Namespace) -> 
     files.check_not_overwritten([source], [target])
     result = _reconstruct_one(client, source, as_png=True)
     files.write(target, result.image)
-    print(f"{target}: {_format_scores(result)}")
+    print(f"{printable(target)}: {_format_scores(result)}")
     return 0
 
 
@@ -106,11 +106,11 @@ def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
         output.print_note(
             arguments.input, "the levels of the original are shown by a guessed range"
         )
-    title = f"{arguments.input.name}\n{_format_scores(result)}"
+    title = f"{printable(arguments.input.name)}\n{_format_scores(result)}"
     buffer = io.BytesIO()
     picture.compare(original, result.image, title).save(buffer, "PNG")
     files.write(arguments.output, buffer.getvalue())
-    print(f"{arguments.output}: {_format_scores(result)}")
+    print(f"{printable(arguments.output)}: {_format_scores(result)}")
     return 0
 
 
@@ -149,12 +149,12 @@ def _reconstruct_folder(client: ReconstructionClient, source: Path, target: Path
             paths, lambda data: list(client.reconstruct(data, as_png=True))
         ):
             status = result if isinstance(result, str) else result.status
-            remarks.add(path, status, "" if isinstance(result, str) else result.note)
+            remarks.add(printable(path), status, "" if isinstance(result, str) else result.note)
             if not isinstance(result, str) and not status:
                 files.write(outputs[path], result.image)
             bar.update()
     done = len(paths) - len(remarks.failures)
-    print(f"{done:,} of {len(paths):,} images reconstructed in {target}")
+    print(f"{done:,} of {len(paths):,} images reconstructed in {printable(target)}")
     return remarks.report(len(paths))
 
 
@@ -179,7 +179,7 @@ def _score_rows(client: ReconstructionClient, paths: list[Path]) -> Iterator[dic
         row = {**blank, c.STATUS: result} if isinstance(result, str) else result
         scores = {name: float(row[name]) for name in SCORES}
         yield {
-            "path": str(path),
+            "path": printable(path),
             **scores,
             "unusual": bool(row["unusual"]),
             c.STATUS: row[c.STATUS],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from keras_ae import contract as c
+from keras_ae.datasets.sources.names import escape_name
 
 from . import files
 
@@ -27,11 +28,11 @@ class Remarks:
 
     def __init__(self, not_read: Counter[str]):
         self._not_read = not_read
-        self._notes: list[tuple[Path, str]] = []
-        self.failures: list[tuple[Path, str]] = []
+        self._notes: list[tuple[str, str]] = []
+        self.failures: list[tuple[str, str]] = []
 
-    def add(self, path: Path, status: str, note: str) -> None:
-        """Adds what is known of an image."""
+    def add(self, path: str, status: str, note: str) -> None:
+        """Adds what is known of an image, of which `path` is printable."""
         if status:
             self.failures.append((path, status))
         elif note:
@@ -40,13 +41,13 @@ class Remarks:
     def collect(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yields the rows without their notes, and adds what they say."""
         for row in rows:
-            self.add(Path(row["path"]), row[c.STATUS], row.pop("notes"))
+            self.add(row["path"], row[c.STATUS], row.pop("notes"))
             yield row
 
     def report(self, image_count: int) -> int:
         """Prints everything to stderr; returns the exit status."""
         for path, note in self._notes:
-            print_note(path, note)
+            print(f"{path}: {note}", file=sys.stderr)
         if line := files.describe_not_read(self._not_read):
             print(line, file=sys.stderr)
         return _report_failures(self.failures, image_count)
@@ -79,7 +80,7 @@ def _format_value(value: Any, missing: str | None) -> Any:
     return missing if math.isnan(value) else float(f"{value:.7g}")
 
 
-def _report_failures(failures: list[tuple[Path, str]], image_count: int) -> int:
+def _report_failures(failures: list[tuple[str, str]], image_count: int) -> int:
     """Prints the images that could not be used; returns the exit status."""
     if not failures:
         return 0
@@ -89,9 +90,14 @@ def _report_failures(failures: list[tuple[Path, str]], image_count: int) -> int:
     return 1
 
 
+def printable(path: Path | str) -> str:
+    """A path as one line of UTF-8, escaped as the pipeline escapes the names of images."""
+    return escape_name(str(path))
+
+
 def print_note(path: Path, note: str) -> None:
     """Prints a note on an image."""
-    print(f"{path}: {note}", file=sys.stderr)
+    print(f"{printable(path)}: {note}", file=sys.stderr)
 
 
 def print_error(text: str) -> None:

@@ -125,6 +125,33 @@ def test_below_eight_images_there_is_no_interval_and_a_note(make_world, note):
     )
 
 
+def test_copies_are_counted_in_the_answer_and_noted(make_world, note):
+    world = make_world(RISING, {"train": 24, "val": 3, "test": 3})
+    files = {"train": 288, "val": 3, "test": 36}
+    comparison = world.compare(files=files, in_train={"val": 0, "test": 3})
+    assert "on 3 test images (36 files, 3 different), " in comparison["answer"]["sentence"]
+    (few,) = note(comparison, "few_images")
+    assert few.startswith("Few images: 3 val images and 3 test images (36 files, 3 different). ")
+    assert note(comparison, "copies") == [
+        "Copies: train (288 files, 24 different), test (36 files, 3 different). A picture counts "
+        "once, as its largest file; training uses all files."
+    ]
+    assert note(comparison, "in_train") == [
+        "3 of 3 test pictures are in train too, so that the results may be too good for new images."
+    ]
+    assert comparison["images"]["files"] == files
+    assert comparison["images"]["in_train"] == {"val": 0, "test": 3}
+    assert comparison["images"]["of"]["test"] == 3
+
+
+def test_without_copies_the_comparison_does_not_mention_them(make_world):
+    world = make_world(RISING, {"train": 24, "val": 9, "test": 9})
+    files = {"train": 24, "val": 9, "test": 9}
+    counted = world.compare(files=files, in_train={"val": 0, "test": 0})
+    assert counted == world.compare()
+    assert not {"files", "in_train"} & {*counted["images"]}
+
+
 def test_disagreement_with_wilcoxon_is_noted(make_world, note):
     world = make_world({10: 1.0, 100: 1.5}, {"train": 9, "val": 9, "test": 28}, spread=0.0)
     psnr = world.layout.select(world.scores["test"][1].values, MODEL, "psnr")

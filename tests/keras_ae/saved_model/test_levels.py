@@ -45,7 +45,7 @@ def test_a_16_bit_file_has_the_scores_of_what_ingest_stores(path, photographs):
     first, second = outputs[c.RECONSTRUCTION_PNG_BYTES].numpy()
     assert first == second
     pixels = np.asarray(Image.open(io.BytesIO(first))).astype(int)
-    assert np.abs(pixels - deep * 255 / WHITE).mean() < 10
+    assert np.abs(pixels - deep * (255 / WHITE)).mean() < 10
     examples = [_example(data) for data in (file, stored)]
     scores = signatures[c.SCORE](tf.constant(examples))
     for name in (c.PSNR, c.SSIM, c.FLOOR_PSNR):

@@ -86,6 +86,33 @@ def all_scored(patterns, folders, pca, tmp_path_factory):
     return scored(patterns, folders, pca, tmp_path_factory.mktemp("scores"))
 
 
+def test_a_picture_counts_once_as_its_largest_file(patterns, folders, pca, tmp_path, all_scored):
+    alone, _ = all_scored
+    examples = [
+        tf.train.Example.FromString(record)
+        for file in sorted(Path(patterns["train"]).parent.glob("train-*.gz"))
+        for record in reading._records(str(file))
+    ]
+    twins = []
+    for example in examples:
+        twin = tf.train.Example.FromString(example.SerializeToString())
+        for each in (example, twin):
+            name = example.features.feature[c.IMAGE_SOURCE].bytes_list.value[0]
+            each.features.feature[c.IMAGE_PICTURE].bytes_list.value.append(name)
+        twin.features.feature[c.IMAGE_SOURCE].bytes_list.value[0] += b"~"
+        twins.append(twin)
+    pattern = write(tmp_path, "train", [twins, examples, twins[:2]])
+    found, lines = scored({**patterns, "train": pattern}, folders, pca, tmp_path)
+    assert found["train"].files == 16
+    assert found["train"].sums.to_list()[0][2] == alone["train"].sums.images() == 7
+    # The images are in other batches, which changes the last bits of their scores.
+    means = [scores_of["train"].sums.mean() for scores_of in (found, alone)]
+    np.testing.assert_allclose(*means, rtol=1e-6)
+    assert found["train"].table.sources.tolist() == alone["train"].table.sources.tolist()
+    assert found["test"].files == alone["test"].sums.images()
+    assert sum("picture" in line for line in lines) == 16
+
+
 def beam_pipeline() -> beam.Pipeline:
     return beam.Pipeline(options=PipelineOptions(engines.beam_arguments(engines.DIRECT, 1, [])))
 
@@ -136,7 +163,7 @@ def test_scores_are_those_of_the_signature(all_scored, patterns, folders):
 
 def test_sums_count_what_has_no_ssim_and_are_by_slice(all_scored):
     parts, _ = all_scored
-    sums, table = parts["train"]
+    sums, table, _ = parts["train"]
     assert sums.images() == len(table) == 7
     assert LAYOUT.select(sums.count(), "model", "ssim").tolist() == [[6, 6]]
     assert LAYOUT.select(sums.count(), "baseline", "psnr").tolist() == [[7, 7]]

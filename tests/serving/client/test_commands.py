@@ -382,3 +382,26 @@ def test_compare_shows_16_bits_and_numbers_as_the_model_sees_them(run, tmp_path,
     assert run(*arguments, "--white", "0")[0] == 2
     panels = [pixels(tmp_path / name)[60:300] for name in ("a.png", "b.png")]
     assert np.abs(panels[0][:, 20:300].astype(int) - panels[1][:, 20:300]).mean() < 3
+
+
+def test_names_that_are_no_utf_8_are_escaped_as_the_pipeline_does(run, folder, tmp_path):
+    names = {os.fsdecode(b"latin-\xe9.png"): "latin-\\xe9.png", "new\nline.png": "new\\x0aline.png"}
+    odd = tmp_path / os.fsdecode(b"odd-\xff")
+    odd.mkdir()
+    for name in names:
+        (odd / name).write_bytes((folder / "a.png").read_bytes())
+    (odd / os.fsdecode(b"\xfe.png")).write_bytes(b"no image")
+    expected = {f"{tmp_path}/odd-\\xff/{name}" for name in (*names.values(), "\\xfe.png")}
+    for flags in ((), ("--format", "jsonl"), ("--output", tmp_path / "scores.csv")):
+        status, out, errors = run("score", odd, *flags)
+        assert status == 1
+        out = (tmp_path / "scores.csv").read_text("utf-8") if "--output" in flags else out
+        is_json = "jsonl" in flags
+        rows = map(json.loads, out.splitlines()) if is_json else csv.DictReader(io.StringIO(out))
+        assert {row["path"] for row in rows} == expected
+        assert f"{tmp_path}/odd-\\xff/\\xfe.png: " in errors
+    first = odd / next(iter(names))
+    for command in ("reconstruct", "compare"):
+        status, out, _ = run(command, first, odd / os.fsdecode(b"out-\xe9.png"))
+        assert status == 0
+        assert out.startswith(f"{tmp_path}/odd-\\xff/out-\\xe9.png: PSNR")

@@ -32,7 +32,7 @@ def test_the_first_bytes_are_enough(encode):
     ("data", "text"),
     [
         (b"", "empty"),
-        (b"plain text", "not an image of a known format"),
+        (b"plain text", "not a PNG, JPEG"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
         (b"\xff\xd8\xff\xe0", "truncated"),
         (b"RIFF\0\0\0\0WEBPVP8X", "truncated"),

@@ -74,6 +74,13 @@ def test_what_matches_a_pattern_is_excluded_and_counted(patterns, left):
     assert listing.not_read == {"excluded": 4 - len(left or [])}
 
 
+def test_folders_of_the_run_itself_are_left_out_silently():
+    names = ["a.png", "runs/a/report.png", "runs/a/x.txt", "runs/ab.png", "b/runs/a/c.png"]
+    listing = list_files(names, make_reading("auto", [], False, ["runs/a"]), "data")
+    assert listing.names == ["a.png", "runs/ab.png", "b/runs/a/c.png"]
+    assert listing.not_read == {}
+
+
 def test_masks_and_files_outside_of_the_splits_are_counted():
     names = ["train/a/1.png", "test/a/2.png", "ground_truth/a/2.png", "3.png", "links/", "x.csv"]
     listing = list_files(names, EVERYTHING, "data")

@@ -26,6 +26,7 @@ from pipeline.components.image_example_gen.executor import QUARANTINE, Executor
 from pipeline.components.image_example_gen.splits import SplitAccumulator, assign_splits
 from pipeline.components.image_example_gen.writing import to_example
 from pipeline.runners.beam import engines
+from pipeline.runtime import ingested
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def ingest(
     *beam_arguments: str,
     channels=3,
     max_bad_share=0.1,
+    copies="perceptual",
     fingerprint: str | None = None,
     white=0.0,
     **options,
@@ -62,6 +64,7 @@ def ingest(
         "data": str(data),
         "channels": channels,
         "max_bad_share": max_bad_share,
+        "copies": copies,
         "white": white,
         "fingerprint": open_source(str(data), **options).fingerprint()
         if fingerprint is None
@@ -200,7 +203,7 @@ def test_temporary_files_are_removed(folder, tmp_path, share, fails):
     with pytest.raises(DataError, match="1 of 21") if fails else nullcontext():
         ingest(folder, tmp_path / "out", max_bad_share=share)
     assert {path.name for path in (tmp_path / "out").iterdir()} == (
-        {QUARANTINE} if fails else {QUARANTINE, *(f"Split-{split}" for split in c.SPLITS)}
+        set() if fails else {QUARANTINE, ingested.FILE, *(f"Split-{split}" for split in c.SPLITS)}
     )
 
 
@@ -211,8 +214,9 @@ def test_an_image_that_changes_after_its_check_stops_the_run(folder, tmp_path, p
     accumulator.add(check_shard(0, shard, source, 3, str(tmp_path)))
     (folder / "07.png").write_bytes(encode(photographs[2][:9, :9], "PNG"))
     folders = {split: str(tmp_path / split) for split in c.SPLITS}
+    plan = accumulator.plan(0.1, work_folder=str(tmp_path))
     with pytest.raises(DataError, match=r"07\.png changed while the images were read; run again"):
-        writing.write_shard(0, shard, source, 3, accumulator.plan(0.1), folders, str(tmp_path))
+        writing.write_shard(0, shard, source, 3, plan, folders, str(tmp_path))
     assert not list(tmp_path.glob("t*/*.gz"))
 
 
@@ -310,7 +314,7 @@ def test_bad_images_are_quarantined_with_reasons_and_the_others_are_used(folder,
     artifact = ingest(folder, tmp_path / "out")
     lines = (tmp_path / "out" / QUARANTINE).read_text().splitlines()
     reasons = {entry["source"]: entry["reason"] for entry in map(json.loads, lines)}
-    assert reasons["bad.png"].startswith("not an image of a known format")
+    assert reasons["bad.png"].startswith("not a PNG, JPEG")
     assert reasons["truncated.png"].startswith("cannot be decoded")
     counts = {n: artifact.get_int_custom_property(n) for n in (*c.SPLITS, "quarantined")}
     assert counts.pop("quarantined") == 2
@@ -330,6 +334,38 @@ def test_too_many_bad_images_stop_the_run(folder, tmp_path):
     with pytest.raises(DataError, match=r"3 of 23 images cannot be used.*bad0\.png: not a PNG"):
         ingest(folder, tmp_path / "out")
     ingest(folder, tmp_path / "more", max_bad_share=0.2)
+
+
+def test_an_error_names_the_file_that_lists_all_images_that_cannot_be_used(folder, tmp_path):
+    for i in range(4):
+        (folder / f"bad{i}.png").write_text("text")
+    with pytest.raises(DataError, match="4 of 24 images cannot be used") as caught:
+        ingest(folder, tmp_path / "runs" / "1")
+    listed = tmp_path / "runs" / QUARANTINE
+    assert f"; {listed} lists all of them" in str(caught.value)
+    # As TFX does after a failure.
+    shutil.rmtree(tmp_path / "runs" / "1")
+    lines = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert [line["source"] for line in lines] == [f"bad{i}.png" for i in range(4)]
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_training_images_that_are_all_smaller_than_a_patch_stop_the_run(
+    tmp_path, photographs, encode, fixed
+):
+    path = tmp_path / "small"
+    for i in range(20):
+        split = c.SPLITS[min(2, i // 8)] if fixed else ""
+        (path / split).mkdir(parents=True, exist_ok=True)
+        pixels = photographs[0][i : i + 7, 10 * i :][:, :30]
+        (path / split / f"{i}.png").write_bytes(encode(pixels, "PNG"))
+    text = r"all \d+ different training images are too small: expected at least one with 8 pixels"
+    with pytest.raises(DataError, match=rf"{text} or more on each side; .* has a side of 7$"):
+        ingest(path, tmp_path / "out")
+    for i in range(20, 24):
+        pixels = photographs[0][i : i + 8, 10 * i :][:, :30]
+        (path / (c.TRAIN if fixed else "") / f"{i}.png").write_bytes(encode(pixels, "PNG"))
+    ingest(path, tmp_path / "out")
 
 
 def test_fewer_than_three_good_images_stop_the_run(tmp_path, photographs, encode):
@@ -415,6 +451,8 @@ def test_splits_of_the_source_are_kept():
     assert plan.counts == {c.TRAIN: 29, c.VAL: 1, c.TEST: 1}
     assert plan.split(stray) is None
     assert plan.not_read == {"in no split folder": 1}
+    assert plan.different == plan.counts
+    assert plan.in_train == {c.VAL: 1, c.TEST: 0}
 
 
 @pytest.mark.parametrize("count", [2, 300])

@@ -113,6 +113,13 @@ def test_the_slices_of_16_bit_images_are_those_of_their_stored_pixels(folder, tm
     assert len(differing) <= 2
 
 
+def test_white_is_that_of_16_bit_files_also_without_any(folder, tmp_path):
+    for seed in range(5):
+        write(folder, f"{seed}.tif", grey(seed).astype(np.float32) * 8, "TIFF")
+    facts = ingested.read(ingest(folder, tmp_path / "out", white=2040.0).uri)
+    assert (facts.white, facts.levels) == (2040, "")
+
+
 def test_images_without_16_bits_have_no_range_and_constant_ones_are_noted(folder, tmp_path):
     for seed in range(5):
         write(folder, f"{seed}.png", grey(seed))

@@ -1,4 +1,8 @@
 import errno
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -116,6 +120,22 @@ def test_the_outcome_of_the_push_is_printed(tmp_path, capsys):
         assert printed.startswith("blessed: it is better\nblessed: slice 1 rose")
         assert text in printed
         assert "no other" not in printed
+
+
+def test_the_command_that_serves_a_model_runs_from_any_folder(tmp_path, monkeypatch):
+    command = summary._serve_command(tmp_path / "my models")
+    change, serve = command.split(" && ")
+    assert change == f"cd {Path(summary.__file__).parents[3]}"
+    program, *flags = shlex.split(serve)
+    assert program == sys.executable
+    assert flags[-1] == f"--model_base_path={tmp_path / 'my models'}"
+    done = subprocess.run(
+        f"{change} && {program} -m serving.server --help", shell=True, cwd=tmp_path, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(summary, "CHECKOUT", tmp_path)
+    assert summary._serve_command(tmp_path).startswith("tensorflow_model_server --port=8500 ")
 
 
 def test_a_refusal_names_each_failed_check_and_the_worst_slices(tmp_path, capsys):

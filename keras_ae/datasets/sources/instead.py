@@ -1,0 +1,78 @@
+"""What to bring instead of a file of a kind that is not read."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from keras_ae.datasets.sources.kinds import kind_of
+
+_TABLE: Final = (
+    "a table: bring the folder or the archive with the pictures that it names (a folder for each "
+    "class is a label), or a .parquet with their bytes in a column"
+)
+_PICKLE: Final = (
+    "which is never loaded, since it can run code: save the images as an array with "
+    "np.save('images.npy', images)"
+)
+_HDF5: Final = (
+    "an HDF5 file: np.savez_compressed('images.npz', x_train=file['x_train'][:]) saves it"
+)
+_ARROW: Final = (
+    "an Arrow file of datasets.save_to_disk: "
+    "datasets.load_from_disk(FOLDER).to_parquet('train.parquet') writes what is read "
+    "(of a DatasetDict, each split by itself)"
+)
+_VIDEO: Final = "a video: `ffmpeg -i VIDEO FOLDER/%06d.png` writes its frames"
+_DATABASE: Final = "a database: write the pictures to a folder, or to a .zip"
+_RECORDS: Final = (
+    "records of TensorFlow: tfds:NAME reads a dataset that is registered; else write the pictures "
+    "to a folder, or to a .zip"
+)
+_ARCHIVE: Final = "an archive of another kind: unpack it, or pack it as a .zip"
+_MATLAB: Final = "a MATLAB file: np.save('images.npy', scipy.io.loadmat(FILE)['images']) saves it"
+
+_HINTS: Final = {
+    _TABLE: "csv tsv json jsonl ndjson txt xml xls xlsx ods feather yaml yml",
+    _PICKLE: "pkl pickle joblib pt pth",
+    _HDF5: "h5 hdf5",
+    _ARROW: "arrow",
+    _VIDEO: "mp4 mov avi mkv webm m4v mpg mpeg wmv",
+    _DATABASE: "lmdb mdb db sqlite sqlite3",
+    _RECORDS: "tfrecord tfrecords",
+    _ARCHIVE: "rar 7z gz bz2 xz zst lz4 iso",
+    _MATLAB: "mat",
+}
+_READ_ALONE: Final = (".npy", ".npz", ".parquet")
+_BY_SUFFIX = {f".{name}": hint for hint, names in _HINTS.items() for name in names.split()}
+
+
+def describe_unsupported(path: str, suffixes: Iterable[str]) -> str:
+    """The message for a file that is not read, with what to bring instead.
+
+    Args:
+        path: its path or URI.
+        suffixes: of the files that are read.
+
+    >>> describe_unsupported("a.pkl", [])
+    "a.pkl is a .pkl, which is never loaded, since it can run code: save the images as an array \
+with np.save('images.npy', images)"
+    """
+    kind = kind_of(path)
+    if hint := _BY_SUFFIX.get(kind):
+        return f"{path} is {hint if hint != _PICKLE else f'a {kind}, {hint}'}"
+    return (
+        f"{path} is not a folder, nor an image, nor a file whose name ends in {', '.join(suffixes)}"
+    )
+
+
+def hint_for_folder(path: str, not_read: Mapping[str, int]) -> str:
+    """What to do with a folder without images, after a semicolon; empty if there is no advice.
+
+    >>> hint_for_folder("data", {".txt": 5, ".npy": 1})
+    '; a .npy is read by itself: --data data/NAME.npy'
+    """
+    for kind in sorted(not_read, key=lambda kind: (-not_read[kind], kind)):
+        if kind in _READ_ALONE and not_read[kind]:
+            return f"; a {kind} is read by itself: --data {path}/NAME{kind}"
+        if kind in _BY_SUFFIX and _BY_SUFFIX[kind] not in (_TABLE, _ARCHIVE):
+            return f"; {kind} is {_BY_SUFFIX[kind]}"
+    return ""

@@ -1,0 +1,99 @@
+"""Which kind of source `--data` names, by names alone where they suffice."""
+
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from keras_ae import storage
+from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, raise_no_image
+from keras_ae.datasets.sources.instead import describe_unsupported
+from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, has_image_suffix
+from keras_ae.datasets.sources.listing import EVERYTHING, Sorter
+from keras_ae.datasets.sources.parts import split_part
+from keras_ae.errors import DataError
+
+ZIP_SUFFIXES, TAR_SUFFIXES = ARCHIVE_SUFFIXES[:1], ARCHIVE_SUFFIXES[1:]
+ARRAY_SUFFIXES: Final = (".npy", ".npz")
+PARQUET_SUFFIXES: Final = (".parquet",)
+_SUFFIXES = (*ZIP_SUFFIXES, *TAR_SUFFIXES, *ARRAY_SUFFIXES, *PARQUET_SUFFIXES)
+_WITH_PARTS = (".npz", *PARQUET_SUFFIXES)
+
+
+class Kind(Enum):
+    """Kinds of sources."""
+
+    SAMPLE = auto()
+    TFDS = auto()
+    FOLDER = auto()
+    ZIP = auto()
+    TAR = auto()
+    ARRAY = auto()
+    PARQUET = auto()
+
+
+_KINDS: Final = {
+    ZIP_SUFFIXES: Kind.ZIP,
+    TAR_SUFFIXES: Kind.TAR,
+    ARRAY_SUFFIXES: Kind.ARRAY,
+    PARQUET_SUFFIXES: Kind.PARQUET,
+}
+
+
+class Location(NamedTuple):
+    """Where a source is.
+
+    Attributes:
+        kind: of the source.
+        path: path or URI of the file or folder; what was given if there is none.
+        part: name of the array or column; empty if none was given.
+    """
+
+    kind: Kind
+    path: str
+    part: str = ""
+
+
+def locate(data: str) -> Location:
+    """Finds out which kind of source `data` names, without reading an image.
+
+    Raises:
+        DataError: if there is no such source, or nothing in it that is read.
+    """
+    if not data:
+        raise DataError("expected data; got an empty text")
+    if data == SAMPLE:
+        return Location(Kind.SAMPLE, data)
+    if data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX):
+        return Location(Kind.TFDS, data)
+    path, part = split_part(data)
+    kind = _kind_of_folder(path) if storage.is_folder(path) else _kind_of_file(data, path)
+    if part and not (kind == Kind.PARQUET or path.lower().endswith(_WITH_PARTS)):
+        raise DataError(f"{data}: only {' and '.join(_WITH_PARTS)} have parts; got {path}")
+    return Location(kind, path, part)
+
+
+def _kind_of_folder(path: str) -> Kind:
+    """A folder of pictures, or of Parquet files if no name in it is that of a picture."""
+    sorter = Sorter(EVERYTHING)
+    has_candidates = False
+    for name in storage.walk_names(path):
+        if sorter.is_candidate(name):
+            if has_image_suffix(name):
+                return Kind.FOLDER
+            has_candidates = True
+    if any(sorter.not_read[suffix] for suffix in PARQUET_SUFFIXES):
+        return Kind.PARQUET
+    if not has_candidates:
+        raise_no_image(path, sorter.not_read)
+    return Kind.FOLDER
+
+
+def _kind_of_file(data: str, path: str) -> Kind:
+    if not storage.exists(path):
+        raise DataError(
+            f"no such folder or archive: {data} (expected a folder, a file such as .zip, .tar, "
+            ".npz or .parquet, or tfds:NAME)"
+        )
+    for suffixes, kind in _KINDS.items():
+        if path.lower().endswith(suffixes):
+            return kind
+    raise DataError(describe_unsupported(path, _SUFFIXES))

@@ -1,0 +1,108 @@
+"""Arrays, tables and single pictures, from end to end."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from keras_ae import contract as c
+from keras_ae.datasets.images.normalize import decode
+from keras_ae.errors import DataError
+from tests.corpus.pictures import encoded
+from tests.pipeline.components.image_example_gen.test_any_files import (
+    counts_of,
+    lines_of,
+    picture,
+    sources_of,
+)
+from tests.pipeline.components.image_example_gen.test_executor import (
+    examples_of,
+    ingest,
+    slices_of,
+)
+
+
+def pictures(count: int, first: int = 0) -> np.ndarray:
+    """Different pictures, uint8 [count, 32, 32, 3]."""
+    return np.stack([np.asarray(picture(first + i, 32, 32)) for i in range(count)])
+
+
+def png(image: Image.Image) -> bytes:
+    return encoded(image, "PNG")
+
+
+def pixels_of(artifact) -> dict[str, np.ndarray]:
+    return {
+        example[c.IMAGE_SOURCE].decode(): decode(example[c.IMAGE_ENCODED], 3)
+        for examples in examples_of(artifact).values()
+        for example in examples
+    }
+
+
+@pytest.mark.parametrize("kind", ["uint8", "floats"])
+def test_an_array_is_split_by_hash(tmp_path, kind):
+    images = pictures(30)
+    np.save(tmp_path / "x.npy", images if kind == "uint8" else (images / 255).astype(np.float32))
+    artifact = ingest(tmp_path / "x.npy", tmp_path / "out")
+    stored = pixels_of(artifact)
+    assert sorted(stored) == [f"x/{i:06d}" for i in range(30)]
+    assert all(np.array_equal(stored[f"x/{i:06d}"], image) for i, image in enumerate(images))
+    assert lines_of(artifact)[0].startswith("splits: by hash of the content: train (")
+
+
+def test_arrays_of_splits_are_kept_with_their_labels(tmp_path):
+    splits = {"train": pictures(12), "test": pictures(5, 50)}
+    arrays = {f"x_{split}": images for split, images in splits.items()}
+    arrays |= {f"y_{split}": np.arange(len(images)) % 2 for split, images in splits.items()}
+    np.savez_compressed(tmp_path / "data.npz", **arrays, extra=pictures(3))
+    artifact = ingest(tmp_path / "data.npz", tmp_path / "out")
+    sources = sources_of(artifact)
+    assert sources["test"] == [f"x_test/{i:06d}" for i in range(5)]
+    assert len(sources["train"]) + len(sources["val"]) == 12
+    assert slices_of(artifact)["x_test/000003"]["label"] == "1"
+    count = len(sources["train"])
+    assert lines_of(artifact) == [
+        f"splits: those of the data: train ({count}), test (5); val ({12 - count}) by hash from "
+        "train",
+        "not read: 3 in extra",
+    ]
+
+
+def test_floats_beyond_1_are_refused_with_their_range(tmp_path):
+    np.save(tmp_path / "x.npy", pictures(12).astype(np.float32))
+    with pytest.raises(
+        DataError, match=r"levels from \d+ to \d+, expected 0 to 1: .*--white LEVEL"
+    ):
+        ingest(tmp_path / "x.npy", tmp_path / "out")
+    artifact = ingest(tmp_path / "x.npy", tmp_path / "out-2", fingerprint="", white=255.0)
+    assert counts_of(artifact)["quarantined"] == 0
+    assert np.array_equal(pixels_of(artifact)["x/000000"], pictures(1)[0])
+
+
+def test_a_folder_of_parquet_files_keeps_splits_and_names_of_labels(tmp_path):
+    features = {
+        "img": {"_type": "Image"},
+        "label": {"_type": "ClassLabel", "names": ["cat", "dog"]},
+    }
+    for first, (split, count) in enumerate({"train": 20, "validation": 4, "test": 5}.items()):
+        rows = [{"bytes": png(picture(100 * first + i)), "path": None} for i in range(count)]
+        rows[0] = {"bytes": None, "path": "elsewhere.png"}
+        table = pa.table({"img": rows, "label": [i % 2 for i in range(count)]})
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            tmp_path / f"{split}-00000-of-00001.parquet",
+            row_group_size=7,
+        )
+    artifact = ingest(tmp_path, tmp_path / "out")
+    assert counts_of(artifact) == {"train": 19, "val": 3, "test": 4, "quarantined": 0}
+    assert lines_of(artifact) == [
+        "splits: those of the data: train (19), val (3), test (4)",
+        "not read: 3 rows without the bytes of an image",
+    ]
+    assert slices_of(artifact)["train-00000-of-00001/000009"]["label"] == "dog"
+    stored = pixels_of(artifact)["test-00000-of-00001/000003"]
+    assert np.array_equal(stored, np.asarray(picture(203)))
