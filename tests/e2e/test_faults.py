@@ -192,7 +192,9 @@ def test_a_full_disk_is_reported_in_one_line_and_the_same_command_resumes_when_t
     steps = [(step, status) for step, status, _ in interrupted.ends]
     assert steps == [("ImageExampleGen", 1), ("Trainer_1", 1), ("Pusher", 1)]
     for _, _, output in interrupted.ends:
-        assert re.fullmatch(r"keras-ae: .*\n(  .*\n|\n)*error: cannot .*\n", output), output
+        assert re.fullmatch(r"keras-ae: .*\n(  .*\n|splits: .*\n|\n)*error: cannot .*\n", output), (
+            output
+        )
     assert interrupted.done
     assert not re.search(r"damaged|error|warning|Traceback", interrupted.output, re.IGNORECASE)
 

@@ -17,11 +17,11 @@ def storm(server, photographs):
 
 
 def test_unusual_images_are_reconstructed(storm):
-    assert storms.unusual_images(storm)["answered"] == 14
+    assert storms.unusual_images(storm)["answered"] == 15
 
 
 def test_broken_images_get_a_status(storm):
-    assert storms.broken_images(storm)["status"] == 11
+    assert storms.broken_images(storm)["status"] == 17
 
 
 def test_each_mutated_image_gets_a_status_or_a_correct_result(storm):

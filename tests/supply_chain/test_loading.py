@@ -4,12 +4,14 @@ from tests.supply_chain import loading
 from tests.test_project import ROOT, SOURCES
 
 PROGRAMS = {
+    "keras_ae/saved_model/comparable.py",
     "keras_ae/scoring/models.py",
     "pipeline/components/serving_check/executor.py",
     "pipeline/training_data.py",
     "serving/server/models/servable.py",
 }
-"""Where a SavedModel is loaded: one of the run itself or, in the server, one that it serves."""
+"""Where a SavedModel is loaded: one of the run itself, the one in service, or one that a server
+serves."""
 
 
 def test_nothing_that_is_read_is_unpickled():
