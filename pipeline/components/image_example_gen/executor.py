@@ -70,7 +70,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 logging.warning("quarantined %s: %s", name, reason)
         if plan.refusal:
             raise DataError(f"{plan.refusal}{'; ' if counted else ''}{counted}")
-        facts = findings.facts(plan)
+        facts = findings.facts(plan, found)
         ingested.write(facts, artifact.uri)
         for name, count in {**plan.counts, "quarantined": len(plan.bad)}.items():
             artifact.set_int_custom_property(name, count)
@@ -123,6 +123,7 @@ def _options(properties: dict[str, Any]) -> dict[str, Any]:
         "exclude": json.loads(properties.get("exclude") or "[]"),
         "follow_links": bool(properties.get("follow_links")),
         "white": properties.get("white") or None,
+        "blocks": True,
     }
 
 
