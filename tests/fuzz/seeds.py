@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.corpus import archives
+from tests.corpus.arrays import arrays, tables
 from tests.corpus.images import images
 
 REGRESSIONS = Path(__file__).parent / "regressions"
@@ -19,6 +20,10 @@ def seeds(target: str, scratch: Path) -> dict[str, bytes]:
     inputs = {path.name: path.read_bytes() for path in (REGRESSIONS / target).glob("*")}
     if target == "headers":
         inputs |= {name: content for name, (content, _) in images().items() if content}
+    elif target == "arrays":
+        inputs |= arrays()
+    elif target == "tables":
+        inputs |= tables()
     else:
         suffix = target.removesuffix("s")
         for archive in archives():
