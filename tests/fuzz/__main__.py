@@ -21,7 +21,8 @@ INSTRUMENTED = ["keras_ae", "tarfile", "zipfile"]
 def main() -> None:
     """Parses the command line and fuzzes for the given time or number of runs."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=("headers", "pixels", "zips", "tars"))
+    names = ("headers", "pixels", "zips", "tars", "arrays", "tables")
+    parser.add_argument("target", choices=names)
     parser.add_argument("--seconds", type=int, default=0, help="maximum time; 0 for no limit")
     parser.add_argument("--runs", type=int, default=-1, help="number of inputs; -1 for no limit")
     parser.add_argument(

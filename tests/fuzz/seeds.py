@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.corpus import archives
+from tests.corpus.arrays import arrays, tables
 from tests.corpus.formats import samples
 from tests.corpus.images import images
 
@@ -21,6 +22,10 @@ def seeds(target: str, scratch: Path) -> dict[str, bytes]:
     if target in ("headers", "pixels"):
         inputs |= {name: content for name, (content, _) in images().items() if content}
         inputs |= {sample.name: sample.data for sample in samples()}
+    elif target == "arrays":
+        inputs |= arrays()
+    elif target == "tables":
+        inputs |= tables()
     else:
         suffix = target.removesuffix("s")
         for archive in archives():

@@ -17,6 +17,9 @@ from keras_ae.datasets.images.structure import check_structure
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 
+MAX_RECORDS = 100
+"""Maximum number of images that are read of an input: some bytes may be very many."""
+
 _FOLDER = tempfile.TemporaryDirectory(prefix="keras-ae-fuzz-")
 _NUMBERS = itertools.count()
 
@@ -68,6 +71,32 @@ def tars(data: bytes) -> None:
     _read(data, "tar")
 
 
+def arrays(data: bytes) -> None:
+    """A .npz or .npy gives images or a DataError."""
+    _read_some(data, "npz" if data.startswith(b"PK") else "npy")
+
+
+def tables(data: bytes) -> None:
+    """A .parquet gives images or a DataError."""
+    _read_some(data, "parquet")
+
+
+def _read_some(data: bytes, suffix: str) -> None:
+    path = Path(_FOLDER.name, f"{next(_NUMBERS)}.{suffix}")
+    path.write_bytes(data)
+    try:
+        source = open_source(str(path))
+        shards = source.shards()
+        records = (record for shard in shards for record in source.read(shard))
+        for record in itertools.islice(records, MAX_RECORDS):
+            assert not (record.fault and record.data)
+            _one_line(record.key + record.fault)
+    except DataError as error:
+        _one_line(str(error))
+    finally:
+        path.unlink()
+
+
 def _read(data: bytes, suffix: str) -> None:
     # A unique name, because the index of an archive is cached by name, size and time.
     path = Path(_FOLDER.name, f"{next(_NUMBERS)}.{suffix}")
@@ -93,8 +122,5 @@ def _one_line(text: str) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "headers": headers,
-    "pixels": pixels,
-    "zips": zips,
-    "tars": tars,
+    target.__name__: target for target in (headers, pixels, zips, tars, arrays, tables)
 }

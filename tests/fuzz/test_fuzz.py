@@ -8,7 +8,14 @@ from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-RUNS = {"headers": 3_000, "pixels": 1_000, "zips": 300, "tars": 300}
+RUNS = {
+    "headers": 3_000,
+    "pixels": 1_000,
+    "zips": 300,
+    "tars": 300,
+    "arrays": 300,
+    "tables": 300,
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -1,6 +1,7 @@
 """Images in NumPy arrays: .npy and .npz files at a path or URI."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ class ArraySource(Source):
                 done += 1
                 yield encode_image(pixels, self.white)
         except DataError as error:
-            yield from [(b"", str(error))] * (stop - done)
+            yield from itertools.repeat((b"", str(error)), stop - done)
 
     def _chosen(self) -> Mapping[str, Chosen]:
         status = storage.get_status(self.path)

@@ -53,11 +53,13 @@ class Findings(NamedTuple):
         not_read: number of files that are not opened, by kind, such as ".txt".
         split_folders: names of the folders of each split, if folders are the splits.
         categories: number of folders that contain split folders.
+        notes: sentences without full stops on the images.
     """
 
     not_read: Mapping[str, int] = {}
     split_folders: Mapping[str, Sequence[str]] = {}
     categories: int = 0
+    notes: Sequence[str] = ()
 
 
 class ReadRecord(NamedTuple):

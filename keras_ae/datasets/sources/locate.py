@@ -4,9 +4,10 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from keras_ae import storage
+from keras_ae.datasets.images.headers import looks_like_image
 from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, raise_no_image
 from keras_ae.datasets.sources.instead import describe_unsupported
-from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, has_image_suffix
+from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, HEAD_BYTES, has_image_suffix
 from keras_ae.datasets.sources.listing import EVERYTHING, Sorter
 from keras_ae.datasets.sources.parts import split_part
 from keras_ae.errors import DataError
@@ -28,6 +29,7 @@ class Kind(Enum):
     TAR = auto()
     ARRAY = auto()
     PARQUET = auto()
+    PICTURE = auto()
 
 
 _KINDS: Final = {
@@ -91,9 +93,19 @@ def _kind_of_file(data: str, path: str) -> Kind:
     if not storage.exists(path):
         raise DataError(
             f"no such folder or archive: {data} (expected a folder, a file such as .zip, .tar, "
-            ".npz or .parquet, or tfds:NAME)"
+            ".npz, .parquet or .jpg, or tfds:NAME)"
         )
     for suffixes, kind in _KINDS.items():
         if path.lower().endswith(suffixes):
             return kind
+    if has_image_suffix(path) or _is_image(path):
+        return Kind.PICTURE
     raise DataError(describe_unsupported(path, _SUFFIXES))
+
+
+def _is_image(path: str) -> bool:
+    try:
+        with storage.open_file(path) as file:
+            return looks_like_image(file.peek(HEAD_BYTES))
+    except OSError:
+        return False

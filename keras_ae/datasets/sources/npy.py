@@ -18,6 +18,8 @@ NPY, NPZ = ".npy", ".npz"
 MAX_ARRAYS: Final = 10_000
 """Maximum number of arrays in a .npz."""
 _MAX_LABEL_BYTES: Final = 2**28
+_MAX_RATIO: Final = 1040
+"""Maximum compression of DEFLATE, rounded up."""
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 _LOCAL_MAGIC: Final = b"PK\x03\x04"
 _ERRORS = (
@@ -125,6 +127,8 @@ def _read_member(
     name = info.filename.removesuffix(NPY)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed in another way than by np.savez_compressed")
+    if info.file_size > _MAX_RATIO * min(info.compress_size, file_size):
+        raise ValueError(f"{name} claims {info.file_size:,} bytes, more than can be compressed")
     if info.compress_type == zipfile.ZIP_DEFLATED or info.flag_bits & 1:
         with archive.open(info) as member:
             return _read_header(name, member, info.file_size)._replace(is_compressed=True)

@@ -26,13 +26,15 @@ def open_source(
     follow_links: bool = False,
     white: float | None = None,
     leave_out: Iterable[str] = (),
+    blocks: bool = False,
 ) -> Source:
     """Opens the source that `data` names.
 
     Args:
         data: "sample", `tfds:NAME[:VERSION]`, or a folder (searched recursively), an archive (zip
             or tar), arrays (.npy, .npz or FILE.npz:KEY) or tables (.parquet, FILE.parquet:COLUMN or
-            a folder of them), as a path or as a URI such as gs://bucket/images.zip.
+            a folder of them) or a single picture, as a path or as a URI such as
+            gs://bucket/images.zip.
         workspace: local folder where the sample photographs are prepared; required to read them.
             Workers on other machines prepare them again.
         splits: "auto" to keep splits that the data have (folders such as train, val and test, or
@@ -43,6 +45,8 @@ def open_source(
         white: the level of floats and 32-bit integers in arrays that becomes 255; None if only
             floats from 0 to 1 are allowed.
         leave_out: relative paths of folders to leave out without counting their files.
+        blocks: whether one or two pictures in a folder or an archive are cut into blocks, see
+            `keras_ae.datasets.sources.blocks.BlockSource`; a single picture always is.
 
     Raises:
         DataError: if there is no such source, no image in it, or if it cannot have these options.
@@ -61,7 +65,8 @@ def open_source(
     if found.kind in (Kind.FOLDER, Kind.ZIP, Kind.TAR):
         if follow_links and (found.kind != Kind.FOLDER or storage.is_uri(data)):
             raise DataError(f"--follow-links needs a folder on this machine; got {data}")
-        return _open_files(found, reading)
+        files = _open_files(found, reading)
+        return _blocks_of(files, white) if blocks else files
     _check_dataset_options(data, reading)
     keep = splits != split_modes.HASH
     if found.kind == Kind.ARRAY:
@@ -72,6 +77,10 @@ def open_source(
         from keras_ae.datasets.sources.parquet import ParquetSource
 
         return ParquetSource(found.path, found.part, keep)
+    if found.kind == Kind.PICTURE:
+        from keras_ae.datasets.sources.picture import PictureSource
+
+        return _blocks_of(PictureSource(found.path), white)
     from keras_ae.datasets.sources.tfds import SampleSource, TfdsSource
 
     return SampleSource(workspace, keep) if found.kind == Kind.SAMPLE else TfdsSource(data, keep)
@@ -100,6 +109,12 @@ def _open_files(found: Location, reading: Reading) -> Source:
 
     is_zip = found.kind == Kind.ZIP
     return ZipSource(found.path, reading) if is_zip else TarSource(found.path, reading)
+
+
+def _blocks_of(source: Source, white: float | None) -> Source:
+    from keras_ae.datasets.sources.blocks import BlockSource
+
+    return BlockSource(source, white)
 
 
 def _check_dataset_options(data: str, reading: Reading) -> None:

@@ -1,6 +1,7 @@
 """Images in a column of Parquet files, as Hugging Face's datasets write them."""
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ PATH_ONLY: Final = "rows without the bytes of an image"
 _BUFFER_BYTES: Final = 2**20
 _BATCH_BYTES: Final = 2**22
 _MAX_BATCH_ROWS: Final = 256
+_MAX_ROWS: Final = 100
+"""Maximum number of rows for each byte of a file."""
 _PARTS = re.compile(r"(?P<name>.+?)(?:-\d+(?:-of-\d+)?)?(?:-[0-9a-f]{16})?")
 """The name of a split, as in train-00000-of-00002 and train-00000-of-00002-0123456789abcdef."""
 
@@ -173,8 +176,13 @@ def _read_files(
 def _read_file(path: str, name: str, column: str) -> File:
     try:
         with storage.open_file(path) as stream, _open(stream) as file:
+            size = stream.seek(0, os.SEEK_END)
             columns = find_columns(path, file.schema_arrow, column)
-            return File(path, columns, _groups(file.metadata, columns), split_of_file(name))
+            groups = _groups(file.metadata, columns)
+            rows = sum(group.rows for group in groups)
+            if min((group.rows for group in groups), default=0) < 0 or rows > _MAX_ROWS * size:
+                raise ValueError(f"it claims {rows:,} rows in {size:,} bytes")
+            return File(path, columns, groups, split_of_file(name))
     except _errors() as error:
         raise _damaged(path, error) from error
 

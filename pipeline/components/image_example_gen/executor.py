@@ -73,7 +73,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 listed = f"{_write_quarantine(plan, folder)} lists all of them"
             raise DataError("; ".join(filter(None, [plan.refusal, listed, counted])))
         _write_quarantine(plan, artifact.uri)
-        facts = findings.facts(plan)
+        facts = findings.facts(plan, found)
         ingested.write(facts, artifact.uri)
         counts = {**plan.counts, "quarantined": len(plan.bad), **findings.count_copies(plan)}
         for name, count in counts.items():
@@ -96,7 +96,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
         channels, level = properties["channels"], properties.get("white") or None
         white = White(level, level)
-        compare = properties.get("copies", PERCEPTUAL) == PERCEPTUAL
+        compare = source.has_whole_pictures and properties.get("copies", PERCEPTUAL) == PERCEPTUAL
         with self._make_beam_pipeline() as pipeline:
             shards = pipeline | "Shards" >> beam.Create(indexed_shards)
             plan = (
@@ -143,6 +143,7 @@ def _options(properties: dict[str, Any]) -> dict[str, Any]:
         "follow_links": bool(properties.get("follow_links")),
         "white": properties.get("white") or None,
         "leave_out": json.loads(properties.get("leave_out") or "[]"),
+        "blocks": True,
     }
 
 

@@ -39,11 +39,11 @@ def describe_splits(plan: Plan, findings: Findings) -> str:
     return f"{text}; {', '.join(hashed)} by hash from train" if hashed else text
 
 
-def facts(plan: Plan) -> Ingested:
-    """What later steps need to know of a plan."""
+def facts(plan: Plan, findings: Findings) -> Ingested:
+    """What later steps need to know of the images."""
     white = whole(plan.white[0] or FULL_RANGE)
     levels = describe_range(white) if plan.has_deep else ""
-    return Ingested(white, levels, tuple(describe_notes(plan.notes)))
+    return Ingested(white, levels, (*describe_notes(plan.notes), *findings.notes))
 
 
 def count_copies(plan: Plan) -> dict[str, int]:

@@ -240,6 +240,12 @@ def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path):
         archive.writestr("x.npy", header.getvalue() + bytes(2**20))
     with pytest.raises(DataError, match="truncated"):
         open_source(str(tmp_path / "x.npz")).shards()
+    path = Path(save(tmp_path, "compressed.npz", levels(20, 16, 16)))
+    size = (5120 + 128).to_bytes(4, "little")
+    assert path.read_bytes().count(size) >= 1
+    path.write_bytes(path.read_bytes().replace(size, (2**31).to_bytes(4, "little")))
+    with pytest.raises(DataError, match="claims 2,147,483,648 bytes, more than can be compressed"):
+        open_source(str(path)).shards()
 
 
 def test_a_npz_of_very_many_arrays_says_to_stack_them(tmp_path):

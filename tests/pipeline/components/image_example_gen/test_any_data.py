@@ -11,12 +11,14 @@ from PIL import Image
 from keras_ae import contract as c
 from keras_ae.datasets.images.normalize import decode
 from keras_ae.errors import DataError
+from pipeline.runtime import ingested
 from tests.corpus.pictures import encoded
 from tests.pipeline.components.image_example_gen.test_any_files import (
     counts_of,
     lines_of,
     picture,
     sources_of,
+    write,
 )
 from tests.pipeline.components.image_example_gen.test_executor import (
     examples_of,
@@ -106,3 +108,27 @@ def test_a_folder_of_parquet_files_keeps_splits_and_names_of_labels(tmp_path):
     assert slices_of(artifact)["train-00000-of-00001/000009"]["label"] == "dog"
     stored = pixels_of(artifact)["test-00000-of-00001/000003"]
     assert np.array_equal(stored, np.asarray(picture(203)))
+
+
+@pytest.mark.parametrize("kind", ["picture", "folder"])
+def test_a_single_picture_gives_all_splits(tmp_path, kind):
+    data = write(tmp_path / "photos", ["photo.png"]) / "photo.png"
+    picture(7, 320, 256).save(data)
+    artifact = ingest(data if kind == "picture" else data.parent, tmp_path / "out")
+    counts = counts_of(artifact)
+    assert sum(counts.values()) == 20
+    assert all(counts[split] for split in c.SPLITS)
+    stored = pixels_of(artifact)
+    assert np.array_equal(
+        stored["photo.png#64,128"], np.asarray(picture(7, 320, 256))[64:128, 128:192]
+    )
+    (note,) = ingested.read(artifact.uri).notes
+    assert note.startswith("photo.png is cut into 20 blocks of 64x64 pixels: train and test come")
+
+
+def test_one_good_picture_among_bad_ones_stops_the_run(tmp_path):
+    data = write(tmp_path / "photos", ["a.png"])
+    for name in ("b.png", "c.png"):
+        (data / name).write_bytes(b"no image")
+    with pytest.raises(DataError, match="at least three different good images are needed"):
+        ingest(data, tmp_path / "out")
