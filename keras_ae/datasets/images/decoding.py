@@ -222,11 +222,13 @@ def decode_bytes(data: bytes, channels: int) -> np.ndarray:
     """
     import tensorflow as tf
 
+    # With bytes instead of a tensor, TensorFlow takes a path that is slower by 50 microseconds.
+    encoded = tf.constant(data)
     if data.startswith(JPEG_MAGIC):
-        pixels = _decode_jpeg(data, channels)
+        pixels = _decode_jpeg(encoded, channels)
     else:
-        pixels = tf.io.decode_png(data, channels=channels)
-    return np.asarray(pixels)
+        pixels = tf.io.decode_png(encoded, channels=channels)
+    return pixels.numpy()
 
 
 def _decode_jpeg_within_limit(data: Any) -> Any:
@@ -247,5 +249,8 @@ def _decode_jpeg_within_limit(data: Any) -> Any:
 def _decode_jpeg(data: Any, channels: int) -> Any:
     import tensorflow as tf
 
-    # The default is faster, but differs from other decoders by several grey levels.
-    return tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE")
+    # The default method is faster, but differs from other decoders by several grey levels. The
+    # fraction is the default, 1, as a float: an int is slow, see `decode_bytes`.
+    return tf.io.decode_jpeg(
+        data, channels=channels, acceptable_fraction=1.0, dct_method="INTEGER_ACCURATE"
+    )
