@@ -35,7 +35,7 @@ def read_faults(source: Source, names: tuple[str, ...]) -> dict[str, str]:
             continue
         faults[record.key] = check_record(record, 3)[0].fault
         if not faults[record.key]:
-            to_example(record, 3, check_body=False)
+            to_example(record, 3)
     return faults
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_ae import contract as c
-from keras_ae.datasets.images.decoding_colours import to_channels
+from keras_ae.datasets.images.decoding_colours import from_decoder, from_png_decoder
 from keras_ae.datasets.images.decoding_gif import GIF_END
 from keras_ae.datasets.images.decoding_header import (
     CORRUPT,
@@ -66,7 +66,7 @@ def decode_each(encoded: Any, channels: int, white: int = FULL_RANGE) -> tuple[A
         allowed = tf.where(tf.equal(faults, "") & ~is_png_kind, encoded, "")
         for index, raw in _decodable(_decoders(ends, channels), allowed, formats):
             i = tf.cast(index, tf.int32)
-            image = to_channels(raw, formats[i], encoded[i], channels, white)
+            image = from_decoder(raw, formats[i], encoded[i], channels)
             image, total, fits = _within_limit(_on_canvas(image, canvases[i]), total)
             pixels = pixels.write(i, image)
             sizes = tf.tensor_scatter_nd_update(sizes, [[i]], tf.shape(image)[None, :2])
@@ -81,7 +81,7 @@ def decode_each(encoded: Any, channels: int, white: int = FULL_RANGE) -> tuple[A
         allowed = tf.where(tf.equal(faults, "") & is_png_kind, encoded, "")
         for index, raw in _decodable(_png_decoders(), allowed, formats - PNG_GREY_16):
             i = tf.cast(index, tf.int32)
-            image = to_channels(raw, formats[i], encoded[i], channels, white)
+            image = from_png_decoder(raw, formats[i], channels, white)
             image, total, fits = _within_limit(image, total)
             pixels = pixels.write(i, image)
             sizes = tf.tensor_scatter_nd_update(sizes, [[i]], tf.shape(image)[None, :2])
@@ -228,7 +228,7 @@ def decode_bytes(data: bytes, channels: int) -> np.ndarray:
         pixels = _decode_jpeg(encoded, channels)
     else:
         pixels = tf.io.decode_png(encoded, channels=channels)
-    return pixels.numpy()
+    return np.asarray(pixels.numpy())
 
 
 def _decode_jpeg_within_limit(data: Any) -> Any:

@@ -5,7 +5,6 @@ from typing import Any
 from keras_ae.datasets.images import levels
 from keras_ae.datasets.images.decoding_header import (
     BMP,
-    PNG_16,
     PNG_GREY_16,
     first_bytes,
 )
@@ -13,30 +12,52 @@ from keras_ae.datasets.images.decoding_header import (
 _BMP_HEADER_BYTES = 70
 
 
-def to_channels(image: Any, format: Any, data: Any, channels: int, white: int) -> Any:
-    """Converts what a decoder returned to grey or RGB with 8 bits, and composites over white.
+def from_decoder(image: Any, format: Any, data: Any, channels: int) -> Any:
+    """Converts what the decoder of PNG to WEBP returned to 8 bits and so many channels.
 
     Args:
-        image: uint8 [H, W, C] with any number of channels; two per sample for 16 bits.
+        image: uint8 [H, W, C] with any number of channels.
         format: format of `keras_ae.datasets.images.decoding_header.Checked`.
         data: the encoded image.
         channels: 1 or 3.
-        white: level of 16-bit images that becomes 255.
 
     Returns:
-        uint8 [H, W, channels].
+        uint8 [H, W, channels], composited over white.
     """
     import tensorflow as tf
 
     colours, alpha = tf.case(
         [
             (tf.equal(format, BMP), lambda: _from_bmp(image, data)),
-            (tf.equal(format, PNG_16), lambda: _from_sixteen_bits(image, white)),
-            (tf.equal(format, PNG_GREY_16), lambda: (_scale(_wide(image), white), _opaque())),
             (tf.equal(tf.shape(image)[-1], 4), lambda: (image[..., :3], image[..., 3:])),
         ],
         default=lambda: (image, _opaque()),
     )
+    return _compose(colours, alpha, channels)
+
+
+def from_png_decoder(image: Any, format: Any, channels: int, white: int) -> Any:
+    """The same for a decoder of PNG_GREY_16 to PNG_COLOUR; two values per sample for 16 bits.
+
+    `white` is the level of 16-bit images that becomes 255.
+    """
+    import tensorflow as tf
+
+    colours, alpha = tf.switch_case(
+        format - PNG_GREY_16,
+        [
+            lambda: (_scale(_wide(image), white), _opaque()),
+            lambda: _from_sixteen_bits(image, white),
+            lambda: (image[..., :3], image[..., 3:]),
+            lambda: (image, _opaque()),
+        ],
+    )
+    return _compose(colours, alpha, channels)
+
+
+def _compose(colours: Any, alpha: Any, channels: int) -> Any:
+    import tensorflow as tf
+
     alpha = tf.ensure_shape(alpha, (None, None, 1))
     composed = tf.cond(tf.size(alpha) > 0, lambda: _over_white(colours, alpha), lambda: colours)
     return tf.ensure_shape(_convert(composed, channels), (None, None, channels))

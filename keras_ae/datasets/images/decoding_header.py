@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from keras_ae import contract as c
 from keras_ae.datasets.images.decoding_gif import first_gif_frame
 from keras_ae.datasets.images.decoding_webp import first_webp_frame, is_animated_webp
@@ -137,69 +139,71 @@ def _has_transparency(data: Any) -> Any:
     return tf.equal(kind(offset), "tRNS")
 
 
-def _starts_with(head: Any, magic: bytes, offset: int = 0) -> Any:
-    import tensorflow as tf
-
-    return tf.reduce_all(tf.equal(head[offset : offset + len(magic)], list(magic)))
-
-
 def _header(head: Any) -> tuple[Any, Any, Any]:
     """Format 0..4 (PNG, JPEG, BMP, GIF, WebP) or -1, height and width, int32.
 
-    A JPEG counts as 1 x 1 here, because its first bytes do not contain its size.
+    A JPEG counts as 1 x 1 here, because its first bytes do not contain its size. All forms are
+    computed at once by constant tables: a graph of branches would take half a second to load.
     """
     import tensorflow as tf
 
-    def number(offset: int, count: int, *, little: bool) -> Any:
-        powers = [256**i for i in range(count)]
-        return tf.reduce_sum(head[offset : offset + count] * (powers if little else powers[::-1]))
+    matches = tf.reduce_all(tf.equal(head, _MAGIC) | (_MAGIC < 0), axis=1)
+    form = tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
+    words = tf.bitwise.right_shift(tf.linalg.matvec(_PLACES, head), _SHIFTS)
+    sides = tf.bitwise.bitwise_and(words, _MASKS) + _ADDED
+    height, width = tf.unstack(tf.gather(tf.reshape(sides, (-1, 2)), form))
+    format = tf.where(tf.reduce_any(matches), tf.minimum(form, WEBP), -1)
+    # That of a BMP is negative if its first row is the uppermost.
+    return format, tf.where(tf.equal(format, BMP), tf.abs(height), height), width
 
-    def fourteen_bits(value: Any, shift: int) -> Any:
-        return tf.bitwise.bitwise_and(tf.bitwise.right_shift(value, shift), 0x3FFF)
 
-    def size(offset: int, count: int, *, little: bool) -> Any:
-        """Height and width of a format that stores the width first."""
-        width = number(offset, count, little=little)
-        return lambda: (number(offset + count, count, little=little), width)
+class _Form(NamedTuple):
+    """A form of header: its magic bytes by offset, and where its height and width are.
 
-    def bmp() -> tuple[Any, Any]:
-        return tf.abs(number(22, 4, little=True)), number(18, 4, little=True)
+    A side is bits `mask` of the number, shifted, of `octets` bytes at an offset, and `added`.
+    """
 
-    def webp() -> tuple[Any, Any]:
-        # Extended (24-bit sizes), lossless (two 14-bit sizes in a word) or lossy.
-        extended = (number(27, 3, little=True) + 1, number(24, 3, little=True) + 1)
-        word = number(21, 4, little=True)
-        lossless = (fourteen_bits(word, 14) + 1, fourteen_bits(word, 0) + 1)
-        word = number(26, 4, little=True)
-        lossy = (fourteen_bits(word, 16), fourteen_bits(word, 0))
-        sides: tuple[Any, Any] = tf.case(
-            [
-                (_starts_with(head, b"VP8X", 12), lambda: extended),
-                (_starts_with(head, b"VP8L", 12), lambda: lossless),
-            ],
-            default=lambda: lossy,
-        )
-        return sides
+    magic: dict[int, bytes]
+    height: tuple[int, int]
+    width: tuple[int, int]
+    octets: int
+    big_endian: bool = False
+    mask: int = -1
+    added: int = 0
 
-    formats = [
-        _starts_with(head, b"\x89PNG\r\n\x1a\n"),
-        _starts_with(head, JPEG_MAGIC),
-        _starts_with(head, b"BM"),
-        _starts_with(head, b"GIF8"),
-        _starts_with(head, b"RIFF") & _starts_with(head, b"WEBP", 8),
-    ]
-    format = tf.case(
-        [(is_format, lambda i=i: tf.constant(i)) for i, is_format in enumerate(formats)],
-        default=lambda: tf.constant(-1),
-    )
-    one = tf.constant(1)
-    sizes = [
-        size(16, 4, little=False),
-        lambda: (one, one),
-        bmp,
-        size(6, 2, little=True),
-        webp,
-        lambda: (one, one),
-    ]
-    height, width = tf.switch_case(tf.where(format < 0, len(formats), format), sizes)
-    return format, height, width
+
+_RIFF = {0: b"RIFF", 8: b"WEBP"}
+_FORMS = (
+    _Form({0: b"\x89PNG\r\n\x1a\n"}, (20, 0), (16, 0), 4, big_endian=True),
+    _Form({0: JPEG_MAGIC}, (0, 0), (0, 0), 0, added=1),
+    _Form({0: b"BM"}, (22, 0), (18, 0), 4),
+    _Form({0: b"GIF8"}, (8, 0), (6, 0), 2),
+    # WebP: extended, lossless (two 14-bit sides in a word), and lossy.
+    _Form({**_RIFF, 12: b"VP8X"}, (27, 0), (24, 0), 3, added=1),
+    _Form({**_RIFF, 12: b"VP8L"}, (21, 14), (21, 0), 4, mask=0x3FFF, added=1),
+    _Form(_RIFF, (26, 16), (26, 0), 4, mask=0x3FFF),
+)
+"""In the order of PNG to WEBP; the first that matches counts."""
+
+
+def _magic_bytes(form: _Form) -> np.ndarray:
+    """The first bytes of a form, int32 [HEADER_BYTES], -1 where any will do."""
+    first = np.full(HEADER_BYTES, -1, np.int32)
+    for offset, magic in form.magic.items():
+        first[offset : offset + len(magic)] = list(magic)
+    return first
+
+
+def _places(form: _Form, offset: int) -> np.ndarray:
+    """The weights of the first bytes in a number, int32 [HEADER_BYTES]."""
+    weights = np.zeros(HEADER_BYTES, np.int32)
+    powers = [256**i for i in range(form.octets)]
+    weights[offset : offset + form.octets] = powers[::-1] if form.big_endian else powers
+    return weights
+
+
+_SIDES = [(form, *side) for form in _FORMS for side in (form.height, form.width)]
+_MAGIC = np.stack([_magic_bytes(form) for form in _FORMS])
+_PLACES = np.stack([_places(form, offset) for form, offset, _ in _SIDES])
+_SHIFTS = np.array([shift for *_, shift in _SIDES], np.int32)
+_MASKS, _ADDED = np.array([(form.mask, form.added) for form, *_ in _SIDES], np.int32).T

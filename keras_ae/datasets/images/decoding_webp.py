@@ -42,20 +42,19 @@ def first_webp_frame(data: Any) -> tuple[Any, tuple[Any, Any, Any, Any]]:
         return tf.not_equal(part(offset, 4), "ANMF") & (offset < last) & (steps > 0)
 
     def skip(offset: Any, steps: Any) -> tuple[Any, Any]:
-        size = _number(part(offset + 4, 4), 4)
+        size = _size(part(offset + 4, 4))
         # A chunk of an odd size is followed by a byte of padding.
         end = tf.cast(offset, tf.int64) + 8 + size + size % 2
         return tf.cast(tf.minimum(end, tf.cast(last, tf.int64)), tf.int32), steps - 1
 
     offset, _ = tf.while_loop(is_other, skip, (tf.minimum(12, last), _MAX_CHUNKS))
-    size = tf.minimum(_number(part(offset + 4, 4), 4), tf.cast(last, tf.int64))
+    size = tf.minimum(_size(part(offset + 4, 4)), tf.cast(last, tf.int64))
     body = part(
         offset + 8 + _FRAME_HEADER_BYTES,
         tf.maximum(tf.cast(size, tf.int32) - _FRAME_HEADER_BYTES, 0),
     )
-    left, top, width, height = (
-        tf.cast(_number(part(offset + 8 + 3 * i, 3), 3), tf.int32) for i in range(4)
-    )
+    octets = tf.reshape(_octets(part(offset + 8, 12), 12), (4, 3))
+    left, top, width, height = tf.unstack(tf.linalg.matvec(octets, [1, 256, 65536]))
     frame = _simple_webp(body, part(offset + 14, 6))
     # A frame begins at an even row and column.
     return frame, (2 * top, 2 * left, height + 1, width + 1)
@@ -71,12 +70,20 @@ def _simple_webp(chunks: Any, size: Any) -> Any:
     return tf.strings.join(["RIFF", _four_bytes(4 + tf.strings.length(body)), "WEBP", body])
 
 
-def _number(text: Any, count: int) -> Any:
-    """A little-endian number of so many bytes, int64; missing bytes are zeros."""
+def _octets(text: Any, count: int) -> Any:
+    """So many bytes, int32 [count]; missing ones are zeros."""
     import tensorflow as tf
 
-    octets = tf.concat([tf.io.decode_raw(text, tf.uint8), tf.zeros((count,), tf.uint8)], 0)[:count]
-    return tf.reduce_sum(tf.cast(octets, tf.int64) * [256**i for i in range(count)])
+    octets = tf.concat([tf.io.decode_raw(text, tf.uint8), tf.zeros((count,), tf.uint8)], 0)
+    return tf.cast(octets[:count], tf.int32)
+
+
+def _size(text: Any) -> Any:
+    """A little-endian number of four bytes, int64; missing bytes are zeros."""
+    import tensorflow as tf
+
+    weights = tf.constant([256**i for i in range(4)], tf.int64)
+    return tf.tensordot(tf.cast(_octets(text, 4), tf.int64), weights, 1)
 
 
 def _four_bytes(number: Any) -> Any:

@@ -46,6 +46,8 @@ class Check(NamedTuple):
         notes: see `keras_ae.datasets.images.normalize.Normalized`; and `CONSTANT`.
         side: pixels of its shorter side; 0 for a bad image.
         look: its `keras_ae.datasets.images.looks.Look`; empty if it is not compared with others.
+        stored: its `keras_ae.datasets.images.headers.Header` if the data is stored unchanged; empty
+            if it is converted.
     """
 
     source: str
@@ -59,6 +61,7 @@ class Check(NamedTuple):
     notes: Sequence[str] = ()
     side: int = 0
     look: Sequence[int] = ()
+    stored: tuple[str, int, int] | tuple[()] = ()
 
 
 def check_shard(
@@ -125,12 +128,13 @@ def check_record(
     fault = record.fault
     measures: Sequence[float] = ()
     own_white, side, notes = 0, 0, tuple[str, ...]()
-    look, thumbnail = None, b""
+    look, thumbnail, header = None, b"", None
     if not fault:
         try:
-            stored, _, own_white, notes = examine(
+            stored, header, own_white, notes = examine(
                 record.data, channels, white=white, check_body=False
             )
+            header = header if stored is record.data else None
             pixels = decode_bytes(stored, channels)
             # The views of larger images have fewer pixels.
             views = views_of(pixels) if compare and max(pixels.shape) <= SAMPLED_SIDE else None
@@ -157,6 +161,7 @@ def check_record(
         notes=notes,
         side=side,
         look=look or (),
+        stored=header or (),
     )
     return check, thumbnail
 

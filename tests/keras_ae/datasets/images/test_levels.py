@@ -4,7 +4,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ae.datasets.images import levels
-from keras_ae.datasets.images.decoding_colours import to_channels
+from keras_ae.datasets.images.decoding_colours import from_decoder, from_png_decoder
 from keras_ae.datasets.images.decoding_header import PNG_ALPHA, PNG_GREY_16
 from keras_ae.datasets.images.normalize import decode, examine
 from keras_ae.errors import DataError
@@ -16,7 +16,7 @@ def test_all_levels_and_alphas_are_composited_as_pillow_and_the_graph_do_it():
     pixels = np.stack([levels_] * 3 + [alphas], -1)
     exact = (levels_.astype(int) * alphas + 255 * (255 - alphas.astype(int)) + 127) // 255
     in_numpy = levels.over_white(levels_.astype(np.uint16), alphas.astype(np.uint16))
-    in_graph = to_channels(tf.constant(pixels), tf.constant(PNG_ALPHA), tf.constant(b""), 3, 255)
+    in_graph = from_png_decoder(tf.constant(pixels), tf.constant(PNG_ALPHA), 3, 255)
     assert np.array_equal(in_numpy, exact)
     for composed in (decode(encoded(Image.fromarray(pixels), "PNG"), 3), in_graph):
         assert np.array_equal(composed, np.stack([exact] * 3, -1))
@@ -28,15 +28,15 @@ def test_16_bit_levels_are_scaled_rounded_and_clipped(white):
     exact = np.floor(np.minimum(every / white, 1) * 255 + 0.5)
     stored = decode(encoded(Image.fromarray(every), "PNG"), 1, white=levels.White(white))[..., 0]
     pairs = tf.bitcast(tf.constant(every), tf.uint8)
-    arguments = tf.constant(PNG_GREY_16), tf.constant(b""), 1, white
-    in_graph = to_channels(tf.reshape(pairs, (256, 256, 2)), *arguments).numpy()[..., 0]
+    pairs = tf.reshape(pairs, (256, 256, 2))
+    in_graph = from_png_decoder(pairs, tf.constant(PNG_GREY_16), 1, white).numpy()[..., 0]
     assert np.array_equal(stored, exact)
     assert np.array_equal(in_graph, exact)
 
 
 def test_all_colours_have_the_grey_of_pillow():
     pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-    grey = to_channels(tf.constant(pixels), tf.constant(0), tf.constant(b""), 1, 255)
+    grey = from_decoder(tf.constant(pixels), tf.constant(0), tf.constant(b""), 1)
     assert np.array_equal(grey[..., 0], Image.fromarray(pixels).convert("L"))
 
 
