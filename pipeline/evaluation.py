@@ -1,8 +1,10 @@
 """The Evaluator: quality of the test images and of slices of them, and the blessing's limits."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
@@ -199,6 +201,8 @@ def _refuse(blessing: types.Artifact, reason: str) -> None:
 class OutputMetric(tfma.metrics.Metric):
     """Mean over the images of an output of `score`, or of the difference of two; or a count.
 
+    A picture with several files counts once, as in the comparison of budgets.
+
     Images whose output is not a number are skipped. TFMA's own MeanPrediction gives 0 for a model
     without labels.
 
@@ -230,15 +234,42 @@ def _computations(
     def computation(model: str) -> tfma.metrics.MetricComputation:
         key = metric_types.MetricKey(name=name, model_name=model)
         combiner = _Combiner(key, model if keyed else "", **options)
-        return metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=combiner)
+        return metric_types.MetricComputation([key], [_inputs()], combiner)
 
     return list(map(computation, model_names or [""]))
+
+
+def _inputs() -> metric_types.StandardMetricInputsPreprocessor:
+    # The image is for its digest, if it is a copy.
+    names = (c.IMAGE_PICTURE, c.IMAGE_HEIGHT, c.IMAGE_WIDTH, c.IMAGE_SOURCE, c.IMAGE_ENCODED)
+    return metric_types.FeaturePreprocessor(feature_keys=names)
 
 
 class _Sum(NamedTuple):
     steps: int = 0
     images: int = 0
     skipped: int = 0
+
+    def __add__(self, other: tuple[Any, ...]) -> "_Sum":
+        return _Sum(*map(operator.add, self, other))
+
+
+_Sums = tuple[_Sum, dict[str, tuple[tuple[int, str, str], _Sum]]]
+"""The sum over images without copies; and of the largest file of each other picture, with its rank,
+as in `keras_ae.scores.LargestCopies`."""
+
+
+def _picture(features: Mapping[str, np.ndarray]) -> tuple[str, tuple[int, str, str]]:
+    """The picture of an image, empty if it has no copies, and its rank among the files of it."""
+    picture = np.ravel(features.get(c.IMAGE_PICTURE, ()))
+    if not picture.size:
+        return "", (0, "", "")
+    height, width, source, encoded = (
+        np.ravel(features[name])[0]
+        for name in (c.IMAGE_HEIGHT, c.IMAGE_WIDTH, c.IMAGE_SOURCE, c.IMAGE_ENCODED)
+    )
+    digest = hashlib.sha256(encoded).hexdigest()
+    return picture[0].decode(), (-int(height) * int(width), digest, source.decode())
 
 
 @dataclasses.dataclass(eq=False)
@@ -250,10 +281,10 @@ class _Combiner(beam.CombineFn):
     minus: str = ""
     min_images: int = 0
 
-    def create_accumulator(self) -> _Sum:
-        return _Sum()
+    def create_accumulator(self) -> _Sums:
+        return _Sum(), {}
 
-    def add_input(self, accumulator: _Sum, element: Any) -> _Sum:
+    def add_input(self, accumulator: _Sums, element: Any) -> _Sums:
         predictions = element.predictions
         if self.model:
             predictions = util.get_by_keys(predictions, [self.model])
@@ -261,13 +292,21 @@ class _Combiner(beam.CombineFn):
         if self.minus:
             value -= float(np.ravel(predictions[self.minus])[0])
         new = _Sum(skipped=1) if np.isnan(value) else _Sum(round(value / _STEP), 1)
-        return self.merge_accumulators([accumulator, new])
+        picture, rank = _picture(element.features)
+        added = (_Sum(), {picture: (rank, new)}) if picture else (new, {})
+        return self.merge_accumulators([accumulator, added])
 
-    def merge_accumulators(self, accumulators: Iterable[_Sum]) -> _Sum:
-        return _Sum(*map(sum, zip(*accumulators)))
+    def merge_accumulators(self, accumulators: Iterable[_Sums]) -> _Sums:
+        total, largest = self.create_accumulator()
+        for sums, copies in accumulators:
+            total += sums
+            for picture, ranked in copies.items():
+                largest[picture] = min(ranked, largest.get(picture, ranked))
+        return total, largest
 
-    def extract_output(self, accumulator: _Sum) -> dict[Any, float]:
-        return {self.key: self._value(accumulator)}
+    def extract_output(self, accumulator: _Sums) -> dict[Any, float]:
+        total, largest = accumulator
+        return {self.key: self._value(sum((sums for _, sums in largest.values()), total))}
 
     def _value(self, sums: _Sum) -> float:
         if self.statistic != MEAN:

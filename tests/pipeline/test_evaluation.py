@@ -83,18 +83,25 @@ def save(signatures: Signatures, variables: list, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def evaluate(tmp_path_factory, models, encode):
-    """Runs the Evaluator on 16 images of one texture and `few` of another; gives its verdict."""
+    """Runs the Evaluator on 16 images of one texture and `few` of another; gives its verdict.
+
+    One of the few has four smaller copies, which must not count.
+    """
 
     @functools.cache
     def run(model: str, in_service: str | None = None, few: int = 8, limits=Limits()):  # noqa: B008
         images = [("many", image) for image in textures(1, 15) + textures(1, 1, side=8)]
         images += [("few", image) for image in textures(2, few)]
+        images += [("few", images[16][1][k:, ::2]) for k in range(4)]
+        copied = {16, *range(16 + few, 20 + few)}
         folder = tmp_path_factory.mktemp("evaluated")
         (folder / "Split-test").mkdir(parents=True)
         with tf.io.TFRecordWriter(str(folder / "Split-test" / "data.gz"), options="GZIP") as writer:
             for i, (label, image) in enumerate(images):
                 record = Record(f"{i}.png", encode(image, "PNG"), label=label)
-                writer.write(to_example(record, 3, ("1 smallest", "2", "3")))
+                picture = "a picture" if i in copied else None
+                quartiles = ("1 smallest", "2", "3")
+                writer.write(to_example(record, 3, quartiles, picture=picture))
         examples = artifact(standard_artifacts.Examples, folder)
         examples.split_names = '["test"]'
         examples.set_string_custom_property("fingerprint", "0123")
@@ -269,6 +276,8 @@ def test_a_number_has_the_digits_that_distinguish_it_from_the_limit(value, limit
 
 
 class _Prediction:
+    features: dict[str, np.ndarray] = {}  # noqa: RUF012
+
     def __init__(self, value: float):
         self.predictions = {c.PSNR: np.asarray([value], np.float32)}
 
