@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from keras_ae import contract
+from keras_ae.datasets.sources import kinds
 from keras_ae.errors import DataError, DeadlineError, LimitError, StorageError
 
+from ..formats import HEAD_BYTES, detect_format
 from ..images import measure, split_into_batches
-from . import kinds
 
+LINKS: Final = "links to folders"
 MAX_BATCH_BYTES, MAX_BATCH_IMAGES, IN_FLIGHT = 16_000_000, 8, 4
 
 T = TypeVar("T")
@@ -47,9 +49,9 @@ def find(folder: Path, exclude: Path | None = None) -> Found:
             for name in folders
             if not kinds.is_hidden(name) and not _is_same_file(Path(parent, name), exclude)
         ]
-        not_read[kinds.LINKS] += sum(Path(parent, name).is_symlink() for name in folders)
+        not_read[LINKS] += sum(Path(parent, name).is_symlink() for name in folders)
         for path in (Path(parent, name) for name in names if not kinds.is_hidden(name)):
-            if kinds.is_image(path):
+            if _is_image(path):
                 paths.append(path)
             else:
                 not_read[kinds.kind_of(path.name)] += 1
@@ -163,6 +165,23 @@ def _request_batch(
             # The files one by one may be within the limit that the batch exceeded.
             return [result for path in paths for result in _request_batch([path], request)]
     return [(path, results[path]) for path in paths]
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file has the suffix of an image, or an unknown one and the first bytes of an image.
+
+    A file that cannot be read counts as an image, so that it is reported.
+    """
+    if kinds.has_image_suffix(path.name):
+        return True
+    # A named pipe would block.
+    if kinds.is_other(path.name) or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return detect_format(file.read(HEAD_BYTES)) is not None
+    except OSError:
+        return True
 
 
 def _measure(path: Path) -> tuple[int, int]:

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_ae import contract as c
-from keras_ae.datasets.sources import kinds as ingest_kinds
-from serving.client.cli import files, kinds
+from serving.client.cli import files
 from serving.client.images import measure
 
 
@@ -98,21 +97,3 @@ def test_files_are_known_by_their_first_bytes_and_all_others_counted(tmp_path):
     outputs = files.output_paths(found.paths, tmp_path, tmp_path / "out")
     assert len(set(outputs.values())) == 6
     assert outputs[tmp_path / "scan.0001"].name == "scan.0001.png"
-
-
-def test_kinds_are_those_of_ingest():
-    assert kinds.OTHER_SUFFIXES == ingest_kinds.OTHER_SUFFIXES
-    for name in (
-        "a.PNG",
-        "a.tar.gz",
-        "a",
-        ".a",
-        "a.0001",
-        "a.b c",
-        "é.é",
-        "a.",
-        "Desktop.ini",
-        "._a",
-    ):
-        assert kinds.kind_of(name) == ingest_kinds.kind_of(name)
-        assert kinds.is_hidden(name) == ingest_kinds.is_hidden(name)
