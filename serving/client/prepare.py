@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from keras_ae.datasets.images.netpbm import check_netpbm, read_netpbm_header
+from keras_ae.datasets.images.netpbm_pixels import decode_netpbm
 from keras_ae.errors import DataError, one_line
 
-from . import deep, netpbm
+from . import deep
 from .formats import CONVERTED, check_pixels, detect_format, has_pages, open_checked
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def prepare(data: bytes, white: float | None = None) -> Prepared:
         return Prepared(_prepare_decodable(data, image_format))
     try:
         if image_format == "ppm":
-            return Prepared(_encode(netpbm.decode(data)))
+            return Prepared(_encode(_decode_netpbm(data)))
         image = open_checked(data, image_format)
         if image_format == "tiff":
             return _prepare_tiff(data, image, white)
@@ -125,6 +127,13 @@ def _is_common_bmp(data: bytes) -> bool:
     bits, compression = struct.unpack_from("<HI", data, 28)
     is_plain = compression == 0 or (compression == 3 and data[54:66] == _BMP_MASKS)
     return header_bytes >= 40 and bits in (8, 24, 32) and is_plain
+
+
+def _decode_netpbm(data: bytes) -> np.ndarray:
+    header = read_netpbm_header(data)
+    check_pixels(header.width, header.height)
+    check_netpbm(data)
+    return decode_netpbm(data)
 
 
 def _prepare_tiff(data: bytes, image: "ImageFile", white: float | None) -> Prepared:

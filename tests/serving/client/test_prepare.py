@@ -158,6 +158,7 @@ def test_large_images_and_metadata_are_refused_before_they_are_decoded():
         ),
         "expected numbers": b"P2 2 2 255\n1 2 x 4\n",
         "truncated": b"P6 20 20 255\n123",
+        "be decoded: truncated": b"P2 2 2 255\n100 200 3",
     }
     for message, data in bombs.items():
         with pytest.raises(DataError, match=message):
