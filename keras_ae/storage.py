@@ -16,7 +16,7 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -95,10 +95,43 @@ def walk_names(folder: PathOrUri) -> Iterator[str]:
     ReadError if the folder itself cannot be read, also for a local path.
     """
     if not is_uri(folder):
-        yield from _local_names(folder)
+        yield from (name for name, _ in walk_local(folder))
         return
     with _gfile(folder) as gfile:
         yield from _remote_names(gfile, str(folder), "")
+
+
+def walk_local(
+    folder: PathOrUri, start: str = "", may_enter: Callable[[Path], bool] = lambda path: True
+) -> Iterator[tuple[str, bool]]:
+    """The names of `walk_names` below a local folder, and whether each is a link to a folder.
+
+    Args:
+        folder: path to which the names are relative.
+        start: subfolder where to begin, empty or with a slash at its end.
+        may_enter: whether to enter a folder; an OSError of it makes the folder unreadable.
+    """
+    # os.walk ignores unreadable folders silently and fails on deep ones.
+    pending = [start]
+    while pending:
+        subfolder = pending.pop()
+        path = Path(folder, subfolder)
+        try:
+            if not may_enter(path):
+                continue
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = subfolder + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(f"{name}/")
+                    elif entry.is_symlink() and Path(entry.path).is_dir():
+                        yield f"{name}/", True
+                    else:
+                        yield name, False
+        except OSError as error:
+            if not subfolder:
+                raise ReadError(f"cannot read {folder}: {error.strerror}") from error
+            yield subfolder, False
 
 
 def glob(*patterns: str) -> list[str]:
@@ -240,27 +273,6 @@ def format_bytes(count: float) -> str:
         if count >= 0.9995 * factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count:.0f} bytes"
-
-
-def _local_names(folder: PathOrUri) -> Iterator[str]:
-    # os.walk ignores unreadable folders silently and fails on deep ones.
-    pending = [""]
-    while pending:
-        subfolder = pending.pop()
-        try:
-            with os.scandir(Path(folder, subfolder)) as entries:
-                for entry in entries:
-                    name = subfolder + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(f"{name}/")
-                    elif entry.is_symlink() and Path(entry.path).is_dir():
-                        yield f"{name}/"
-                    else:
-                        yield name
-        except OSError as error:
-            if not subfolder:
-                raise ReadError(f"cannot read {folder}: {error.strerror}") from error
-            yield subfolder
 
 
 def _remote_names(gfile: Any, folder: str, subfolder: str) -> Iterator[str]:

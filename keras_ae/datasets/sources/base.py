@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from keras_ae import storage
-from keras_ae.datasets.sources.inside import archive_hint
-from keras_ae.datasets.sources.instead import hint_for_folder
+from keras_ae.datasets.sources.hints import hint_for_folder
 from keras_ae.datasets.sources.kinds import format_counts
 from keras_ae.errors import DataError
 
@@ -132,8 +131,7 @@ class Source(ABC):
 def raise_no_image(path: str, not_read: Mapping[str, int]) -> None:
     """Raises a DataError with the numbers of other files by kind."""
     others = f"not read: {format_counts(not_read)}" if any(not_read.values()) else "no other files"
-    hint = archive_hint(path, not_read) or hint_for_folder(path, not_read)
-    raise DataError(f"no image in {path}: {others}{hint}")
+    raise DataError(f"no image in {path}: {others}{hint_for_folder(path, not_read)}")
 
 
 def make_shards(names: Sequence[str], sizes: Sequence[int]) -> list[Shard]:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from keras_ae import storage
 from keras_ae.datasets.images.headers import looks_like_image
 from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, raise_no_image
-from keras_ae.datasets.sources.instead import describe_unsupported
+from keras_ae.datasets.sources.hints import describe_unsupported
 from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, HEAD_BYTES, has_image_suffix
 from keras_ae.datasets.sources.listing import EVERYTHING, Sorter
 from keras_ae.datasets.sources.parts import split_part

@@ -1,7 +1,6 @@
 """Names of the files below a folder, also of those behind links."""
 
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,13 +31,23 @@ def walk(folder: str, *, follow_links: bool = False) -> Iterator[str]:
         yield from storage.walk_names(folder)
         return
     entered: set[tuple[int, int]] = set()
+
+    def is_new(path: Path) -> bool:
+        status = path.stat()
+        count = len(entered)
+        entered.add((status.st_dev, status.st_ino))
+        return len(entered) > count
+
     links = [""]
     while links:
         # All real folders first, so that an image has the name without a link if there is one.
-        found: list[str] = []
-        for link in sorted(links):
-            yield from _enter(folder, link, entered, found)
-        links = found
+        starts, links = sorted(links), []
+        for start in starts:
+            for name, is_link in storage.walk_local(folder, start, is_new):
+                if is_link:
+                    links.append(name)
+                else:
+                    yield name
 
 
 def count_files(folder: str) -> int:
@@ -48,31 +57,3 @@ def count_files(folder: str) -> int:
         return sum(1 for _ in itertools.islice(names, MAX_COUNTED))
     except ReadError:
         return 0
-
-
-def _enter(
-    folder: str, link: str, entered: set[tuple[int, int]], links: list[str]
-) -> Iterator[str]:
-    """Names of the files of a folder, without what is in `entered`; adds links to `links`."""
-    pending = [link]
-    while pending:
-        subfolder = pending.pop()
-        path = Path(folder, subfolder)
-        try:
-            status = path.stat()
-            if (status.st_dev, status.st_ino) in entered:
-                continue
-            entered.add((status.st_dev, status.st_ino))
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    name = subfolder + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(f"{name}/")
-                    elif entry.is_symlink() and Path(entry.path).is_dir():
-                        links.append(f"{name}/")
-                    else:
-                        yield name
-        except OSError as error:
-            if not subfolder:
-                raise ReadError(f"cannot read {folder}: {error.strerror}") from error
-            yield subfolder

@@ -1,9 +1,11 @@
-"""What to bring instead of a file of a kind that is not read."""
+"""Messages on files that are not read: what to bring instead."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from keras_ae.datasets.sources.kinds import kind_of
+from keras_ae import storage
+from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, is_hidden, kind_of
+from keras_ae.datasets.sources.names import escape_name
 
 _TABLE: Final = (
     "a table: bring the folder or the archive with the pictures that it names (a folder for each "
@@ -67,12 +69,30 @@ with np.save('images.npy', images)"
 def hint_for_folder(path: str, not_read: Mapping[str, int]) -> str:
     """What to do with a folder without images, after a semicolon; empty if there is no advice.
 
+    Args:
+        path: its path or URI.
+        not_read: number of its files by kind.
+
     >>> hint_for_folder("data", {".txt": 5, ".npy": 1})
     '; a .npy is read by itself: --data data/NAME.npy'
     """
+    if hint := _archive_hint(path, not_read):
+        return hint
     for kind in sorted(not_read, key=lambda kind: (-not_read[kind], kind)):
         if kind in _READ_ALONE and not_read[kind]:
             return f"; a {kind} is read by itself: --data {path}/NAME{kind}"
         if kind in _BY_SUFFIX and _BY_SUFFIX[kind] not in (_TABLE, _ARCHIVE):
             return f"; {kind} is {_BY_SUFFIX[kind]}"
     return ""
+
+
+def _archive_hint(folder: str, not_read: Mapping[str, int]) -> str:
+    kinds = {kind_of(f"a{suffix}") for suffix in ARCHIVE_SUFFIXES}
+    if not kinds & not_read.keys() or not storage.is_folder(folder):
+        return ""
+    names = (name for name in storage.walk_names(folder) if not is_hidden(name))
+    archives = sorted(name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES))
+    if not archives:
+        return ""
+    which = "the archive" if len(archives) == 1 else f"one of the {len(archives):,} archives"
+    return f"; to read {which}, point at it: {storage.join(folder, escape_name(archives[0]))}"
