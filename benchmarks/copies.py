@@ -28,7 +28,7 @@ from keras_ae.datasets.sources import sample_photos
 from keras_ae.datasets.sources.base import Source
 from keras_ae.datasets.sources.open import open_source
 from pipeline.components.image_example_gen.checks import Check, check_shard
-from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
+from pipeline.components.image_example_gen.splits import SplitAccumulator, SplitPlan
 
 MAX_PAIRS, COLUMNS, SIDE, GAP = 200, 10, 64, 8
 VARIED, CROPS, CROP_SIDES = 300, 300, (64, 160)
@@ -99,7 +99,7 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _search(source: Source, folder: str) -> tuple[list[Check], Plan, float]:
+def _search(source: Source, folder: str) -> tuple[list[Check], SplitPlan, float]:
     """Checks all images; the seconds are those of the search for copies and of the plan."""
     accumulator, good = SplitAccumulator(), []
     for index, shard in enumerate(source.shards()):

@@ -26,7 +26,7 @@ class Stage(NamedTuple):
     stop: int
 
 
-class Plan:
+class TrainingPlan:
     """The stages of a run in their order, and the speeds that were measured in it.
 
     Args:
@@ -66,7 +66,7 @@ class Plan:
 class Forecast:
     """Forecasts, for the Trainer of one stage, the time that this stage and the later ones take."""
 
-    def __init__(self, plan: Plan, stage: Stage):
+    def __init__(self, plan: TrainingPlan, stage: Stage):
         self._plan, self._stage, self._rate = plan, stage, SteadyRate()
 
     def during(self, ladder: Ladder) -> list[str]:
@@ -112,11 +112,11 @@ def stages(trainers: Iterable[Any]) -> list[Stage]:
     return stages
 
 
-_plan = _no_plan = Plan((), lambda node: ())
+_plan = _no_plan = TrainingPlan((), lambda node: ())
 
 
 @contextmanager
-def in_use(plan: Plan) -> Iterator[None]:
+def in_use(plan: TrainingPlan) -> Iterator[None]:
     """Makes `forecast` use a plan within the block."""
     global _plan
     _plan = plan

@@ -12,7 +12,7 @@ from keras_ae.imports import from_extra
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
 from .images import Arrays, Images
-from .plans import Exchange, Plan
+from .plans import Exchange, RequestPlan
 from .readiness import Readiness
 from .results import Metadata, Reconstructions, Scores, VersionStatus
 from .transports.base import AsyncTransport
@@ -110,7 +110,7 @@ class AsyncReconstructionClient(BaseClient):
                 self._opened_transport = AsyncGrpcTransport(self._connection, self._model)
         return self._opened_transport
 
-    async def _run(self, plan: Plan[T]) -> T:
+    async def _run(self, plan: RequestPlan[T]) -> T:
         semaphore = asyncio.Semaphore(self._in_flight)
 
         async def run_limited(exchange: Exchange) -> Any:

@@ -14,7 +14,7 @@ from keras_ae.imports import from_extra
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
 from .images import Arrays, Images
-from .plans import Exchange, Plan
+from .plans import Exchange, RequestPlan
 from .readiness import Readiness
 from .results import Metadata, Reconstructions, Scores, VersionStatus
 from .transports.base import Transport
@@ -177,7 +177,7 @@ class ReconstructionClient(BaseClient):
     ) -> None:
         self.close()
 
-    def _run(self, plan: Plan[T]) -> T:
+    def _run(self, plan: RequestPlan[T]) -> T:
         if len(plan.exchanges) < 2:
             return plan.join([self._exchange(exchange) for exchange in plan.exchanges])
         results: list[Any] = []

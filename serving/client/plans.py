@@ -53,7 +53,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Plan(Generic[T]):
+class RequestPlan(Generic[T]):
     """Independent requests, and the function that joins their parsed responses to one result."""
 
     exchanges: list[Exchange]
@@ -78,7 +78,7 @@ class Plans:
     max_images: int
     white: float | None = None
 
-    def reconstruct(self, images: Images, as_png: bool = False) -> Plan[Reconstructions]:
+    def reconstruct(self, images: Images, as_png: bool = False) -> RequestPlan[Reconstructions]:
         """Plans requests of arrays of one shape, and of encoded images of any sizes."""
         items, is_one_array = to_items(images)
         send_tensors = not (self.rest or as_png)
@@ -95,9 +95,11 @@ class Plans:
                 else:
                     exchanges.append(_tensor_exchange(rows, cast(list[np.ndarray], batch)))
         as_array = is_one_array and not as_png
-        return Plan(exchanges, lambda parts: _join_reconstructions(len(items), parts, as_array))
+        return RequestPlan(
+            exchanges, lambda parts: _join_reconstructions(len(items), parts, as_array)
+        )
 
-    def score(self, images: Images) -> Plan[Scores]:
+    def score(self, images: Images) -> RequestPlan[Scores]:
         """Plans requests of tf.Examples; arrays are encoded as PNG."""
         items, _ = to_items(images)
 
@@ -114,16 +116,16 @@ class Plans:
             return Exchange(build, parse)
 
         batches = self._split(items, range(len(items)), c.MAX_REQUEST_PIXELS)
-        return Plan(
+        return RequestPlan(
             [exchange(rows) for rows in batches], lambda parts: _join_scores(len(items), parts)
         )
 
-    def encode(self, images: Arrays) -> Plan[Arrays]:
+    def encode(self, images: Arrays) -> RequestPlan[Arrays]:
         """Plans requests that encode images of one shape each."""
         items, is_one_array = to_arrays(images)
         return self._map(items, is_one_array, c.ENCODE, c.IMAGES, c.LATENTS)
 
-    def decode(self, latents: Arrays) -> Plan[Arrays]:
+    def decode(self, latents: Arrays) -> RequestPlan[Arrays]:
         """Plans requests that decode latents of one shape each."""
         is_one_array = isinstance(latents, np.ndarray)
         arrays = [latents] if isinstance(latents, np.ndarray) else list(latents)
@@ -140,17 +142,17 @@ class Plans:
         items = list(latents) if is_one_array else arrays
         return self._map(items, is_one_array, c.DECODE, c.LATENTS, c.IMAGES, _DECODE_GROWTH)
 
-    def metadata(self) -> Plan[Metadata]:
+    def metadata(self) -> RequestPlan[Metadata]:
         """Plans the request for the model's signatures."""
         return _plan_one(Call(METADATA))
 
-    def status(self) -> Plan[list[VersionStatus]]:
+    def status(self) -> RequestPlan[list[VersionStatus]]:
         """Plans the request for the states of the model's versions."""
         return _plan_one(Call(STATUS))
 
     def predict(
         self, signature: str, inputs: dict[str, np.ndarray | Sequence[bytes]]
-    ) -> Plan[dict[str, np.ndarray]]:
+    ) -> RequestPlan[dict[str, np.ndarray]]:
         """Plans one request that calls a signature."""
         return _plan_one(Call(PREDICT, signature, inputs))
 
@@ -170,7 +172,7 @@ class Plans:
         input_name: str,
         output_name: str,
         growth: int = 1,
-    ) -> Plan[Any]:
+    ) -> RequestPlan[Any]:
         """Plans requests that map arrays to arrays.
 
         Args:
@@ -198,11 +200,11 @@ class Plans:
             arrays = _join_rows(len(items), parts, output_name)
             return np.stack(arrays) if as_array and arrays else arrays
 
-        return Plan(exchanges, join)
+        return RequestPlan(exchanges, join)
 
 
-def _plan_one(call: Call) -> Plan[Any]:
-    return Plan([Exchange(lambda: call, lambda response: response)], lambda parts: parts[0])
+def _plan_one(call: Call) -> RequestPlan[Any]:
+    return RequestPlan([Exchange(lambda: call, lambda response: response)], lambda parts: parts[0])
 
 
 def _group_by(keys: Iterable[T]) -> dict[T, list[int]]:

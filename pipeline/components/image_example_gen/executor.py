@@ -26,7 +26,7 @@ from keras_ae.errors import DataError
 from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.checks import Check, check_shard, read_checks
 from pipeline.components.image_example_gen.pictures import PERCEPTUAL
-from pipeline.components.image_example_gen.splits import Plan, SplitAccumulator
+from pipeline.components.image_example_gen.splits import SplitAccumulator, SplitPlan
 from pipeline.components.image_example_gen.writing import write_shard
 from pipeline.runtime import ingested
 
@@ -92,7 +92,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         properties: dict[str, Any],
         artifact: types.Artifact,
         work_folder: str,
-    ) -> Plan:
+    ) -> SplitPlan:
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
         channels, level = properties["channels"], properties.get("white") or None
         white = White(level, level)
@@ -122,10 +122,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     work_folder,
                 )
             )
-        return Plan(*json.loads(storage.read_file(_plan_file(work_folder))))
+        return SplitPlan(*json.loads(storage.read_file(_plan_file(work_folder))))
 
 
-def _write_quarantine(plan: Plan, folder: str) -> str:
+def _write_quarantine(plan: SplitPlan, folder: str) -> str:
     """Lists the images that cannot be used, with reasons, in a file and in the log."""
     path = f"{folder}/{QUARANTINE}"
     with storage.create_file(path) as file:
@@ -199,7 +199,7 @@ class _CombineChecks(beam.CombineFn):
             merged.merge(other)
         return merged
 
-    def extract_output(self, accumulator: SplitAccumulator) -> Plan:
+    def extract_output(self, accumulator: SplitAccumulator) -> SplitPlan:
         return accumulator.plan(*self._arguments)
 
 
@@ -221,7 +221,7 @@ def _write_shard(
     element: tuple[int, list[str]],
     source: Source,
     channels: int,
-    plan: Plan,
+    plan: SplitPlan,
     folders: dict[str, str],
     work_folder: str,
 ) -> None:
@@ -231,7 +231,7 @@ def _write_shard(
         write_shard(shard_index, tuple(shard), source, channels, plan, folders, work_folder)
 
 
-def _write_plan(plan: Plan, work_folder: str) -> None:
+def _write_plan(plan: SplitPlan, work_folder: str) -> None:
     storage.write_file(_plan_file(work_folder), json.dumps(plan).encode())
 
 

@@ -10,17 +10,17 @@ from keras_ae.datasets.images.levels import FULL_RANGE, describe_range, whole
 from keras_ae.datasets.sources.base import Findings
 from keras_ae.datasets.sources.kinds import BEHIND_LINKS, format_counts
 from pipeline.components.image_example_gen.levels import describe_notes
-from pipeline.components.image_example_gen.splits import Plan
+from pipeline.components.image_example_gen.splits import SplitPlan
 from pipeline.runtime.ingested import Ingested
 
 SPLITS, NOT_READ, LEVELS, PICTURES = "splits", "not_read", "levels", "pictures"
 """Names of the properties of the Examples artifact with the results of this module."""
 
 
-def describe_splits(plan: Plan, findings: Findings) -> str:
+def describe_splits(plan: SplitPlan, findings: Findings) -> str:
     """How the images were divided, with the number of images of each split.
 
-    >>> plan = Plan([], {}, {"train": 8, "val": 1, "test": 1}, [], "")
+    >>> plan = SplitPlan([], {}, {"train": 8, "val": 1, "test": 1}, [], "")
     >>> describe_splits(plan, Findings())
     'by hash of the content: train (8), val (1), test (1)'
     """
@@ -39,23 +39,23 @@ def describe_splits(plan: Plan, findings: Findings) -> str:
     return f"{text}; {', '.join(hashed)} by hash from train" if hashed else text
 
 
-def facts(plan: Plan, findings: Findings) -> Ingested:
+def facts(plan: SplitPlan, findings: Findings) -> Ingested:
     """What later steps need to know of the images."""
     white = whole(plan.white[0] or FULL_RANGE)
     levels = describe_range(white) if plan.has_deep else ""
     return Ingested(white, levels, (*describe_notes(plan.notes), *findings.notes))
 
 
-def count_copies(plan: Plan) -> dict[str, int]:
+def count_copies(plan: SplitPlan) -> dict[str, int]:
     """The number of files that are copies of others in their split, and those of `in_train`."""
     in_train = {f"{split}_in_train": count for split, count in plan.in_train.items()}
     return {"copies": sum(plan.counts.values()) - sum(plan.different.values()), **in_train}
 
 
-def describe_copies(plan: Plan) -> str:
+def describe_copies(plan: SplitPlan) -> str:
     """How many pictures the files of each split are, and which are in train too; or nothing.
 
-    >>> plan = Plan([], {}, {"train": 9, "val": 1, "test": 4}, [], "")
+    >>> plan = SplitPlan([], {}, {"train": 9, "val": 1, "test": 4}, [], "")
     >>> describe_copies(plan._replace(different={"train": 5, "val": 1, "test": 2}, in_train={}))
     'train (9 files, 5 different), test (4 files, 2 different)'
     """
@@ -72,7 +72,7 @@ def describe_copies(plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def all_not_read(plan: Plan, findings: Findings) -> dict[str, int]:
+def all_not_read(plan: SplitPlan, findings: Findings) -> dict[str, int]:
     """The number of files that were not read, by kind."""
     counts = Counter(findings.not_read)
     counts.update(plan.not_read)

@@ -20,7 +20,7 @@ VAL_SHARE = 0.1
 HELD_OUT = (c.TEST, c.VAL)
 
 
-class Plan(NamedTuple):
+class SplitPlan(NamedTuple):
     """The split and the slices of every image, as a function of its check.
 
     Its size does not grow with the number of images, except for the bad ones.
@@ -114,7 +114,9 @@ class SplitAccumulator:
         self._small |= other._small
         self._levels.merge(other._levels)
 
-    def plan(self, max_bad_share: float, white: float | None = None, work_folder: str = "") -> Plan:
+    def plan(
+        self, max_bad_share: float, white: float | None = None, work_folder: str = ""
+    ) -> SplitPlan:
         """Creates the plan for all images.
 
         Args:
@@ -135,7 +137,7 @@ class SplitAccumulator:
         refusal = _refusal(self._images, len(pool), bad, max_bad_share, by_hash, has_fixed)
         if refusal:
             counts = dict.fromkeys(c.SPLITS, 0)
-            return Plan([], {}, counts, bad, refusal, by_hash, has_fixed, dict(not_read))
+            return SplitPlan([], {}, counts, bad, refusal, by_hash, has_fixed, dict(not_read))
         splits = assign_splits(pool, by_hash)
         overrides = {
             picture: split
@@ -147,7 +149,7 @@ class SplitAccumulator:
         for picture, copies in pool.items():
             counts[splits[picture]] += copies
         different, in_train = pictures.count_in(splits)
-        plan = Plan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
+        plan = SplitPlan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
         plan = plan._replace(pictures=pictures.copies, different=different, in_train=in_train)
         train = [picture for picture, split in splits.items() if split == c.TRAIN]
         if refusal := _size_refusal(train, self._small):

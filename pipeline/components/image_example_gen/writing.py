@@ -18,7 +18,7 @@ from keras_ae.datasets.sources.base import Record, Shard, Source
 from keras_ae.datasets.sources.splits import split_of
 from keras_ae.errors import DataError
 from pipeline.components.image_example_gen.checks import Check, digest, map_on_cores, read_checks
-from pipeline.components.image_example_gen.splits import Plan
+from pipeline.components.image_example_gen.splits import SplitPlan
 
 FILE_BYTES = 128 * 2**20
 """Approximate size of the examples in a file."""
@@ -34,7 +34,7 @@ def write_shard(
     shard: Shard,
     source: Source,
     channels: int,
-    plan: Plan,
+    plan: SplitPlan,
     folders: Mapping[str, str],
     work_folder: str,
 ) -> None:

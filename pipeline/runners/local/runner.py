@@ -141,7 +141,7 @@ def _run(arguments: argparse.Namespace, exclusive: bool) -> None:
     cached = functools.partial(
         caching.predicted_hits, connection, pipeline_name, checksums, trainers
     )
-    stages = plan.Plan(plan.stages(trainers), cached)
+    stages = plan.TrainingPlan(plan.stages(trainers), cached)
     try:
         with (
             operator.engine(arguments.beam_arguments),

@@ -99,7 +99,10 @@ class Runs:
         nodes = plan.trainers(nodes)
         hits = functools.partial(caching.predicted_hits, self._connection, "line", checksums, nodes)
         ladder_cache.clear()
-        with caching.by_content(checksums), plan.in_use(plan.Plan(plan.stages(nodes), hits)):
+        with (
+            caching.by_content(checksums),
+            plan.in_use(plan.TrainingPlan(plan.stages(nodes), hits)),
+        ):
             LocalDagRunner().run_with_ir(compiled)
         ladder_cache.clear()
 
