@@ -48,7 +48,7 @@ class TrainingPlan:
             try:
                 self._cached_nodes = self._find_cached(stage.node)
             except Exception:
-                # A run must not fail because of a forecast.
+                # It reads what TFX has stored; a run must not fail because of a forecast.
                 logging.exception("cannot find out which stages are cached")
                 self._cached_nodes = ()
         work: dict[str, list[RemainingStage]] = {}

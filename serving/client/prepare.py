@@ -219,7 +219,7 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _orientation(image: "ImageFile") -> int:
     """The EXIF orientation, 1 to 8; 1 if there is none or the EXIF is unreadable."""
-    with suppress(Exception):
+    with suppress(Exception):  # Any of a plugin, as in `prepare`.
         value: Any = image.getexif().get(_ORIENTATION, _UPRIGHT)
         return int(value) if value in range(1, 9) else _UPRIGHT
     return _UPRIGHT

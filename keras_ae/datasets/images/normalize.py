@@ -227,7 +227,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
         return _TRANSPOSES.get(image.getexif().get(_ORIENTATION, 1))
     except DataError:
         raise
-    except Exception:
+    except Exception:  # Any of a plugin, as in `_pillow_errors`.
         return None
 
 

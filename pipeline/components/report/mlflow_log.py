@@ -120,7 +120,7 @@ def _log(uri: str, experiment: str, comparison: Comparison, files: Sequence[Path
             client.log_batch(run_id, metrics=values[start : start + _METRICS_PER_REQUEST])
         for file in files:
             client.log_artifact(run_id, str(file))
-    except Exception:
+    except Exception:  # Raised again, also if the server cannot be told.
         with suppress(Exception):
             client.set_terminated(run_id, "FAILED")
         raise

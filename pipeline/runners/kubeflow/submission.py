@@ -138,7 +138,7 @@ def wait(client: Any, run: str) -> None:
     while True:
         try:
             details, failures = client.get_run(run), 0
-        except Exception as error:
+        except Exception as error:  # kfp documents none, and passes on those of its libraries.
             failures += 1
             if failures >= _MAX_FAILED_POLLS:
                 raise UnavailableError(

@@ -45,8 +45,8 @@ async def _answer(
     except RequestError as error:
         code = error.code
         await context.abort(code, _truncate(error.message))
-    # A bug must neither stop the server nor send its traceback to the client.
     except Exception:
+        # Only a bug comes here: it must neither stop the server nor send a client its traceback.
         code = grpc.StatusCode.INTERNAL
         logger.exception("%s failed", api)
         await context.abort(code, f"{api} failed; see the server's log")
