@@ -35,12 +35,14 @@ def run(backend: str, *arguments: str) -> None:
         program += "sys.modules['tensorflow'] = None; "
         environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     program += "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         env={**os.environ, **environment},
         cwd=Path(__file__).parents[3],
-        check=True,
+        capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

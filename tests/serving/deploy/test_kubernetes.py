@@ -29,6 +29,8 @@ VERSIONS = ("1.30", "1.37")
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_manifests_follow_the_schema(name, version):
     kubernetes_validate.validate(MANIFESTS[name], version, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError, match="unknown"):
+        kubernetes_validate.validate({**MANIFESTS[name], "unknown": 1}, version, strict=True)
 
 
 def test_every_kind_of_manifest_exists():

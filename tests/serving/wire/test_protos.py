@@ -40,4 +40,6 @@ def test_the_descriptors_are_those_of_the_installed_packages():
     ids=["before", "after"],
 )
 def test_the_client_is_imported_before_or_after_tensorflow_and_they_exchange_bytes(imports):
-    subprocess.run([sys.executable, "-c", imports + EXCHANGE], check=True)
+    program = [sys.executable, "-c", imports + EXCHANGE]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
