@@ -24,7 +24,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = flags.Parser(
         prog="run_local.py",
         description="Train a convolutional autoencoder on images through a ladder of epoch "
-        "budgets, compare the budgets on held-out images, and push the model that is worth it.",
+        "budgets, compare the budgets on held-out images, and push the chosen model for serving.",
     )
     add, folder = parser.add_argument, flags.checked(_folder)
     what = "folder of everything that a run writes"

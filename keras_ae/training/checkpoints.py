@@ -79,5 +79,5 @@ def read_checkpoint(path: Path, say: Callable[[str], None]) -> dict[str, np.ndar
         epoch = int(arrays["epoch"]) + 1
         say(f"the checkpoint {path} is damaged: resuming from the previous one, in epoch {epoch}")
     elif damaged:
-        say(f"the checkpoint {damaged[0]} is damaged: the stage starts from its beginning")
+        say(f"the checkpoint {damaged[0]} is damaged: the stage starts over")
     return arrays

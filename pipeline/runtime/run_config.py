@@ -95,14 +95,16 @@ class RunConfig:
 
     data: str = _setting(
         base.SAMPLE,
-        "a folder (searched recursively), a .zip or .tar of images, a .npy, .npz or .parquet, "
-        "tfds:NAME[:VERSION], or 'sample' for the photographs inside scikit-image and scikit-learn",
+        "a folder (searched recursively), a picture, a .zip or .tar of images, a .npy, .npz or "
+        ".parquet, any of these at gs://, tfds:NAME[:VERSION], or 'sample' for the photographs "
+        "inside scikit-image and scikit-learn",
         expand,
     )
     splits: str = _setting(
         splits.AUTO,
-        "auto keeps splits that the data have (folders train, val and test, or a TensorFlow "
-        "dataset's), folders insists on such folders, hash splits all images by their content",
+        "auto keeps the splits of the data (folders, arrays or tables named train, val and test, "
+        "or those of a TensorFlow dataset), folders requires such folders, hash splits all images "
+        "by their content",
         _splits,
         "{auto,folders,hash}",
     )

@@ -203,7 +203,7 @@ def test_damaged_files_are_named_and_written_again(repaired, folder):
     assert (repaired.status, repaired.errors) == (0, "")
     store, *artifacts = re.findall(rf"^damaged: {folder / ROOT}/(.*)$", repaired.out, re.MULTILINE)
     broken = "metadata.sqlite is broken: file is not a database"
-    assert store == f"{broken}; its copy of the last run takes its place"
+    assert store == f"{broken}; restored from the copy of the last run"
     model, examples = sorted(artifacts, key=lambda line: "ImageExampleGen" in line)
     assert re.search(rf"/{STAGE}/\S+ is gone; {STAGE} runs again$", model)
     assert re.search(r"\S+\.gz is not what was written; ImageExampleGen runs again$", examples)

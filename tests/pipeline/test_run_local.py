@@ -40,9 +40,9 @@ def test_defaults_are_those_of_the_documentation():
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["--data", ""], "argument --data: expected a path; got an empty text"),
+        (["--data", ""], "argument --data: expected a path; got an empty string"),
         (["--data", ".", "--root", "."], "the root is the folder of --data"),
-        (["--push-dir="], "argument --push-dir: expected a path; got an empty text"),
+        (["--push-dir="], "argument --push-dir: expected a path; got an empty string"),
         (["--budgets", "100,10"], "budgets must be increasing positive integers .* got '100,10'"),
         (["--budgets", "ten"], "got 'ten'"),
         (["--preset", "vgg"], "preset must be one of baseline, small, medium, large; got 'vgg'"),

@@ -5,7 +5,7 @@ a fixed camera, a scanner or a microscope writes apart, whose images may differ 
 compression of a photograph changes:
 
 - Files of the same size and the same encoding differ neither by format, nor by compression, nor by
-  resizing of what is recorded in the file. They must be much more alike than other pairs.
+  resizing of what is recorded in the file. They must be much more similar than other pairs.
 - An image that is similar to more than `MAX_SIMILAR` files of one size and encoding belongs to a
   series, such as the frames of a video. Only files with equal pixels are its copies.
 """
@@ -204,8 +204,8 @@ def _may_be_copies(images: np.ndarray, before: np.ndarray, after: np.ndarray) ->
     # A resized image has the width w * H / h, where w and H are rounded by up to one pixel.
     error = np.abs(widths[before] * heights[after] - widths[after] * heights[before])
     aspects = error <= np.maximum(heights[before], widths[before])
-    alike: np.ndarray = colours & levels & aspects
-    return alike
+    similar: np.ndarray = colours & levels & aspects
+    return similar
 
 
 def _tints(images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Messages on files that are not read: what to bring instead."""
+"""Messages about files that are not read: what to use instead."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -8,29 +8,31 @@ from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, is_hidden, kind_of
 from keras_ae.datasets.sources.names import escape_name
 
 _TABLE: Final = (
-    "a table: bring the folder or the archive with the pictures that it names (a folder for each "
-    "class is a label), or a .parquet with their bytes in a column"
+    "a table: use the folder or archive with the pictures that it names (a picture's folder is its "
+    "label), or a .parquet with their bytes in a column"
 )
 _PICKLE: Final = (
     "which is never loaded, since it can run code: save the images as an array with "
     "np.save('images.npy', images)"
 )
 _HDF5: Final = (
-    "an HDF5 file: np.savez_compressed('images.npz', x_train=file['x_train'][:]) saves it"
+    "an HDF5 file: np.savez_compressed('images.npz', x_train=file['x_train'][:]) converts it"
 )
 _ARROW: Final = (
     "an Arrow file of datasets.save_to_disk: "
-    "datasets.load_from_disk(FOLDER).to_parquet('train.parquet') writes what is read "
-    "(of a DatasetDict, each split by itself)"
+    "datasets.load_from_disk(FOLDER).to_parquet('train.parquet') converts it "
+    "(for a DatasetDict, convert each split)"
 )
 _VIDEO: Final = "a video: `ffmpeg -i VIDEO FOLDER/%06d.png` writes its frames"
-_DATABASE: Final = "a database: write the pictures to a folder, or to a .zip"
+_DATABASE: Final = "a database: write the pictures to a folder or a .zip"
 _RECORDS: Final = (
-    "records of TensorFlow: tfds:NAME reads a dataset that is registered; else write the pictures "
-    "to a folder, or to a .zip"
+    "TFRecords: tfds:NAME reads a registered dataset; otherwise write the pictures to a folder "
+    "or a .zip"
 )
-_ARCHIVE: Final = "an archive of another kind: unpack it, or pack it as a .zip"
-_MATLAB: Final = "a MATLAB file: np.save('images.npy', scipy.io.loadmat(FILE)['images']) saves it"
+_ARCHIVE: Final = "an archive that cannot be read: unpack it, or convert it to a .zip"
+_MATLAB: Final = (
+    "a MATLAB file: np.save('images.npy', scipy.io.loadmat(FILE)['images']) converts it"
+)
 
 _HINTS: Final = {
     _TABLE: "csv tsv json jsonl ndjson txt xml xls xlsx ods feather yaml yml",
@@ -48,7 +50,7 @@ _BY_SUFFIX = {f".{name}": hint for hint, names in _HINTS.items() for name in nam
 
 
 def describe_unsupported(path: str, suffixes: Iterable[str]) -> str:
-    """The message for a file that is not read, with what to bring instead.
+    """The message for a file that is not read, with what to use instead.
 
     Args:
         path: its path or URI.
@@ -74,13 +76,13 @@ def hint_for_folder(path: str, not_read: Mapping[str, int]) -> str:
         not_read: number of its files by kind.
 
     >>> hint_for_folder("data", {".txt": 5, ".npy": 1})
-    '; a .npy is read by itself: --data data/NAME.npy'
+    '; a .npy is read on its own: --data data/NAME.npy'
     """
     if hint := _archive_hint(path, not_read):
         return hint
     for kind in sorted(not_read, key=lambda kind: (-not_read[kind], kind)):
         if kind in _READ_ALONE and not_read[kind]:
-            return f"; a {kind} is read by itself: --data {path}/NAME{kind}"
+            return f"; a {kind} is read on its own: --data {path}/NAME{kind}"
         if kind in _BY_SUFFIX and _BY_SUFFIX[kind] not in (_TABLE, _ARCHIVE):
             return f"; {kind} is {_BY_SUFFIX[kind]}"
     return ""
@@ -95,4 +97,4 @@ def _archive_hint(folder: str, not_read: Mapping[str, int]) -> str:
     if not archives:
         return ""
     which = "the archive" if len(archives) == 1 else f"one of the {len(archives):,} archives"
-    return f"; to read {which}, point at it: {storage.join(folder, escape_name(archives[0]))}"
+    return f"; to read {which}, give its path: {storage.join(folder, escape_name(archives[0]))}"

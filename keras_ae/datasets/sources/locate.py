@@ -61,7 +61,7 @@ def locate(data: str) -> Location:
         DataError: if there is no such source, or nothing in it that is read.
     """
     if not data:
-        raise DataError("expected data; got an empty text")
+        raise DataError("expected a path, tfds:NAME or sample; got an empty string")
     if data == SAMPLE:
         return Location(Kind.SAMPLE, data)
     if data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX):
@@ -69,7 +69,8 @@ def locate(data: str) -> Location:
     path, part = split_part(data)
     kind = _kind_of_folder(path) if storage.is_folder(path) else _kind_of_file(data, path)
     if part and not (kind == Kind.PARQUET or path.lower().endswith(_WITH_PARTS)):
-        raise DataError(f"{data}: only {' and '.join(_WITH_PARTS)} have parts; got {path}")
+        with_parts = " and ".join(_WITH_PARTS)
+        raise DataError(f"{data}: only {with_parts} have parts to choose by name; got {path}")
     return Location(kind, path, part)
 
 

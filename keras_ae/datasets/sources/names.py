@@ -18,7 +18,7 @@ def expand(text: str) -> str:
         ConfigurationError: if the text is empty.
     """
     if not text.strip():
-        raise ConfigurationError("expected a path; got an empty text")
+        raise ConfigurationError("expected a path; got an empty string")
     # A URI must not become a Path, which would lose a slash.
     with suppress(RuntimeError):  # no such user
         return str(Path(text).expanduser()) if text.startswith("~") else text

@@ -98,7 +98,7 @@ def read_labels(path: str, array: Array) -> np.ndarray:
         DataError: if it is damaged, or too large for labels.
     """
     if not array.shape or array.image_bytes * array.shape[0] > _MAX_LABEL_BYTES:
-        raise DataError(f"{path}: {array} is no array of labels")
+        raise DataError(f"{path}: {array} is not an array of labels")
     labels = [np.asarray(label) for label in read_images(path, array, 0, array.shape[0])]
     return np.array(labels).reshape(len(labels))
 
@@ -126,7 +126,7 @@ def _read_member(
 ) -> Array:
     name = info.filename.removesuffix(NPY)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed in another way than by np.savez_compressed")
+        raise ValueError(f"{name} has another compression than np.savez_compressed uses")
     if info.file_size > _MAX_RATIO * min(info.compress_size, file_size):
         raise ValueError(f"{name} claims {info.file_size:,} bytes, more than can be compressed")
     if info.compress_type == zipfile.ZIP_DEFLATED or info.flag_bits & 1:

@@ -12,8 +12,8 @@ AUTO, FOLDERS, HASH = "auto", "folders", "hash"
 MODES = (AUTO, FOLDERS, HASH)
 EXPECTED = (
     "expected folders such as train, val and test side by side (also training, valid, validation, "
-    "dev, testing, val2017; in any case): at the top, below a single folder, below each category, "
-    "or below images"
+    "dev, testing, val2017; in upper or lower case): at the top, below a single folder, below each "
+    "category, or below images"
 )
 
 _NAMES = {

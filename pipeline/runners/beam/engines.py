@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "follow after a bare --"
     )
     parser.add_argument("--beam-runner", choices=tuple(RUNNERS), default=DIRECT, help=what)
-    what = "processes (direct), parallel parts (flink, spark) or machines to begin with (dataflow)"
+    what = "processes (direct), parallel parts (flink, spark) or initial machines (dataflow)"
     count = checked(number(int, 1, 1000))
     parser.add_argument("--workers", type=count, default=1, metavar="N", help=what)
 
@@ -63,7 +63,7 @@ def beam_arguments(
 
     Args:
         runner: one of `RUNNERS`.
-        workers: processes, parallel parts or machines to begin with, at least 1.
+        workers: processes, parallel parts or initial machines, at least 1.
         beam_options: further options for Beam; they override those of this function.
         here: whether the steps are started on this machine, so that the engine's requirements can
             be checked on it; those of a compiled pipeline are started in a container.

@@ -75,7 +75,7 @@ def check(arguments: argparse.Namespace) -> None:
                 f"{host} is not Kubeflow Pipelines: {url} answers HTTP {error.code}"
             ) from error
     except ValueError as error:
-        raise UnavailableError(f"{host} is not Kubeflow Pipelines: {url} is no JSON") from error
+        raise UnavailableError(f"{host} is not Kubeflow Pipelines: {url} is not JSON") from error
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise UnavailableError(f"no Kubeflow Pipelines answers at {host}: {reason}") from error

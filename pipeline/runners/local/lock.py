@@ -59,7 +59,7 @@ def _acquire(file: TextIO, root: Path, wait: bool) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         console.say(
-            f"note: the filesystem of {root} has no locks ({error.strerror}): see to it that no "
+            f"note: the filesystem of {root} has no locks ({error.strerror}): make sure that no "
             "other run uses this root"
         )
         return False

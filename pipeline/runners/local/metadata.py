@@ -42,13 +42,13 @@ def check(root: Path) -> None:
     if backup:
         durable.write(path, backup)
         _drop_newer(root / ARTIFACTS, path)
-        console.say(f"damaged: {path} {damage}; its copy of the last run takes its place")
+        console.say(f"damaged: {path} {damage}; restored from the copy of the last run")
         return
     # A new store counts executions from 1 again, and their ids name the folders of artifacts.
     with suppress(FileNotFoundError):
         (root / ARTIFACTS).rename(root / f"{ARTIFACTS}.{stamp}")
     console.say(
-        f"damaged: {path} {damage}; a new one is begun, and every step runs again; the old files "
+        f"damaged: {path} {damage}; starting a new one, so every step runs again; the old files "
         f"end in .{stamp}"
     )
 

@@ -104,9 +104,7 @@ def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     sent = prepare(data, arguments.white).data
     original, white = originals.read_original(sent, result.image, result.mse)
     if white is None:
-        output.print_note(
-            arguments.input, "the levels of the original are shown by a guessed range"
-        )
+        output.print_note(arguments.input, "the original's level of white was guessed")
     title = f"{printable(arguments.input.name)}\n{_format_scores(result)}"
     buffer = io.BytesIO()
     picture.compare(original, result.image, title).save(buffer, "PNG")

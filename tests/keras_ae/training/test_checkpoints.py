@@ -81,7 +81,7 @@ def test_with_both_checkpoints_damaged_a_stage_starts_from_its_beginning(checkpo
         path.write_bytes(b"")
     lines = []
     assert checkpoints.read_checkpoint(checkpoint, lines.append) is None
-    assert lines == [f"the checkpoint {checkpoint} is damaged: the stage starts from its beginning"]
+    assert lines == [f"the checkpoint {checkpoint} is damaged: the stage starts over"]
     assert not list(checkpoint.parent.iterdir())
 
 

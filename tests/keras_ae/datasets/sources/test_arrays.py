@@ -264,5 +264,5 @@ def test_options_of_folders_are_refused(tmp_path, options):
 
 def test_only_files_with_parts_have_parts(tmp_path):
     (tmp_path / "x.zip").touch()
-    with pytest.raises(DataError, match=r"have parts; got .*x.zip"):
+    with pytest.raises(DataError, match=r"have parts to choose by name; got .*x.zip"):
         open_source(f"{tmp_path}/x.zip:images")

@@ -15,7 +15,7 @@ def test_a_tilde_becomes_the_home_folder(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("text", ["", " "])
 def test_an_empty_path_is_an_error(text):
-    with pytest.raises(ConfigurationError, match="expected a path; got an empty text"):
+    with pytest.raises(ConfigurationError, match="expected a path; got an empty string"):
         expand(text)
-    with pytest.raises(argparse.ArgumentTypeError, match="got an empty text"):
+    with pytest.raises(argparse.ArgumentTypeError, match="got an empty string"):
         path_argument(text)

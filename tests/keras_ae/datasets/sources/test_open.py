@@ -219,16 +219,16 @@ def _write(path, text):
         (lambda folder: _write(folder / "a.txt", "x").parent, "not read: 1 .txt$"),
         (
             lambda folder: _write(folder / "a.ZIP", "x").parent,
-            "not read: 1 .zip; to read the archive, point at it: .*/a.ZIP$",
+            "not read: 1 .zip; to read the archive, give its path: .*/a.ZIP$",
         ),
         (
             lambda folder: (
                 (_write(folder / "b.tar.gz", ""), _write(folder / "a.tar.gz", ""))[1].parent
             ),
-            "not read: 2 .gz; to read one of the 2 archives, point at it: .*/a.tar.gz$",
+            "not read: 2 .gz; to read one of the 2 archives, give its path: .*/a.tar.gz$",
         ),
-        (lambda _: "", "expected data; got an empty text"),
-        (lambda folder: _write(folder / "a.rar", "x"), "an archive of another kind: unpack it"),
+        (lambda _: "", "expected a path, tfds:NAME or sample; got an empty string"),
+        (lambda folder: _write(folder / "a.rar", "x"), "an archive that cannot be read: unpack it"),
         (lambda folder: _write(folder / "a.zip", "x"), "cannot open .* as a zip"),
         (lambda folder: _write(folder / "a.tar", "x"), "cannot read .* as a tar"),
         (lambda folder: _write(folder / "a.tgz", "x"), "cannot read .* as a tar"),

@@ -224,7 +224,7 @@ def test_what_is_no_image_is_quarantined(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("x.csv", "a table: bring the folder or the archive with the pictures that it names"),
+        ("x.csv", "a table: use the folder or archive with the pictures that it names"),
         ("x.tsv", "a table"),
         ("x.json", "a table"),
         ("x.h5", r"np.savez_compressed\('images.npz', x_train=file\['x_train'\]\[:\]\)"),
@@ -246,7 +246,7 @@ def test_other_files_get_a_message_that_says_what_to_bring(tmp_path, name, text)
     ("names", "text"),
     [
         (["data-00000-of-00001.arrow", "state.json"], r"load_from_disk\(FOLDER\).to_parquet"),
-        (["x.npy", "y.npy", "z.csv"], "a .npy is read by itself: --data .*/NAME.npy"),
+        (["x.npy", "y.npy", "z.csv"], "a .npy is read on its own: --data .*/NAME.npy"),
         (["z.csv"], "not read: 1 .csv$"),
     ],
 )

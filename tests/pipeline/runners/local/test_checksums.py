@@ -255,7 +255,7 @@ def test_a_broken_store_is_replaced_by_its_copy(
     metadata.check(path.parent)
     assert re.fullmatch(
         rf"damaged: {path} is (gone|broken: .*|not what was written); "
-        r"its copy of the last run takes its place\n",
+        r"restored from the copy of the last run\n",
         capsys.readouterr().out,
     )
     assert state_of(connection, artifact) == mlmd.Artifact.LIVE
@@ -298,7 +298,7 @@ def test_a_broken_store_without_a_good_copy_is_replaced_by_a_new_one(
     break_header(root / metadata.NAME)
     metadata.check(root)
     message = capsys.readouterr().out
-    assert "is broken: file is not a database; a new one is begun" in message
+    assert "is broken: file is not a database; starting a new one" in message
     assert not artifact.exists()
     assert list(root.glob("artifacts.damaged-*/line/Node/model/1/saved_model.pb"))
     assert list(root.glob("metadata.sqlite.damaged-*"))

@@ -111,6 +111,6 @@ def test_a_filesystem_without_locks_is_reported_and_can_be_used(tmp_path, monkey
     with lock.locked(tmp_path, "") as exclusive:
         assert not exclusive
     assert capsys.readouterr().out == (
-        f"note: the filesystem of {tmp_path} has no locks (Operation not supported): see to it "
+        f"note: the filesystem of {tmp_path} has no locks (Operation not supported): make sure "
         "that no other run uses this root\n"
     )
