@@ -119,11 +119,6 @@ def find_copies(images: np.ndarray, thumbnail: Callable[[int], np.ndarray]) -> n
     return found
 
 
-def are_copies(a: np.ndarray, b: np.ndarray, limits: Limits) -> bool:
-    """Whether no more than format, compression or resizing distinguishes two thumbnails."""
-    return mismatch(a, b, limits) <= 1
-
-
 def mismatch(a: np.ndarray, b: np.ndarray, limits: Limits) -> float:
     """The largest difference of two thumbnails, uint8 [h, w], relative to limits."""
     height, width = (min(sides) for sides in zip(a.shape, b.shape))

@@ -26,8 +26,6 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_SCAN = 0xDA
 """Marker at the start of a scan (SOS)."""
 UNKNOWN_FORMAT = "not a PNG, JPEG, BMP, GIF, WebP, TIFF, PPM, AVIF or HEIC image"
-MAGIC_BYTES = 64
-"""Number of first bytes of a file that `detect_format` looks at, except for unusual HEIC files."""
 
 _MAGIC = {PNG_MAGIC: "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp"}
 _MAGIC |= dict.fromkeys(TIFF_MAGIC, "tiff")

@@ -166,7 +166,7 @@ def _record(name: str, open_member: Callable[[], _Opened], layout: Layout) -> Re
         fault = str(error)
     except _ERRORS as error:
         fault = f"cannot be read from the archive: {one_line(error)}"
-    if not may_be_image:
+    if not may_be_image and not fault:
         return Record(name, b"", not_read=kind_of(original))
     place = layout.place(original)
     return Record(name, data, fault, place.split, place.label)
@@ -235,7 +235,11 @@ def _zip_index(path: str, status: storage.Status, reading: Reading) -> _ZipIndex
         raise DataError(f"cannot open {path} as a zip: {one_line(error)}") from error
     overlapping = _overlapping(archive.infolist())
     # ZipInfo.is_dir() fails for an empty name.
-    infos = {i.filename: i for i in archive.infolist() if not i.filename.endswith("/")}
+    infos = {info.filename: info for info in archive.infolist()}
+    if not any("/" in name for name in infos):
+        # Some programs for Windows write the names of folders like this.
+        infos = {name.replace("\\", "/"): info for name, info in infos.items()}
+    infos = {name: info for name, info in infos.items() if not name.endswith("/")}
     listing = list_files(infos, reading, path)
     members = {
         escape_name(name): _ZipMember(

@@ -100,16 +100,16 @@ class FolderSource(Source):
             fault = f"cannot be read: {error.strerror}"
         except DataError as error:
             fault = str(error)
-        if not may_be_image:
-            return Record(name, b"", not_read=self._kind(original))
+        if not may_be_image and (not fault or self._is_link(original)):
+            followed = self.reading.follow_links or not self._is_link(original)
+            kind = kind_of(original) if followed else BEHIND_LINKS
+            return Record(name, b"", not_read=kind)
         place = layout.place(original)
         return Record(name.rstrip("/"), data, fault, place.split, place.label)
 
-    def _kind(self, original: str) -> str:
-        """The kind by which a file that is no image is counted."""
+    def _is_link(self, original: str) -> bool:
         path = storage.join(self.path, original)
-        followed = self.reading.follow_links or storage.is_uri(path)
-        return kind_of(original) if followed or not Path(path).is_symlink() else BEHIND_LINKS
+        return not storage.is_uri(path) and Path(path).is_symlink()
 
     def _sha256(self, name: str) -> bytes:
         """The digest of a local file; empty if it is no image, or cannot be read."""
@@ -180,9 +180,13 @@ class FolderSource(Source):
         """The findings of a listing, with the number of files behind links to folders."""
         found = listing.findings()
         paths = [storage.join(self.path, n) for n in listing.names if n.endswith("/")]
-        if links := [path for path in paths if Path(path).is_symlink()]:
-            count = sum(map(count_files, links))
-            found = found._replace(not_read={**found.not_read, BEHIND_LINKS: count})
+        inside = os.path.realpath(self.path)
+        links = [path for path in paths if Path(path).is_symlink()]
+        others = [path for path in links if not Path(os.path.realpath(path)).is_relative_to(inside)]
+        if others:
+            counts = [count_files(path) for path in others]
+            kind = f"or more {BEHIND_LINKS}" if MAX_COUNTED in counts else BEHIND_LINKS
+            found = found._replace(not_read={**found.not_read, kind: sum(counts)})
         return found
 
 

@@ -81,7 +81,7 @@ def hint_for_folder(path: str, not_read: Mapping[str, int]) -> str:
     if hint := _archive_hint(path, not_read):
         return hint
     for kind in sorted(not_read, key=lambda kind: (-not_read[kind], kind)):
-        if kind in _READ_ALONE and not_read[kind]:
+        if kind in _READ_ALONE and not_read[kind] and storage.is_folder(path):
             return f"; a {kind} is read on its own: --data {path}/NAME{kind}"
         if kind in _BY_SUFFIX and _BY_SUFFIX[kind] not in (_TABLE, _ARCHIVE):
             return f"; {kind} is {_BY_SUFFIX[kind]}"

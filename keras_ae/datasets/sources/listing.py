@@ -75,13 +75,20 @@ class Sorter:
         self._left_out = tuple(f"{path}/" for path in reading.leave_out)
         self._excluded = re.compile("|".join(both)) if both else None
 
-    def is_candidate(self, name: str) -> bool:
-        """Whether a file may be an image; a name that ends in a slash is a folder not entered."""
+    def is_included(self, name: str) -> bool:
+        """Whether a file is not hidden, excluded or left out."""
         if is_hidden(name) or name.startswith(self._left_out):
             return False
         if self._excluded is not None and self._excluded.match(name.rstrip("/")):
             self.not_read[EXCLUDED] += 1
-        elif not name:
+            return False
+        return True
+
+    def is_candidate(self, name: str) -> bool:
+        """Whether a file may be an image; a name that ends in a slash is a folder not entered."""
+        if not self.is_included(name):
+            return False
+        if not name:
             self.not_read[NO_SUFFIX] += 1
         elif not has_image_suffix(name) and not name.endswith("/") and is_other(name):
             self.not_read[kind_of(name)] += 1

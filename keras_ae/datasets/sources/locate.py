@@ -8,7 +8,7 @@ from keras_ae.datasets.images.headers import looks_like_image
 from keras_ae.datasets.sources.base import SAMPLE, TFDS_PREFIX, raise_no_image
 from keras_ae.datasets.sources.hints import describe_unsupported
 from keras_ae.datasets.sources.kinds import ARCHIVE_SUFFIXES, HEAD_BYTES, has_image_suffix
-from keras_ae.datasets.sources.listing import EVERYTHING, Sorter
+from keras_ae.datasets.sources.listing import EVERYTHING, Reading, Sorter
 from keras_ae.datasets.sources.parts import split_part
 from keras_ae.errors import DataError
 
@@ -54,8 +54,12 @@ class Location(NamedTuple):
     part: str = ""
 
 
-def locate(data: str) -> Location:
+def locate(data: str, reading: Reading = EVERYTHING) -> Location:
     """Finds out which kind of source `data` names, without reading an image.
+
+    Args:
+        data: see `keras_ae.datasets.sources.open.open_source`.
+        reading: which files of a folder count.
 
     Raises:
         DataError: if there is no such source, or nothing in it that is read.
@@ -67,25 +71,26 @@ def locate(data: str) -> Location:
     if data.startswith(TFDS_PREFIX) and len(data) > len(TFDS_PREFIX):
         return Location(Kind.TFDS, data)
     path, part = split_part(data)
-    kind = _kind_of_folder(path) if storage.is_folder(path) else _kind_of_file(data, path)
+    kind = _kind_of_folder(path, reading) if storage.is_folder(path) else _kind_of_file(data, path)
     if part and not (kind == Kind.PARQUET or path.lower().endswith(_WITH_PARTS)):
         with_parts = " and ".join(_WITH_PARTS)
         raise DataError(f"{data}: only {with_parts} have parts to choose by name; got {path}")
     return Location(kind, path, part)
 
 
-def _kind_of_folder(path: str) -> Kind:
-    """A folder of pictures, or of Parquet files if no name in it is that of a picture."""
-    sorter = Sorter(EVERYTHING)
-    has_candidates = False
+def _kind_of_folder(path: str, reading: Reading) -> Kind:
+    """A folder of pictures, or of Parquet files if no other file in it is a picture."""
+    sorter = Sorter(reading)
+    candidates = []
     for name in storage.walk_names(path):
         if sorter.is_candidate(name):
             if has_image_suffix(name):
                 return Kind.FOLDER
-            has_candidates = True
+            candidates.append(name)
     if any(sorter.not_read[suffix] for suffix in PARQUET_SUFFIXES):
-        return Kind.PARQUET
-    if not has_candidates:
+        has_picture = any(_is_image(storage.join(path, name)) for name in candidates)
+        return Kind.FOLDER if has_picture else Kind.PARQUET
+    if not candidates:
         raise_no_image(path, sorter.not_read)
     return Kind.FOLDER
 

@@ -61,13 +61,13 @@ def open_source(
     ['sky.png']
     """
     reading = make_reading(splits, exclude, follow_links, leave_out)
-    found = locate(data)
+    found = locate(data, reading)
     if found.kind in (Kind.FOLDER, Kind.ZIP, Kind.TAR):
         if follow_links and (found.kind != Kind.FOLDER or storage.is_uri(data)):
             raise DataError(f"--follow-links needs a folder on this machine; got {data}")
         files = _open_files(found, reading)
         return _blocks_of(files, white) if blocks else files
-    _check_dataset_options(data, reading)
+    _check_dataset_options(found, data, reading)
     keep = splits != split_modes.HASH
     if found.kind == Kind.ARRAY:
         from keras_ae.datasets.sources.arrays import ArraySource
@@ -76,7 +76,7 @@ def open_source(
     if found.kind == Kind.PARQUET:
         from keras_ae.datasets.sources.parquet import ParquetSource
 
-        return ParquetSource(found.path, found.part, keep)
+        return ParquetSource(found.path, found.part, keep, reading)
     if found.kind == Kind.PICTURE:
         from keras_ae.datasets.sources.picture import PictureSource
 
@@ -117,12 +117,13 @@ def _blocks_of(source: Source, white: float | None) -> Source:
     return BlockSource(source, white)
 
 
-def _check_dataset_options(data: str, reading: Reading) -> None:
+def _check_dataset_options(found: Location, data: str, reading: Reading) -> None:
+    tables = found.kind == Kind.PARQUET and storage.is_folder(found.path)
     flags = {
         "--splits folders": reading.splits == split_modes.FOLDERS,
-        "--exclude": bool(reading.exclude),
+        "--exclude": bool(reading.exclude) and not tables,
         "--follow-links": reading.follow_links,
     }
     for flag, is_set in flags.items():
         if is_set:
-            raise DataError(f"{flag} needs a folder or an archive; got {data}")
+            raise DataError(f"{flag} needs a folder or an archive of pictures; got {data}")

@@ -18,9 +18,10 @@ from keras_ae.datasets.sources.base import (
     Source,
     make_shards,
 )
-from keras_ae.datasets.sources.kinds import is_hidden
+from keras_ae.datasets.sources.kinds import kind_of
+from keras_ae.datasets.sources.listing import EVERYTHING, Reading, Sorter
 from keras_ae.datasets.sources.names import escape_name
-from keras_ae.datasets.sources.parquet_columns import Columns, find_columns
+from keras_ae.datasets.sources.parquet_columns import Columns, NoImagesError, find_columns
 from keras_ae.datasets.sources.parts import fingerprint_of_file
 from keras_ae.datasets.sources.splits import split_of
 from keras_ae.errors import DataError, one_line
@@ -78,17 +79,20 @@ class File(NamedTuple):
 class ParquetSource(Source):
     """The images of a Parquet file, or of all that are in a folder. A shard is some row groups.
 
-    Files whose names or folders are those of splits are the splits, if train and another are there.
+    Files whose names or folders are those of splits are the splits, if there are two different
+    ones. Tables without images are not read if there are others.
 
     Attributes:
         path: path or URI of a .parquet file or a folder.
         column: name of the column of images; empty to find it.
         keep_splits: whether files that are named after splits are the splits.
+        reading: which files of a folder are read.
     """
 
     path: str
     column: str = ""
     keep_splits: bool = True
+    reading: Reading = EVERYTHING
 
     def fingerprint(self) -> str:
         files = self._files()
@@ -101,7 +105,11 @@ class ParquetSource(Source):
 
     def findings(self) -> Findings:
         kept = self._kept()
-        return Findings({f"in {n}": f.rows for n, f in self._files().items() if n not in kept})
+        unused = {f"in {n}": f.rows for n, f in self._files().items() if n not in kept}
+        names, not_read = self._names()
+        if without := len(names) and len(names) - len(self._files()):
+            unused[f"{SUFFIX} without images"] = without
+        return Findings({**not_read, **unused})
 
     def shards(self) -> list[Shard]:
         groups = {
@@ -131,20 +139,24 @@ class ParquetSource(Source):
         return {name: file for name, file in files.items() if file.split}
 
     def _files(self) -> Mapping[str, File]:
-        names = parquet_names(self.path)
+        names, _ = self._names()
         folder = self.path if names else storage.parent(self.path)
         names = names or [storage.name(self.path)]
         statuses = tuple(storage.get_statuses(folder, names))
         return _read_files(folder, tuple(names), statuses, self.column)
 
-
-def parquet_names(folder: str) -> list[str]:
-    """Sorted relative names of the Parquet files in a folder; empty for a file."""
-    if not storage.is_folder(folder):
-        return []
-    return sorted(
-        n for n in storage.walk_names(folder) if n.lower().endswith(SUFFIX) and not is_hidden(n)
-    )
+    def _names(self) -> tuple[list[str], dict[str, int]]:
+        """Sorted relative names of the files in a folder, and the number of others by kind."""
+        names: list[str] = []
+        if not storage.is_folder(self.path):
+            return names, {}
+        sorter = Sorter(self.reading)
+        for name in storage.walk_names(self.path):
+            if name.lower().endswith(SUFFIX):
+                names += [name] if sorter.is_included(name) else []
+            elif sorter.is_candidate(name):
+                sorter.not_read[kind_of(name)] += 1
+        return sorted(names), dict(sorter.not_read)
 
 
 def split_of_file(name: str) -> str | None:
@@ -165,12 +177,20 @@ def split_of_file(name: str) -> str | None:
 def _read_files(
     folder: str, names: tuple[str, ...], statuses: tuple[storage.Status, ...], column: str
 ) -> Mapping[str, File]:
-    """Reads the footers of the files, by escaped name."""
+    """Reads the footers of the files with images, by escaped name."""
+
+    def read(name: str) -> File | NoImagesError:
+        try:
+            return _read_file(storage.join(folder, name), name, column)
+        except NoImagesError as error:
+            return error
+
     threads = storage.PARALLEL_REQUESTS if storage.is_uri(folder) else 1
-    files = map_in_threads(
-        lambda name: _read_file(storage.join(folder, name), name, column), names, threads
-    )
-    return {escape_name(name): file for name, file in zip(names, files)}
+    results = dict(zip(map(escape_name, names), map_in_threads(read, names, threads)))
+    files = {name: file for name, file in results.items() if isinstance(file, File)}
+    if not files:
+        raise next(error for error in results.values() if isinstance(error, NoImagesError))
+    return files
 
 
 def _read_file(path: str, name: str, column: str) -> File:

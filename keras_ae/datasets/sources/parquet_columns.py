@@ -42,6 +42,10 @@ class Columns(NamedTuple):
         return escape_name(self.label_names[value] if self.label_names else str(value))
 
 
+class NoImagesError(DataError):
+    """A table has no column of images."""
+
+
 def find_columns(path: str, schema: Any, column: str = "") -> Columns:
     """Finds the columns of images and labels.
 
@@ -51,6 +55,7 @@ def find_columns(path: str, schema: Any, column: str = "") -> Columns:
         column: name of the column of images; empty to find it.
 
     Raises:
+        NoImagesError: if there is no column of images.
         DataError: if there is no such column, or if there are several.
     """
     features = _features(schema.metadata or {})
@@ -61,7 +66,7 @@ def find_columns(path: str, schema: Any, column: str = "") -> Columns:
     if column and not _holds_bytes(fields[column]):
         raise DataError(f"{path}: {EXPECTED}; got {column} ({fields[column]})")
     if not column and not candidates:
-        raise DataError(f"no images in {path}: {EXPECTED}; got {_listed(fields, fields)}")
+        raise NoImagesError(f"no images in {path}: {EXPECTED}; got {_listed(fields, fields)}")
     if not column and len(candidates) > 1:
         raise DataError(
             f"{path} has several columns that may be images: {', '.join(candidates)}; "
@@ -100,7 +105,11 @@ def _find_label(
     named = [n for n in fields if _type_of(features.get(n)) == "ClassLabel"]
     label = named[0] if len(named) == 1 else _LABEL
     kind = fields.get(label)
-    if kind is None or not (t.is_integer(kind) or t.is_string(kind) or t.is_large_string(kind)):
+    if kind is None:
+        return None, ()
+    # What pandas calls a categorical.
+    kind = kind.value_type if t.is_dictionary(kind) else kind
+    if not (t.is_integer(kind) or t.is_string(kind) or t.is_large_string(kind)):
         return None, ()
     feature = features.get(label)
     names = feature.get("names") if isinstance(feature, dict) else None

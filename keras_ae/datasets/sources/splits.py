@@ -84,10 +84,12 @@ def find_layout(names: Iterable[str], mode: str = AUTO) -> Layout:
     """Finds the split folders and the folders of masks.
 
     Split folders count if at least two different ones stand side by side: at the top, below a
-    single folder, below each of several folders (categories), or below a folder `images` in one of
-    these places. Most files must be inside of them, unless they are at the top.
+    single folder, below folders of categories, or below a folder `images` in one of these places.
+    Most files must be inside of them, unless they are at the top. A category beside others may have
+    one split folder only.
 
-    Folders of masks or annotations count only beside split folders or beside `images`.
+    Folders of masks or annotations count only beside split folders or beside `images`; then they
+    are left out even if split folders are ignored.
 
     Args:
         names: of all files, relative to the top, with slashes.
@@ -96,7 +98,7 @@ def find_layout(names: Iterable[str], mode: str = AUTO) -> Layout:
     """
     folders = [name.rpartition("/")[0] for name in names]
     tree = _tree(set(folders))
-    parents = _find(tree, "", strict=True)
+    parents = _with_siblings(tree, _find(tree, "", strict=True))
     if mode == FOLDERS and not parents:
         parents = _find(tree, "", strict=False)
     masks = frozenset(_masks(tree, set(parents)))
@@ -177,7 +179,7 @@ def _find(tree: Tree, top: str, *, strict: bool) -> list[str]:
     Args:
         tree: all folders.
         top: where to look.
-        strict: whether two splits must be side by side, and each of several folders have them.
+        strict: whether two splits must be side by side.
     """
     names = sorted(tree.get(top, ()))
     splits = {split_of(name) for name in names} - {None}
@@ -189,11 +191,15 @@ def _find(tree: Tree, top: str, *, strict: bool) -> list[str]:
     parents: list[str] = []
     for name in names:
         if name.lower() not in _MASKS_BESIDE_IMAGES:
-            found = _find(tree, _join(top, name), strict=strict)
-            if strict and not found:
-                return []
-            parents += found
+            parents += _find(tree, _join(top, name), strict=strict)
     return parents
+
+
+def _with_siblings(tree: Tree, parents: list[str]) -> list[str]:
+    """Categories, and those beside them that contain a split folder."""
+    above = {parent.rpartition("/")[0] for parent in parents if parent}
+    beside = {_join(folder, name) for folder in above for name in tree[folder]}
+    return [*parents, *sorted(p for p in beside if set(map(split_of, tree.get(p, ()))) - {None})]
 
 
 def _masks(tree: Tree, parents: set[str]) -> Iterable[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ae import contract as c
 from keras_ae.datasets.sources.base import (
     TFDS_PREFIX,
     Findings,
@@ -63,7 +62,7 @@ class _DatasetSource(Source):
         """The splits of ingest by the names of the dataset's; empty if they are not kept."""
         found = {split: split_of(split) for split in builder.info.splits}
         kept = {split: name for split, name in found.items() if name is not None}
-        is_divided = c.TRAIN in kept.values() and len(set(kept.values())) > 1
+        is_divided = len(set(kept.values())) > 1
         return kept if self.keep_splits and is_divided else {}
 
     def read(self, shard: Shard) -> Iterator[Record]:

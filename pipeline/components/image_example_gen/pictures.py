@@ -13,8 +13,7 @@ from keras_ae.datasets.images.looks import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Look
 from pipeline.components.image_example_gen.checks import Check, thumbnails_file
 
 PERCEPTUAL: Final = "perceptual"
-CONTENT: Final = "content"
-"""Values of `--copies`: whether files that look the same are copies, or only those of equal
+"""The value of `--copies` with which files that look the same are copies, not only those of equal
 content."""
 
 _NO_SPLIT = ""
@@ -23,7 +22,7 @@ _NO_LOOK = Look(*(0,) * len(Look._fields))
 _ROW = np.dtype(
     [*FIELDS.descr, ("shard", np.uint32), ("row", np.uint32), ("fixed", np.uint8), ("look", "?")]
 )
-_OPEN_FILES = 32
+_KEPT_THUMBNAILS = 2**14
 
 Thumbnail = Callable[[int, int], bytes]
 """The thumbnail of the image in a row of a shard, with `THUMBNAIL_BYTES`."""
@@ -94,14 +93,13 @@ class PictureAccumulator:
 
 
 def thumbnails_in(work_folder: str) -> Thumbnail:
-    """Reads the thumbnails that `check_shard` wrote, with a few files in memory."""
+    """Reads the thumbnails that `check_shard` wrote; some are kept in memory."""
 
-    @lru_cache(_OPEN_FILES)
-    def read(shard_index: int) -> bytes:
-        return storage.read_file(thumbnails_file(work_folder, shard_index))
-
+    @lru_cache(_KEPT_THUMBNAILS)
     def thumbnail(shard_index: int, row: int) -> bytes:
-        return read(shard_index)[row * THUMBNAIL_BYTES : (row + 1) * THUMBNAIL_BYTES]
+        with storage.open_file(thumbnails_file(work_folder, shard_index)) as file:
+            file.seek(row * THUMBNAIL_BYTES)
+            return file.read(THUMBNAIL_BYTES)
 
     return thumbnail
 

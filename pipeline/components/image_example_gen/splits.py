@@ -211,6 +211,11 @@ def _refusal(
     examples = "; ".join(f"{source}: {fault}" for source, fault in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     details = f" ({examples}{more})" if bad else ""
+    if has_fixed and not distinct:
+        return (
+            f"no good image in the split train among {count} images{details}; expected folders or "
+            "files such as train, val and test; --splits hash ignores them"
+        )
     if has_fixed and distinct <= len(by_hash):
         missing = "".join(f", of which one is for {split}" for split in by_hash)
         return (

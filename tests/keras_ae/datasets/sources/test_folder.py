@@ -119,7 +119,8 @@ def test_links_are_followed_if_asked_for_and_counted_otherwise(tmp_path, png):
     )
     assert "or --follow-links" in records["file.png"].fault
     assert records["no-suffix"].not_read == records["dangling"].not_read == "behind links"
-    assert source.findings().not_read["behind links"] >= 8
+    # Of these, "circle" leads back to what is read.
+    assert source.findings().not_read["behind links"] == 8
 
     followed = open_source(str(data), follow_links=True)
     records = read_all(followed)

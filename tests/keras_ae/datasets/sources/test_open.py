@@ -263,3 +263,30 @@ def test_records_decode_to_the_pixels_of_the_photographs(folder, photographs):
 
     record = read_all(open_source(str(folder)))["a.png"]
     assert np.array_equal(decode(record.data, 3), photographs[0][:16, :24])
+
+
+def test_a_damaged_member_without_suffix_has_a_fault(tmp_path, photographs, encode):
+    path = tmp_path / "images.zip"
+    png = encode(photographs[0][:16, :16], "PNG")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("scan", png)
+        archive.writestr("good.png", png)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"scan") + len("scan")
+    data[begin : begin + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    records = read_all(open_source(str(path)))
+    assert "cannot be read from the archive" in records["scan"].fault
+    assert not records["good.png"].fault
+
+
+def test_a_zip_with_backslashes_has_folders(tmp_path, photographs, encode):
+    path = tmp_path / "images.zip"
+    png = encode(photographs[0][:16, :16], "PNG")
+    with zipfile.ZipFile(path, "w") as archive:
+        for split in ("train", "test"):
+            archive.writestr(f"{split}\\good\\1.png", png)
+    records = read_all(open_source(str(path)))
+    assert [(record.split, record.label) for record in records.values()] == [
+        ("test", "good"), ("train", "good"),
+    ]  # fmt: skip

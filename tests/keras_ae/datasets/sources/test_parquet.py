@@ -110,7 +110,9 @@ def test_a_folder_of_files_keeps_its_splits(tmp_path):
     (tmp_path / "README.md").write_text("x")
     (tmp_path / "LICENSE").write_text("x")
     source = open_source(str(tmp_path))
-    assert source.findings().not_read == {"in data/extra.parquet": 3}
+    assert source.findings().not_read == {
+        ".md": 1, "without suffix": 1, "in data/extra.parquet": 3,
+    }  # fmt: skip
     records = read_all(str(tmp_path))
     assert Counter(r.split for r in records.values()) == {"train": 6, "test": 3}
     assert records["data/train-00001-of-00002/000002"].data == png(5)
@@ -129,6 +131,41 @@ def test_a_folder_with_pictures_is_a_folder_of_pictures(tmp_path):
     source = open_source(str(tmp_path))
     assert [name for shard in source.shards() for name in shard] == ["a.png"]
     assert source.findings().not_read == {".parquet": 1}
+
+
+def test_a_picture_without_suffix_beside_tables_is_read_and_the_table_is_counted(tmp_path):
+    write(tmp_path / "x.parquet", {"image": structs(3)})
+    (tmp_path / "scan").write_bytes(png(0))
+    source = open_source(str(tmp_path))
+    assert [name for shard in source.shards() for name in shard] == ["scan"]
+    assert source.findings().not_read == {".parquet": 1}
+
+
+def test_folders_and_tables_can_be_left_out(tmp_path):
+    write(tmp_path / "x.parquet", {"image": structs(3)})
+    write(tmp_path / "other.parquet", {"image": structs(2)})
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "1.png").write_bytes(png(0))
+    source = open_source(str(tmp_path), leave_out=["runs"], exclude=["other*"])
+    records = [record for shard in source.shards() for record in source.read(shard)]
+    assert [record.key for record in records] == [f"x/00000{i}" for i in range(3)]
+    assert source.findings().not_read == {"excluded": 1}
+
+
+def test_tables_without_images_are_counted_unless_there_are_only_such(tmp_path):
+    write(tmp_path / "meta.parquet", {"text": ["a", "b"]})
+    with pytest.raises(DataError, match="no images in "):
+        open_source(str(tmp_path)).shards()
+    write(tmp_path / "x.parquet", {"image": structs(3)})
+    source = open_source(str(tmp_path))
+    assert sum(len(list(source.read(shard))) for shard in source.shards()) == 3
+    assert source.findings().not_read == {".parquet without images": 1}
+
+
+def test_labels_may_be_a_categorical_of_pandas(tmp_path):
+    labels = pa.array(["cat", "dog", "cat"]).dictionary_encode()
+    path = write(tmp_path / "x.parquet", {"image": structs(3), "label": labels})
+    assert [record.label for record in read_all(path).values()] == ["cat", "dog", "cat"]
 
 
 def test_rows_without_bytes_are_counted(tmp_path):

@@ -69,12 +69,23 @@ def test_an_industrial_tree_has_labels_and_leaves_masks_out(categories):
     assert found["readme"] == (None, None, "in no split folder")
 
 
-def test_each_category_must_have_split_folders_unless_they_are_asked_for():
-    names = [f"bottle/{name}" for name in INDUSTRIAL] + ["cable/good/1.png"]
-    assert {place[:2] for place in places(names).values()} == {(None, None)}
-    found = places(names, FOLDERS)
+def test_files_beside_categories_with_split_folders_are_in_no_split_folder():
+    names = [f"bottle/{name}" for name in INDUSTRIAL]
+    names += ["cable/good/1.png", "previews/x.png", "nut/train/good/1.png"]
+    found = places(names)
     assert found["bottle/test/broken/3.png"] == ("test", "broken", "")
-    assert found["cable/good/1.png"][2] == "in no split folder"
+    assert found["nut/train/good/1.png"] == ("train", "good", "")
+    assert found["cable/good/1.png"][2] == found["previews/x.png"][2] == "in no split folder"
+    assert found == places(names, FOLDERS)
+
+
+def test_split_folders_of_few_files_are_ignored_but_not_their_masks():
+    names = [f"bottle/{name}" for name in INDUSTRIAL] + [f"cable/good/{i}.png" for i in range(9)]
+    for mode in (AUTO, HASH):
+        found = places(names, mode)
+        assert found.pop("bottle/ground_truth/broken/3_mask.png")[2] == "in ground_truth"
+        assert set(found.values()) == {(None, None, "")}
+    assert places(names, FOLDERS)["bottle/test/broken/3.png"][0] == "test"
 
 
 def test_masks_are_left_out_beside_images_and_stay_classes_elsewhere():

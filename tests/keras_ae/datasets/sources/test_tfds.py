@@ -103,7 +103,9 @@ def test_splits_are_kept_if_train_is_among_them_and_others_are_not_read(name):
 def test_splits_of_a_dataset_can_be_ignored_but_are_no_folders():
     records = read_all(open_source("tfds:local_shapes_in_three", splits="hash"))
     assert {record.split for record in records} == {None}
-    with pytest.raises(DataError, match="--splits folders needs a folder or an archive; got tfds"):
+    with pytest.raises(
+        DataError, match="--splits folders needs a folder or an archive of pictures; got tfds"
+    ):
         open_source("tfds:local_shapes", splits="folders")
     with pytest.raises(DataError, match="--exclude needs a folder"):
         open_source(base.SAMPLE, exclude=["*.jpg"])

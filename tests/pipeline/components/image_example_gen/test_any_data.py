@@ -85,6 +85,8 @@ def test_floats_beyond_1_are_refused_with_their_range(tmp_path):
 
 
 def test_a_folder_of_parquet_files_keeps_splits_and_names_of_labels(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
     features = {
         "img": {"_type": "Image"},
         "label": {"_type": "ClassLabel", "names": ["cat", "dog"]},
@@ -96,10 +98,10 @@ def test_a_folder_of_parquet_files_keeps_splits_and_names_of_labels(tmp_path):
         metadata = {"huggingface": json.dumps({"info": {"features": features}})}
         pq.write_table(
             table.replace_schema_metadata(metadata),
-            tmp_path / f"{split}-00000-of-00001.parquet",
+            data / f"{split}-00000-of-00001.parquet",
             row_group_size=7,
         )
-    artifact = ingest(tmp_path, tmp_path / "out")
+    artifact = ingest(data, tmp_path / "out")
     assert counts_of(artifact) == {"train": 19, "val": 3, "test": 4, "quarantined": 0}
     assert lines_of(artifact) == [
         "splits: those of the data: train (19), val (3), test (4)",
