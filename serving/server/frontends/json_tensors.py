@@ -18,8 +18,8 @@ import orjson
 from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
-from serving.wire.protos import TensorInfo, TensorProto
-from serving.wire.tensors import DTYPES, STRING, dtype_name, to_array, to_proto
+from serving.wire.protos import DataType, TensorInfo, TensorProto
+from serving.wire.tensors import STRING, dtype_name, dtype_of, to_proto
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
@@ -32,6 +32,12 @@ A body is parsed while holding the GIL, so a larger one would stop all other req
 HOW_TO_SEND: Final = 'send {"instances": [{"image_bytes": {"b64": "BASE64 OF THE FILE"}}]}'
 """The request with an image, for messages."""
 
+_NUMBERS: Final = (
+    *(DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_BOOL, DataType.DT_UINT8),
+    *(DataType.DT_INT8, DataType.DT_INT16, DataType.DT_INT32, DataType.DT_INT64),
+    *(DataType.DT_UINT32, DataType.DT_UINT64),
+)
+"""The dtypes besides strings that TensorFlow Serving converts from JSON and to it."""
 _MAX_RANK = 32
 _ENCODED_IMAGE = re.compile(r"data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-3][A-Za-z0-9+/]{40}")
 """How the base64 of an image begins, with which no image begins itself."""
@@ -172,7 +178,7 @@ def _to_proto(name: str, value: Any, dtype: int) -> TensorProto:
     shape, values = _flatten(name, value)
     if dtype == STRING:
         array = np.array([_to_bytes(name, item) for item in values], object)
-    elif dtype in DTYPES:
+    elif dtype in _NUMBERS:
         array = _to_numbers(name, values, dtype)
     else:
         message = f"{name}: JSON cannot represent {dtype_name(dtype)}; use gRPC"
@@ -201,7 +207,7 @@ def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
 
 
 def _to_numbers(name: str, values: list[Any], dtype: int) -> np.ndarray:
-    numpy_dtype = DTYPES[dtype]
+    numpy_dtype = dtype_of(dtype)
     allowed = _ALLOWED_TYPES.get(numpy_dtype.kind, {int})
     if not set(map(type, values)) <= allowed:
         value = next(item for item in values if type(item) not in allowed)
@@ -235,17 +241,16 @@ def _to_bytes(name: str, value: Any) -> bytes:
         raise invalid(f"{name}: {_shorten(value['b64'])} is not base64: {error}") from error
 
 
-def to_json(tensors: Mapping[str, TensorProto], format: str) -> bytes:
-    """Returns the body of the response to a request of a format.
+def to_json(outputs: Mapping[str, np.ndarray], format: str) -> bytes:
+    """Returns the body of the response to a request of a format; strings are arrays of bytes.
 
     ROW gives {"predictions": [...]}, with an object for each row if there are several outputs; they
     need a common number of rows. COLUMNAR gives {"outputs": ...}, an object if there are several.
     """
-    arrays = {name: to_array(tensor) for name, tensor in sorted(tensors.items())}
+    arrays = dict(sorted(outputs.items()))
     if format != ROW:
-        outputs = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
-        value = outputs if len(outputs) > 1 else next(iter(outputs.values()))
-        return orjson.dumps({"outputs": value})
+        texts = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
+        return orjson.dumps({"outputs": texts if len(texts) > 1 else next(iter(texts.values()))})
     counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
     if len(counts) != 1 or None in counts:
         raise invalid(

@@ -160,8 +160,9 @@ class _RestApp:
         is_large = len(body) > _LARGE_BYTES
         async with self._large_parses if is_large else contextlib.nullcontext():
             request, format = await self._parse(spec, body)
-        response = await self._manager.predict(request)
-        return await _compute(response.ByteSize(), json_tensors.to_json, response.outputs, format)
+        return await self._manager.predict(
+            request, lambda _, outputs: json_tensors.to_json(outputs, format)
+        )
 
     async def _parse(
         self, spec: protos.ModelSpec, body: bytes

@@ -22,8 +22,11 @@ from serving.server.errors import RequestError
 from serving.server.flags import Flags
 from serving.server.frontends.metrics import Metrics
 from serving.server.models.manager import Manager
+from serving.server.models.servable import Outputs
 from serving.wire import services
-from serving.wire.protos import POOL
+from serving.wire.packing import delimited
+from serving.wire.protos import POOL, ModelSpec, PredictResponse
+from serving.wire.tensors import serialize
 
 logger = logging.getLogger("serving.server")
 
@@ -103,8 +106,9 @@ def build(
         **dict(flags.channel_arguments),
     }
     server = grpc.aio.server(options=list(options.items()))
+    convert = partial(to_response, as_content=flags.tensor_content)
     methods: dict[str, Callable[[Any], Any]] = {
-        "Predict": manager.predict,
+        "Predict": partial(manager.predict, convert=convert),
         "GetModelMetadata": manager.metadata,
         "GetModelStatus": manager.status,
         "HandleReloadConfigRequest": manager.reload,
@@ -120,6 +124,15 @@ def build(
     names = (services.PREDICTION, services.MODEL, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server, POOL)
     return server
+
+
+def to_response(spec: ModelSpec, outputs: Outputs, as_content: bool) -> bytes:
+    """Returns the bytes of a PredictResponse, see `serving.wire.tensors.serialize`."""
+    entries = [
+        delimited(1, delimited(1, name.encode()), delimited(2, serialize(array, as_content)))
+        for name, array in outputs.items()
+    ]
+    return b"".join((PredictResponse(model_spec=spec).SerializeToString(), *entries))
 
 
 def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from grpc import StatusCode
 
@@ -13,11 +13,18 @@ from serving.server.errors import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.model import AVAILABLE, Model, Version
-from serving.server.models.servable import find_signature, signature_name, to_response
+from serving.server.models.servable import (
+    Convert,
+    find_signature,
+    response_spec,
+    signature_name,
+)
 from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire import protos
 
 logger = logging.getLogger("serving.server")
+
+T = TypeVar("T")
 
 SIGNATURE_DEF = "signature_def"
 SMALL_BYTES = 2**20
@@ -73,17 +80,17 @@ class Manager:
         available = [bool(self._models[name].available) for name in self._configured]
         return bool(available) and all(available)
 
-    async def predict(self, request: protos.PredictRequest) -> protos.PredictResponse:
-        """Calls a signature of a model."""
+    async def predict(self, request: protos.PredictRequest, convert: Convert[T]) -> T:
+        """Calls a signature of a model and converts its outputs."""
         model = self._model(_spec_of(request))
         version = model.resolve(request.model_spec)
         version.requests += 1
         if self._batcher:
             try:
-                return await self._predict_in_batch(self._batcher, version, request)
+                return await self._predict_in_batch(self._batcher, version, request, convert)
             finally:
                 model.release(version)
-        return await self._predict_alone(model, version, request)
+        return await self._predict_alone(model, version, request, convert)
 
     def signature(self, spec: protos.ModelSpec) -> protos.SignatureDef:
         """Returns the signature that a ModelSpec names; the default one if the name is empty."""
@@ -162,10 +169,10 @@ class Manager:
         return Model(name, self._loaders, self._options, self._on_change)
 
     async def _predict_alone(
-        self, model: Model, version: Version, request: protos.PredictRequest
-    ) -> protos.PredictResponse:
+        self, model: Model, version: Version, request: protos.PredictRequest, convert: Convert[T]
+    ) -> T:
         loop, servable = asyncio.get_running_loop(), version.servable
-        future = self._executor.submit(servable.predict, request, version.number)
+        future = self._executor.submit(servable.predict, request, version.number, convert)
         try:
             return await asyncio.wrap_future(future)
         finally:
@@ -178,8 +185,12 @@ class Manager:
                 )
 
     async def _predict_in_batch(
-        self, batcher: Batcher, version: Version, request: protos.PredictRequest
-    ) -> protos.PredictResponse:
+        self,
+        batcher: Batcher,
+        version: Version,
+        request: protos.PredictRequest,
+        convert: Convert[T],
+    ) -> T:
         servable = version.servable
         if request.ByteSize() <= SMALL_BYTES:
             inputs = servable.check(request)
@@ -190,10 +201,10 @@ class Manager:
         else:
             loop = asyncio.get_running_loop()
             outputs = await loop.run_in_executor(self._executor, servable.run, inputs)
-        arguments = (request, version.number, inputs.signature, outputs)
+        spec = response_spec(request, version.number, inputs.signature)
         if sum(array.nbytes for array in outputs.values()) <= SMALL_BYTES:
-            return to_response(*arguments)
-        return await asyncio.to_thread(to_response, *arguments)
+            return convert(spec, outputs)
+        return await asyncio.to_thread(convert, spec, outputs)
 
     async def _poll_forever(self) -> None:
         while True:

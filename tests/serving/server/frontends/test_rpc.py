@@ -74,6 +74,24 @@ def test_only_requested_outputs_are_sent(client):
     assert set(answer.outputs) == {"rows"}
 
 
+def test_outputs_fill_the_field_of_their_type(client):
+    outputs = client.predict({"images": PIXELS}, version=1).answer.outputs
+    assert list(outputs["reconstructions"].int_val) == (PIXELS + 1).ravel().tolist()
+    assert list(outputs["rows"].int_val) == [1]
+    answer = client.predict({"image_bytes": [b"text"]}, "", name="keras_ae").answer
+    assert np.isnan(answer.outputs["psnr"].float_val[0])
+    assert answer.outputs["status"].string_val[0].startswith(b"not a PNG")
+    assert not any(output.tensor_content for output in answer.outputs.values())
+
+
+def test_a_flag_fills_tensor_content(start_server, tiny):
+    named = (f"--model_base_path={tiny}", "--model_name=m")
+    client = start_server(*named, "--enable_serialization_as_tensor_content=true")
+    client.wait_for({3: "AVAILABLE"})
+    output = client.predict({"images": PIXELS}).answer.outputs["reconstructions"]
+    assert (output.tensor_content, output.int_val) == ((PIXELS + 3).tobytes(), [])
+
+
 def test_metadata_has_every_signature(client):
     answer = client.metadata("keras_ae")
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("keras_ae", 1)

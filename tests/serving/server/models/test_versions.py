@@ -145,7 +145,7 @@ def test_a_request_in_flight_finishes_on_the_version_that_it_started_on(serving,
     assert client.status()[1] == "UNLOADING"
     answer = slow.result()
     assert answer.model_spec.version.value == 1
-    assert list(np.frombuffer(answer.outputs["total"].tensor_content, np.int32)) == [300_001]
+    assert list(answer.outputs["total"].int_val) == [300_001]
     client.wait_for({1: END})
 
 
