@@ -27,15 +27,23 @@ _FORMATS: dict[int, tuple[str, str, str]] = {
     DataType.DT_INT64: ("int64", "int64_val", ""),
     DataType.DT_UINT32: ("uint32", "uint32_val", ""),
     DataType.DT_UINT64: ("uint64", "uint64_val", ""),
+    DataType.DT_UINT16: ("uint16", "int_val", ""),
+    DataType.DT_HALF: ("float16", "half_val", "uint16"),
+    DataType.DT_BFLOAT16: ("bfloat16", "half_val", "uint16"),
+    DataType.DT_COMPLEX64: ("complex64", "scomplex_val", "float32"),
+    DataType.DT_COMPLEX128: ("complex128", "dcomplex_val", "float64"),
     DataType.DT_BOOL: ("bool", "bool_val", ""),
     DataType.DT_STRING: ("object", "string_val", ""),
 }
 _FIELDS: Final = {
     "bool_val": "bool",
+    "dcomplex_val": "float64",
     "double_val": "float64",
     "float_val": "float32",
+    "half_val": "int32",
     "int64_val": "int64",
     "int_val": "int32",
+    "scomplex_val": "float32",
     "string_val": "object",
     "uint32_val": "uint32",
     "uint64_val": "uint64",
@@ -53,11 +61,21 @@ def dtype_name(data_type: int) -> str:
 
 
 def dtype_of(data_type: int) -> np.dtype:
-    """Returns NumPy's dtype, object for strings; raises ValueError if there is none."""
+    """Returns NumPy's dtype, object for strings; raises ValueError if there is none.
+
+    NumPy knows bfloat16 only after TensorFlow or ml_dtypes has been imported.
+    """
     try:
         return np.dtype(_FORMATS[data_type][0]).newbyteorder("<")
-    except KeyError:
+    except (KeyError, TypeError):
         raise ValueError(f"a tensor of {dtype_name(data_type)} is not supported") from None
+
+
+def data_type_of(array: np.ndarray) -> int:
+    """Returns the DataType of an array; raises TypeError if there is none."""
+    if array.dtype.name not in _DATA_TYPES:
+        raise TypeError(f"expected a number, a boolean or bytes; got an array of {array.dtype}")
+    return _DATA_TYPES[array.dtype.name]
 
 
 def to_proto(array: np.ndarray | Sequence[bytes]) -> TensorProto:
@@ -109,10 +127,8 @@ def _pack(array: np.ndarray, field: str, listed_as: str) -> bytes:
 
 
 def _describe(array: np.ndarray) -> TensorProto:
-    data_type = _DATA_TYPES.get(array.dtype.name)
-    if data_type is None:
-        raise TypeError(f"expected a number, a boolean or bytes; got an array of {array.dtype}")
-    return TensorProto(dtype=data_type, tensor_shape={"dim": [{"size": n} for n in array.shape]})
+    shape = {"dim": [{"size": size} for size in array.shape]}
+    return TensorProto(dtype=data_type_of(array), tensor_shape=shape)
 
 
 def shape_of(proto: TensorProto) -> tuple[int, ...]:

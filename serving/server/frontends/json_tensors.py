@@ -19,7 +19,7 @@ from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
 from serving.wire.protos import DataType, TensorInfo, TensorProto
-from serving.wire.tensors import STRING, dtype_name, dtype_of, to_proto
+from serving.wire.tensors import STRING, data_type_of, dtype_name, dtype_of, to_proto
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
@@ -181,7 +181,8 @@ def _to_proto(name: str, value: Any, dtype: int) -> TensorProto:
     elif dtype in _NUMBERS:
         array = _to_numbers(name, values, dtype)
     else:
-        message = f"{name}: JSON cannot represent {dtype_name(dtype)}; use gRPC"
+        text = _shorten(json.dumps(values[0] if values else value))
+        message = f"Conversion of JSON Value: {text} to type: {dtype_name(dtype)}"
         raise RequestError(StatusCode.UNIMPLEMENTED, message)
     return to_proto(array.reshape(shape))
 
@@ -248,6 +249,9 @@ def to_json(outputs: Mapping[str, np.ndarray], format: str) -> bytes:
     need a common number of rows. COLUMNAR gives {"outputs": ...}, an object if there are several.
     """
     arrays = dict(sorted(outputs.items()))
+    for array in arrays.values():
+        if (dtype := data_type_of(array)) not in (*_NUMBERS, STRING):
+            raise invalid(f"Failed to write JSON value for tensor type: {dtype_name(dtype)}")
     if format != ROW:
         texts = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
         return orjson.dumps({"outputs": texts if len(texts) > 1 else next(iter(texts.values()))})

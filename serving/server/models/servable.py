@@ -6,7 +6,7 @@ import gc
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -22,6 +22,7 @@ from serving.wire.protos import (
     SavedModel,
     SignatureDef,
 )
+from serving.wire.tensors import dtype_of
 
 T = TypeVar("T")
 Outputs = dict[str, np.ndarray]
@@ -94,7 +95,7 @@ class Servable:
         function = self._functions[inputs.signature]
         try:
             outputs = function(**{k: tf.constant(v) for k, v in inputs.arrays.items()})
-            return {name: outputs[name].numpy() for name in inputs.outputs}
+            return {name: _to_array(name, outputs[name]) for name in inputs.outputs}
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise as_request_error(error) from error
 
@@ -122,6 +123,15 @@ def response_spec(request: PredictRequest, version: int, signature: str) -> Mode
     return ModelSpec(
         name=request.model_spec.name, signature_name=signature, version={"value": version}
     )
+
+
+def _to_array(name: str, tensor: Any) -> np.ndarray:
+    try:
+        dtype = dtype_of(tensor.dtype.as_datatype_enum)
+    except ValueError as error:
+        raise RequestError(StatusCode.UNIMPLEMENTED, f"output {name}: {error}") from error
+    # TensorFlow converts a tensor of rank 0 to a scalar, and a string of rank 0 to bytes.
+    return np.asarray(tensor.numpy(), dtype)
 
 
 def _read_meta_graph(path: Path) -> Message:
