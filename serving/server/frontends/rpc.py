@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -94,6 +95,29 @@ class Health:
         await self.set(False)
 
 
+class _ReflectedPool:
+    """The descriptor pool of all services, which finds the names of methods as well.
+
+    protobuf's own finds only services and messages, where clients such as grpcurl ask for
+    "package.Service.Method".
+    """
+
+    def __init__(self) -> None:
+        for module in (health_pb2, reflection_pb2):
+            POOL.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(POOL, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802
+        """Returns the file that declares a symbol; raises KeyError if there is none."""
+        try:
+            return POOL.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            return POOL.FindServiceByName(service).methods_by_name[method].containing_service.file
+
+
 def build(
     manager: Manager, metrics: Metrics, health_state: Health, flags: Flags
 ) -> grpc.aio.Server:
@@ -118,11 +142,8 @@ def build(
     for service in (services.PREDICTION, services.MODEL):
         services.add_servicer(service, SimpleNamespace(**answers, **refusals), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
-    # Reflection looks all services up in one descriptor pool.
-    for module in (health_pb2, reflection_pb2):
-        POOL.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     names = (services.PREDICTION, services.MODEL, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server, POOL)
+    reflection.enable_server_reflection(names, server, _ReflectedPool())
     return server
 
 

@@ -3,8 +3,14 @@
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from serving.wire import services
 from serving.wire.protos import (
@@ -464,6 +470,42 @@ def test_reflection_lists_and_describes_the_services(client):
         [answer] = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
         described = answer.file_descriptor_response.file_descriptor_proto
         assert any(name.rpartition(".")[2].encode() in file for file in described)
+
+
+def test_reflection_is_enough_to_call_a_method(client):
+    """A client without the messages of TensorFlow Serving, such as grpcurl, can call Predict."""
+    pool = DescriptorPool(ProtoReflectionDescriptorDatabase(client.channel))
+    service = pool.FindServiceByName(services.PREDICTION)
+    method = service.methods_by_name["Predict"]
+    call = client.channel.unary_unary(
+        f"/{service.full_name}/{method.name}",
+        request_serializer=GetMessageClass(method.input_type).SerializeToString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+    tensor = {"dtype": "DT_STRING", "tensor_shape": {"dim": [{"size": 1}]}, "string_val": ["YQ=="]}
+    fields = {"model_spec": {"name": "keras_ae"}, "inputs": {"image_bytes": tensor}}
+    response = call(json_format.ParseDict(fields, GetMessageClass(method.input_type)()))
+    assert response.outputs["status"].string_val[0].startswith(b"not a PNG")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "is_known"),
+    [
+        ("tensorflow.serving.PredictionService.Predict", True),
+        ("tensorflow.serving.ModelService.GetModelStatus", True),
+        ("grpc.health.v1.Health.Check", True),
+        ("tensorflow.serving.PredictRequest.model_spec", True),
+        ("tensorflow.serving.PredictionService.Nothing", False),
+        ("tensorflow.Nothing", False),
+        ("nothing", False),
+    ],
+)
+def test_reflection_finds_methods_and_fields(client, symbol, is_known):
+    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+    [answer] = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
+    assert answer.HasField("file_descriptor_response") == is_known
+    assert is_known or answer.error_response.error_code == CODE.NOT_FOUND.value[0]
 
 
 # Deadlines
