@@ -64,6 +64,10 @@ def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:60] + "..."
 
 
+def _malformed(value: Any, reason: str) -> RequestError:
+    return invalid(f"JSON Value: {_shorten(orjson.dumps(value).decode())} {reason}")
+
+
 def parse(body: bytes) -> dict[str, Any]:
     """Parses the body of a request, which must be a JSON object with at most MAX_VALUES values.
 
@@ -114,6 +118,28 @@ def to_tensors(
     key = format_of(document)
     columns = _join_rows(document[key], inputs) if key == ROW else _columns(document[key], inputs)
     return {name: _to_proto(name, value, inputs[name].dtype) for name, value in columns.items()}
+
+
+def signature_name_of(document: Mapping[str, Any]) -> str:
+    """Returns the name of the signature in a parsed request; empty if there is none."""
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise _malformed(
+            document, "not formatted correctly. 'signature_name' key must be a string value."
+        )
+    return name
+
+
+def check_examples(document: Mapping[str, Any]) -> None:
+    """Raises RequestError unless a request to classify or to regress has a list of examples."""
+    if "examples" not in document:
+        raise _malformed(
+            document, "When method is classify, key 'examples' is expected and was not found"
+        )
+    if not isinstance(document["examples"], list):
+        raise _malformed(document, "Expecting 'examples' value to be an list/array")
+    if not document["examples"]:
+        raise _malformed(document, "'examples' value is an empty array")
 
 
 def format_of(document: Mapping[str, Any]) -> str:

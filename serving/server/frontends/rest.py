@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.server.errors import RequestError, invalid
 from serving.server.flags import Flags
-from serving.server.frontends import http_limits, json_tensors, playground
+from serving.server.frontends import http_limits, inference, json_tensors, playground
 from serving.server.frontends.metrics import CONTENT_TYPE, Metrics
 from serving.server.models.manager import SIGNATURE_DEF, Manager
 from serving.wire import protos
@@ -142,13 +142,10 @@ class _RestApp:
         try:
             async with asyncio.timeout(timeout or None):
                 body = await http_limits.read(request, max_bytes)
-                if method != "predict":
-                    message = f"{method} is not supported; use predict"
-                    raise RequestError(StatusCode.UNIMPLEMENTED, message)
                 _refuse_upload(request.headers.get("content-type", ""))
                 encoding = request.headers.get("content-encoding", "")
                 body = await _compute(len(body), http_limits.decode, body, encoding, max_bytes)
-                return await self._predict_body(spec, body)
+                return await self._predict_body(spec, method, body)
         except TimeoutError:
             raise RequestError(
                 StatusCode.DEADLINE_EXCEEDED,
@@ -156,26 +153,26 @@ class _RestApp:
                 "--rest_api_timeout_in_ms",
             ) from None
 
-    async def _predict_body(self, spec: protos.ModelSpec, body: bytes) -> bytes:
+    async def _predict_body(self, spec: protos.ModelSpec, method: str, body: bytes) -> bytes:
         is_large = len(body) > _LARGE_BYTES
         async with self._large_parses if is_large else contextlib.nullcontext():
-            request, format = await self._parse(spec, body)
+            document = await _compute(len(body), json_tensors.parse, body)
+            spec.signature_name = json_tensors.signature_name_of(document)
+            if method != "predict":
+                json_tensors.check_examples(document)
+                inference.refuse(self._manager, method, spec)
+            request, format = await self._to_request(spec, document, len(body))
         return await self._manager.predict(
             request, lambda _, outputs: json_tensors.to_json(outputs, format)
         )
 
-    async def _parse(
-        self, spec: protos.ModelSpec, body: bytes
+    async def _to_request(
+        self, spec: protos.ModelSpec, document: dict[str, Any], size: int
     ) -> tuple[protos.PredictRequest, str]:
-        """Returns the request in a body, and the format of its response."""
-        document = await _compute(len(body), json_tensors.parse, body)
-        format = json_tensors.format_of(document)
-        name = document.get("signature_name", "")
-        if not isinstance(name, str):
-            raise invalid("'signature_name': expected a string")
-        spec.signature_name = name
+        """Returns the request in a document of so many bytes, and the format of its response."""
         inputs = self._manager.signature(spec).inputs
-        tensors = await _compute(len(body), json_tensors.to_tensors, document, inputs)
+        format = json_tensors.format_of(document)
+        tensors = await _compute(size, json_tensors.to_tensors, document, inputs)
         return protos.PredictRequest(model_spec=spec, inputs=tensors), format
 
 

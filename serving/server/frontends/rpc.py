@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError
 from serving.server.flags import Flags
+from serving.server.frontends import inference
 from serving.server.frontends.metrics import Metrics
 from serving.server.models.manager import Manager
 from serving.server.models.servable import Outputs
@@ -64,11 +65,6 @@ def _truncate(message: str) -> str:
     encoded = (quote(character, safe=_UNQUOTED, errors="replace") for character in message)
     sizes = itertools.accumulate(map(len, encoded))
     return message[: sum(1 for _ in itertools.takewhile(MAX_ERROR_BYTES.__ge__, sizes))]
-
-
-async def _refuse(api: str, request: Message, context: ServicerContext) -> None:
-    message = f"{api} is not supported: call Predict instead"
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
 
 class Health:
@@ -133,14 +129,16 @@ def build(
     convert = partial(to_response, as_content=flags.tensor_content)
     methods: dict[str, Callable[[Any], Any]] = {
         "Predict": partial(manager.predict, convert=convert),
+        "Classify": partial(inference.refuse_request, manager, "Classify"),
+        "Regress": partial(inference.refuse_request, manager, "Regress"),
+        "MultiInference": partial(inference.multi_inference, manager),
         "GetModelMetadata": manager.metadata,
         "GetModelStatus": manager.status,
         "HandleReloadConfigRequest": manager.reload,
     }
     answers = {api: partial(_answer, method, api, metrics) for api, method in methods.items()}
-    refusals = {api: partial(_refuse, api) for api in ("Classify", "Regress", "MultiInference")}
     for service in (services.PREDICTION, services.MODEL):
-        services.add_servicer(service, SimpleNamespace(**answers, **refusals), server)
+        services.add_servicer(service, SimpleNamespace(**answers), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
     names = (services.PREDICTION, services.MODEL, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server, _ReflectedPool())

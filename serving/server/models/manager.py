@@ -82,7 +82,7 @@ class Manager:
 
     async def predict(self, request: protos.PredictRequest, convert: Convert[T]) -> T:
         """Calls a signature of a model and converts its outputs."""
-        model = self._model(_spec_of(request))
+        model = self._model(spec_of(request))
         version = model.resolve(request.model_spec)
         version.requests += 1
         if self._batcher:
@@ -94,12 +94,15 @@ class Manager:
 
     def signature(self, spec: protos.ModelSpec) -> protos.SignatureDef:
         """Returns the signature that a ModelSpec names; the default one if the name is empty."""
-        servable = self._model(spec).resolve(spec).servable
-        return find_signature(servable.signatures, signature_name(spec))
+        return find_signature(self.signatures(spec), signature_name(spec))
+
+    def signatures(self, spec: protos.ModelSpec) -> dict[str, protos.SignatureDef]:
+        """Returns the signatures of the version that a ModelSpec requests, by name."""
+        return self._model(spec).resolve(spec).servable.signatures
 
     def metadata(self, request: protos.GetModelMetadataRequest) -> protos.GetModelMetadataResponse:
         """Returns the signatures of a model."""
-        spec = _spec_of(request)
+        spec = spec_of(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
@@ -115,7 +118,7 @@ class Manager:
 
     def status(self, request: protos.GetModelStatusRequest) -> protos.GetModelStatusResponse:
         """Returns the states of a model's versions, the newest first."""
-        spec = _spec_of(request)
+        spec = spec_of(request)
         if model := self._models.get(spec.name):
             number, versions = model.number_of(spec), model.versions
         else:
@@ -240,7 +243,8 @@ class Manager:
             self._models[model_config.name].labels = dict(model_config.version_labels)
 
 
-def _spec_of(request: Any) -> protos.ModelSpec:
+def spec_of(request: Any) -> protos.ModelSpec:
+    """Returns the ModelSpec of a request; raises RequestError if it has none."""
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     spec: protos.ModelSpec = request.model_spec

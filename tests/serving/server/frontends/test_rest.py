@@ -187,8 +187,6 @@ def test_an_invalid_get_request_gets_an_error(rest_server, path, status, message
         ("/v1/models/nobody:predict", 404, "Servable not found for request: Latest(nobody)"),
         ("/v1/models/keras_ae/versions/9:predict", 404, "Specific(keras_ae, 9)"),
         ("/v1/models/keras_ae/labels/L:predict", 400, "Unrecognized servable version label: L"),
-        ("/v1/models/keras_ae:classify", 501, "classify is not supported"),
-        ("/v1/models/keras_ae:regress", 501, "regress is not supported"),
         ("/v1/models/keras_ae:reload", 400, "Malformed request: POST /v1/models/keras_ae:reload"),
         ("/v1/models/keras_ae", 400, "Malformed request: POST /v1/models/keras_ae"),
         ("/", 400, "Malformed request: POST /"),
@@ -196,6 +194,26 @@ def test_an_invalid_get_request_gets_an_error(rest_server, path, status, message
 )
 def test_an_invalid_post_request_gets_an_error(rest_server, path, status, message):
     assert_refused(rest_server.predict({"instances": [b64(b"")]}, path), status, message)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "message"),
+    [
+        ("classify", {"examples": [{}]}, "Expected one or two output Tensors, found 6"),
+        ("regress", {"examples": [{}]}, "Expected one output Tensor."),
+        (
+            "regress",
+            {"signature_name": "S", "examples": [{}]},
+            "No signature was found with the name: S",
+        ),
+        ("classify", {"instances": [1]}, "key 'examples' is expected and was not found"),
+        ("classify", {"examples": {}}, "Expecting 'examples' value to be an list/array"),
+        ("classify", {"examples": []}, "'examples' value is an empty array"),
+    ],
+)
+def test_signatures_of_another_kind_are_refused(rest_server, method, body, message):
+    answer = rest_server.predict(body, f"/v1/models/keras_ae:{method}")
+    assert_refused(answer, 400, message)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
@@ -212,7 +230,7 @@ def test_other_methods_are_malformed(rest_server, method):
         (b"[" * 50_000, "JSON parse error"),
         (b"{}", "one of the keys 'instances' and 'inputs', got neither"),
         (b'{"inputs": [], "instances": []}', "got both"),
-        (b'{"signature_name": 1, "instances": [1]}', "'signature_name': expected a string"),
+        (b'{"signature_name": 1, "instances": [1]}', "'signature_name' key must be a string"),
         (b'{"signature_name": "S", "instances": [1]}', '"S" not found'),
         (b'{"instances": [1]}', "image_bytes: expected a string"),
         (b'{"inputs": {"pictures": ["a"]}}', "misses image_bytes; got pictures"),

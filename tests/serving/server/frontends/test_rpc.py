@@ -1,8 +1,10 @@
 """The behaviour of TensorFlow Serving that clients rely on, over a real channel."""
 
 import grpc
+import httpx
 import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import json_format
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
@@ -14,6 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from serving.wire import services
 from serving.wire.protos import (
+    POOL,
     DataType,
     GetModelMetadataRequest,
     GetModelStatusRequest,
@@ -220,11 +223,78 @@ def test_status_of_unknown_models_and_versions(client):
     assert_refused(lambda: client.status(version=9), CODE.NOT_FOUND, message)
 
 
-@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
-def test_unsupported_methods_are_unimplemented(client, method):
-    path = f"/tensorflow.serving.PredictionService/{method}"
-    call = client.channel.unary_unary(path)
-    assert_refused(lambda: call(b"", timeout=SECONDS), CODE.UNIMPLEMENTED, "Predict")
+DEFAULT = {"model_spec": {"name": "keras_ae"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "code", "message"),
+    [
+        ("Classify", {}, CODE.INVALID_ARGUMENT, "Missing ModelSpec"),
+        ("Classify", {"model_spec": {"name": "z"}}, CODE.NOT_FOUND, "Latest(z)"),
+        (
+            "Classify",
+            {"model_spec": {"name": "m"}},
+            CODE.INVALID_ARGUMENT,
+            "No signature was found with the name: serving_default",
+        ),
+        (
+            "Classify",
+            DEFAULT,
+            CODE.INVALID_ARGUMENT,
+            "Expected one or two output Tensors, found 6",
+        ),
+        (
+            "Classify",
+            {"model_spec": {"name": "m", "signature_name": "count"}},
+            CODE.INVALID_ARGUMENT,
+            "No classification inputs found in SignatureDef: inputs {",
+        ),
+        ("Regress", DEFAULT, CODE.INVALID_ARGUMENT, "Expected one output Tensor."),
+        ("MultiInference", {}, CODE.INVALID_ARGUMENT, "ModelSpec has no name specified."),
+        (
+            "MultiInference",
+            {"tasks": [{**DEFAULT, "method_name": "tensorflow/serving/regress"}]},
+            CODE.INVALID_ARGUMENT,
+            "Expected one output Tensor.",
+        ),
+        (
+            "MultiInference",
+            {"tasks": [{**DEFAULT, "method_name": "tensorflow/serving/predict"}]},
+            CODE.UNIMPLEMENTED,
+            "Unsupported signature method_name: tensorflow/serving/predict",
+        ),
+        (
+            "MultiInference",
+            {"tasks": [{"model_spec": {"name": "m", "signature_name": "S"}}]},
+            CODE.INVALID_ARGUMENT,
+            "Requested signature not found in model graph: S",
+        ),
+    ],
+)
+def test_signatures_of_another_kind_are_refused(client, method, fields, code, message):
+    descriptor = POOL.FindServiceByName(services.PREDICTION).methods_by_name[method]
+    request = json_format.ParseDict(fields, GetMessageClass(descriptor.input_type)())
+    call = getattr(client.prediction, method)
+    assert_refused(lambda: call(request, timeout=SECONDS), code, message)
+
+
+def test_signatures_of_their_kind_are_unimplemented(start_server, tmp_path):
+    class Scorer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="inputs")])
+        def score(self, inputs):
+            return {"scores": tf.zeros_like(inputs, tf.float32)}
+
+    model = Scorer()
+    tf.saved_model.save(model, str(tmp_path / "1"), {"serving_default": model.score})
+    client = start_server("--model_name=m", f"--model_base_path={tmp_path}")
+    client.wait_for({1: "AVAILABLE"})
+    path = "/tensorflow.serving.PredictionService/Classify"
+    call = client.channel.unary_unary(path, PredictRequest.SerializeToString)
+    request = PredictRequest(model_spec={"name": "m"})
+    assert_refused(lambda: call(request), CODE.UNIMPLEMENTED, "call Predict instead")
+    body = {"examples": [{"x": 1}]}
+    answer = httpx.post(f"{client.running.rest}/v1/models/m:classify", json=body)
+    assert answer.status_code == 501
 
 
 def config(text):
