@@ -13,12 +13,7 @@ from serving.server.errors import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.model import AVAILABLE, Model, Version
-from serving.server.models.servable import (
-    Convert,
-    find_signature,
-    response_spec,
-    signature_name,
-)
+from serving.server.models.servable import Convert, response_spec
 from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire import protos
 
@@ -91,10 +86,6 @@ class Manager:
             finally:
                 model.release(version)
         return await self._predict_alone(model, version, request, convert)
-
-    def signature(self, spec: protos.ModelSpec) -> protos.SignatureDef:
-        """Returns the signature that a ModelSpec names; the default one if the name is empty."""
-        return find_signature(self.signatures(spec), signature_name(spec))
 
     def signatures(self, spec: protos.ModelSpec) -> dict[str, protos.SignatureDef]:
         """Returns the signatures of the version that a ModelSpec requests, by name."""

@@ -9,7 +9,8 @@ from PIL import Image
 
 from serving.server.errors import RequestError
 from serving.server.frontends import json_tensors
-from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_json, to_tensors
+from serving.server.frontends.json_outputs import to_json
+from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_tensors
 from serving.wire.protos import DataType, TensorInfo
 from serving.wire.tensors import to_array
 
@@ -91,44 +92,98 @@ def test_strings_come_plain_or_as_base64():
     assert read(body, BYTES)["image_bytes"].tolist() == ["é".encode(), b"\xff", b"\xff", b"\xff"]
 
 
+FAILED = "Failed to process element: "
+VALUE = "of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: "
+
+
 @pytest.mark.parametrize(
     ("body", "inputs", "message"),
     [
-        (b"", IMAGES, "the body is empty"),
-        (b"{", IMAGES, "JSON parse error"),
-        (b"\xff", IMAGES, "JSON parse error"),
-        (b"[1]", IMAGES, "expected an object, got an array"),
-        (b"[" * 50_000, IMAGES, "JSON parse error"),
-        (b'{"inputs": [NaN,' + b"[" * 50_000, FLOATS, "JSON parse error"),
-        (b'{"inputs": [NaN, "\\ud800"]}', BYTES, "JSON parse error"),
+        (b"", IMAGES, "JSON Parse error: The document is empty"),
+        (b"{", IMAGES, "JSON Parse error: unexpected end of data at offset: 1"),
+        (b"\xff", IMAGES, "JSON Parse error: "),
+        (b'{"inputs" [1]}', IMAGES, "JSON Parse error: .* at offset: 10"),
+        (b"[1]", IMAGES, r"JSON Value: \[1\] Is not object"),
+        (b"[" * 50_000, IMAGES, "JSON Parse error: "),
+        (b'{"inputs": [NaN,' + b"[" * 50_000, FLOATS, "JSON Parse error: "),
+        (b'{"inputs": [NaN, "\\ud800"]}', BYTES, "JSON Parse error: "),
         (b'{"inputs":' + b"[" * 500 + b"]" * 500 + b"}", IMAGES, "more than 32 deep"),
-        (b"{}", IMAGES, "got neither"),
-        (b'{"inputs": [1], "instances": [1]}', IMAGES, "got both"),
-        (b'{"instances": {"images": 1}}', IMAGES, "expected an array, got an object"),
-        (b'{"instances": []}', IMAGES, "got an empty array"),
-        (b'{"instances": [[1, 2], [3]]}', IMAGES, "level 1 have different sizes, 1 to 2"),
-        (b'{"instances": [[1, 2], 3]}', IMAGES, "mixed at level 1"),
-        (b'{"instances": [1, [2]]}', IMAGES, "got an array"),
-        (b'{"instances": [256]}', IMAGES, "images: .*256 out of bounds for uint8"),
-        (b'{"instances": [-1]}', IMAGES, "-1 out of bounds for uint8"),
-        (b'{"instances": [1e400]}', IMAGES, "JSON parse error"),
-        (b'{"instances": [2.0]}', IMAGES, "expected uint8, got the number with a fraction 2.0"),
-        (b'{"instances": [1, true]}', IMAGES, "expected uint8, got the boolean true"),
-        (b'{"instances": ["1"]}', IMAGES, 'expected uint8, got the string "1"'),
-        (b'{"instances": [null]}', FLOATS, "expected float, got null"),
-        (b'{"instances": [1e39]}', FLOATS, "out of bounds for float"),
-        (b'{"instances": [1]}', signature(x=DataType.DT_BOOL), "expected bool, got the integer 1"),
-        (b'{"instances": [1]}', BYTES, 'expected a string or {"b64": ".."}, got the integer 1'),
-        (b'{"instances": [{"b64": "a"}]}', BYTES, "is not base64"),
-        (b'{"instances": [{"b64": "$$$$"}]}', BYTES, "is not base64"),
-        (b'{"instances": [{"b64": "\xc3\xa9"}]}', BYTES, "is not base64"),
-        (b'{"instances": [{"b64": 1}]}', BYTES, "keys b64; expected image_bytes"),
-        (b'{"instances": [{"a": 1}]}', TWO, "item 0 has the keys a; expected a, b"),
-        (b'{"instances": [{"a": 1, "b": true, "c": 1}]}', TWO, "item 0 has the keys a, b, c"),
-        (b'{"instances": [1]}', TWO, "name the 2 inputs: a, b"),
-        (b'{"instances": [{"a": 1, "b": true}, 1]}', TWO, "mixed at item 1"),
-        (b'{"inputs": [1]}', TWO, "name the 2 inputs: a, b"),
-        (b'{"inputs": {"a": 1}}', TWO, "misses b; got a"),
+        (b"{}", IMAGES, "Missing 'inputs' or 'instances' key"),
+        (
+            b'{"inputs": [1], "instances": [1]}',
+            IMAGES,
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist",
+        ),
+        (
+            b'{"instances": {"images": 1}}',
+            IMAGES,
+            'JSON Value: {"instances":{"images":1}} Expecting \'instances\' to be an list/array',
+        ),
+        (b'{"instances": []}', IMAGES, "No values in 'instances' array"),
+        (
+            b'{"inputs": [[1, 2], [3]]}',
+            IMAGES,
+            "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        ),
+        (
+            b'{"inputs": [[1, 2], 3]}',
+            IMAGES,
+            "JSON Value: 3 found at incorrect level: 2 in the JSON DOM. Expected at level: 2",
+        ),
+        (b'{"inputs": [1, [2]]}', IMAGES, "list at unexpected level: 1 expected < 1"),
+        (
+            b'{"instances": [[1, 2], [3]]}',
+            IMAGES,
+            f"{FAILED}1 of 'instances' list. Error: INVALID_ARGUMENT: Expecting tensor size: 2 but "
+            "got: 1",
+        ),
+        (b'{"instances": [[[1, 2]], [[1], [2]]]}', IMAGES, r"shape \[1,2\] but got: \[2,1\]"),
+        (b'{"instances": [256]}', IMAGES, "JSON Value: 256 .* is not of expected type: uint8"),
+        (b'{"instances": [-1]}', IMAGES, "JSON Value: -1 .* is not of expected type: uint8"),
+        (b'{"instances": [1e400]}', IMAGES, "JSON Parse error"),
+        (
+            b'{"instances": [1, 2.0]}',
+            IMAGES,
+            f"{FAILED}1 {VALUE}2.0 Type: Number is not of expected type: uint8",
+        ),
+        (b'{"instances": [true]}', IMAGES, f"{FAILED}0 {VALUE}true Type: True is not of expected"),
+        (
+            b'{"instances": [{"images": "1"}]}',
+            IMAGES,
+            f'{FAILED}0 key: images {VALUE}"1" Type: String is not of expected type: uint8',
+        ),
+        (b'{"inputs": [null]}', FLOATS, "JSON Value: null Type: Null is not of expected type: fl"),
+        (b'{"instances": [1e39]}', FLOATS, "is not of expected type: float"),
+        (b'{"instances": [1]}', signature(x=DataType.DT_BOOL), "is not of expected type: bool"),
+        (b'{"instances": [1]}', BYTES, "Type: Number is not of expected type: string"),
+        (b'{"instances": [{"b64": "a"}]}', BYTES, "Unable to base64 decode"),
+        (b'{"instances": [{"b64": "$$$$"}]}', BYTES, "Unable to base64 decode"),
+        (b'{"instances": [{"b64": "\xc3\xa9"}]}', BYTES, "Unable to base64 decode"),
+        (b'{"inputs": [{"a": 1}]}', BYTES, "not formatted correctly for base64 data"),
+        (b'{"instances": [{"b64": 1}]}', BYTES, "0 key: b64 .* does not have named input: b64"),
+        (
+            b'{"instances": [{"a": 1}]}',
+            TWO,
+            "element: 0 of 'instances' list. JSON object: {\"a\":1} keys must be equal to: a,b",
+        ),
+        (
+            b'{"instances": [{"a": 1, "b": true, "c": 1}]}',
+            TWO,
+            "element: 0 key: c of .* JSON object: does not have named input: c",
+        ),
+        (b'{"instances": [1]}', TWO, "instances is a plain list, but expecting list of objects as"),
+        (
+            b'{"instances": [{"a": 1, "b": true}, 1]}',
+            TWO,
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            b'{"instances": [1, {"a": 1, "b": true}]}',
+            TWO,
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (b'{"inputs": [1]}', TWO, "inputs is a plain value/list, but expecting an object as multi"),
+        (b'{"inputs": {"a": 1}}', TWO, "Missing named input: b in 'inputs' object."),
     ],
 )
 def test_invalid_documents_are_refused_with_the_reason(body, inputs, message):
@@ -136,6 +191,26 @@ def test_invalid_documents_are_refused_with_the_reason(body, inputs, message):
         read(body, inputs)
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        (b'{"inputs": [1]} and text', [1]),
+        (b' {"inputs": [1]}{"inputs": [2]}', [1]),
+        (b'{"inputs": [1], "inputs": [2]}', [1]),
+        (b'{"inputs": [1, 2], "signature_name": "inputs"}', [1, 2]),
+    ],
+)
+def test_the_first_document_and_the_first_of_equal_keys_count(body, values):
+    assert read(body, IMAGES)["images"].tolist() == values
+    assert read(body.replace(b"1", b"NaN"), FLOATS)["x"].shape == (len(values),)
+
+
+def test_a_message_has_the_beginning_of_a_large_value():
+    body = json.dumps({"instances": {"images": [0] * 1_000_000}}).encode()
+    with pytest.raises(RequestError, match=r"^JSON Value: .{256}\.\.\. Expecting 'instances'"):
+        read(body, IMAGES)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
@@ -207,5 +282,5 @@ def test_scalars_and_empty_batches_are_written():
 )
 def test_rows_need_outputs_with_a_common_number_of_rows(arrays):
     outputs = {str(index): array for index, array in enumerate(arrays)}
-    with pytest.raises(RequestError, match="no common number of rows; send the request"):
+    with pytest.raises(RequestError, match=r"batch size: 3 expecting: 2|no shape information"):
         to_json(outputs, ROW)
