@@ -83,7 +83,7 @@ _FLAGS: dict[str, tuple[str | int, str]] = {
     "load_retry_interval_micros": (60_000_000, "microseconds between these retries"),
     "allow_version_labels_for_unavailable_models": (
         False,
-        "allow a new label for a version that is not loaded yet",
+        "allow a new label for a version that is not loaded yet, as none is at the start",
     ),
     "enable_batching": (False, "combine concurrent requests into one call of the model"),
     "batching_parameters_file": ("", "BatchingParameters text proto"),

@@ -49,10 +49,13 @@ class Manager:
         self._reloading = asyncio.Lock()
 
     async def start(self, server_config: protos.ModelServerConfig) -> None:
-        """Starts to load and to watch the models of a checked configuration."""
+        """Starts to load and to watch the models of a checked configuration.
+
+        Raises RequestError FAILED_PRECONDITION as `reconfigure` does, for every label unless labels
+        may be assigned ahead.
+        """
+        self._set_labels(server_config.model_config_list.config)
         await self._apply(server_config)
-        for model in server_config.model_config_list.config:
-            self._models[model.name].labels = dict(model.version_labels)
         if self._options.poll_seconds:
             self._poller = asyncio.ensure_future(self._poll_forever())
 
@@ -110,10 +113,10 @@ class Manager:
     def status(self, request: protos.GetModelStatusRequest) -> protos.GetModelStatusResponse:
         """Returns the states of a model's versions, the newest first."""
         spec = spec_of(request)
-        if model := self._models.get(spec.name):
-            number, versions = model.number_of(spec), model.versions
-        else:
-            number, versions = spec.version.value if spec.HasField("version") else None, []
+        # As in TensorFlow Serving, a label is ignored.
+        number = spec.version.value if spec.HasField("version") else None
+        model = self._models.get(spec.name)
+        versions = model.versions if model else []
         found = {v.number: v for v in versions if number in (None, v.number)}
         if not found:
             requested = "any versions" if number is None else f"version {number}"
@@ -136,22 +139,22 @@ class Manager:
         """Serves the models of a new configuration, and waits for their versions.
 
         Raises:
-            RequestError: INVALID_ARGUMENT if the configuration is invalid; nothing changes then.
-                UNKNOWN if a model has no version that can be loaded. FAILED_PRECONDITION if a label
-                is assigned to a version that is not available (see `ManagerOptions.labels_ahead`);
-                the labels do not change then.
+            RequestError: INVALID_ARGUMENT if the configuration is invalid, and FAILED_PRECONDITION
+                if a label is assigned to a version that is not available yet (see
+                `ManagerOptions.labels_ahead`); nothing changes then. UNKNOWN if a model has no
+                version that can be loaded.
         """
         config.check(server_config)
+        configs = server_config.model_config_list.config
         async with self._reloading:
+            self._set_labels(configs)
             await self._apply(server_config)
-            configs = server_config.model_config_list.config
             models = [self._models[model_config.name] for model_config in configs]
             await asyncio.gather(*(model.settle() for model in models))
             missing = [model.name for model in models if not model.available]
             if missing:
                 message = f"Some models did not become available: {{{', '.join(missing)}}}"
                 raise RequestError(StatusCode.UNKNOWN, message)
-            self._set_labels(configs)
 
     def _model(self, spec: protos.ModelSpec) -> Model:
         if not spec.name:
@@ -220,10 +223,11 @@ class Manager:
 
     def _set_labels(self, configs: Sequence[protos.ModelConfig]) -> None:
         for model_config in configs:
-            model = self._models[model_config.name]
+            model = self._models.setdefault(model_config.name, self._new_model(model_config.name))
             available = {version.number for version in model.available}
             for label, number in model_config.version_labels.items():
-                is_allowed_ahead = self._options.labels_ahead and label not in model.labels
+                is_moved = model.labels.get(label, number) != number
+                is_allowed_ahead = self._options.labels_ahead and not is_moved
                 if number not in available and not is_allowed_ahead:
                     raise RequestError(
                         StatusCode.FAILED_PRECONDITION,

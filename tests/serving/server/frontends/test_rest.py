@@ -133,6 +133,8 @@ def test_the_status_lists_versions(rest_server):
     versions = sorted(found.pop("model_version_status"), key=lambda version: version["version"])
     assert versions == [{"version": "1", **available}, {"version": "2", **available}]
     assert found == {}
+    labelled = rest_server.client.get("/v1/models/keras_ae/labels/unknown").json()
+    assert len(labelled["model_version_status"]) == 2
     found = rest_server.client.get("/v1/models/keras_ae/versions/1").json()
     assert found == {"model_version_status": [{"version": "1", **available}]}
 

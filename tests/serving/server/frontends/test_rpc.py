@@ -115,7 +115,12 @@ def test_metadata_has_every_signature(client):
 
 def test_status_lists_all_versions_or_the_requested_one(client):
     assert client.status() == {1: "AVAILABLE", 2: "AVAILABLE"}
-    assert client.status(version=1) == client.status(label="stable") == {1: "AVAILABLE"}
+    assert client.status(version=1) == {1: "AVAILABLE"}
+
+
+@pytest.mark.parametrize("label", ["stable", "unknown"])
+def test_status_ignores_labels(client, label):
+    assert client.status(label=label) == {1: "AVAILABLE", 2: "AVAILABLE"}
 
 
 # Refusals
@@ -324,6 +329,12 @@ ONE = 'config {{ name: "m" base_path: "{base}" model_platform: "{platform}" }}'
             "got a gs:// URI, which this server cannot read",
         ),
         ('model_config_list { config { base_path: "/a" } }', "has no name"),
+        (
+            'model_config_list { config { name: "m" base_path: "/a" model_platform: "tensorflow" '
+            "model_type: TENSORFLOW } }",
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform, model name is m",
+        ),
         (
             'model_config_list { config { name: "m" base_path: "/a" model_platform: "x" } }',
             "Model m requests unsupported platform 'x'",
