@@ -87,6 +87,8 @@ class _RestApp:
         try:
             response = await self._respond(request)
         except RequestError as error:
+            # Its frames hold the body until the garbage collector runs, see rpc.py.
+            error.__traceback__ = None
             text = error.message.encode(errors="replace").decode()
             response = _json(_HTTP.get(error.code, 500), {"error": text})
         except ClientDisconnect:

@@ -23,6 +23,7 @@ from serving.server.errors import RequestError
 from serving.server.flags import Flags
 from serving.server.frontends import inference
 from serving.server.frontends.metrics import Metrics
+from serving.server.memory import Trimmer
 from serving.server.models.manager import Manager
 from serving.server.models.servable import Outputs
 from serving.wire import services
@@ -38,7 +39,12 @@ _UNQUOTED = " " + string.punctuation.replace("%", "")
 
 
 async def _answer(
-    method: Callable[[Any], Any], api: str, metrics: Metrics, request: Any, context: ServicerContext
+    method: Callable[[Any], Any],
+    api: str,
+    metrics: Metrics,
+    trimmer: Trimmer,
+    request: Any,
+    context: ServicerContext,
 ) -> Any:
     started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
     try:
@@ -49,15 +55,29 @@ async def _answer(
         return response
     except RequestError as error:
         code = error.code
-        await context.abort(code, _truncate(error.message))
+        _set_status(context, error, code, error.message)
     # A bug must neither stop the server nor send its traceback to the client.
-    except Exception:
+    except Exception as error:
         code = grpc.StatusCode.INTERNAL
         logger.exception("%s failed", api)
-        await context.abort(code, f"{api} failed; see the server's log")
+        _set_status(context, error, code, f"{api} failed; see the server's log")
     finally:
         name = request.model_spec.name if hasattr(request, "model_spec") else ""
         metrics.observe(name, code.name, api, "GRPC", time.perf_counter() - started)
+        trimmer.answered(request.ByteSize())
+
+
+def _set_status(
+    context: ServicerContext, error: Exception, code: grpc.StatusCode, message: str
+) -> None:
+    """Sets the status of an error, and frees the request, which may have hundreds of megabytes.
+
+    The frames of a traceback hold it, and refer to the error by their futures, as they would to the
+    exception of `context.abort`: cycles, which Python's garbage collector may free much later.
+    """
+    error.__traceback__ = None
+    context.set_code(code)
+    context.set_details(_truncate(message))
 
 
 def _truncate(message: str) -> str:
@@ -136,7 +156,10 @@ def build(
         "GetModelStatus": manager.status,
         "HandleReloadConfigRequest": manager.reload,
     }
-    answers = {api: partial(_answer, method, api, metrics) for api, method in methods.items()}
+    trimmer = Trimmer()
+    answers = {
+        api: partial(_answer, method, api, metrics, trimmer) for api, method in methods.items()
+    }
     for service in (services.PREDICTION, services.MODEL):
         services.add_servicer(service, SimpleNamespace(**answers), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)

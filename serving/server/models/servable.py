@@ -1,7 +1,5 @@
 """A loaded SavedModel, whose signatures can be called."""
 
-import contextlib
-import ctypes
 import gc
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
 
 from keras_ae import contract
+from serving.server import memory
 from serving.server.errors import RequestError, invalid
 from serving.server.models.inputs import Inputs, check
 from serving.wire.protos import (
@@ -176,8 +175,7 @@ def _warmup_requests(path: Path) -> Iterator[PredictRequest]:
 def release_memory() -> None:
     """Frees the memory of unloaded models and large requests, and returns it to the system."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.trim()
 
 
 def as_request_error(error: Exception) -> RequestError:

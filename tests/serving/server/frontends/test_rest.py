@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import gzip
 import io
 import json
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 
 from serving.server.errors import RequestError
-from serving.server.frontends import json_tensors
+from serving.server.frontends import http_limits, json_tensors
 from serving.server.frontends.metrics import UNKNOWN_MODEL, Metrics
 from serving.server.frontends.rest import create_app
 from tests.serving.server.conftest import MAX_BODY, METRICS_PATH
+from tests.serving.servers import wait_until
 
 PREDICT = "/v1/models/keras_ae:predict"
 
@@ -344,6 +346,26 @@ def test_a_slow_response_is_status_504(start_server, tiny):
         )
         assert client.get("/v1/models/m").status_code == 200
         assert_refused(client.get(METRICS_PATH), 404, "Not Found")
+
+
+class Body(bytes):
+    """A body that the garbage collector knows."""
+
+
+def test_the_body_of_a_refused_request_is_freed_at_once(start_server, tiny, monkeypatch):
+    server = start_server("--model_name=m", f"--model_base_path={tiny}")
+    server.wait_for({3: "AVAILABLE"})
+    monkeypatch.setattr(http_limits, "decode", lambda body, *_: Body(body))
+    gc.collect()
+    gc.disable()
+    try:
+        for fields in ({}, {"signature_name": "S"}, {"signature_name": "positive"}):
+            body = {"inputs": [-1], **fields}
+            answer = httpx.post(f"{server.running.rest}/v1/models/m:predict", json=body)
+            assert answer.status_code == 400
+        wait_until(lambda: not any(type(item) is Body for item in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 # Metrics

@@ -1,5 +1,7 @@
 """The behaviour of TensorFlow Serving that clients rely on, over a real channel."""
 
+import gc
+
 import grpc
 import httpx
 import numpy as np
@@ -26,7 +28,7 @@ from serving.wire.protos import (
     TensorProto,
 )
 from serving.wire.tensors import to_array
-from tests.serving.servers import PIXELS, SECONDS
+from tests.serving.servers import PIXELS, SECONDS, wait_until
 
 CODE = grpc.StatusCode
 
@@ -490,6 +492,33 @@ def test_messages_at_the_limit_pass_and_larger_ones_do_not(start_server, tiny):
     small.model_spec.version_label += "x"
     assert_refused(lambda: client.prediction.Predict(small), CODE.RESOURCE_EXHAUSTED)
     assert client.predict({"images": PIXELS}).version == 3
+
+
+@pytest.mark.parametrize("flags", [(), ("--enable_batching",)], ids=["alone", "batched"])
+def test_a_refused_request_is_freed_at_once(start_server, tiny, flags):
+    client = start_server(f"--model_base_path={tiny}", "--model_name=m", *flags)
+    client.wait_for({3: "AVAILABLE"})
+    values = {"values": np.array([-1], np.int32)}
+    refused = [
+        client.request({"images": PIXELS}, "z"),
+        client.request({"images": PIXELS}, signature="S"),
+        client.request({"images": PIXELS[0]}, signature="reconstruct"),
+        client.request(values, signature="positive"),
+    ]
+
+    def count():
+        return sum(type(item) is PredictRequest for item in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        for request in refused:
+            with pytest.raises(grpc.RpcError):
+                client.prediction.Predict(request, timeout=SECONDS)
+        wait_until(lambda: count() == before)
+    finally:
+        gc.enable()
 
 
 def test_bytes_that_are_no_request_are_refused(client):
