@@ -399,7 +399,10 @@ def test_hostile_tensors_are_refused_and_the_next_request_succeeds(client, signa
 STRINGS = {
     "one string for many": (tensor(DataType.DT_STRING, (100,), string_val=[b""]), "got 1"),
     "no strings": (tensor(DataType.DT_STRING, (1,)), "got 0"),
-    "strings as content": (tensor(DataType.DT_STRING, (1,), tensor_content=b"a"), "got 0"),
+    "strings as content": (
+        tensor(DataType.DT_STRING, (1,), tensor_content=b"a"),
+        "the strings need 98 bytes; got 1",
+    ),
     "a huge shape": (
         tensor(DataType.DT_STRING, (100_000_000,), string_val=[b""]),
         "has 100,000,000 strings; at most 1,024 are allowed: send fewer at once",
@@ -454,11 +457,14 @@ def test_the_last_value_is_repeated_if_there_are_fewer_than_needed(client):
     assert answer.reconstructions.ravel().tolist() == [7, *[9] * 47]
 
 
-def test_bytes_as_tensor_content_and_broken_examples_are_refused(client):
-    proto = tensor(DataType.DT_STRING, (1,), tensor_content=b"\x01a")
-    request = client.request({"image_bytes": proto}, "keras_ae")
-    message = "tensor parsing error: image_bytes"
-    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
+def test_strings_are_read_from_tensor_content(client):
+    proto = tensor(DataType.DT_STRING, (2,), tensor_content=b"\x04\x00text")
+    answer = client.predict({"image_bytes": proto}, "", name="keras_ae")
+    same = client.predict({"image_bytes": [b"text", b""]}, "", name="keras_ae")
+    assert answer.status.tolist() == same.status.tolist()
+
+
+def test_broken_examples_are_refused(client):
     request = client.request({"examples": [b"\xff\xff"]}, "keras_ae", "score")
     message = "Could not parse example input"
     assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
