@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
 from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
@@ -199,7 +200,7 @@ class Manager:
             loop = asyncio.get_running_loop()
             outputs = await loop.run_in_executor(self._executor, servable.run, inputs)
         spec = response_spec(request, version.number, inputs.signature)
-        if sum(array.nbytes for array in outputs.values()) <= SMALL_BYTES:
+        if sum(map(_size, outputs.values())) <= SMALL_BYTES:
             return convert(spec, outputs)
         return await asyncio.to_thread(convert, spec, outputs)
 
@@ -236,6 +237,10 @@ class Manager:
                     )
         for model_config in configs:
             self._models[model_config.name].labels = dict(model_config.version_labels)
+
+
+def _size(array: np.ndarray) -> int:
+    return array.nbytes if array.dtype != object else sum(map(len, array.ravel().tolist()))
 
 
 def spec_of(request: Any) -> protos.ModelSpec:
