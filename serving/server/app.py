@@ -114,15 +114,19 @@ class Server:
         self.grpc_port = self.rest_port = 0
 
     async def start(self) -> None:
-        """Listens, and starts to load the models; raises ConfigurationError if it cannot listen."""
+        """Listens, and starts to load the models.
+
+        Raises ConfigurationError if it cannot listen, or a label is assigned to a version, none of
+        which is loaded yet.
+        """
         try:
             await self._start_grpc()
             if self._flags.rest_port is not None:
                 self._start_rest(self._flags.rest_port)
-        except ConfigurationError:
+            await self.manager.start(self._flags.models)
+        except (ConfigurationError, RequestError) as error:
             await self.stop()
-            raise
-        await self.manager.start(self._flags.models)
+            raise ConfigurationError(str(error)) from error
         if self._flags.config_file and self._flags.config_poll_seconds:
             self._start_task(self._watch_config(self._flags.config_file))
         # What exists now lives as long as the process; the collections after a model is unloaded

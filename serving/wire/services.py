@@ -34,20 +34,24 @@ def stub(service: str, channel: grpc.Channel | grpc.aio.Channel) -> SimpleNamesp
     )
 
 
+def _serialize(response: Message | bytes) -> bytes:
+    return response if isinstance(response, bytes) else bytes(response.SerializeToString())
+
+
 def add_servicer(service: str, servicer: object, server: grpc.Server | grpc.aio.Server) -> None:
     """Registers a servicer for a service on a server that is not started yet.
 
     The servicer has a method `(request, context) -> response` for each method of the service that
-    it implements, a coroutine function if the server is a grpc.aio one. The server answers the
-    other methods with UNIMPLEMENTED.
+    it implements, a coroutine function if the server is a grpc.aio one. A response may be the bytes
+    of its message. The server answers the other methods with UNIMPLEMENTED.
     """
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
             getattr(servicer, name),
             request_deserializer=request.FromString,
-            response_serializer=response.SerializeToString,
+            response_serializer=_serialize,
         )
-        for name, request, response in _methods(service)
+        for name, request, _ in _methods(service)
         if hasattr(servicer, name)
     }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])

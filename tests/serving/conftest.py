@@ -73,7 +73,8 @@ def real_server(exported, tiny, tmp_path_factory) -> Iterator[servers.Client]:
     (folder / "keras_ae").mkdir()
     (folder / "keras_ae" / "1").symlink_to(exported, target_is_directory=True)
     (folder / "models").write_text(CONFIG.format(real=folder / "keras_ae", tiny=tiny))
-    with servers.started([f"--model_config_file={folder}/models"]) as client:
+    flags = [f"--model_config_file={folder}/models", servers.LABELS_AHEAD]
+    with servers.started(flags) as client:
         client.wait_for({1: "AVAILABLE", 2: "AVAILABLE"}, "m")
         client.wait_for({1: "AVAILABLE"}, "keras_ae")
         yield client

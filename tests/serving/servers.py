@@ -32,6 +32,7 @@ from serving.wire.protos import (
 from serving.wire.tensors import to_array, to_proto
 
 SECONDS = 240
+LABELS_AHEAD = "--allow_version_labels_for_unavailable_models=true"
 STATES = ModelVersionStatus.State
 
 

@@ -1,70 +1,41 @@
-"""Conversion between TensorProtos and the bodies of TensorFlow Serving's REST interface.
+"""The bodies of TensorFlow Serving's REST requests, and their conversion to TensorProtos.
 
 Functions raise RequestError, INVALID_ARGUMENT unless noted, for a request that cannot be converted.
 """
 
-import base64
-import binascii
 import gc
-import itertools
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
 import orjson
-from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
+from serving.server.frontends.json_values import is_base64, malformed, text_of, to_tensor
 from serving.wire.protos import TensorInfo, TensorProto
-from serving.wire.tensors import DTYPES, STRING, dtype_name, to_array, to_proto
+from serving.wire.tensors import shape_of
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
+_KEYS: Final = (b"instances", b"inputs", b"signature_name")
+_DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+"""As TensorFlow Serving's: the first of equal keys counts. Slower than orjson."""
 MAX_VALUES: Final = 16_000_000
 """Limit of the values in a body, including arrays and objects.
 
 A body is parsed while holding the GIL, so a larger one would stop all other requests.
 """
 
-HOW_TO_SEND: Final = 'send {"instances": [{"image_bytes": {"b64": "BASE64 OF THE FILE"}}]}'
-"""The request with an image, for messages."""
-
-_MAX_RANK = 32
-_ENCODED_IMAGE = re.compile(r"data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-3][A-Za-z0-9+/]{40}")
-"""How the base64 of an image begins, with which no image begins itself."""
-_ALLOWED_TYPES: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
-_TYPE_NAMES: dict[type, str] = {
-    dict: "an object",
-    list: "an array",
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number with a fraction",
-    type(None): "null",
-}
-
-
-def _describe(value: Any) -> str:
-    """Returns a short description of a JSON value for a message."""
-    if value is None or isinstance(value, dict | list):
-        return _TYPE_NAMES[type(value)]
-    return f"the {_TYPE_NAMES[type(value)]} {_shorten(json.dumps(value))}"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else text[:60] + "..."
-
 
 def parse(body: bytes) -> dict[str, Any]:
     """Parses the body of a request, which must be a JSON object with at most MAX_VALUES values.
 
-    NaN, Infinity and -Infinity are numbers, as in TensorFlow Serving.
+    As in TensorFlow Serving, NaN, Infinity and -Infinity are numbers, of two equal keys the first
+    counts, and text after the object is ignored.
     """
     if not body:
-        raise invalid("JSON parse error: the body is empty; expected an object with 'instances'")
+        raise invalid("JSON Parse error: The document is empty")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise invalid(
             f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors "
@@ -74,28 +45,33 @@ def parse(body: bytes) -> dict[str, Any]:
     # Garbage collection took 2/3 of the time of large bodies.
     gc.disable()
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        document = _parse_non_finite(body, error)
+        document = _load(body)
+    except json.JSONDecodeError as error:
+        raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
     finally:
         if gc_was_enabled:
             gc.enable()
     if not isinstance(document, dict):
-        raise invalid(f"JSON value: expected an object, got {_describe(document)}")
+        raise malformed(document, "Is not object")
     return document
 
 
-def _parse_non_finite(body: bytes, error: Exception) -> Any:
-    """Parses a body that orjson refused because of NaN or Infinity."""
-    if b"NaN" in body or b"Infinity" in body:
-        try:
-            document = json.loads(body)
-            # Unlike orjson, json accepts strings that are not Unicode: half a surrogate pair.
-            json.dumps(document, ensure_ascii=False).encode()
+def _load(body: bytes) -> Any:
+    try:
+        document = orjson.loads(body)
+        if all(body.count(b'"%b"' % key) <= 1 for key in _KEYS):
             return document
-        except (ValueError, RecursionError) as json_error:
-            error = json_error
-    raise invalid(f"JSON parse error: {error}")
+    except orjson.JSONDecodeError as error:
+        is_complete = error.msg.startswith("unexpected content after document")
+        if not is_complete and b"NaN" not in body and b"Infinity" not in body:
+            raise
+    try:
+        document, _ = _DECODER.raw_decode(body.decode().lstrip(" \t\r\n"))
+        # Unlike orjson, json accepts strings that are not Unicode: half a surrogate pair.
+        json.dumps(document, ensure_ascii=False).encode()
+    except (UnicodeError, RecursionError) as error:
+        raise json.JSONDecodeError(str(error), "", 0) from error
+    return document
 
 
 def to_tensors(
@@ -105,179 +81,124 @@ def to_tensors(
 
     Raises UNIMPLEMENTED if the dtype of an input has no JSON representation.
     """
-    key = format_of(document)
-    columns = _join_rows(document[key], inputs) if key == ROW else _columns(document[key], inputs)
-    return {name: _to_proto(name, value, inputs[name].dtype) for name, value in columns.items()}
+    is_row = format_of(document) == ROW
+    columns = _join_rows(document, inputs) if is_row else _columns(document[COLUMNAR], inputs)
+    try:
+        return {name: to_tensor(name, value, inputs[name].dtype) for name, value in columns.items()}
+    except RequestError:
+        if is_row:
+            _check_rows(document[ROW], inputs)
+        raise
+
+
+def _check_rows(rows: list[Any], inputs: Mapping[str, TensorInfo]) -> None:
+    """Raises the error of the first row that cannot be converted or has another shape."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index, row in enumerate(rows):
+        is_named = _is_named(row)
+        for name, value in row.items() if is_named else [(next(iter(inputs)), row)]:
+            try:
+                shape = shape_of(to_tensor(name, value, inputs[name].dtype))
+                _check_shape(shapes.setdefault(name, shape), shape)
+            except RequestError as error:
+                key = f" key: {name}" if is_named else ""
+                raise _failed(f"{index}{key}", f"{error.code.name}: {error.message}") from error
+
+
+def _check_shape(expected: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    size, expected_size = math.prod(shape), math.prod(expected)
+    if size != expected_size:
+        raise invalid(f"Expecting tensor size: {expected_size} but got: {size}")
+    if shape != expected:
+        texts = [",".join(map(str, sizes)) for sizes in (expected, shape)]
+        raise invalid(f"Expecting shape [{texts[0]}] but got: [{texts[1]}]")
+
+
+def _failed(element: str, error: str) -> RequestError:
+    return invalid(f"Failed to process element: {element} of '{ROW}' list. Error: {error}")
+
+
+def signature_name_of(document: Mapping[str, Any]) -> str:
+    """Returns the name of the signature in a parsed request; empty if there is none."""
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise malformed(
+            document, "not formatted correctly. 'signature_name' key must be a string value."
+        )
+    return name
+
+
+def check_examples(document: Mapping[str, Any]) -> None:
+    """Raises RequestError unless a request to classify or to regress has a list of examples."""
+    if "examples" not in document:
+        raise malformed(
+            document, "When method is classify, key 'examples' is expected and was not found"
+        )
+    if not isinstance(document["examples"], list):
+        raise malformed(document, "Expecting 'examples' value to be an list/array")
+    if not document["examples"]:
+        raise malformed(document, "'examples' value is an empty array")
 
 
 def format_of(document: Mapping[str, Any]) -> str:
     """Returns the format of a parsed request, ROW or COLUMNAR."""
     keys = [key for key in (ROW, COLUMNAR) if key in document]
-    if len(keys) != 1:
-        raise invalid(
-            f"expected one of the keys '{ROW}' and '{COLUMNAR}', got "
-            f"{'both' if keys else 'neither'}; send one of them"
-        )
+    if not keys:
+        raise invalid(f"Missing '{COLUMNAR}' or '{ROW}' key")
+    if len(keys) > 1:
+        reason = f"expecting only one of '{COLUMNAR}' or '{ROW}' keys to exist"
+        raise malformed(document, f"Not formatted correctly {reason}")
     return keys[0]
 
 
 def _columns(value: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
     if not _is_named(value):
-        return {_single_name(inputs, COLUMNAR): value}
-    missing = ", ".join(name for name in inputs if name not in value)
-    if missing:
-        raise invalid(f"'{COLUMNAR}' misses {missing}; got {_shorten(', '.join(value))}")
+        reason = "inputs is a plain value/list, but expecting an object"
+        return {_single_name(inputs, reason): value}
+    for name in inputs:
+        if name not in value:
+            raise invalid(f"Missing named input: {name} in '{COLUMNAR}' object.")
     return {name: value[name] for name in inputs}
 
 
-def _join_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Any]:
+def _join_rows(
+    document: Mapping[str, Any], inputs: Mapping[str, TensorInfo]
+) -> dict[str, list[Any]]:
     """Returns input name -> the list of its values in all rows."""
+    rows = document[ROW]
     if not isinstance(rows, list):
-        raise invalid(f"'{ROW}': expected an array, got {_describe(rows)}")
+        raise malformed(document, f"Expecting '{ROW}' to be an list/array")
     if not rows:
-        raise invalid(f"'{ROW}': expected at least one value, got an empty array")
+        raise malformed(document, f"No values in '{ROW}' array")
     are_named = _is_named(rows[0])
     for index, row in enumerate(rows):
         if _is_named(row) != are_named:
-            raise invalid(
-                f"'{ROW}': objects and plain values are mixed at item {index}; send one kind"
-            )
+            kinds = "object but got list" if are_named else "value/list but got object"
+            raise invalid(f"Expecting {kinds} at item {index} of input list")
         if are_named and row.keys() != inputs.keys():
-            raise invalid(
-                f"'{ROW}': item {index} has the keys {_shorten(', '.join(row))}; "
-                f"expected {', '.join(inputs)}"
-            )
+            raise _wrong_keys(index, row, inputs)
     if are_named:
         return {name: [row[name] for row in rows] for name in inputs}
-    return {_single_name(inputs, ROW): rows}
+    reason = "instances is a plain list, but expecting list of objects"
+    return {_single_name(inputs, reason): rows}
 
 
-def _single_name(inputs: Mapping[str, TensorInfo], key: str) -> str:
+def _wrong_keys(
+    index: int, row: Mapping[str, Any], inputs: Mapping[str, TensorInfo]
+) -> RequestError:
+    for name in row:
+        if name not in inputs:
+            error = f"INVALID_ARGUMENT: JSON object: does not have named input: {name[:200]}"
+            return _failed(f"{index} key: {name[:200]}", error)
+    element = f"Failed to process element: {index} of '{ROW}' list. JSON object: {text_of(row)}"
+    return invalid(f"{element} keys must be equal to: {','.join(sorted(inputs))}")
+
+
+def _single_name(inputs: Mapping[str, TensorInfo], reason: str) -> str:
     if len(inputs) != 1:
-        raise invalid(
-            f"'{key}' has plain values; name the {len(inputs)} inputs: {', '.join(inputs)}"
-        )
+        raise invalid(f"{reason} as multiple input tensors required as per tensorinfo_map")
     return next(iter(inputs))
 
 
-def _is_base64(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
-
-
 def _is_named(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_base64(value)
-
-
-def _to_proto(name: str, value: Any, dtype: int) -> TensorProto:
-    shape, values = _flatten(name, value)
-    if dtype == STRING:
-        array = np.array([_to_bytes(name, item) for item in values], object)
-    elif dtype in DTYPES:
-        array = _to_numbers(name, values, dtype)
-    else:
-        message = f"{name}: JSON cannot represent {dtype_name(dtype)}; use gRPC"
-        raise RequestError(StatusCode.UNIMPLEMENTED, message)
-    return to_proto(array.reshape(shape))
-
-
-def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
-    """Returns the shape of nested arrays, and their values in one list."""
-    shape: list[int] = []
-    values = [value]
-    while values and isinstance(values[0], list):
-        if set(map(type, values)) != {list}:
-            raise invalid(f"{name}: arrays and values are mixed at level {len(shape)}")
-        if len(shape) == _MAX_RANK:
-            raise invalid(f"{name}: arrays are nested more than {_MAX_RANK} deep")
-        lengths = set(map(len, values))
-        if len(lengths) != 1:
-            raise invalid(
-                f"{name}: arrays at level {len(shape)} have different sizes, "
-                f"{min(lengths)} to {max(lengths)}; expected one"
-            )
-        shape.append(lengths.pop())
-        values = list(itertools.chain.from_iterable(values))
-    return shape, values
-
-
-def _to_numbers(name: str, values: list[Any], dtype: int) -> np.ndarray:
-    numpy_dtype = DTYPES[dtype]
-    allowed = _ALLOWED_TYPES.get(numpy_dtype.kind, {int})
-    if not set(map(type, values)) <= allowed:
-        value = next(item for item in values if type(item) not in allowed)
-        raise invalid(f"{name}: expected {dtype_name(dtype)}, got {_describe(value)}")
-    try:
-        with np.errstate(over="ignore"):
-            array = np.array(values, numpy_dtype)
-    except OverflowError as error:
-        raise invalid(f"{name}: expected {dtype_name(dtype)}: {error}") from error
-    if numpy_dtype.kind == "f":
-        for value in map(values.__getitem__, np.flatnonzero(np.isinf(array))):
-            if math.isfinite(value):
-                raise invalid(f"{name}: {value} is out of bounds for {dtype_name(dtype)}")
-    return array
-
-
-def _to_bytes(name: str, value: Any) -> bytes:
-    if isinstance(value, str):
-        if name.endswith("_bytes") and _ENCODED_IMAGE.match(value):
-            raise invalid(
-                f"{name}: {_shorten(value)} is plain text, as which base64 is not decoded; "
-                f"{HOW_TO_SEND}"
-            )
-        return value.encode()
-    if not _is_base64(value):
-        raise invalid(f'{name}: expected a string or {{"b64": ".."}}, got {_describe(value)}')
-    try:
-        text = b"".join(value["b64"].encode("ascii").split())
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise invalid(f"{name}: {_shorten(value['b64'])} is not base64: {error}") from error
-
-
-def to_json(tensors: Mapping[str, TensorProto], format: str) -> bytes:
-    """Returns the body of the response to a request of a format.
-
-    ROW gives {"predictions": [...]}, with an object for each row if there are several outputs; they
-    need a common number of rows. COLUMNAR gives {"outputs": ...}, an object if there are several.
-    """
-    arrays = {name: to_array(tensor) for name, tensor in sorted(tensors.items())}
-    if format != ROW:
-        outputs = {name: orjson.Fragment(_encode(name, array)) for name, array in arrays.items()}
-        value = outputs if len(outputs) > 1 else next(iter(outputs.values()))
-        return orjson.dumps({"outputs": value})
-    counts = {array.shape[0] if array.ndim else None for array in arrays.values()}
-    if len(counts) != 1 or None in counts:
-        raise invalid(
-            "the outputs have no common number of rows; send the request with 'inputs' instead of "
-            "'instances'"
-        )
-    columns = {
-        name: [orjson.Fragment(_encode(name, np.asarray(row, array.dtype))) for row in array]
-        for name, array in arrays.items()
-    }
-    if len(columns) == 1:
-        return orjson.dumps({"predictions": next(iter(columns.values()))})
-    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
-    return orjson.dumps({"predictions": rows})
-
-
-def _encode(name: str, array: np.ndarray) -> bytes:
-    if array.dtype == object:
-        return _encode_strings(array.tolist(), name.endswith("_bytes"))
-    # orjson refuses arrays of rank 0; ascontiguousarray makes them rank 1.
-    text = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
-    is_finite = np.isfinite(array)
-    if not is_finite.all():
-        # orjson writes null for each value that is not finite, json NaN or Infinity.
-        values = iter(array[~is_finite].tolist())
-        text = re.sub(b"null", lambda _: json.dumps(next(values)).encode(), text)
-    return text if array.ndim else text[1:-1]
-
-
-def _encode_strings(values: Any, as_bytes: bool) -> bytes:
-    if isinstance(values, list):
-        return b"[" + b",".join(_encode_strings(value, as_bytes) for value in values) + b"]"
-    if as_bytes:
-        return b'{"b64":"' + base64.b64encode(values) + b'"}'
-    return orjson.dumps(values.decode(errors="replace"))
+    return isinstance(value, dict) and not is_base64(value)

@@ -19,24 +19,32 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.server.errors import RequestError, invalid
 from serving.server.flags import Flags
-from serving.server.frontends import http_limits, json_tensors, playground
+from serving.server.frontends import http_limits, inference, json_tensors, playground
+from serving.server.frontends.json_outputs import to_json
+from serving.server.frontends.json_values import HOW_TO_SEND
 from serving.server.frontends.metrics import CONTENT_TYPE, Metrics
 from serving.server.models.manager import SIGNATURE_DEF, Manager
+from serving.server.models.servable import signature_name
 from serving.wire import protos
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
-_CALL = re.compile(rf"(?i){_MODEL}:(?P<method>classify|regress|predict)")
-_STATUS_OR_METADATA = re.compile(rf"(?i){_MODEL}(?P<metadata>/metadata)?")
-_NO_MODEL = re.compile(r"(?i)/v1/models/?(?:metadata)?")
+_NAME = "(?P<model>[^/:]+)"
+_VERSION = "(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+_CALL = re.compile(rf"(?i)/v1/models/{_NAME}{_VERSION}:(?P<method>classify|regress|predict)")
+_STATUS_OR_METADATA = re.compile(rf"(?i)/v1/models(?:/{_NAME})?{_VERSION}(?P<metadata>/metadata)?")
 _HTTP: Final = {
     StatusCode.INVALID_ARGUMENT: 400,
     StatusCode.FAILED_PRECONDITION: 400,
+    StatusCode.OUT_OF_RANGE: 400,
+    StatusCode.UNAUTHENTICATED: 401,
     StatusCode.PERMISSION_DENIED: 403,
     StatusCode.NOT_FOUND: 404,
+    StatusCode.ABORTED: 409,
+    StatusCode.ALREADY_EXISTS: 409,
     StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.CANCELLED: 499,
     StatusCode.UNIMPLEMENTED: 501,
     StatusCode.UNAVAILABLE: 503,
     StatusCode.DEADLINE_EXCEEDED: 504,
@@ -79,6 +87,8 @@ class _RestApp:
         try:
             response = await self._respond(request)
         except RequestError as error:
+            # Its frames hold the body until the garbage collector runs, see rpc.py.
+            error.__traceback__ = None
             text = error.message.encode(errors="replace").decode()
             response = _json(_HTTP.get(error.code, 500), {"error": text})
         except ClientDisconnect:
@@ -96,16 +106,20 @@ class _RestApp:
                 return self._page
             if path == playground.MODELS_PATH:
                 return _json(200, {"models": self._manager.models()})
-            if match := _STATUS_OR_METADATA.fullmatch(path):
-                return _json(200, self._status_or_metadata(match))
-            if _NO_MODEL.fullmatch(path):
-                raise invalid("Missing model name in request; expected /v1/models/NAME")
-        elif request.method == "POST" and (match := _CALL.fullmatch(path)):
+        if not path.lower().startswith("/v1/"):
+            raise RequestError(StatusCode.NOT_FOUND, "Not Found")
+        if query := request.scope["query_string"].decode("latin-1"):
+            path += f"?{query}"
+        if request.method in ("GET", "HEAD") and (match := _STATUS_OR_METADATA.fullmatch(path)):
+            return _json(200, self._status_or_metadata(match))
+        if request.method == "POST" and (match := _CALL.fullmatch(path)):
             return _json(200, await self._call(match, request))
         short_path = path if len(path) <= 200 else path[:200] + "..."
         raise invalid(f"Malformed request: {request.method} {short_path}")
 
     def _status_or_metadata(self, match: re.Match[str]) -> dict[str, Any]:
+        if match["model"] is None:
+            raise invalid("Missing model name in request.")
         spec = _to_spec(match)
         if match["metadata"] is None:
             status = self._manager.status(protos.GetModelStatusRequest(model_spec=spec))
@@ -125,13 +139,17 @@ class _RestApp:
 
     async def _call(self, match: re.Match[str], request: Request) -> bytes:
         spec = _to_spec(match)
-        started, status = time.perf_counter(), "UNKNOWN"
+        # The status of a bug, which is answered with 500.
+        started, status = time.perf_counter(), "INTERNAL"
         try:
             body = await self._predict(spec, match["method"].lower(), request)
             status = "OK"
             return body
         except RequestError as error:
             status = error.code.name
+            raise
+        except (ClientDisconnect, asyncio.CancelledError):
+            status = "CANCELLED"
             raise
         finally:
             seconds = time.perf_counter() - started
@@ -142,13 +160,10 @@ class _RestApp:
         try:
             async with asyncio.timeout(timeout or None):
                 body = await http_limits.read(request, max_bytes)
-                if method != "predict":
-                    message = f"{method} is not supported; use predict"
-                    raise RequestError(StatusCode.UNIMPLEMENTED, message)
                 _refuse_upload(request.headers.get("content-type", ""))
                 encoding = request.headers.get("content-encoding", "")
                 body = await _compute(len(body), http_limits.decode, body, encoding, max_bytes)
-                return await self._predict_body(spec, body)
+                return await self._predict_body(spec, method, body)
         except TimeoutError:
             raise RequestError(
                 StatusCode.DEADLINE_EXCEEDED,
@@ -156,25 +171,27 @@ class _RestApp:
                 "--rest_api_timeout_in_ms",
             ) from None
 
-    async def _predict_body(self, spec: protos.ModelSpec, body: bytes) -> bytes:
+    async def _predict_body(self, spec: protos.ModelSpec, method: str, body: bytes) -> bytes:
         is_large = len(body) > _LARGE_BYTES
         async with self._large_parses if is_large else contextlib.nullcontext():
-            request, format = await self._parse(spec, body)
-        response = await self._manager.predict(request)
-        return await _compute(response.ByteSize(), json_tensors.to_json, response.outputs, format)
+            document = await _compute(len(body), json_tensors.parse, body)
+            spec.signature_name = json_tensors.signature_name_of(document)
+            if method != "predict":
+                json_tensors.check_examples(document)
+                inference.refuse(self._manager, method, spec)
+            request, format = await self._to_request(spec, document, len(body))
+        return await self._manager.predict(request, lambda _, outputs: to_json(outputs, format))
 
-    async def _parse(
-        self, spec: protos.ModelSpec, body: bytes
+    async def _to_request(
+        self, spec: protos.ModelSpec, document: dict[str, Any], size: int
     ) -> tuple[protos.PredictRequest, str]:
-        """Returns the request in a body, and the format of its response."""
-        document = await _compute(len(body), json_tensors.parse, body)
+        """Returns the request in a document of so many bytes, and the format of its response."""
+        signatures, name = self._manager.signatures(spec), signature_name(spec)
+        if name not in signatures:
+            raise invalid(f'Serving signature name: "{name[:200]}" not found in signature def')
+        inputs = signatures[name].inputs
         format = json_tensors.format_of(document)
-        name = document.get("signature_name", "")
-        if not isinstance(name, str):
-            raise invalid("'signature_name': expected a string")
-        spec.signature_name = name
-        inputs = self._manager.signature(spec).inputs
-        tensors = await _compute(len(body), json_tensors.to_tensors, document, inputs)
+        tensors = await _compute(size, json_tensors.to_tensors, document, inputs)
         return protos.PredictRequest(model_spec=spec, inputs=tensors), format
 
 
@@ -182,8 +199,7 @@ def _refuse_upload(content_type: str) -> None:
     """Raises RequestError for a body that is a form with files, or an image itself."""
     if content_type.lower().startswith(("multipart/", "image/")):
         raise invalid(
-            f"expected a body of JSON, got {content_type.partition(';')[0][:60]}; "
-            f"{json_tensors.HOW_TO_SEND}"
+            f"expected a body of JSON, got {content_type.partition(';')[0][:60]}; {HOW_TO_SEND}"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,10 +21,15 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError
 from serving.server.flags import Flags
+from serving.server.frontends import inference
 from serving.server.frontends.metrics import Metrics
+from serving.server.memory import Trimmer
 from serving.server.models.manager import Manager
+from serving.server.models.servable import Outputs
 from serving.wire import services
-from serving.wire.protos import POOL
+from serving.wire.packing import delimited
+from serving.wire.protos import POOL, ModelSpec, PredictResponse
+from serving.wire.tensors import serialize
 
 logger = logging.getLogger("serving.server")
 
@@ -33,7 +39,12 @@ _UNQUOTED = " " + string.punctuation.replace("%", "")
 
 
 async def _answer(
-    method: Callable[[Any], Any], api: str, metrics: Metrics, request: Any, context: ServicerContext
+    method: Callable[[Any], Any],
+    api: str,
+    metrics: Metrics,
+    trimmer: Trimmer,
+    request: Any,
+    context: ServicerContext,
 ) -> Any:
     started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
     try:
@@ -44,15 +55,29 @@ async def _answer(
         return response
     except RequestError as error:
         code = error.code
-        await context.abort(code, _truncate(error.message))
-    except Exception:
+        _set_status(context, error, code, error.message)
+    except Exception as error:
         # Only a bug comes here: it must neither stop the server nor send a client its traceback.
         code = grpc.StatusCode.INTERNAL
         logger.exception("%s failed", api)
-        await context.abort(code, f"{api} failed; see the server's log")
+        _set_status(context, error, code, f"{api} failed; see the server's log")
     finally:
         name = request.model_spec.name if hasattr(request, "model_spec") else ""
         metrics.observe(name, code.name, api, "GRPC", time.perf_counter() - started)
+        trimmer.answered(request.ByteSize())
+
+
+def _set_status(
+    context: ServicerContext, error: Exception, code: grpc.StatusCode, message: str
+) -> None:
+    """Sets the status of an error, and frees the request, which may have hundreds of megabytes.
+
+    The frames of a traceback hold it, and refer to the error by their futures, as they would to the
+    exception of `context.abort`: cycles, which Python's garbage collector may free much later.
+    """
+    error.__traceback__ = None
+    context.set_code(code)
+    context.set_details(_truncate(message))
 
 
 def _truncate(message: str) -> str:
@@ -60,11 +85,6 @@ def _truncate(message: str) -> str:
     encoded = (quote(character, safe=_UNQUOTED, errors="replace") for character in message)
     sizes = itertools.accumulate(map(len, encoded))
     return message[: sum(1 for _ in itertools.takewhile(MAX_ERROR_BYTES.__ge__, sizes))]
-
-
-async def _refuse(api: str, request: Message, context: ServicerContext) -> None:
-    message = f"{api} is not supported: call Predict instead"
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
 
 class Health:
@@ -91,6 +111,29 @@ class Health:
         await self.set(False)
 
 
+class _ReflectedPool:
+    """The descriptor pool of all services, which finds the names of methods as well.
+
+    protobuf's own finds only services and messages, where clients such as grpcurl ask for
+    "package.Service.Method".
+    """
+
+    def __init__(self) -> None:
+        for module in (health_pb2, reflection_pb2):
+            POOL.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(POOL, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802
+        """Returns the file that declares a symbol; raises KeyError if there is none."""
+        try:
+            return POOL.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            return POOL.FindServiceByName(service).methods_by_name[method].containing_service.file
+
+
 def build(
     manager: Manager, metrics: Metrics, health_state: Health, flags: Flags
 ) -> grpc.aio.Server:
@@ -103,23 +146,35 @@ def build(
         **dict(flags.channel_arguments),
     }
     server = grpc.aio.server(options=list(options.items()))
+    convert = partial(to_response, as_content=flags.tensor_content)
     methods: dict[str, Callable[[Any], Any]] = {
-        "Predict": manager.predict,
+        "Predict": partial(manager.predict, convert=convert),
+        "Classify": partial(inference.refuse_request, manager, "Classify"),
+        "Regress": partial(inference.refuse_request, manager, "Regress"),
+        "MultiInference": partial(inference.multi_inference, manager),
         "GetModelMetadata": manager.metadata,
         "GetModelStatus": manager.status,
         "HandleReloadConfigRequest": manager.reload,
     }
-    answers = {api: partial(_answer, method, api, metrics) for api, method in methods.items()}
-    refusals = {api: partial(_refuse, api) for api in ("Classify", "Regress", "MultiInference")}
+    trimmer = Trimmer()
+    answers = {
+        api: partial(_answer, method, api, metrics, trimmer) for api, method in methods.items()
+    }
     for service in (services.PREDICTION, services.MODEL):
-        services.add_servicer(service, SimpleNamespace(**answers, **refusals), server)
+        services.add_servicer(service, SimpleNamespace(**answers), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
-    # Reflection looks all services up in one descriptor pool.
-    for module in (health_pb2, reflection_pb2):
-        POOL.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     names = (services.PREDICTION, services.MODEL, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server, POOL)
+    reflection.enable_server_reflection(names, server, _ReflectedPool())
     return server
+
+
+def to_response(spec: ModelSpec, outputs: Outputs, as_content: bool) -> bytes:
+    """Returns the bytes of a PredictResponse, see `serving.wire.tensors.serialize`."""
+    entries = [
+        delimited(1, delimited(1, name.encode()), delimited(2, serialize(array, as_content)))
+        for name, array in outputs.items()
+    ]
+    return b"".join((PredictResponse(model_spec=spec).SerializeToString(), *entries))
 
 
 def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:

@@ -15,8 +15,8 @@ from keras_ae import contract
 from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError, invalid
 from serving.server.models.inputs import Inputs
+from serving.server.models.servable import Outputs
 
-Outputs = dict[str, np.ndarray]
 Run = Callable[[Inputs], Outputs]
 
 MAX_BATCH_PIXELS = 4_000_000

@@ -98,6 +98,11 @@ def check(server_config: ModelServerConfig) -> None:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         names.add(model.name)
         versions.local_path(model.name, model.base_path)
+        if model.model_type and model.model_platform:
+            raise invalid(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform, model name is {model.name}"
+            )
         is_tensorflow = model.model_type == ModelType.TENSORFLOW
         platform = model.model_platform or (PLATFORM if is_tensorflow else "")
         if platform != PLATFORM:

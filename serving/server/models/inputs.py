@@ -116,7 +116,7 @@ def _check_tensor(alias: str, info: TensorInfo, proto: TensorProto) -> tuple[int
     if not info.tensor_shape.unknown_rank:
         _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], shape)
     if proto.dtype == DataType.DT_STRING:
-        _check_strings(alias, shape, len(proto.string_val))
+        _check_strings(alias, shape, None if proto.tensor_content else len(proto.string_val))
     return shape
 
 
@@ -128,14 +128,14 @@ def _check_shape(alias: str, expected: list[int], shape: tuple[int, ...]) -> Non
         raise invalid(f"input {alias} of shape {list(shape)} is empty; sizes must be 1 or more")
 
 
-def _check_strings(alias: str, shape: tuple[int, ...], sent_count: int) -> None:
+def _check_strings(alias: str, shape: tuple[int, ...], sent_count: int | None) -> None:
     count = math.prod(shape)
     if count > MAX_STRINGS:
         raise invalid(
             f"input {alias} of shape {list(shape)[:16]} has {count:,} strings; at most "
             f"{MAX_STRINGS:,} are allowed: send fewer at once"
         )
-    if sent_count != count:
+    if sent_count not in (None, count):
         raise invalid(
             f"tensor parsing error: {alias}: the shape {list(shape)[:16]} needs {count:,} strings "
             f"in string_val; got {sent_count:,}"

@@ -5,19 +5,22 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.model import AVAILABLE, Model, Version
-from serving.server.models.servable import find_signature, signature_name, to_response
+from serving.server.models.servable import Convert, response_spec
 from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire import protos
 
 logger = logging.getLogger("serving.server")
+
+T = TypeVar("T")
 
 SIGNATURE_DEF = "signature_def"
 SMALL_BYTES = 2**20
@@ -47,10 +50,13 @@ class Manager:
         self._reloading = asyncio.Lock()
 
     async def start(self, server_config: protos.ModelServerConfig) -> None:
-        """Starts to load and to watch the models of a checked configuration."""
+        """Starts to load and to watch the models of a checked configuration.
+
+        Raises RequestError FAILED_PRECONDITION as `reconfigure` does, for every label unless labels
+        may be assigned ahead.
+        """
+        self._set_labels(server_config.model_config_list.config)
         await self._apply(server_config)
-        for model in server_config.model_config_list.config:
-            self._models[model.name].labels = dict(model.version_labels)
         if self._options.poll_seconds:
             self._poller = asyncio.ensure_future(self._poll_forever())
 
@@ -73,26 +79,25 @@ class Manager:
         available = [bool(self._models[name].available) for name in self._configured]
         return bool(available) and all(available)
 
-    async def predict(self, request: protos.PredictRequest) -> protos.PredictResponse:
-        """Calls a signature of a model."""
-        model = self._model(_spec_of(request))
+    async def predict(self, request: protos.PredictRequest, convert: Convert[T]) -> T:
+        """Calls a signature of a model and converts its outputs."""
+        model = self._model(spec_of(request))
         version = model.resolve(request.model_spec)
         version.requests += 1
         if self._batcher:
             try:
-                return await self._predict_in_batch(self._batcher, version, request)
+                return await self._predict_in_batch(self._batcher, version, request, convert)
             finally:
                 model.release(version)
-        return await self._predict_alone(model, version, request)
+        return await self._predict_alone(model, version, request, convert)
 
-    def signature(self, spec: protos.ModelSpec) -> protos.SignatureDef:
-        """Returns the signature that a ModelSpec names; the default one if the name is empty."""
-        servable = self._model(spec).resolve(spec).servable
-        return find_signature(servable.signatures, signature_name(spec))
+    def signatures(self, spec: protos.ModelSpec) -> dict[str, protos.SignatureDef]:
+        """Returns the signatures of the version that a ModelSpec requests, by name."""
+        return self._model(spec).resolve(spec).servable.signatures
 
     def metadata(self, request: protos.GetModelMetadataRequest) -> protos.GetModelMetadataResponse:
         """Returns the signatures of a model."""
-        spec = _spec_of(request)
+        spec = spec_of(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
@@ -108,11 +113,11 @@ class Manager:
 
     def status(self, request: protos.GetModelStatusRequest) -> protos.GetModelStatusResponse:
         """Returns the states of a model's versions, the newest first."""
-        spec = _spec_of(request)
-        if model := self._models.get(spec.name):
-            number, versions = model.number_of(spec), model.versions
-        else:
-            number, versions = spec.version.value if spec.HasField("version") else None, []
+        spec = spec_of(request)
+        # As in TensorFlow Serving, a label is ignored.
+        number = spec.version.value if spec.HasField("version") else None
+        model = self._models.get(spec.name)
+        versions = model.versions if model else []
         found = {v.number: v for v in versions if number in (None, v.number)}
         if not found:
             requested = "any versions" if number is None else f"version {number}"
@@ -135,22 +140,22 @@ class Manager:
         """Serves the models of a new configuration, and waits for their versions.
 
         Raises:
-            RequestError: INVALID_ARGUMENT if the configuration is invalid; nothing changes then.
-                UNKNOWN if a model has no version that can be loaded. FAILED_PRECONDITION if a label
-                is assigned to a version that is not available (see `ManagerOptions.labels_ahead`);
-                the labels do not change then.
+            RequestError: INVALID_ARGUMENT if the configuration is invalid, and FAILED_PRECONDITION
+                if a label is assigned to a version that is not available yet (see
+                `ManagerOptions.labels_ahead`); nothing changes then. UNKNOWN if a model has no
+                version that can be loaded.
         """
         config.check(server_config)
+        configs = server_config.model_config_list.config
         async with self._reloading:
+            self._set_labels(configs)
             await self._apply(server_config)
-            configs = server_config.model_config_list.config
             models = [self._models[model_config.name] for model_config in configs]
             await asyncio.gather(*(model.settle() for model in models))
             missing = [model.name for model in models if not model.available]
             if missing:
                 message = f"Some models did not become available: {{{', '.join(missing)}}}"
                 raise RequestError(StatusCode.UNKNOWN, message)
-            self._set_labels(configs)
 
     def _model(self, spec: protos.ModelSpec) -> Model:
         if not spec.name:
@@ -162,10 +167,10 @@ class Manager:
         return Model(name, self._loaders, self._options, self._on_change)
 
     async def _predict_alone(
-        self, model: Model, version: Version, request: protos.PredictRequest
-    ) -> protos.PredictResponse:
+        self, model: Model, version: Version, request: protos.PredictRequest, convert: Convert[T]
+    ) -> T:
         loop, servable = asyncio.get_running_loop(), version.servable
-        future = self._executor.submit(servable.predict, request, version.number)
+        future = self._executor.submit(servable.predict, request, version.number, convert)
         try:
             return await asyncio.wrap_future(future)
         finally:
@@ -178,8 +183,12 @@ class Manager:
                 )
 
     async def _predict_in_batch(
-        self, batcher: Batcher, version: Version, request: protos.PredictRequest
-    ) -> protos.PredictResponse:
+        self,
+        batcher: Batcher,
+        version: Version,
+        request: protos.PredictRequest,
+        convert: Convert[T],
+    ) -> T:
         servable = version.servable
         if request.ByteSize() <= SMALL_BYTES:
             inputs = servable.check(request)
@@ -190,10 +199,10 @@ class Manager:
         else:
             loop = asyncio.get_running_loop()
             outputs = await loop.run_in_executor(self._executor, servable.run, inputs)
-        arguments = (request, version.number, inputs.signature, outputs)
-        if sum(array.nbytes for array in outputs.values()) <= SMALL_BYTES:
-            return to_response(*arguments)
-        return await asyncio.to_thread(to_response, *arguments)
+        spec = response_spec(request, version.number, inputs.signature)
+        if sum(map(_size, outputs.values())) <= SMALL_BYTES:
+            return convert(spec, outputs)
+        return await asyncio.to_thread(convert, spec, outputs)
 
     async def _poll_forever(self) -> None:
         while True:
@@ -215,10 +224,11 @@ class Manager:
 
     def _set_labels(self, configs: Sequence[protos.ModelConfig]) -> None:
         for model_config in configs:
-            model = self._models[model_config.name]
+            model = self._models.setdefault(model_config.name, self._new_model(model_config.name))
             available = {version.number for version in model.available}
             for label, number in model_config.version_labels.items():
-                is_allowed_ahead = self._options.labels_ahead and label not in model.labels
+                is_moved = model.labels.get(label, number) != number
+                is_allowed_ahead = self._options.labels_ahead and not is_moved
                 if number not in available and not is_allowed_ahead:
                     raise RequestError(
                         StatusCode.FAILED_PRECONDITION,
@@ -229,7 +239,12 @@ class Manager:
             self._models[model_config.name].labels = dict(model_config.version_labels)
 
 
-def _spec_of(request: Any) -> protos.ModelSpec:
+def _size(array: np.ndarray) -> int:
+    return array.nbytes if array.dtype != object else sum(map(len, array.ravel().tolist()))
+
+
+def spec_of(request: Any) -> protos.ModelSpec:
+    """Returns the ModelSpec of a request; raises RequestError if it has none."""
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     spec: protos.ModelSpec = request.model_spec

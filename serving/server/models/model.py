@@ -115,7 +115,7 @@ class Model:
 
     def resolve(self, spec: ModelSpec) -> Version:
         """Returns the available version that a ModelSpec requests; raises RequestError."""
-        number = self.number_of(spec)
+        number = self._number_of(spec)
         matching = [v for v in self.available if number is None or v.number == number]
         if not matching:
             name = self.name[:200]
@@ -124,15 +124,6 @@ class Model:
             raise RequestError(StatusCode.NOT_FOUND, message)
         # After a change of the base path two versions may have the same number: take the later one.
         return max(reversed(matching), key=lambda version: version.number)
-
-    def number_of(self, spec: ModelSpec) -> int | None:
-        """Returns the version number in a ModelSpec, also of its label; None for the latest."""
-        kind = spec.WhichOneof("version_choice")
-        if kind == "version_label":
-            if spec.version_label not in self.labels:
-                raise invalid(f"Unrecognized servable version label: {spec.version_label[:200]}")
-            return self.labels[spec.version_label]
-        return int(spec.version.value) if kind == "version" else None
 
     def release(self, version: Version) -> None:
         """Ends a request; the last one of a version that is unloading frees its memory."""
@@ -145,6 +136,15 @@ class Model:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _number_of(self, spec: ModelSpec) -> int | None:
+        """Returns the version number in a ModelSpec, also of its label; None for the latest."""
+        kind = spec.WhichOneof("version_choice")
+        if kind == "version_label":
+            if spec.version_label not in self.labels:
+                raise invalid(f"Unrecognized servable version label: {spec.version_label[:200]}")
+            return self.labels[spec.version_label]
+        return int(spec.version.value) if kind == "version" else None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

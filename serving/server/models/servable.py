@@ -1,31 +1,33 @@
 """A loaded SavedModel, whose signatures can be called."""
 
-import contextlib
-import ctypes
 import gc
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
 
 from keras_ae import contract
+from serving.server import memory
 from serving.server.errors import RequestError, invalid
 from serving.server.models.inputs import Inputs, check
 from serving.wire.protos import (
     ModelSpec,
     PredictionLog,
     PredictRequest,
-    PredictResponse,
     SavedModel,
     SignatureDef,
 )
-from serving.wire.tensors import to_proto
+from serving.wire.tensors import dtype_of
 
 T = TypeVar("T")
+Outputs = dict[str, np.ndarray]
+"""Output name -> array; strings are object arrays of bytes."""
+Convert = Callable[[ModelSpec, Outputs], T]
+"""Makes an answer of the ModelSpec of the response and the outputs; called in a thread."""
 
 MAX_WARMUP_REQUESTS = 1000
 _STATUS_CODES = {code.value[0]: code for code in StatusCode}
@@ -73,7 +75,7 @@ class Servable:
         self._functions = dict(self._model.signatures)
         self._pixels_per_position = self._measure_pixels_per_position()
         for request in _warmup_requests(path):
-            self.predict(request, 0)
+            self.run(self.check(request))
 
     def check(self, request: PredictRequest) -> Inputs:
         """Checks a request against its signature; raises RequestError."""
@@ -82,8 +84,8 @@ class Servable:
         find_signature(self._functions, name)
         return check(name, signature, request, self._pixels_per_position)
 
-    def run(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Calls a signature; returns output name -> array, for the requested outputs.
+    def run(self, inputs: Inputs) -> Outputs:
+        """Calls a signature; returns the requested outputs.
 
         Raises RequestError with the status and the message of TensorFlow's error.
         """
@@ -92,14 +94,14 @@ class Servable:
         function = self._functions[inputs.signature]
         try:
             outputs = function(**{k: tf.constant(v) for k, v in inputs.arrays.items()})
-            return {name: outputs[name].numpy() for name in inputs.outputs}
+            return {name: _to_array(name, outputs[name]) for name in inputs.outputs}
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise as_request_error(error) from error
 
-    def predict(self, request: PredictRequest, version: int) -> PredictResponse:
-        """Checks a request and calls its signature, see `check` and `run`."""
+    def predict(self, request: PredictRequest, version: int, convert: Convert[T]) -> T:
+        """Checks a request, calls its signature and converts the outputs: `check` and `run`."""
         inputs = self.check(request)
-        return to_response(request, version, inputs.signature, self.run(inputs))
+        return convert(response_spec(request, version, inputs.signature), self.run(inputs))
 
     def _measure_pixels_per_position(self) -> int:
         """Returns how many pixels one position of the latents is decoded to; 1 without `decode`."""
@@ -115,15 +117,20 @@ class Servable:
         return int(np.prod(images[contract.IMAGES].shape[1:3]))
 
 
-def to_response(
-    request: PredictRequest, version: int, signature: str, outputs: dict[str, np.ndarray]
-) -> PredictResponse:
-    """Converts outputs to a response that names the model version and the signature."""
-    spec = {"name": request.model_spec.name, "signature_name": signature}
-    response = PredictResponse(model_spec={**spec, "version": {"value": version}})
-    for name, array in outputs.items():
-        response.outputs[name].CopyFrom(to_proto(array))
-    return response
+def response_spec(request: PredictRequest, version: int, signature: str) -> ModelSpec:
+    """Returns the ModelSpec of a response, with the version and the signature that answered."""
+    return ModelSpec(
+        name=request.model_spec.name, signature_name=signature, version={"value": version}
+    )
+
+
+def _to_array(name: str, tensor: Any) -> np.ndarray:
+    try:
+        dtype = dtype_of(tensor.dtype.as_datatype_enum)
+    except ValueError as error:
+        raise RequestError(StatusCode.UNIMPLEMENTED, f"output {name}: {error}") from error
+    # TensorFlow converts a tensor of rank 0 to a scalar, and a string of rank 0 to bytes.
+    return np.asarray(tensor.numpy(), dtype)
 
 
 def _read_meta_graph(path: Path) -> Message:
@@ -168,8 +175,7 @@ def _warmup_requests(path: Path) -> Iterator[PredictRequest]:
 def release_memory() -> None:
     """Frees the memory of unloaded models and large requests, and returns it to the system."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.trim()
 
 
 def as_request_error(error: Exception) -> RequestError:

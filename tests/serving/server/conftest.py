@@ -47,6 +47,7 @@ def rest_server(exported, cold, tmp_path_factory):
     )
     flags = (
         f"--model_config_file={folder}/models",
+        servers.LABELS_AHEAD,
         f"--monitoring_config_file={folder}/monitoring",
         f"--max_message_bytes={MAX_BODY}",
     )

@@ -81,7 +81,7 @@ def test_a_process_serves_all_addresses_logs_and_drains(serve, publish, tmp_path
     clients[1].predict({"images": PIXELS}, name="keras_ae")
     server.process.terminate()
     server.wait_for("stopping")
-    [total] = np.frombuffer(slow.result().outputs["total"].tensor_content, np.int32)
+    [total] = slow.result().outputs["total"].int_val
     assert total == 300_003
     assert server.process.wait(60) == 0
     assert not (tmp_path / "s").exists()

@@ -9,9 +9,10 @@ from PIL import Image
 
 from serving.server.errors import RequestError
 from serving.server.frontends import json_tensors
-from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_json, to_tensors
-from serving.wire.protos import DataType, TensorInfo, TensorProto
-from serving.wire.tensors import to_array, to_proto
+from serving.server.frontends.json_outputs import to_json
+from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_tensors
+from serving.wire.protos import DataType, TensorInfo
+from serving.wire.tensors import to_array
 
 
 def signature(**dtypes):
@@ -91,44 +92,98 @@ def test_strings_come_plain_or_as_base64():
     assert read(body, BYTES)["image_bytes"].tolist() == ["é".encode(), b"\xff", b"\xff", b"\xff"]
 
 
+FAILED = "Failed to process element: "
+VALUE = "of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: "
+
+
 @pytest.mark.parametrize(
     ("body", "inputs", "message"),
     [
-        (b"", IMAGES, "the body is empty"),
-        (b"{", IMAGES, "JSON parse error"),
-        (b"\xff", IMAGES, "JSON parse error"),
-        (b"[1]", IMAGES, "expected an object, got an array"),
-        (b"[" * 50_000, IMAGES, "JSON parse error"),
-        (b'{"inputs": [NaN,' + b"[" * 50_000, FLOATS, "JSON parse error"),
-        (b'{"inputs": [NaN, "\\ud800"]}', BYTES, "JSON parse error"),
+        (b"", IMAGES, "JSON Parse error: The document is empty"),
+        (b"{", IMAGES, "JSON Parse error: unexpected end of data at offset: 1"),
+        (b"\xff", IMAGES, "JSON Parse error: "),
+        (b'{"inputs" [1]}', IMAGES, "JSON Parse error: .* at offset: 10"),
+        (b"[1]", IMAGES, r"JSON Value: \[1\] Is not object"),
+        (b"[" * 50_000, IMAGES, "JSON Parse error: "),
+        (b'{"inputs": [NaN,' + b"[" * 50_000, FLOATS, "JSON Parse error: "),
+        (b'{"inputs": [NaN, "\\ud800"]}', BYTES, "JSON Parse error: "),
         (b'{"inputs":' + b"[" * 500 + b"]" * 500 + b"}", IMAGES, "more than 32 deep"),
-        (b"{}", IMAGES, "got neither"),
-        (b'{"inputs": [1], "instances": [1]}', IMAGES, "got both"),
-        (b'{"instances": {"images": 1}}', IMAGES, "expected an array, got an object"),
-        (b'{"instances": []}', IMAGES, "got an empty array"),
-        (b'{"instances": [[1, 2], [3]]}', IMAGES, "level 1 have different sizes, 1 to 2"),
-        (b'{"instances": [[1, 2], 3]}', IMAGES, "mixed at level 1"),
-        (b'{"instances": [1, [2]]}', IMAGES, "got an array"),
-        (b'{"instances": [256]}', IMAGES, "images: .*256 out of bounds for uint8"),
-        (b'{"instances": [-1]}', IMAGES, "-1 out of bounds for uint8"),
-        (b'{"instances": [1e400]}', IMAGES, "JSON parse error"),
-        (b'{"instances": [2.0]}', IMAGES, "expected uint8, got the number with a fraction 2.0"),
-        (b'{"instances": [1, true]}', IMAGES, "expected uint8, got the boolean true"),
-        (b'{"instances": ["1"]}', IMAGES, 'expected uint8, got the string "1"'),
-        (b'{"instances": [null]}', FLOATS, "expected float, got null"),
-        (b'{"instances": [1e39]}', FLOATS, "out of bounds for float"),
-        (b'{"instances": [1]}', signature(x=DataType.DT_BOOL), "expected bool, got the integer 1"),
-        (b'{"instances": [1]}', BYTES, 'expected a string or {"b64": ".."}, got the integer 1'),
-        (b'{"instances": [{"b64": "a"}]}', BYTES, "is not base64"),
-        (b'{"instances": [{"b64": "$$$$"}]}', BYTES, "is not base64"),
-        (b'{"instances": [{"b64": "\xc3\xa9"}]}', BYTES, "is not base64"),
-        (b'{"instances": [{"b64": 1}]}', BYTES, "keys b64; expected image_bytes"),
-        (b'{"instances": [{"a": 1}]}', TWO, "item 0 has the keys a; expected a, b"),
-        (b'{"instances": [{"a": 1, "b": true, "c": 1}]}', TWO, "item 0 has the keys a, b, c"),
-        (b'{"instances": [1]}', TWO, "name the 2 inputs: a, b"),
-        (b'{"instances": [{"a": 1, "b": true}, 1]}', TWO, "mixed at item 1"),
-        (b'{"inputs": [1]}', TWO, "name the 2 inputs: a, b"),
-        (b'{"inputs": {"a": 1}}', TWO, "misses b; got a"),
+        (b"{}", IMAGES, "Missing 'inputs' or 'instances' key"),
+        (
+            b'{"inputs": [1], "instances": [1]}',
+            IMAGES,
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist",
+        ),
+        (
+            b'{"instances": {"images": 1}}',
+            IMAGES,
+            'JSON Value: {"instances":{"images":1}} Expecting \'instances\' to be an list/array',
+        ),
+        (b'{"instances": []}', IMAGES, "No values in 'instances' array"),
+        (
+            b'{"inputs": [[1, 2], [3]]}',
+            IMAGES,
+            "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        ),
+        (
+            b'{"inputs": [[1, 2], 3]}',
+            IMAGES,
+            "JSON Value: 3 found at incorrect level: 2 in the JSON DOM. Expected at level: 2",
+        ),
+        (b'{"inputs": [1, [2]]}', IMAGES, "list at unexpected level: 1 expected < 1"),
+        (
+            b'{"instances": [[1, 2], [3]]}',
+            IMAGES,
+            f"{FAILED}1 of 'instances' list. Error: INVALID_ARGUMENT: Expecting tensor size: 2 but "
+            "got: 1",
+        ),
+        (b'{"instances": [[[1, 2]], [[1], [2]]]}', IMAGES, r"shape \[1,2\] but got: \[2,1\]"),
+        (b'{"instances": [256]}', IMAGES, "JSON Value: 256 .* is not of expected type: uint8"),
+        (b'{"instances": [-1]}', IMAGES, "JSON Value: -1 .* is not of expected type: uint8"),
+        (b'{"instances": [1e400]}', IMAGES, "JSON Parse error"),
+        (
+            b'{"instances": [1, 2.0]}',
+            IMAGES,
+            f"{FAILED}1 {VALUE}2.0 Type: Number is not of expected type: uint8",
+        ),
+        (b'{"instances": [true]}', IMAGES, f"{FAILED}0 {VALUE}true Type: True is not of expected"),
+        (
+            b'{"instances": [{"images": "1"}]}',
+            IMAGES,
+            f'{FAILED}0 key: images {VALUE}"1" Type: String is not of expected type: uint8',
+        ),
+        (b'{"inputs": [null]}', FLOATS, "JSON Value: null Type: Null is not of expected type: fl"),
+        (b'{"instances": [1e39]}', FLOATS, "is not of expected type: float"),
+        (b'{"instances": [1]}', signature(x=DataType.DT_BOOL), "is not of expected type: bool"),
+        (b'{"instances": [1]}', BYTES, "Type: Number is not of expected type: string"),
+        (b'{"instances": [{"b64": "a"}]}', BYTES, "Unable to base64 decode"),
+        (b'{"instances": [{"b64": "$$$$"}]}', BYTES, "Unable to base64 decode"),
+        (b'{"instances": [{"b64": "\xc3\xa9"}]}', BYTES, "Unable to base64 decode"),
+        (b'{"inputs": [{"a": 1}]}', BYTES, "not formatted correctly for base64 data"),
+        (b'{"instances": [{"b64": 1}]}', BYTES, "0 key: b64 .* does not have named input: b64"),
+        (
+            b'{"instances": [{"a": 1}]}',
+            TWO,
+            "element: 0 of 'instances' list. JSON object: {\"a\":1} keys must be equal to: a,b",
+        ),
+        (
+            b'{"instances": [{"a": 1, "b": true, "c": 1}]}',
+            TWO,
+            "element: 0 key: c of .* JSON object: does not have named input: c",
+        ),
+        (b'{"instances": [1]}', TWO, "instances is a plain list, but expecting list of objects as"),
+        (
+            b'{"instances": [{"a": 1, "b": true}, 1]}',
+            TWO,
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            b'{"instances": [1, {"a": 1, "b": true}]}',
+            TWO,
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (b'{"inputs": [1]}', TWO, "inputs is a plain value/list, but expecting an object as multi"),
+        (b'{"inputs": {"a": 1}}', TWO, "Missing named input: b in 'inputs' object."),
     ],
 )
 def test_invalid_documents_are_refused_with_the_reason(body, inputs, message):
@@ -136,6 +191,26 @@ def test_invalid_documents_are_refused_with_the_reason(body, inputs, message):
         read(body, inputs)
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        (b'{"inputs": [1]} and text', [1]),
+        (b' {"inputs": [1]}{"inputs": [2]}', [1]),
+        (b'{"inputs": [1], "inputs": [2]}', [1]),
+        (b'{"inputs": [1, 2], "signature_name": "inputs"}', [1, 2]),
+    ],
+)
+def test_the_first_document_and_the_first_of_equal_keys_count(body, values):
+    assert read(body, IMAGES)["images"].tolist() == values
+    assert read(body.replace(b"1", b"NaN"), FLOATS)["x"].shape == (len(values),)
+
+
+def test_a_message_has_the_beginning_of_a_large_value():
+    body = json.dumps({"instances": {"images": [0] * 1_000_000}}).encode()
+    with pytest.raises(RequestError, match=r"^JSON Value: .{256}\.\.\. Expecting 'instances'"):
+        read(body, IMAGES)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
@@ -151,40 +226,38 @@ def test_base64_as_plain_text_gets_a_hint(kind, prefix):
 
 
 def test_a_dtype_without_a_json_representation_is_unimplemented():
-    with pytest.raises(RequestError, match="complex64; use gRPC") as caught:
+    with pytest.raises(RequestError, match="JSON Value: 1 to type: complex64") as caught:
         read(b'{"inputs": [1]}', signature(x=DataType.DT_COMPLEX64))
     assert caught.value.code == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_one_output_is_a_plain_list_in_both_formats():
-    tensors = {"images": to_proto(np.array([[1, 2], [3, 4]], np.uint8))}
-    assert json.loads(to_json(tensors, ROW)) == {"predictions": [[1, 2], [3, 4]]}
-    assert json.loads(to_json(tensors, COLUMNAR)) == {"outputs": [[1, 2], [3, 4]]}
+    outputs = {"images": np.array([[1, 2], [3, 4]], np.uint8)}
+    assert json.loads(to_json(outputs, ROW)) == {"predictions": [[1, 2], [3, 4]]}
+    assert json.loads(to_json(outputs, COLUMNAR)) == {"outputs": [[1, 2], [3, 4]]}
 
 
 def test_several_outputs_are_an_object_for_each_row_or_one_of_columns():
-    tensors = {"mse": to_proto(np.array([0.5, 1], np.float32)), "status": to_proto([b"", b"bad"])}
-    assert json.loads(to_json(tensors, ROW)) == {
+    outputs = {"mse": np.array([0.5, 1], np.float32), "status": np.array([b"", b"bad"], object)}
+    assert json.loads(to_json(outputs, ROW)) == {
         "predictions": [{"mse": 0.5, "status": ""}, {"mse": 1.0, "status": "bad"}]
     }
-    assert json.loads(to_json(tensors, COLUMNAR)) == {
+    assert json.loads(to_json(outputs, COLUMNAR)) == {
         "outputs": {"mse": [0.5, 1.0], "status": ["", "bad"]}
     }
 
 
 def test_only_names_that_end_in_bytes_are_written_as_base64():
-    tensors = {"png_bytes": to_proto([b"\xff"]), "text": to_proto([b'\xff a"'])}
-    assert json.loads(to_json(tensors, COLUMNAR)) == {
+    outputs = {"png_bytes": np.array([b"\xff"], object), "text": np.array([b'\xff a"'], object)}
+    assert json.loads(to_json(outputs, COLUMNAR)) == {
         "outputs": {"png_bytes": [{"b64": "/w=="}], "text": ['� a"']}
     }
 
 
 def test_non_finite_numbers_are_written_like_tensorflow_serving():
     array = np.array([[1, np.nan], [np.inf, -np.inf]], np.float32)
-    assert (
-        to_json({"x": to_proto(array)}, ROW) == b'{"predictions":[[1.0,NaN],[Infinity,-Infinity]]}'
-    )
-    rows = to_json({"x": to_proto(array), "y": to_proto(array[:, 0])}, ROW)
+    assert to_json({"x": array}, ROW) == b'{"predictions":[[1.0,NaN],[Infinity,-Infinity]]}'
+    rows = to_json({"x": array, "y": array[:, 0]}, ROW)
     assert rows == (
         b'{"predictions":[{"x":[1.0,NaN],"y":1.0},{"x":[Infinity,-Infinity],"y":Infinity}]}'
     )
@@ -192,28 +265,22 @@ def test_non_finite_numbers_are_written_like_tensorflow_serving():
 
 def test_floats_are_written_with_as_many_digits_as_they_have():
     array = np.array([0.1, 1, 1e-7, 16777216], np.float32)
-    text = to_json({"x": to_proto(array)}, ROW)
+    text = to_json({"x": array}, ROW)
     assert text.startswith(b'{"predictions":[0.1,1.0,')
     written = np.array(json.loads(text)["predictions"], np.float32)
     np.testing.assert_array_equal(written, array)
 
 
 def test_scalars_and_empty_batches_are_written():
-    assert to_json({"x": to_proto(np.array(3, np.int32))}, COLUMNAR) == b'{"outputs":3}'
-    assert to_json({"x": to_proto(np.array(np.nan))}, COLUMNAR) == b'{"outputs":NaN}'
-    assert to_json({"x": to_proto(np.zeros((0, 3), np.uint8))}, ROW) == b'{"predictions":[]}'
+    assert to_json({"x": np.array(3, np.int32)}, COLUMNAR) == b'{"outputs":3}'
+    assert to_json({"x": np.array(np.nan)}, COLUMNAR) == b'{"outputs":NaN}'
+    assert to_json({"x": np.zeros((0, 3), np.uint8)}, ROW) == b'{"predictions":[]}'
 
 
 @pytest.mark.parametrize(
     "arrays", [[np.zeros(2), np.zeros(3)], [np.zeros(2), np.array(0.0)], [np.array(0.0)]]
 )
 def test_rows_need_outputs_with_a_common_number_of_rows(arrays):
-    tensors = {str(index): to_proto(array) for index, array in enumerate(arrays)}
-    with pytest.raises(RequestError, match="no common number of rows; send the request"):
-        to_json(tensors, ROW)
-
-
-def test_a_tensor_that_repeats_its_value_is_written_in_full():
-    tensor = TensorProto(dtype=DataType.DT_FLOAT, float_val=[0.5])
-    tensor.tensor_shape.dim.add(size=3)
-    assert json.loads(to_json({"x": tensor}, ROW)) == {"predictions": [0.5, 0.5, 0.5]}
+    outputs = {str(index): array for index, array in enumerate(arrays)}
+    with pytest.raises(RequestError, match=r"batch size: 3 expecting: 2|no shape information"):
+        to_json(outputs, ROW)

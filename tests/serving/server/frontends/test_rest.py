@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import gzip
 import io
 import json
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 
 from serving.server.errors import RequestError
-from serving.server.frontends import json_tensors
-from serving.server.frontends.metrics import Metrics
+from serving.server.frontends import http_limits, json_tensors
+from serving.server.frontends.metrics import UNKNOWN_MODEL, Metrics
 from serving.server.frontends.rest import create_app
 from tests.serving.server.conftest import MAX_BODY, METRICS_PATH
+from tests.serving.servers import wait_until
 
 PREDICT = "/v1/models/keras_ae:predict"
 
@@ -133,6 +135,8 @@ def test_the_status_lists_versions(rest_server):
     versions = sorted(found.pop("model_version_status"), key=lambda version: version["version"])
     assert versions == [{"version": "1", **available}, {"version": "2", **available}]
     assert found == {}
+    labelled = rest_server.client.get("/v1/models/keras_ae/labels/unknown").json()
+    assert len(labelled["model_version_status"]) == 2
     found = rest_server.client.get("/v1/models/keras_ae/versions/1").json()
     assert found == {"model_version_status": [{"version": "1", **available}]}
 
@@ -166,15 +170,20 @@ def test_metadata_has_every_signature(rest_server, path):
         (f"/v1/models/keras_ae/versions/{'9' * 19}", 400, "to numeric"),
         (f"/v1/models/keras_ae/versions/{'9' * 5000}", 400, "to numeric"),
         ("/v1/models/%ff", 400, "not UTF-8"),
-        ("/v1/models", 400, "Missing model name"),
+        ("/v1/models", 400, "Missing model name in request."),
+        ("/v1/models/versions/1", 400, "Missing model name in request."),
+        ("/v1/models/keras_ae?x=1", 404, "Could not find any versions of model keras_ae?x=1"),
+        ("/v1/models/keras_ae/metadata?x=1", 400, "Malformed request: GET /v1/models/keras_ae/m"),
+        ("/v1/", 400, "Malformed request: GET /v1/"),
         (PREDICT, 400, f"Malformed request: GET {PREDICT}"),
         ("/v1/models/keras_ae/versions/x", 400, "Malformed request: GET /v1/models/keras_ae/vers"),
         ("/v1/models/%2F..%2F/x", 400, "Malformed request: GET /v1/models/%2F..%2F/x"),
-        ("/v2/models/keras_ae", 400, "Malformed request: GET /v2/models/keras_ae"),
-        ("/favicon.ico", 400, "Malformed request: GET /favicon.ico"),
-        ("/monitoring/prometheus/metrics", 400, "Malformed request: GET /monitoring/prom"),
-        (f"/{'x' * 5000}", 400, "Malformed request: GET /xxx"),
-        ("/a%0Ab", 400, "Malformed request: GET /a%0Ab"),
+        (f"/v1/{'x' * 5000}", 400, "Malformed request: GET /v1/xxx"),
+        ("/v1/a%0Ab", 400, "Malformed request: GET /v1/a%0Ab"),
+        ("/v1", 404, "Not Found"),
+        ("/v2/models/keras_ae", 404, "Not Found"),
+        ("/favicon.ico", 404, "Not Found"),
+        ("/monitoring/prometheus/metrics", 404, "Not Found"),
     ],
 )
 def test_an_invalid_get_request_gets_an_error(rest_server, path, status, message):
@@ -187,15 +196,34 @@ def test_an_invalid_get_request_gets_an_error(rest_server, path, status, message
         ("/v1/models/nobody:predict", 404, "Servable not found for request: Latest(nobody)"),
         ("/v1/models/keras_ae/versions/9:predict", 404, "Specific(keras_ae, 9)"),
         ("/v1/models/keras_ae/labels/L:predict", 400, "Unrecognized servable version label: L"),
-        ("/v1/models/keras_ae:classify", 501, "classify is not supported"),
-        ("/v1/models/keras_ae:regress", 501, "regress is not supported"),
         ("/v1/models/keras_ae:reload", 400, "Malformed request: POST /v1/models/keras_ae:reload"),
         ("/v1/models/keras_ae", 400, "Malformed request: POST /v1/models/keras_ae"),
-        ("/", 400, "Malformed request: POST /"),
+        (f"{PREDICT}?x=1", 400, f"Malformed request: POST {PREDICT}?x=1"),
+        ("/", 404, "Not Found"),
     ],
 )
 def test_an_invalid_post_request_gets_an_error(rest_server, path, status, message):
     assert_refused(rest_server.predict({"instances": [b64(b"")]}, path), status, message)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "message"),
+    [
+        ("classify", {"examples": [{}]}, "Expected one or two output Tensors, found 6"),
+        ("regress", {"examples": [{}]}, "Expected one output Tensor."),
+        (
+            "regress",
+            {"signature_name": "S", "examples": [{}]},
+            "No signature was found with the name: S",
+        ),
+        ("classify", {"instances": [1]}, "key 'examples' is expected and was not found"),
+        ("classify", {"examples": {}}, "Expecting 'examples' value to be an list/array"),
+        ("classify", {"examples": []}, "'examples' value is an empty array"),
+    ],
+)
+def test_signatures_of_another_kind_are_refused(rest_server, method, body, message):
+    answer = rest_server.predict(body, f"/v1/models/keras_ae:{method}")
+    assert_refused(answer, 400, message)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
@@ -207,18 +235,21 @@ def test_other_methods_are_malformed(rest_server, method):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "the body is empty"),
-        (b"nonsense", "JSON parse error"),
-        (b"[" * 50_000, "JSON parse error"),
-        (b"{}", "one of the keys 'instances' and 'inputs', got neither"),
-        (b'{"inputs": [], "instances": []}', "got both"),
-        (b'{"signature_name": 1, "instances": [1]}', "'signature_name': expected a string"),
-        (b'{"signature_name": "S", "instances": [1]}', '"S" not found'),
-        (b'{"instances": [1]}', "image_bytes: expected a string"),
-        (b'{"inputs": {"pictures": ["a"]}}', "misses image_bytes; got pictures"),
-        (b'{"signature_name": "encode", "instances": [[[[1, 2, 3]], [[1, 2]]]]}', "sizes, 2 to 3"),
-        (b'{"signature_name": "encode", "instances": [[[[1, 2, 300]]]]}', "300 out of bounds"),
-        (b'{"signature_name": "encode", "instances": [[[[1, 2, 0.5]]]]}', "expected uint8"),
+        (b"", "JSON Parse error: The document is empty"),
+        (b"nonsense", "JSON Parse error"),
+        (b"[" * 50_000, "JSON Parse error"),
+        (b"{}", "Missing 'inputs' or 'instances' key"),
+        (b'{"inputs": [], "instances": []}', "only one of 'inputs' or 'instances' keys"),
+        (b'{"signature_name": 1, "instances": [1]}', "'signature_name' key must be a string"),
+        (
+            b'{"signature_name": "S", "instances": [1]}',
+            'Serving signature name: "S" not found in signature def',
+        ),
+        (b'{"instances": [1]}', "is not of expected type: string"),
+        (b'{"inputs": {"pictures": ["a"]}}', "Missing named input: image_bytes in 'inputs'"),
+        (b'{"signature_name": "encode", "instances": [[[[1, 2, 3]], [[1, 2]]]]}', "size: 2 at"),
+        (b'{"signature_name": "encode", "instances": [[[[1, 2, 300]]]]}', "300 Type: Number"),
+        (b'{"signature_name": "encode", "instances": [[[[1, 2, 0.5]]]]}', "expected type: uint8"),
         (b'{"signature_name": "encode", "instances": [[[[1, 2]]]]}', "images"),
         (b'{"signature_name": "encode", "instances": [1]}', "images"),
         (b'{"signature_name": "encode", "inputs": []}', "images"),
@@ -314,7 +345,27 @@ def test_a_slow_response_is_status_504(start_server, tiny):
             client.post("/v1/models/m:predict", json=body), 504, "no response within 0.001 s"
         )
         assert client.get("/v1/models/m").status_code == 200
-        assert_refused(client.get(METRICS_PATH), 400, "Malformed request: GET")
+        assert_refused(client.get(METRICS_PATH), 404, "Not Found")
+
+
+class Body(bytes):
+    """A body that the garbage collector knows."""
+
+
+def test_the_body_of_a_refused_request_is_freed_at_once(start_server, tiny, monkeypatch):
+    server = start_server("--model_name=m", f"--model_base_path={tiny}")
+    server.wait_for({3: "AVAILABLE"})
+    monkeypatch.setattr(http_limits, "decode", lambda body, *_: Body(body))
+    gc.collect()
+    gc.disable()
+    try:
+        for fields in ({}, {"signature_name": "S"}, {"signature_name": "positive"}):
+            body = {"inputs": [-1], **fields}
+            answer = httpx.post(f"{server.running.rest}/v1/models/m:predict", json=body)
+            assert answer.status_code == 400
+        wait_until(lambda: not any(type(item) is Body for item in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 # Metrics
@@ -425,13 +476,13 @@ class Refusing:
     def models(self):
         return []
 
-    def signature(self, spec):
+    def signatures(self, spec):
         raise self.error
 
 
 def client_of(manager, timeout_seconds=1, max_body_bytes=1):
     flags = SimpleNamespace(
-        metrics_path=None, rest_timeout=timeout_seconds, max_message_bytes=max_body_bytes
+        metrics_path=METRICS_PATH, rest_timeout=timeout_seconds, max_message_bytes=max_body_bytes
     )
     app = create_app(manager, Metrics(manager.models), flags)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -455,6 +506,11 @@ STATUSES = {
     "UNAVAILABLE": 503,
     "UNIMPLEMENTED": 501,
     "PERMISSION_DENIED": 403,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "CANCELLED": 499,
 }
 
 
@@ -468,6 +524,17 @@ def test_an_internal_error_is_status_500_in_json():
     assert_refused(
         answer_of(Refusing(ZeroDivisionError("secret"))), 500, "ZeroDivisionError; see its log"
     )
+
+
+def test_a_bug_is_counted_as_internal_which_the_documented_alert_sees():
+    async def post():
+        async with client_of(manager, 60, MAX_BODY) as client:
+            assert (await client.post(PREDICT, content=b'{"inputs": ["a"]}')).status_code == 500
+            return await client.get(METRICS_PATH)
+
+    manager = Refusing(ZeroDivisionError("secret"))
+    page = asyncio.run(post()).text
+    assert f'request_count{{model_name="{UNKNOWN_MODEL}",status="INTERNAL"}} 1.0' in page
 
 
 NOT_FOUND = RequestError(grpc.StatusCode.NOT_FOUND, "no such model")

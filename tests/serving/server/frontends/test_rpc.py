@@ -1,13 +1,24 @@
 """The behaviour of TensorFlow Serving that clients rely on, over a real channel."""
 
+import gc
+
 import grpc
+import httpx
 import numpy as np
 import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from serving.wire import services
 from serving.wire.protos import (
+    POOL,
     DataType,
     GetModelMetadataRequest,
     GetModelStatusRequest,
@@ -17,7 +28,7 @@ from serving.wire.protos import (
     TensorProto,
 )
 from serving.wire.tensors import to_array
-from tests.serving.servers import PIXELS, SECONDS
+from tests.serving.servers import PIXELS, SECONDS, wait_until
 
 CODE = grpc.StatusCode
 
@@ -74,6 +85,24 @@ def test_only_requested_outputs_are_sent(client):
     assert set(answer.outputs) == {"rows"}
 
 
+def test_outputs_fill_the_field_of_their_type(client):
+    outputs = client.predict({"images": PIXELS}, version=1).answer.outputs
+    assert list(outputs["reconstructions"].int_val) == (PIXELS + 1).ravel().tolist()
+    assert list(outputs["rows"].int_val) == [1]
+    answer = client.predict({"image_bytes": [b"text"]}, "", name="keras_ae").answer
+    assert np.isnan(answer.outputs["psnr"].float_val[0])
+    assert answer.outputs["status"].string_val[0].startswith(b"not a PNG")
+    assert not any(output.tensor_content for output in answer.outputs.values())
+
+
+def test_a_flag_fills_tensor_content(start_server, tiny):
+    named = (f"--model_base_path={tiny}", "--model_name=m")
+    client = start_server(*named, "--enable_serialization_as_tensor_content=true")
+    client.wait_for({3: "AVAILABLE"})
+    output = client.predict({"images": PIXELS}).answer.outputs["reconstructions"]
+    assert (output.tensor_content, output.int_val) == ((PIXELS + 3).tobytes(), [])
+
+
 def test_metadata_has_every_signature(client):
     answer = client.metadata("keras_ae")
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("keras_ae", 1)
@@ -88,7 +117,12 @@ def test_metadata_has_every_signature(client):
 
 def test_status_lists_all_versions_or_the_requested_one(client):
     assert client.status() == {1: "AVAILABLE", 2: "AVAILABLE"}
-    assert client.status(version=1) == client.status(label="stable") == {1: "AVAILABLE"}
+    assert client.status(version=1) == {1: "AVAILABLE"}
+
+
+@pytest.mark.parametrize("label", ["stable", "unknown"])
+def test_status_ignores_labels(client, label):
+    assert client.status(label=label) == {1: "AVAILABLE", 2: "AVAILABLE"}
 
 
 # Refusals
@@ -196,11 +230,78 @@ def test_status_of_unknown_models_and_versions(client):
     assert_refused(lambda: client.status(version=9), CODE.NOT_FOUND, message)
 
 
-@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
-def test_unsupported_methods_are_unimplemented(client, method):
-    path = f"/tensorflow.serving.PredictionService/{method}"
-    call = client.channel.unary_unary(path)
-    assert_refused(lambda: call(b"", timeout=SECONDS), CODE.UNIMPLEMENTED, "Predict")
+DEFAULT = {"model_spec": {"name": "keras_ae"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "code", "message"),
+    [
+        ("Classify", {}, CODE.INVALID_ARGUMENT, "Missing ModelSpec"),
+        ("Classify", {"model_spec": {"name": "z"}}, CODE.NOT_FOUND, "Latest(z)"),
+        (
+            "Classify",
+            {"model_spec": {"name": "m"}},
+            CODE.INVALID_ARGUMENT,
+            "No signature was found with the name: serving_default",
+        ),
+        (
+            "Classify",
+            DEFAULT,
+            CODE.INVALID_ARGUMENT,
+            "Expected one or two output Tensors, found 6",
+        ),
+        (
+            "Classify",
+            {"model_spec": {"name": "m", "signature_name": "count"}},
+            CODE.INVALID_ARGUMENT,
+            "No classification inputs found in SignatureDef: inputs {",
+        ),
+        ("Regress", DEFAULT, CODE.INVALID_ARGUMENT, "Expected one output Tensor."),
+        ("MultiInference", {}, CODE.INVALID_ARGUMENT, "ModelSpec has no name specified."),
+        (
+            "MultiInference",
+            {"tasks": [{**DEFAULT, "method_name": "tensorflow/serving/regress"}]},
+            CODE.INVALID_ARGUMENT,
+            "Expected one output Tensor.",
+        ),
+        (
+            "MultiInference",
+            {"tasks": [{**DEFAULT, "method_name": "tensorflow/serving/predict"}]},
+            CODE.UNIMPLEMENTED,
+            "Unsupported signature method_name: tensorflow/serving/predict",
+        ),
+        (
+            "MultiInference",
+            {"tasks": [{"model_spec": {"name": "m", "signature_name": "S"}}]},
+            CODE.INVALID_ARGUMENT,
+            "Requested signature not found in model graph: S",
+        ),
+    ],
+)
+def test_signatures_of_another_kind_are_refused(client, method, fields, code, message):
+    descriptor = POOL.FindServiceByName(services.PREDICTION).methods_by_name[method]
+    request = json_format.ParseDict(fields, GetMessageClass(descriptor.input_type)())
+    call = getattr(client.prediction, method)
+    assert_refused(lambda: call(request, timeout=SECONDS), code, message)
+
+
+def test_signatures_of_their_kind_are_unimplemented(start_server, tmp_path):
+    class Scorer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="inputs")])
+        def score(self, inputs):
+            return {"scores": tf.zeros_like(inputs, tf.float32)}
+
+    model = Scorer()
+    tf.saved_model.save(model, str(tmp_path / "1"), {"serving_default": model.score})
+    client = start_server("--model_name=m", f"--model_base_path={tmp_path}")
+    client.wait_for({1: "AVAILABLE"})
+    path = "/tensorflow.serving.PredictionService/Classify"
+    call = client.channel.unary_unary(path, PredictRequest.SerializeToString)
+    request = PredictRequest(model_spec={"name": "m"})
+    assert_refused(lambda: call(request), CODE.UNIMPLEMENTED, "call Predict instead")
+    body = {"examples": [{"x": 1}]}
+    answer = httpx.post(f"{client.running.rest}/v1/models/m:classify", json=body)
+    assert answer.status_code == 501
 
 
 def config(text):
@@ -230,6 +331,12 @@ ONE = 'config {{ name: "m" base_path: "{base}" model_platform: "{platform}" }}'
             "got a gs:// URI, which this server cannot read",
         ),
         ('model_config_list { config { base_path: "/a" } }', "has no name"),
+        (
+            'model_config_list { config { name: "m" base_path: "/a" model_platform: "tensorflow" '
+            "model_type: TENSORFLOW } }",
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform, model name is m",
+        ),
         (
             'model_config_list { config { name: "m" base_path: "/a" model_platform: "x" } }',
             "Model m requests unsupported platform 'x'",
@@ -292,7 +399,10 @@ def test_hostile_tensors_are_refused_and_the_next_request_succeeds(client, signa
 STRINGS = {
     "one string for many": (tensor(DataType.DT_STRING, (100,), string_val=[b""]), "got 1"),
     "no strings": (tensor(DataType.DT_STRING, (1,)), "got 0"),
-    "strings as content": (tensor(DataType.DT_STRING, (1,), tensor_content=b"a"), "got 0"),
+    "strings as content": (
+        tensor(DataType.DT_STRING, (1,), tensor_content=b"a"),
+        "the strings need 98 bytes; got 1",
+    ),
     "a huge shape": (
         tensor(DataType.DT_STRING, (100_000_000,), string_val=[b""]),
         "has 100,000,000 strings; at most 1,024 are allowed: send fewer at once",
@@ -347,11 +457,14 @@ def test_the_last_value_is_repeated_if_there_are_fewer_than_needed(client):
     assert answer.reconstructions.ravel().tolist() == [7, *[9] * 47]
 
 
-def test_bytes_as_tensor_content_and_broken_examples_are_refused(client):
-    proto = tensor(DataType.DT_STRING, (1,), tensor_content=b"\x01a")
-    request = client.request({"image_bytes": proto}, "keras_ae")
-    message = "tensor parsing error: image_bytes"
-    assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
+def test_strings_are_read_from_tensor_content(client):
+    proto = tensor(DataType.DT_STRING, (2,), tensor_content=b"\x04\x00text")
+    answer = client.predict({"image_bytes": proto}, "", name="keras_ae")
+    same = client.predict({"image_bytes": [b"text", b""]}, "", name="keras_ae")
+    assert answer.status.tolist() == same.status.tolist()
+
+
+def test_broken_examples_are_refused(client):
     request = client.request({"examples": [b"\xff\xff"]}, "keras_ae", "score")
     message = "Could not parse example input"
     assert_refused(lambda: client.prediction.Predict(request), CODE.INVALID_ARGUMENT, message)
@@ -385,6 +498,33 @@ def test_messages_at_the_limit_pass_and_larger_ones_do_not(start_server, tiny):
     small.model_spec.version_label += "x"
     assert_refused(lambda: client.prediction.Predict(small), CODE.RESOURCE_EXHAUSTED)
     assert client.predict({"images": PIXELS}).version == 3
+
+
+@pytest.mark.parametrize("flags", [(), ("--enable_batching",)], ids=["alone", "batched"])
+def test_a_refused_request_is_freed_at_once(start_server, tiny, flags):
+    client = start_server(f"--model_base_path={tiny}", "--model_name=m", *flags)
+    client.wait_for({3: "AVAILABLE"})
+    values = {"values": np.array([-1], np.int32)}
+    refused = [
+        client.request({"images": PIXELS}, "z"),
+        client.request({"images": PIXELS}, signature="S"),
+        client.request({"images": PIXELS[0]}, signature="reconstruct"),
+        client.request(values, signature="positive"),
+    ]
+
+    def count():
+        return sum(type(item) is PredictRequest for item in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        for request in refused:
+            with pytest.raises(grpc.RpcError):
+                client.prediction.Predict(request, timeout=SECONDS)
+        wait_until(lambda: count() == before)
+    finally:
+        gc.enable()
 
 
 def test_bytes_that_are_no_request_are_refused(client):
@@ -446,6 +586,42 @@ def test_reflection_lists_and_describes_the_services(client):
         [answer] = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
         described = answer.file_descriptor_response.file_descriptor_proto
         assert any(name.rpartition(".")[2].encode() in file for file in described)
+
+
+def test_reflection_is_enough_to_call_a_method(client):
+    """A client without the messages of TensorFlow Serving, such as grpcurl, can call Predict."""
+    pool = DescriptorPool(ProtoReflectionDescriptorDatabase(client.channel))
+    service = pool.FindServiceByName(services.PREDICTION)
+    method = service.methods_by_name["Predict"]
+    call = client.channel.unary_unary(
+        f"/{service.full_name}/{method.name}",
+        request_serializer=GetMessageClass(method.input_type).SerializeToString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+    tensor = {"dtype": "DT_STRING", "tensor_shape": {"dim": [{"size": 1}]}, "string_val": ["YQ=="]}
+    fields = {"model_spec": {"name": "keras_ae"}, "inputs": {"image_bytes": tensor}}
+    response = call(json_format.ParseDict(fields, GetMessageClass(method.input_type)()))
+    assert response.outputs["status"].string_val[0].startswith(b"not a PNG")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "is_known"),
+    [
+        ("tensorflow.serving.PredictionService.Predict", True),
+        ("tensorflow.serving.ModelService.GetModelStatus", True),
+        ("grpc.health.v1.Health.Check", True),
+        ("tensorflow.serving.PredictRequest.model_spec", True),
+        ("tensorflow.serving.PredictionService.Nothing", False),
+        ("tensorflow.Nothing", False),
+        ("nothing", False),
+    ],
+)
+def test_reflection_finds_methods_and_fields(client, symbol, is_known):
+    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+    [answer] = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
+    assert answer.HasField("file_descriptor_response") == is_known
+    assert is_known or answer.error_response.error_code == CODE.NOT_FOUND.value[0]
 
 
 # Deadlines

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from keras_ae.errors import ConfigurationError
 from serving.server.models import model, versions
 from serving.wire.protos import ModelServerConfig, PredictionLog, PredictRequest
 from serving.wire.tensors import to_proto
-from tests.serving.servers import PIXELS, wait_until
+from tests.serving.servers import LABELS_AHEAD, PIXELS, wait_until
 
 AVAILABLE, END = "AVAILABLE", "END"
 
@@ -145,7 +146,7 @@ def test_a_request_in_flight_finishes_on_the_version_that_it_started_on(serving,
     assert client.status()[1] == "UNLOADING"
     answer = slow.result()
     assert answer.model_spec.version.value == 1
-    assert list(np.frombuffer(answer.outputs["total"].tensor_content, np.int32)) == [300_001]
+    assert list(answer.outputs["total"].int_val) == [300_001]
     client.wait_for({1: END})
 
 
@@ -435,9 +436,16 @@ def test_labels_move_only_to_versions_that_are_available(serving, publish):
     publish(1)
     publish(2)
     client = serving()
+    client.wait_for({2: AVAILABLE})
     every = "model_version_policy { all {} }"
     label = 'version_labels { key: "stable" value: %d }'
-    client.reload(models(entry(publish.base, f"{every} {label % 1}")))
+    first = models(entry(publish.base, f"{every} {label % 1}"))
+    # Labels are checked before the reload loads versions.
+    message = "version 1 of model m, which is not currently available for inference"
+    assert_refused(lambda: client.reload(first), grpc.StatusCode.FAILED_PRECONDITION, message)
+    assert client.status() == {2: AVAILABLE}
+    client.reload(models(entry(publish.base, every)))
+    client.reload(first)
     assert client.predict({"images": PIXELS}, label="stable").version == 1
     client.reload(models(entry(publish.base, f"{every} {label % 2}")))
     assert client.predict({"images": PIXELS}, label="stable").version == 2
@@ -445,6 +453,30 @@ def test_labels_move_only_to_versions_that_are_available(serving, publish):
     message = "version 7 of model m"
     assert_refused(lambda: client.reload(config), grpc.StatusCode.FAILED_PRECONDITION, message)
     assert client.predict({"images": PIXELS}, label="stable").version == 2
+
+
+def test_labels_ahead_are_new_or_stay(serving, publish):
+    publish(1)
+    client = serving(LABELS_AHEAD)
+    client.wait_for({1: AVAILABLE})
+    label = 'version_labels { key: "stable" value: %d }'
+    for _ in range(2):
+        client.reload(models(entry(publish.base, label % 2)))
+    moved = models(entry(publish.base, label % 3))
+    message = "version 3 of model m"
+    assert_refused(lambda: client.reload(moved), grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def test_labels_at_the_start_need_a_flag(start_server, publish, tmp_path):
+    publish(1)
+    label = 'version_labels { key: "stable" value: 1 }'
+    (tmp_path / "models").write_text(str(models(entry(publish.base, label))))
+    file = f"--model_config_file={tmp_path}/models"
+    with pytest.raises(ConfigurationError, match="Request to assign label to version 1 of model m"):
+        start_server(file)
+    client = start_server(file, LABELS_AHEAD)
+    client.wait_for({1: AVAILABLE})
+    assert client.predict({"images": PIXELS}, label="stable").version == 1
 
 
 def test_a_changed_config_file_is_read_again(start_server, publish, tmp_path):
