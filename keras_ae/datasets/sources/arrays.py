@@ -44,6 +44,8 @@ class ArraySource(Source):
             None if only floats from 0 to 1 are allowed.
     """
 
+    has_folders = False
+
     path: str
     key: str = ""
     keep_splits: bool = True

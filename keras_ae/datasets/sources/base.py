@@ -93,6 +93,8 @@ class Source(ABC):
     has_whole_pictures: bool = True
     """Whether its images are pictures, so that images that look the same are copies. Blocks of one
     picture are not."""
+    has_folders: bool = True
+    """Whether the folders in its keys are those of the data, and not names of arrays or tables."""
 
     @abstractmethod
     def fingerprint(self) -> str:

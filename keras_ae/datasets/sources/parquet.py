@@ -89,6 +89,8 @@ class ParquetSource(Source):
         reading: which files of a folder are read.
     """
 
+    has_folders = False
+
     path: str
     column: str = ""
     keep_splits: bool = True

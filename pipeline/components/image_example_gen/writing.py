@@ -69,6 +69,7 @@ def write_shard(
             white=plan.white,
             picture=plan.pictures.get(check.digest),
             stored=Header(*check.stored) if check.stored else None,
+            has_folders=source.has_folders,
         )
         return split or "", encoded
 
@@ -151,6 +152,7 @@ def to_example(
     white: Sequence[float | None] = DEFAULT_WHITE,
     picture: str | None = None,
     stored: Header | None = None,
+    has_folders: bool = True,
 ) -> bytes:
     """Serializes a record as a tf.Example with the features of `keras_ae.contract`.
 
@@ -163,6 +165,7 @@ def to_example(
             None for a picture with one file.
         stored: header of the data if it is known that it is stored unchanged, which saves half the
             time for a small image.
+        has_folders: see `keras_ae.datasets.sources.base.Source`.
     """
     data, header = record.data, stored
     if header is None:
@@ -178,7 +181,8 @@ def to_example(
         features[c.IMAGE_LABEL] = record.label.encode()
     if picture is not None:
         features[c.IMAGE_PICTURE] = picture.encode()
-    slices = (record.label or c.NO_SLICE, _first_folder(record.key, record.split), *quartiles)
+    folder = _first_folder(record.key, record.split) if has_folders else c.NO_SLICE
+    slices = (record.label or c.NO_SLICE, folder, *quartiles)
     features |= {c.SLICE_PREFIX + name: text.encode() for name, text in zip(c.SLICES, slices)}
     example = tf.train.Example()
     # Modify in place, because a message that is passed to a constructor is copied, with its image.

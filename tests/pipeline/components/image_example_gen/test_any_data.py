@@ -107,7 +107,8 @@ def test_a_folder_of_parquet_files_keeps_splits_and_names_of_labels(tmp_path):
         "splits: those of the data: train (19), val (3), test (4)",
         "not read: 3 rows without the bytes of an image",
     ]
-    assert slices_of(artifact)["train-00000-of-00001/000009"]["label"] == "dog"
+    slices = slices_of(artifact)["train-00000-of-00001/000009"]
+    assert (slices["label"], slices["source"]) == ("dog", c.NO_SLICE)
     stored = pixels_of(artifact)["test-00000-of-00001/000003"]
     assert np.array_equal(stored, np.asarray(picture(203)))
 
