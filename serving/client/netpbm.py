@@ -12,6 +12,7 @@ from keras_ae.errors import DataError
 
 from .formats import check_pixels
 
+MAX_HEADER_BYTES = 2**16
 MAX_PLAIN_SAMPLES = 50_000_000
 """Maximum for a plain file, whose numbers are text."""
 
@@ -38,9 +39,9 @@ def read_header(data: bytes) -> NetpbmHeader:
     """
     kind, offset, numbers = data[1] - ord("0"), 2, []
     for _ in range(2 if kind in (1, 4) else 3):
-        match = _TOKEN.match(data, offset)
+        match = _TOKEN.match(data, offset, MAX_HEADER_BYTES)
         if match is None:
-            raise DataError("the header is truncated")
+            raise DataError(f"the header is truncated, or longer than {MAX_HEADER_BYTES:,} bytes")
         numbers.append(int(match[1]))
         offset = match.end()
     width, height, maximum = (*numbers, 1)[:3]
