@@ -108,7 +108,8 @@ def check_record(
 ) -> tuple[Check, bytes]:
     """Decodes and measures an image.
 
-    The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
+    The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow. Only what
+    is stored as a PNG that ingest encodes is decoded by Pillow.
 
     Args:
         record: the image.
@@ -128,10 +129,10 @@ def check_record(
     look, thumbnail = None, b""
     if not fault:
         try:
-            stored, _, own_white, notes = examine(
-                record.data, channels, white=white, check_body=False
+            stored, _, own_white, notes, converted = examine(
+                record.data, channels, white=white, check_body=False, encode=False
             )
-            pixels = decode_bytes(stored, channels)
+            pixels = decode_bytes(stored, channels) if converted is None else converted
             # The views of larger images have fewer pixels.
             views = views_of(pixels) if compare and max(pixels.shape) <= SAMPLED_SIDE else None
             measures = measure(pixels, views and views.levels)
