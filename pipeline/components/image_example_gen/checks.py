@@ -35,7 +35,7 @@ class Check(NamedTuple):
 
     Attributes:
         source: its key.
-        digest: SHA-256 of its data, in hexadecimal digits.
+        digest: SHA-256 of its content, see `digest`.
         size: size of its data in bytes.
         fault: why it cannot be used; empty for a good image.
         split: its split if the source has fixed splits.
@@ -149,7 +149,7 @@ def check_record(
             fault = CORRUPT
     check = Check(
         record.key,
-        digest(record.data),
+        digest(record),
         len(record.data),
         fault,
         record.split,
@@ -162,9 +162,9 @@ def check_record(
     return check, thumbnail
 
 
-def digest(data: bytes) -> str:
-    """SHA-256 of the data of an image, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+def digest(record: Record) -> str:
+    """SHA-256 of the data of an image or of its identity, in hexadecimal digits."""
+    return hashlib.sha256(record.identity or record.data).hexdigest()
 
 
 def map_on_cores(function: Callable[[Record], T], records: Iterable[Record]) -> Iterator[T]:
