@@ -6,17 +6,25 @@ transparency of a GIF, and no unusual BMP. Such images, and those of other forma
 
 import io
 import struct
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.netpbm import check_netpbm, read_netpbm_header
 from keras_ae.datasets.images.netpbm_pixels import decode_netpbm
 from keras_ae.errors import DataError, one_line
 
 from . import deep
-from .formats import CONVERTED, check_pixels, detect_format, has_pages, open_checked
+from .formats import (
+    CONVERTED,
+    check_pixels,
+    detect_format,
+    has_pages,
+    open_checked,
+    open_header,
+    read_orientation,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
 FIRST_PAGE: Final = "only the first page was sent"
 """Note on a TIFF with several pages."""
 
-_ORIENTATION = 0x0112
 _UPRIGHT = 1
 _ORIENTATION_MARKERS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Every PNG with an EXIF orientation contains one of these."""
@@ -82,11 +89,15 @@ def prepare(data: bytes, white: float | None = None) -> Prepared:
 
 def _prepare_decodable(data: bytes, image_format: str) -> bytes:
     """The data of an image of a format of the graph, converted only if it must be."""
-    must_convert = False
+    if image_format == "png" and not any(marker in data for marker in _ORIENTATION_MARKERS):
+        # Pillow decodes a whole PNG to find the EXIF data after its pixels.
+        return data
+    # A PNG whose orientation cannot be found out is refused.
+    must_convert = image_format == "png"
     try:
-        must_convert = _must_convert(data, image_format)
-        if not must_convert:
+        if not _must_convert(data, image_format):
             return data
+        must_convert = True
         image = open_checked(data, image_format)
         if image_format == "png" and data[deep.PNG_DEPTH] == 16:
             return _turn_png16(data, image)
@@ -103,22 +114,14 @@ def _prepare_decodable(data: bytes, image_format: str) -> bytes:
 def _must_convert(data: bytes, image_format: str) -> bool:
     if image_format == "bmp":
         return not _is_common_bmp(data)
-    if image_format == "png" and not any(marker in data for marker in _ORIENTATION_MARKERS):
-        # Pillow decodes a whole PNG to find the EXIF data after its pixels.
+    image = open_header(io.BytesIO(data), image_format)
+    if image.width * image.height > MAX_PIXELS:
+        # The server says so.
         return False
-    image = _open_unchecked_size(data, image_format)
     if image_format == "gif":
         is_whole = image.tile and image.tile[0][1] == (0, 0, *image.size)
         return "transparency" in image.info or not is_whole
-    return _orientation(image) != _UPRIGHT
-
-
-def _open_unchecked_size(data: bytes, image_format: str) -> "ImageFile":
-    try:
-        return open_checked(data, image_format)
-    except DataError as error:
-        # Only an image that must be changed is refused here; the server has limits of its own.
-        raise ValueError(str(error)) from error
+    return read_orientation(image) != _UPRIGHT
 
 
 def _is_common_bmp(data: bytes) -> bool:
@@ -191,7 +194,7 @@ def flatten(image: "ImageFile", data: bytes) -> "Image":
     from PIL import Image
 
     image.load()
-    transpose = _transposes().get(_orientation(image))
+    transpose = _transposes().get(read_orientation(image))
     turned: Image.Image = image if transpose is None else image.transpose(transpose)
     if turned.mode in _ALPHA_MODES or "transparency" in turned.info:
         if image.format == "PNG" and turned.mode == "L" and data[deep.PNG_DEPTH] in (2, 4):
@@ -204,7 +207,7 @@ def flatten(image: "ImageFile", data: bytes) -> "Image":
 
 def _turn_png16(data: bytes, image: "ImageFile") -> bytes:
     pixels, transparency = deep.read_png16(data)
-    pixels = _turn(pixels, _orientation(image))
+    pixels = _turn(pixels, read_orientation(image))
     return deep.encode_png16(pixels, transparency)
 
 
@@ -215,14 +218,6 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
-
-
-def _orientation(image: "ImageFile") -> int:
-    """The EXIF orientation, 1 to 8; 1 if there is none or the EXIF is unreadable."""
-    with suppress(Exception):  # Any of a plugin, as in `prepare`.
-        value: Any = image.getexif().get(_ORIENTATION, _UPRIGHT)
-        return int(value) if value in range(1, 9) else _UPRIGHT
-    return _UPRIGHT
 
 
 def _transposes() -> dict[int, Any]:

@@ -75,6 +75,12 @@ def vp8x(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:
     return b"VP8X", bytes([flags, 0, 0, 0]) + sizes
 
 
+def lossy_chunk() -> tuple[bytes, bytes]:
+    """The chunk with the pixels of a lossy WebP of 12x10 pixels."""
+    data = encoded(picture(13), "WEBP")
+    return b"VP8 ", data[20 : 20 + int.from_bytes(data[16:20], "little")]
+
+
 def bmp(width: int, height: int, bits: int, compression: int, data: bytes) -> bytes:
     """A BMP, with a grey palette if it has at most 8 bits per pixel."""
     palette = b"".join(bytes([i, i, i, 0]) for i in range(2**bits)) if bits <= 8 else b""

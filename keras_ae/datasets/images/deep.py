@@ -12,6 +12,7 @@ from keras_ae.datasets.images import levels, tiff
 from keras_ae.datasets.images.headers import Header
 from keras_ae.datasets.images.netpbm import read_netpbm_header
 from keras_ae.datasets.images.netpbm_pixels import decode_netpbm
+from keras_ae.datasets.images.orientation import open_unread, read_orientation, turn
 from keras_ae.errors import DataError
 
 PNG_DEPTH, PNG_COLOUR_TYPE = 24, 25
@@ -62,7 +63,7 @@ class DeepPixels(NamedTuple):
 def read_deep(data: bytes, header: Header) -> DeepPixels | None:
     """Decodes an image with more than 8 bits per sample; returns None for any other.
 
-    A TIFF is turned by its orientation, all others are not.
+    It is turned by its orientation.
 
     Raises:
         DataError: if the image cannot be decoded, or is of an unsupported kind.
@@ -87,6 +88,7 @@ def _read_png(data: bytes) -> DeepPixels:
         pixels = tf.io.decode_png(data, channels=1 if is_grey else 4, dtype=tf.uint16).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise DataError("cannot be decoded: truncated or corrupt") from error
+    pixels = turn(pixels, read_orientation(open_unread(data, "png"), data))
     if is_grey:
         return DeepPixels(pixels)
     alpha = levels.scale_table(levels.FULL_RANGE)[pixels[..., 3:]]

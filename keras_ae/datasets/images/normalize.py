@@ -7,31 +7,24 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile
 
 from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.deep import PNG_DEPTH, DeepPixels, read_deep
 from keras_ae.datasets.images.headers import PNG_MAGIC, Header, read_header
 from keras_ae.datasets.images.levels import DEFAULT_WHITE, White, check_numbers, whole
 from keras_ae.datasets.images.netpbm_pixels import decode_netpbm
+from keras_ae.datasets.images.orientation import (
+    TRANSPOSES,
+    UPRIGHT,
+    open_unread,
+    read_orientation,
+)
 from keras_ae.datasets.images.profiles import is_wide
-from keras_ae.datasets.images.structure import check_exif, check_structure
+from keras_ae.datasets.images.structure import check_structure
 from keras_ae.datasets.images.tiff import has_other_pages
 from keras_ae.errors import DataError, one_line
 
 MODES = {1: "L", 3: "RGB"}
-_ORIENTATION = 0x0112
-_TRANSPOSES = {  # by EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTATION_MARKERS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-"""Every PNG with an EXIF orientation contains one of these."""
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 PAGES, PROFILE = "first page", "colour profile"
@@ -42,16 +35,18 @@ class Normalized(NamedTuple):
     """An image that any decoder turns into the same pixels.
 
     Attributes:
-        data: a PNG or JPEG.
+        data: a PNG or JPEG; empty if it was not to be encoded.
         header: its header.
         white: level of white by which a 16-bit image was scaled; 0 for an image with 8 bits.
         notes: what was noticed, such as `PAGES`.
+        pixels: uint8 [H, W, C] instead of the data, if these were not encoded.
     """
 
     data: bytes
     header: Header
     white: int = 0
     notes: tuple[str, ...] = ()
+    pixels: np.ndarray | None = None
 
 
 def decode(data: bytes, channels: int, *, white: White = DEFAULT_WHITE) -> np.ndarray:
@@ -70,8 +65,18 @@ def decode(data: bytes, channels: int, *, white: White = DEFAULT_WHITE) -> np.nd
     Raises:
         DataError: if the header is invalid (see `read_header`) or the image cannot be decoded.
     """
-    pixels = np.asarray(_pixels(data, _check_header(data), channels, white)[0])
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    return _to_array(_pixels(data, _check_header(data), channels, white)[0])
+
+
+def decode_deep(data: bytes) -> DeepPixels | None:
+    """Decodes an image with more than 8 bits per sample to all its levels; None for any other.
+
+    Raises:
+        DataError: see `decode`.
+    """
+    header = _check_header(data)
+    with _pillow_errors():
+        return read_deep(data, header)
 
 
 def normalize(
@@ -83,7 +88,12 @@ def normalize(
 
 
 def examine(
-    data: bytes, channels: int, *, white: White = DEFAULT_WHITE, check_body: bool = True
+    data: bytes,
+    channels: int,
+    *,
+    white: White = DEFAULT_WHITE,
+    check_body: bool = True,
+    encode: bool = True,
 ) -> Normalized:
     """Converts an image so that any decoder returns the pixels of `decode`.
 
@@ -93,10 +103,11 @@ def examine(
         white: the levels that become 255 in images with more than 8 bits.
         check_body: whether to decode also an image that is returned unchanged; False saves time if
             the caller has decoded it, or is about to.
+        encode: whether to encode an image that is changed; False saves most of its time if the
+            caller needs only the pixels.
 
     Returns:
-        The encoded image: the unchanged data of a plain PNG or JPEG with that many channels, else a
-        PNG.
+        The unchanged data of a plain PNG or JPEG with that many channels, else a PNG or the pixels.
 
     Raises:
         DataError: if the header is invalid or the image cannot be decoded.
@@ -112,10 +123,17 @@ def examine(
                     original.load()
                 return Normalized(data, header, 0, tuple(notes))
     image, own_white = _pixels(data, header, channels, white)
+    stored = Header("png", image.height, image.width)
+    if not encode:
+        return Normalized(b"", stored, own_white, tuple(notes), _to_array(image))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    stored = Header("png", image.height, image.width)
     return Normalized(buffer.getvalue(), stored, own_white, tuple(notes))
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _is_plain(image: Image.Image, data: bytes, header: Header, channels: int) -> bool:
@@ -125,7 +143,7 @@ def _is_plain(image: Image.Image, data: bytes, header: Header, channels: int) ->
         and image.mode == MODES[channels]
         and "transparency" not in image.info
         and not (header.format == "png" and data[PNG_DEPTH] == 16)
-        and not _needs_transpose(image, data)
+        and read_orientation(image, data) == UPRIGHT
     )
 
 
@@ -143,7 +161,7 @@ def _open(data: bytes, header: Header) -> Image.Image:
     if header.format == "heic":
         image = _open_heic(data)
     else:
-        image = Image.open(io.BytesIO(data), formats=[header.format])
+        image = open_unread(data, header.format)
     # The first frame of a GIF may be larger than its header declares.
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
@@ -168,12 +186,10 @@ def _pixels(data: bytes, header: Header, channels: int, white: White) -> tuple[I
         if deep is None:
             image, used_white = _open(data, header), 0
             image.load()
-            transpose = _orientation(image)
+            transpose = TRANSPOSES.get(read_orientation(image, data))
+            image = image if transpose is None else image.transpose(transpose)
         else:
             image, used_white = _scale(deep, white)
-            # Pillow turns a TIFF when it decodes it.
-            transpose = _orientation(_open(data, header)) if header.format == "png" else None
-        image = image if transpose is None else image.transpose(transpose)
         if image.mode in _ALPHA_MODES or "transparency" in image.info:
             image = _with_alpha(image, data)
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -211,32 +227,3 @@ def _pillow_errors() -> Iterator[None]:
     except Exception as error:
         # Its plugins raise undocumented exceptions: ValueError, SyntaxError and others.
         raise DataError(f"cannot be decoded: {one_line(error)}") from error
-
-
-def _needs_transpose(image: Image.Image, data: bytes) -> bool:
-    # Pillow decodes a whole PNG to find the EXIF data after its pixels, so rule that out first.
-    if image.format == "PNG" and not any(marker in data for marker in _ORIENTATION_MARKERS):
-        return False
-    return _orientation(image) is not None
-
-
-def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """The transpose for the EXIF orientation; None if none is needed or the EXIF is unreadable."""
-    try:
-        check_exif(_read_exif(image))
-        return _TRANSPOSES.get(image.getexif().get(_ORIENTATION, 1))
-    except DataError:
-        raise
-    except Exception:  # Any of a plugin, as in `_pillow_errors`.
-        return None
-
-
-def _read_exif(image: Image.Image) -> bytes:
-    """The EXIF block that Pillow reads; for a PNG this decodes the image."""
-    if isinstance(image, PngImageFile):
-        image.load()
-    block = image.info.get("exif")
-    if block is None and "Raw profile type exif" in image.info:
-        # ImageMagick writes three lines, then hexadecimal digits.
-        block = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
-    return block or b""

@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 _MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES: Final = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -16,13 +15,12 @@ _LEVEL: Final = 1
 """Of zlib: higher levels take several times longer and save little."""
 
 
-def encode_png(pixels: np.ndarray, text: str = "") -> bytes:
+def encode_png(pixels: np.ndarray) -> bytes:
     """Encodes an image without loss.
 
     Args:
         pixels: uint8 or uint16 array [H, W] or [H, W, C], C 1 to 4 (grey, grey and alpha, RGB,
             RGBA).
-        text: ASCII text that is stored with it under the keyword Source; empty for none.
 
     >>> encode_png(np.zeros((2, 3), np.uint8))[:8]
     b'\\x89PNG\\r\\n\\x1a\\n'
@@ -31,15 +29,13 @@ def encode_png(pixels: np.ndarray, text: str = "") -> bytes:
         pixels = pixels[..., 0]
     if pixels.dtype != np.uint8:
         # Pillow has no 16-bit colours.
-        return _encode_deep(pixels, text)
-    buffer, info = io.BytesIO(), PngInfo()
-    if text:
-        info.add_text("Source", text)
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=_LEVEL, pnginfo=info)
+        return _encode_deep(pixels)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=_LEVEL)
     return buffer.getvalue()
 
 
-def _encode_deep(pixels: np.ndarray, text: str) -> bytes:
+def _encode_deep(pixels: np.ndarray) -> bytes:
     height, width = pixels.shape[:2]
     colour_type = _COLOUR_TYPES[pixels.shape[-1] if pixels.ndim == 3 else 1]
     rows = np.ascontiguousarray(pixels, ">u2").reshape(height, -1).view(np.uint8)
@@ -49,8 +45,6 @@ def _encode_deep(pixels: np.ndarray, text: str) -> bytes:
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     chunks = {b"IHDR": header, b"IDAT": zlib.compress(filtered.tobytes(), _LEVEL), b"IEND": b""}
-    if text:
-        chunks = {b"IHDR": header, b"tEXt": b"Source\0" + text.encode("ascii"), **chunks}
     return _MAGIC + b"".join(_chunk(kind, data) for kind, data in chunks.items())
 
 

@@ -24,6 +24,8 @@ the size that libpng writes."""
 MAX_SCANS = 100
 """Maximum for a JPEG. A decoder passes over all pixels for each; encoders write up to about ten."""
 MAX_EXIF_SEGMENTS = 16
+ORIENTATION, MAX_ORIENTATIONS = 0x0112, 1024
+"""Tag of EXIF, and its maximum number of values; a good image has one."""
 MAX_GIF_BLOCKS, MAX_GIF_BYTES = 16_384, 2**20
 """Maximum for a GIF before its first frame, where comments and other extensions are."""
 MAX_RLE_PIXELS = 2_000_000
@@ -63,12 +65,14 @@ def check_structure(data: bytes, header: Header) -> None:
 def check_exif(exif: bytes) -> None:
     """Rejects an EXIF block whose values overlap and together are far larger than the block.
 
-    A reader copies each value, so that a small block could take gigabytes of memory.
+    A reader copies each value, so that a small block could take gigabytes of memory. It converts
+    those of the orientation to numbers, which take more.
 
     Raises:
         DataError: if the block is rejected.
     """
-    exif = exif.removeprefix(_EXIF)
+    while exif.startswith(_EXIF):
+        exif = exif.removeprefix(_EXIF)
     order = "<" if exif.startswith(b"II") else ">"
     try:
         (first,) = struct.unpack_from(f"{order}I", exif, 4)
@@ -77,12 +81,14 @@ def check_exif(exif: bytes) -> None:
         return
     entries = exif[first + 2 : first + 2 + 12 * count]
     whole = entries[: len(entries) // 12 * 12]
-    sizes = (
-        TYPE_BYTES.get(kind, 0) * number
-        for _, kind, number in struct.iter_unpack(f"{order}HHI4x", whole)
-    )
-    # A reader skips values that do not fit into the block.
-    if sum(size for size in sizes if size <= len(exif)) > 2 * len(exif):
+    total = orientations = 0
+    for tag, kind, number in struct.iter_unpack(f"{order}HHI4x", whole):
+        size = TYPE_BYTES.get(kind, 0) * number
+        # A reader skips values that do not fit into the block.
+        if size <= len(exif):
+            total += size
+            orientations = max(orientations, number if tag == ORIENTATION else 0)
+    if total > 2 * len(exif) or orientations > MAX_ORIENTATIONS:
         raise DataError("an EXIF block whose values are larger than the block")
 
 

@@ -1,6 +1,7 @@
 """Images in NumPy arrays: .npy and .npz files at a path or URI."""
 
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,9 +66,13 @@ class ArraySource(Source):
         )
 
     def shards(self) -> list[Shard]:
+        chosen = self._chosen()
+        for each in chosen.values():
+            # Damaged labels are found here, and not in a worker.
+            _read_labels(self.path, storage.get_status(self.path), each.labels)
         return [
             (name, str(start), str(stop))
-            for name, (array, *_) in self._chosen().items()
+            for name, (array, *_) in chosen.items()
             for start, stop in _ranges(array)
         ]
 
@@ -76,40 +81,43 @@ class ArraySource(Source):
         start, stop = int(shard[1]), int(shard[2])
         texts = _read_labels(self.path, storage.get_status(self.path), labels)
         name = escape_name(array.name or storage.name(self.path)[: -len(npy.NPY)])
-        for index, (data, fault) in enumerate(self._encode(array, start, stop), start):
+        for index, image in enumerate(self._encode(array, start, stop), start):
             label = texts[index] if texts else None
-            yield Record(f"{name}/{index:06d}", data, fault, split, label)
+            yield image._replace(key=f"{name}/{index:06d}", split=split, label=label)
 
-    def _encode(self, array: Array, start: int, stop: int) -> Iterator[tuple[bytes, str]]:
-        """The images as PNGs, or the reasons why they cannot be read."""
+    def _encode(self, array: Array, start: int, stop: int) -> Iterator[Record]:
+        """The images as PNGs, or the reasons why they cannot be read; without their keys."""
         done = start
         try:
             for pixels in npy.read_images(self.path, array, start, stop):
                 done += 1
                 yield encode_image(pixels, self.white)
         except DataError as error:
-            yield from itertools.repeat((b"", str(error)), stop - done)
+            yield from itertools.repeat(Record("", b"", str(error)), stop - done)
 
     def _chosen(self) -> Mapping[str, Chosen]:
         status = storage.get_status(self.path)
         return _choose(self.path, status, self.key, self.keep_splits)
 
 
-def encode_image(pixels: np.ndarray, white: float | None) -> tuple[bytes, str]:
-    """Encodes an image as a PNG, and returns why it cannot be.
+def encode_image(pixels: np.ndarray, white: float | None) -> Record:
+    """Encodes an image as a PNG, or says why it cannot be; its identity is that of its levels.
 
     Args:
         pixels: [H, W] or [H, W, C], C 1, 3 or 4, of integers or floats.
         white: see `ArraySource`.
     """
-    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
-        return encode_png(pixels), ""
-    if white is None:
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
         try:
-            check_numbers(pixels)
+            if white is None:
+                check_numbers(pixels)
         except DataError as error:
-            return b"", str(error)
-    return encode_png(scale_numbers(pixels, white or 1)), ""
+            return Record("", b"", str(error))
+        pixels = scale_numbers(pixels, white or 1)
+    levels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    identity = hashlib.sha256(f"{levels.dtype.str} {levels.shape[:2]} ".encode())
+    identity.update(levels.data)
+    return Record("", encode_png(pixels), identity=identity.digest())
 
 
 @functools.lru_cache(maxsize=4)

@@ -32,6 +32,8 @@ class Record(NamedTuple):
         label: name of its class if the source has labels.
         not_read: the kind by which it is counted if it turned out to be no image, such as ".xyz";
             its data are empty then.
+        identity: what its digest is of, if it is encoded when it is read: the data of another
+            version of zlib would differ. Empty if the digest is that of the data.
 
     >>> Record("cats/tom.png", b"...", split="train", label="cats").fault
     ''
@@ -43,6 +45,7 @@ class Record(NamedTuple):
     split: str | None = None
     label: str | None = None
     not_read: str = ""
+    identity: bytes = b""
 
 
 class Findings(NamedTuple):
@@ -66,7 +69,7 @@ class ReadRecord(NamedTuple):
 
     Attributes:
         name: its name in the shard.
-        digest: SHA-256 of its data, in hexadecimal digits.
+        digest: SHA-256 of its data or its identity, in hexadecimal digits.
         size: size of its data in bytes; 0 if it could not be read.
     """
 

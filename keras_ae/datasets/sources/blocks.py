@@ -7,10 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from keras_ae import presets
-from keras_ae.datasets.images.deep import read_deep
-from keras_ae.datasets.images.headers import read_header
 from keras_ae.datasets.images.levels import FULL_RANGE, White
-from keras_ae.datasets.images.normalize import decode
+from keras_ae.datasets.images.normalize import decode, decode_deep
 from keras_ae.datasets.images.png import encode_png
 from keras_ae.datasets.sources.base import Findings, ReadRecord, Record, Shard, Source
 from keras_ae.errors import DataError
@@ -37,8 +35,8 @@ class BlockSource(Source):
     """The images of another source; if these are one or two good pictures, blocks of them.
 
     Blocks are squares that do not overlap. Their keys are those of the picture, followed by the row
-    and the column of the first pixel, as in photo.jpg#128,0. Each carries the digest of its picture
-    and its place in a text of its PNG, so that blocks are split by these. Equal blocks count once.
+    and the column of the first pixel, as in photo.jpg#128,0. Blocks are split by the digest of the
+    picture and their place in it. Equal blocks count once.
 
     Args:
         source: the pictures.
@@ -151,17 +149,15 @@ def _cut(pictures: list[_Picture], side: int) -> Iterator[Record]:
                 block = pixels[row : row + side, column : column + side]
                 content = hashlib.sha256(block.tobytes()).digest()
                 place = f"#{row},{column}"
-                data = b"" if content in seen else encode_png(block, picture + place)
+                data = b"" if content in seen else encode_png(block)
                 seen.add(content)
-                yield Record(record.key + place, data, "", record.split, record.label)
+                block_of = Record(record.key + place, data, "", record.split, record.label)
+                yield block_of._replace(identity=(picture + place).encode())
 
 
 def _decode(data: bytes, white: float | None) -> np.ndarray:
-    """The pixels with all levels: uint8 [H, W, 3], or uint16 [H, W, C] with C 1, 3 or 4.
-
-    A PNG with 16 bits is not turned by its orientation, which does not matter to its blocks.
-    """
-    deep = read_deep(data, read_header(data))
+    """The pixels with all levels: uint8 [H, W, 3], or uint16 [H, W, C] with C 1, 3 or 4."""
+    deep = decode_deep(data)
     if deep is None or not deep.is_sixteen_bit:
         return decode(data, 3, white=White(None, white))
     if deep.alpha is None:

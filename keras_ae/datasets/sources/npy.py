@@ -74,15 +74,18 @@ def read_images(path: str, array: Array, start: int, stop: int) -> Iterator[np.n
         Arrays of the shape `array.shape[1:]`, one at a time.
 
     Raises:
-        DataError: if the file is damaged or truncated, after the images before the damage.
+        DataError: if the file is damaged or truncated, after the images before the damage; if the
+            array is compressed, before the first, since any may be damaged.
     """
     try:
         if array.is_fortran:
             yield from _mapped(path, array)[start:stop]
         elif array.is_compressed:
-            with _open_zip(path) as archive, archive.open(f"{array.name}{NPY}") as member:
-                _skip(member, array.offset + start * array.image_bytes)
-                yield from _read(member, array, stop - start)
+            with _open_zip(path) as archive:
+                _check_whole(path, archive, array)
+                with archive.open(f"{array.name}{NPY}") as member:
+                    _skip(member, array.offset + start * array.image_bytes)
+                    yield from _read(member, array, stop - start)
         else:
             with storage.open_file(path) as file:
                 file.seek(array.offset + start * array.image_bytes)
@@ -173,6 +176,17 @@ def _mapped(path: str, array: Array) -> np.ndarray:
             "np.ascontiguousarray(x) saves it"
         )
     return np.memmap(path, array.dtype, "r", array.offset, array.shape, "F")
+
+
+def _check_whole(path: str, archive: zipfile.ZipFile, array: Array) -> None:
+    """Raises a DataError unless a compressed array has its checksum, which is known at its end."""
+    try:
+        with archive.open(f"{array.name}{NPY}") as member:
+            while member.read(2**20):
+                pass
+    except _ERRORS as error:
+        text = f"{_damaged(path, error)}; so nothing of {array.name} can be trusted"
+        raise DataError(text) from error
 
 
 def _skip(file: IO[bytes], count: int) -> None:

@@ -35,7 +35,7 @@ class Check(NamedTuple):
 
     Attributes:
         source: its key.
-        digest: SHA-256 of its data, in hexadecimal digits.
+        digest: SHA-256 of its content, see `digest`.
         size: size of its data in bytes.
         fault: why it cannot be used; empty for a good image.
         split: its split if the source has fixed splits.
@@ -111,7 +111,8 @@ def check_record(
 ) -> tuple[Check, bytes]:
     """Decodes and measures an image.
 
-    The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow.
+    The decoder is TensorFlow, as in all later steps, because it is stricter than Pillow. Only what
+    is stored as a PNG that ingest encodes is decoded by Pillow.
 
     Args:
         record: the image.
@@ -131,11 +132,11 @@ def check_record(
     look, thumbnail, header = None, b"", None
     if not fault:
         try:
-            stored, header, own_white, notes = examine(
-                record.data, channels, white=white, check_body=False
+            stored, header, own_white, notes, converted = examine(
+                record.data, channels, white=white, check_body=False, encode=False
             )
             header = header if stored is record.data else None
-            pixels = decode_bytes(stored, channels)
+            pixels = decode_bytes(stored, channels) if converted is None else converted
             # The views of larger images have fewer pixels.
             views = views_of(pixels) if compare and max(pixels.shape) <= SAMPLED_SIDE else None
             measures = measure(pixels, views and views.levels)
@@ -152,7 +153,7 @@ def check_record(
             fault = CORRUPT
     check = Check(
         record.key,
-        digest(record.data),
+        digest(record),
         len(record.data),
         fault,
         record.split,
@@ -166,9 +167,9 @@ def check_record(
     return check, thumbnail
 
 
-def digest(data: bytes) -> str:
-    """SHA-256 of the data of an image, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+def digest(record: Record) -> str:
+    """SHA-256 of the data of an image or of its identity, in hexadecimal digits."""
+    return hashlib.sha256(record.identity or record.data).hexdigest()
 
 
 def map_on_cores(function: Callable[[Record], T], records: Iterable[Record]) -> Iterator[T]:

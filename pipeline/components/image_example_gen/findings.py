@@ -18,12 +18,16 @@ SPLITS, NOT_READ, LEVELS, PICTURES = "splits", "not_read", "levels", "pictures"
 
 
 def describe_splits(plan: SplitPlan, findings: Findings) -> str:
-    """How the images were divided, with the number of images of each split.
+    """How the images were divided, with the number of images of each split and what to note on it.
 
     >>> plan = SplitPlan([], {}, {"train": 8, "val": 1, "test": 1}, [], "")
     >>> describe_splits(plan, Findings())
     'by hash of the content: train (8), val (1), test (1)'
     """
+    return "; ".join((_describe_division(plan, findings), *findings.notes))
+
+
+def _describe_division(plan: SplitPlan, findings: Findings) -> str:
     folders = findings.split_folders
     fixed: list[str] = []
     hashed: list[str] = []

@@ -59,7 +59,7 @@ def write_shard(
 
     def example(record: Record) -> tuple[str, bytes]:
         check = good[record.key]
-        if digest(record.data) != check.digest:
+        if digest(record) != check.digest:
             raise DataError(f"{record.key} changed while the images were read; run again")
         split, quartiles = plan.assign(check)
         encoded = to_example(

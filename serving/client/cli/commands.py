@@ -102,9 +102,10 @@ def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     data = read(arguments.input)
     result = _reconstruct_one(client, arguments.input, as_png=False)
     sent = prepare(data, arguments.white).data
-    original, white = originals.read_original(sent, result.image, result.mse)
+    original, white = originals.read_original(sent, result.image, result.mse, arguments.white)
     if white is None:
-        output.print_note(arguments.input, "the original's level of white was guessed")
+        note = "the original's level of white was guessed: give --white LEVEL"
+        output.print_note(arguments.input, note)
     title = f"{printable(arguments.input.name)}\n{_format_scores(result)}"
     buffer = io.BytesIO()
     picture.compare(original, result.image, title).save(buffer, "PNG")
@@ -254,7 +255,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
                 metavar="LEVEL",
                 help="level that becomes white in files of floats or 32-bit integers; default: "
                 "floats are of 0..1, such integers are refused. The model knows the range of "
-                "16-bit files",
+                "16-bit files; `compare` finds it, or tries LEVEL",
             )
         _add_connection_options(subparser.add_argument_group("server"))
         return subparser.add_argument

@@ -16,21 +16,23 @@ _TOLERANCE = 1e-3
 
 
 def read_original(
-    data: bytes, reconstruction: np.ndarray, mse: float
+    data: bytes, reconstruction: np.ndarray, mse: float, white: float | None = None
 ) -> tuple[np.ndarray, int | None]:
     """Decodes an image as the model that reconstructed it did.
 
-    A server does not tell which 16-bit level its model takes for white. It is the one with which
-    the error of the reconstruction is the one that the server computed.
+    A server does not tell which 16-bit level its model takes for white: TensorFlow Serving has no
+    request for `assets.extra/keras_ae.json`, and its metadata are names, types and shapes. It is
+    the level with which the error of the reconstruction is the one that the server computed.
 
     Args:
         data: what was sent: PNG, JPEG, BMP, WebP or GIF.
         reconstruction: uint8 [H, W, C] with C 1 or 3.
         mse: mean squared error that the server returned.
+        white: a level to try beside `RANGES`: that of `--white` of the training run.
 
     Returns:
         uint8 of that shape; the level of white of a 16-bit image whose error agrees with `mse`, 0
-        for an image with 8 bits, and None if none of `RANGES` agrees.
+        for an image with 8 bits, and None if none agrees.
 
     Raises:
         DataError: if the image cannot be decoded.
@@ -38,10 +40,11 @@ def read_original(
     channels = reconstruction.shape[-1]
     if not _is_deep(data):
         return read_pixels(data, channels), 0
-    originals = {white: read_pixels(data, channels, white) for white in RANGES}
+    levels = (*RANGES, max(1, round(white))) if white else RANGES
+    originals = {level: read_pixels(data, channels, level) for level in levels}
 
-    def deviation(white: int) -> float:
-        error = (originals[white].astype(np.float64) - reconstruction) / 255
+    def deviation(level: int) -> float:
+        error = (originals[level].astype(np.float64) - reconstruction) / 255
         return float(abs(np.mean(np.square(error)) - mse))
 
     best = min(originals, key=deviation)

@@ -3,6 +3,7 @@
 import contextlib
 import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from keras_ae.datasets.images.normalize import decode
 from keras_ae.errors import DataError
 from serving.client import formats
 from serving.client.cli.originals import read_original, read_pixels
+from serving.client.images import measure
 from serving.client.prepare import FIRST_PAGE, prepare
 from tests.corpus.formats import SAME, WHITE, Sample, rgba, samples
-from tests.corpus.pictures import chunk, encoded, exif_bomb
+from tests.corpus.images import images
+from tests.corpus.metadata import metadata
+from tests.corpus.pictures import PNG, chunk, encoded, ihdr
 
 
 @pytest.fixture(scope="module", params=[1, 3])
@@ -99,6 +103,9 @@ def test_the_levels_of_a_model_are_those_that_give_its_error(white):
     found, level = read_original(data, reconstruction, mse)
     assert level == (4095 if white == 4095 else None)
     assert white != 4095 or np.array_equal(found, original)
+    found, level = read_original(data, reconstruction, mse, white)
+    assert level == white
+    assert np.array_equal(found, original)
 
 
 def bmp(bits: int, compression: int, body: bytes, colours: int = 0) -> bytes:
@@ -163,10 +170,46 @@ def test_large_images_and_metadata_are_refused_before_they_are_decoded():
     for message, data in bombs.items():
         with pytest.raises(DataError, match=message):
             prepare(data)
-    exif = b"Exif\0\0" + exif_bomb(5000, 60_000)
-    jpeg = encoded(rgba().convert("RGB"), "JPEG", exif=exif)
-    # The graph decodes it, and ignores its metadata.
-    assert prepare(jpeg).data == jpeg
+
+
+@pytest.mark.parametrize("name", [n for n, (_, outcome) in metadata().items() if "EXIF" in outcome])
+def test_metadata_that_would_take_gigabytes_are_refused_unread(name, monkeypatch):
+    monkeypatch.setattr(Image.Exif, "load", lambda self, data: pytest.fail("it was read"))
+    data, _ = metadata()[name]
+    measure(data)
+    with pytest.raises(DataError, match="values of its metadata are larger than the file"):
+        prepare(data)
+
+
+def test_hostile_images_are_refused_or_left_to_the_server():
+    """Each took up to minutes, or did not end."""
+    messages = {
+        "comment-of-20-mb.gif": "a header in more than 16,384 parts",
+        "fillers-of-20-mb.jpg": "a header in more than 16,384 parts",
+        "60000-tags.tif": "a header in more than 16,384 parts",
+        "60000000x1-of-one-run.bmp": "a run-length encoded BMP of more than 2,000,000 pixels",
+        "comments-of-4-mb.ppm": "without a header in its first 65,536 bytes",
+    }
+    for name, (data, _) in images().items():
+        if name in messages:
+            with pytest.raises(DataError, match=messages[name]):
+                prepare(data)
+        elif data is not None:
+            measure(data)
+            try_to_prepare(data)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_truncated_png_is_never_sent_unturned(depth, is_before):
+    turned = chunk(b"eXIf", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x06" + bytes(7))
+    row = np.random.default_rng(0).bytes(30 * depth // 8 * 3)
+    body = chunk(b"IDAT", zlib.compress(20 * (b"\0" + row))[:-40])
+    parts = (turned, body) if is_before else (body, turned)
+    data = b"".join((PNG, ihdr(30, 20, depth), *parts, chunk(b"IEND")))
+    for read in (prepare, lambda data: decode(data, 3)):
+        with pytest.raises(DataError, match=r"cannot be decoded: .*truncated"):
+            read(data)
 
 
 def test_plain_files_and_comments_are_read(served):

@@ -5,10 +5,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_ae.datasets.images.decoding import decode_stored
+from keras_ae.datasets.images.decoding import decode_bytes, decode_stored
 from keras_ae.datasets.images.headers import read_header
-from keras_ae.datasets.images.normalize import decode, normalize
+from keras_ae.datasets.images.levels import OWN_RANGE
+from keras_ae.datasets.images.normalize import decode, examine, normalize
 from keras_ae.errors import DataError
+from tests.corpus.formats import samples
 
 
 @pytest.fixture
@@ -129,3 +131,15 @@ def test_normalizing_twice_changes_nothing(photograph, encode):
     once, _ = normalize(encode(photograph, "GIF"), 3)
     assert normalize(once, 3)[0] is once
     assert Image.open(io.BytesIO(once)).mode == "RGB"
+
+
+@pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_that_are_not_encoded_are_those_of_the_png(sample, channels):
+    stored = examine(sample.data, channels, white=OWN_RANGE)
+    unencoded = examine(sample.data, channels, white=OWN_RANGE, encode=False)
+    if stored.data == sample.data:
+        assert unencoded == stored
+        return
+    assert np.array_equal(unencoded.pixels, decode_bytes(stored.data, channels))
+    assert unencoded._replace(pixels=None, data=stored.data) == stored

@@ -1,9 +1,6 @@
-import io
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from keras_ae.datasets.images.png import encode_png
 
@@ -15,13 +12,3 @@ def test_any_decoder_returns_the_levels(dtype, channels):
     pixels = np.random.default_rng(channels).integers(0, np.iinfo(dtype).max + 1, shape, dtype)
     decoded = tf.io.decode_png(encode_png(pixels), dtype=tf.as_dtype(dtype)).numpy()
     assert np.array_equal(decoded, pixels.reshape(5, 7, -1))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_text_changes_the_bytes_and_not_the_pixels(dtype):
-    pixels = np.arange(64, dtype=dtype).reshape(8, 8)
-    one, other = (encode_png(pixels, text) for text in ("a#0,0", "a#0,64"))
-    assert one != other
-    images = [Image.open(io.BytesIO(data)) for data in (one, other)]
-    assert [image.info["Source"] for image in images] == ["a#0,0", "a#0,64"]
-    assert all(np.array_equal(np.asarray(image), pixels) for image in images)

@@ -2,6 +2,8 @@ import io
 import pickle
 import tracemalloc
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ae.datasets.images.normalize import decode
-from keras_ae.datasets.sources import base
+from keras_ae.datasets.sources import arrays, base
 from keras_ae.datasets.sources.base import Record
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
@@ -56,6 +58,18 @@ def test_16_bits_stay_16_bits(tmp_path, dtype):
     images = (levels(3, 6, 5).astype(np.uint16) * 16).astype(dtype)
     for image, record in zip(images, read_all(save(tmp_path, "x.npy", images)).values()):
         assert np.array_equal(tf.io.decode_png(record.data, dtype=tf.uint16)[..., 0], image)
+
+
+def test_an_image_is_identified_by_its_levels(tmp_path, monkeypatch):
+    images = levels(3, 6, 5, 3)
+    path = save(tmp_path, "x.npy", images)
+    first = read_all(path)
+    monkeypatch.setattr(arrays, "encode_png", lambda pixels: b"of another zlib")
+    again = read_all(path)
+    assert [r.identity for r in again.values()] == [r.identity for r in first.values()]
+    assert len({record.identity for record in first.values()}) == 3
+    wide = read_all(save(tmp_path, "y.npy", images.reshape(3, 5, 6, 3)))
+    assert not {r.identity for r in wide.values()} & {r.identity for r in first.values()}
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -215,19 +229,47 @@ def test_damaged_files_are_refused_with_one_line(tmp_path, name):
         assert "\n" not in str(error.value)
 
 
-def test_images_before_the_damage_are_read(tmp_path):
+@pytest.mark.parametrize("damage", ["of the stream", "of a pixel"])
+def test_no_image_of_a_damaged_compressed_array_is_taken(tmp_path, damage):
     images = levels(40, 64, 64) // 16
-    path = save(tmp_path, "compressed.npz", x=images)
-    with Path(path).open("r+b") as file:
-        file.seek(50_000)
-        file.write(b"\xff" * 500)
-    records = list(read_all(path).values())
-    faults = [bool(record.fault) for record in records]
-    assert faults == sorted(faults)
-    assert 5 < sum(faults) < 35
-    assert "as a .npz" in records[-1].fault
-    for image, record in zip(images[:5], records):
-        assert np.array_equal(decode(record.data, 1)[..., 0], image)
+    path = save(tmp_path, "compressed.npz", x_train=images, x_test=images[:3])
+    if damage == "of the stream":
+        with Path(path).open("r+b") as file:
+            file.seek(50_000)
+            file.write(b"\xff" * 500)
+    else:
+        replace_data(path, "x_train", lambda data: data.replace(images[7].tobytes(), bytes(4096)))
+    for key, record in read_all(path).items():
+        if key.startswith("x_train"):
+            assert record.fault.startswith(f"cannot read {path} as a .npz: ")
+            assert record.fault.endswith("; so nothing of x_train can be trusted")
+            assert not record.data
+        else:
+            assert np.array_equal(decode(record.data, 1)[..., 0], images[int(key[-6:])])
+
+
+def test_damaged_labels_are_refused_with_one_line(tmp_path):
+    long = np.full(9, "cat" * 5_000)
+    arrays = {"x_train": levels(9, 4, 5), "y_train": long, "x_test": levels(2, 4, 5)}
+    path = save(tmp_path, "compressed.npz", **arrays)
+    replace_data(path, "y_train", lambda data: data[:-1] + b"\1")
+    with pytest.raises(DataError, match=r"as a .npz: Bad CRC-32 .*; so nothing of y_train can be"):
+        open_source(path).shards()
+
+
+def replace_data(path: str, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Changes a compressed array and not its checksum."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {info.filename: archive.read(info) for info in archive.infolist()}
+        (checksum,) = (i.CRC for i in archive.infolist() if i.filename == f"{name}.npy")
+    changed = change(contents[f"{name}.npy"])
+    assert changed != contents[f"{name}.npy"]
+    contents[f"{name}.npy"] = changed
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, data in contents.items():
+            archive.writestr(member, data)
+    wrong, right = (crc.to_bytes(4, "little") for crc in (zlib.crc32(changed), checksum))
+    Path(path).write_bytes(Path(path).read_bytes().replace(wrong, right))
 
 
 def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path):

@@ -5,10 +5,15 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
 from keras_ae import storage
+from keras_ae.datasets.images.png import encode_png
+from keras_ae.datasets.sources.base import Record
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
 from tests.gcs import FORBIDDEN
@@ -44,6 +49,51 @@ def test_a_uri_gives_the_images_of_the_folder(bucket, folder, name):
     for record in records:
         assert record.data == (folder / "images" / record.key).read_bytes()
         assert not record.fault
+
+
+def records_of(data: str) -> list[Record]:
+    source = pickle.loads(pickle.dumps(open_source(data)))
+    return [record for shard in source.shards() for record in source.read(shard)]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> Path:
+    """Arrays and tables of images, and a folder of tables."""
+    folder = tmp_path_factory.mktemp("tables")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 6, 3), np.uint8)
+    splits = {"x_train": images[:30], "y_train": np.arange(30), "x_test": images[30:]}
+    np.save(folder / "x.npy", images)
+    np.savez(folder / "x.npz", **splits)
+    np.savez_compressed(folder / "compressed.npz", **splits)
+    for name in ("x", "shards/train-00000-of-00002", "shards/train-00001-of-00002", "shards/test"):
+        path = folder / f"{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        rows = [encode_png(image + np.uint8(len(name))) for image in images]
+        pq.write_table(pa.table({"image": rows, "label": range(40)}), path, row_group_size=16)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "compressed.npz", "x.parquet", "shards"])
+def test_arrays_and_tables_in_a_bucket_give_the_images_of_the_files(bucket, tables, name):
+    uri = f"{bucket.put(tables, 'tables')}/{name}"
+    records = records_of(uri)
+    assert records == records_of(f"{tables}/{name}")
+    assert len(records) == (120 if name == "shards" else 40)
+    assert not any(record.fault or record.not_read for record in records)
+    splits = {"train", "test"} if name in ("x.npz", "compressed.npz", "shards") else {None}
+    assert {record.split for record in records} == splits
+    assert open_source(uri).fingerprint() == open_source(uri).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["x.npz", "compressed.npz", "x.parquet", "shards/test.parquet"])
+def test_truncated_arrays_and_tables_in_a_bucket_are_refused_with_one_line(bucket, tables, name):
+    data = (tables / name).read_bytes()
+    bucket.write(f"truncated/{name}", data[: len(data) // 2])
+    folder = f"{bucket.uri}/truncated"
+    uri = f"{folder}/shards" if name.startswith("shards") else f"{folder}/{name}"
+    with pytest.raises(DataError, match=f"cannot read {folder}/{name} as a ") as caught:
+        open_source(uri).shards()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["images", "images.zip"])

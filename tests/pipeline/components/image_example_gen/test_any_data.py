@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_ae import contract as c
+from keras_ae.datasets.images import png as png_module
 from keras_ae.datasets.images.normalize import decode
 from keras_ae.errors import DataError
 from pipeline.runtime import ingested
@@ -127,6 +128,21 @@ def test_a_single_picture_gives_all_splits(tmp_path, kind):
     )
     (note,) = ingested.read(artifact.uri).notes
     assert note.startswith("photo.png is cut into 20 blocks of 64x64 pixels: train and test come")
+    (line,) = lines_of(artifact)
+    assert line.startswith("splits: by hash of the content: train (")
+    assert line.endswith(f"; {note}")
+
+
+def test_the_version_of_zlib_does_not_change_the_splits(tmp_path, monkeypatch):
+    """Of images that are encoded when they are read."""
+    data = write(tmp_path / "photos", ["photo.png"]) / "photo.png"
+    picture(7, 320, 256).save(data)
+    np.save(tmp_path / "x.npy", pictures(30))
+    for number, source in enumerate((data, tmp_path / "x.npy")):
+        monkeypatch.setattr(png_module, "_LEVEL", 1)
+        first = ingest(source, tmp_path / f"out-{number}")
+        monkeypatch.setattr(png_module, "_LEVEL", 9)
+        assert sources_of(ingest(source, tmp_path / f"again-{number}")) == sources_of(first)
 
 
 def test_one_good_picture_among_bad_ones_stops_the_run(tmp_path):

@@ -80,7 +80,7 @@ def test_png_jpeg_and_thumbnail_share_the_split_of_the_largest(tmp_path):
     assert all(len(each) == 1 for each in (*splits.values(), *pictures.values()))
     assert len(set.union(*pictures.values())) == 30
     assert artifact.get_int_custom_property("copies") == 60
-    largest = checks.digest((tmp_path / "images" / "3.png").read_bytes())
+    largest = checks.digest(Record("", (tmp_path / "images" / "3.png").read_bytes()))
     assert pictures["3"] == {largest.encode()}
     alone = plan_of(Memory([Record(str(i), encoded(picture(i))) for i in range(30)]), tmp_path)[0]
     assert splits["3"] == {alone.split(Check("3", largest, 1, "", None))}
