@@ -1,6 +1,7 @@
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from tests import durations
 from tests.gcs import Bucket, serve_bucket
 
 ROOT = Path(__file__).parents[1]
+_UNOPTIMIZED = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +34,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path in seconds:
             item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Switches TensorFlow's graph optimization (Grappler) off, once it is imported.
+
+    It takes seconds for each signature and does not change results. Programs that tests start
+    optimize their graphs as usual, and so does this process for tests with `optimized_graphs`.
+    """
+    if "tensorflow" in sys.modules and not item.session.stash.get(_UNOPTIMIZED, False):
+        _optimize_graphs(False)
+        item.session.stash[_UNOPTIMIZED] = True
+
+
+def _optimize_graphs(on: bool) -> None:
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not on})
 
 
 @pytest.fixture(scope="session")
@@ -72,31 +92,25 @@ def photographs() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_model(once, photographs) -> Callable[..., Path]:
-    """The folder of a Model artifact: tiny_model(channels=3, residual=False) -> folder.
+    """The folder of a Model artifact: tiny_model(name="plain", channels=3) -> folder.
 
-    The arguments are those of `tests.tiny.write_model`.
+    The names are those of `tests.tiny.write_models`.
     """
     from tests import tiny
 
-    def write_once(channels: int = 3, *, residual: bool = False) -> Path:
+    def write_once(name: str = "plain", channels: int = 3) -> Path:
         images = [photograph[..., :channels] for photograph in photographs]
-        name = f"tiny-model-{channels}-{residual}"
-        return once(name, lambda folder: tiny.write_model(folder, images, residual=residual))
+        return once(f"tiny-{channels}", lambda folder: tiny.write_models(folder, images)) / name
 
     return write_once
 
 
-@pytest.fixture(scope="module")
-def unoptimized_graphs() -> Iterator[None]:
-    """Switches TensorFlow's graph optimization (Grappler) off.
-
-    It takes seconds for each signature and does not change results.
-    """
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+@pytest.fixture
+def optimized_graphs() -> Iterator[None]:
+    """Switches TensorFlow's graph optimization on, as it is where models are served."""
+    _optimize_graphs(True)
     yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    _optimize_graphs(False)
 
 
 @pytest.fixture(scope="session")

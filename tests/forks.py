@@ -163,7 +163,7 @@ def fork_server(environment: Mapping[str, str]) -> Iterator[ForkServer]:
     assert process.returncode == 0
 
 
-def _serve(connection: socket.socket) -> None:
+def serve(connection: socket.socket) -> None:
     """Forks a program for each request; returns in the forks only, when a program has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Registered before the handlers of the imported modules, hence called after them.
@@ -256,4 +256,4 @@ def _exit_without_cleanup() -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])))

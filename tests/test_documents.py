@@ -29,9 +29,7 @@ def test_every_example_compiles():
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object` will be:FutureWarning")
 @pytest.mark.parametrize("page", ["README.md", "docs/runtimes.md"])
-def test_the_examples_of_a_page_run_one_after_the_other(
-    page, tmp_path, monkeypatch, unoptimized_graphs
-):
+def test_the_examples_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for preset in ("small", "medium"):
         monkeypatch.setitem(presets.PRESETS, preset, TINY)

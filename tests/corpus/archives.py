@@ -45,6 +45,16 @@ def _zip_entry(name: str, data: bytes, members: dict[str, str] | None = None, re
     return Archive(f"{name}.zip", lambda path: _save(path, data), expected, refused)
 
 
+def _zip_bomb(name: str, start: bytes, compression: int, reason: str) -> Archive:
+    """A zip of 60 MB of zeros, compressed when it is written, which takes a second."""
+
+    def write(path: Path) -> None:
+        data = start + bytes(60_000_000)
+        _save(path, _make_zip(("x.png", data), compression=compression))
+
+    return Archive(f"{name}.zip", write, {GOOD: ACCEPTED, "x.png": reason}, slow=True)
+
+
 def _zips() -> list[Archive]:
     png = encoded(picture(101), "PNG")
     link = zipfile.ZipInfo("link.png")
@@ -52,26 +62,11 @@ def _zips() -> list[Archive]:
     nested = _make_zip(("inside.png", png))
     for _ in range(20):
         nested = _make_zip(("nested.zip", nested))
-    zeros = bytes(60_000_000)
     many, pair = (_overlapping_zip(count, png) for count in (5000, 2))
     methods = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-    bombs = [
-        _zip_entry(
-            f"100-mb-of-zeros-{method}",
-            _make_zip(("x.png", zeros), compression=method),
-            {"x.png": NOT_AN_IMAGE},
-        )
-        for method in methods
-    ]
-    marked = PNG + ihdr(2, 2) + zeros
-    bombs += [
-        _zip_entry(
-            f"png-of-60-mb-{m}",
-            _make_zip(("x.png", marked), compression=m),
-            {"x.png": "20,000 chunks"},
-        )
-        for m in methods[:2]
-    ]
+    marked = PNG + ihdr(2, 2)
+    bombs = [_zip_bomb(f"100-mb-of-zeros-{m}", b"", m, NOT_AN_IMAGE) for m in methods]
+    bombs += [_zip_bomb(f"png-of-60-mb-{m}", marked, m, "20,000 chunks") for m in methods[:2]]
     return [
         _zip_entry(
             "names", _make_zip(*((name, png) for name in NAMES)), dict.fromkeys(NAMES, ACCEPTED)

@@ -36,9 +36,11 @@ class Archive(NamedTuple):
         write: writes the file to a path.
         members: expected outcome by key of each member; others are skipped.
         refused: a part of the error if the whole archive is refused; else empty.
+        slow: whether writing or reading it takes too long to be repeated by a fuzzer.
     """
 
     name: str
     write: Callable[[Path], None]
     members: Mapping[str, str] = {}
     refused: str = ""
+    slow: bool = False

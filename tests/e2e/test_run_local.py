@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -19,6 +20,7 @@ from PIL import Image
 
 from keras_ae.datasets.sources.sample_photos import path_of
 from tests.e2e.runs import LONG, MODEL, ROOT, Run
+from tests.e2e.workers import FORKED_WORKERS
 from tests.listening import is_loopback
 
 SCHEMA = ROOT / "keras_ae" / "comparison" / "comparison.schema.json"
@@ -223,9 +225,10 @@ STREAMED = ("--memory-limit", "0.0001")
 
 
 @pytest.fixture(scope="module")
-def tuned(changed, folder, start) -> Run:
-    """A run on streamed grey images, with a model that is found by a search."""
+def tuned(changed, folder, forks) -> Run:
+    """A run on streamed grey images by two workers, with a model that is found by a search."""
     before = versions(folder)
+    start = partial(forks.start, before=FORKED_WORKERS)
     run = Run(folder, *GREY, *STREAMED, "--workers", "2", "--replace", start=start)
     assert (run.status, run.errors) == (0, "")
     assert len(versions(folder)) == len(before) + 1

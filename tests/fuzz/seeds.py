@@ -29,7 +29,7 @@ def seeds(target: str, scratch: Path) -> dict[str, bytes]:
     else:
         suffix = target.removesuffix("s")
         for archive in archives():
-            if archive.name.endswith(".zip") == (suffix == "zip"):
+            if archive.name.endswith(".zip") == (suffix == "zip") and not archive.slow:
                 path = scratch / archive.name
                 archive.write(path)
                 if path.is_file():

@@ -17,7 +17,7 @@ FACES = ("keras_ae", "keras_ae.datasets.sources", "keras_ae.training")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_examples_of_a_module_are_true(name, tmp_path, monkeypatch, unoptimized_graphs):
+def test_the_examples_of_a_module_are_true(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tried = doctest.testmod(importlib.import_module(name))
     assert tried.attempted

@@ -26,7 +26,6 @@ from tests.pipeline.test_trainer import CONFIG
 from tests.tiny import TINY
 
 SAVED_MODEL = "Format-Serving"
-pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.servers import free_port
 from tests.serving import servers
+from tests.tiny import TINY
 
 VAL_MSE = np.geomspace(1e-4, 1e-1, 200).tolist()
 
@@ -26,7 +27,7 @@ def exported(once) -> Path:
     def make(folder: Path) -> None:
         photograph = np.asarray(Image.open(path_of("skimage/chelsea.png")).convert("RGB"))
         pca = linear.fit(linear.patch_moments([photograph], 8), 8)
-        model = ConvAutoencoder("small")
+        model = ConvAutoencoder(TINY)
         linear.set_linear_path(model, pca)
         export(model, folder, floor=pca, val_mse=VAL_MSE)
 

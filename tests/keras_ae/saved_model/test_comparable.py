@@ -25,7 +25,7 @@ def write_other(folder: Path, name: str, **outputs: str) -> None:
 
 def test_models_of_the_same_channels_can_be_compared(tiny_model):
     for channels in (1, 3):
-        model = tiny_model(channels) / "Format-Serving"
+        model = tiny_model(channels=channels) / "Format-Serving"
         assert comparable.read_channels(model) == channels
         assert comparable.signature_fault(model, channels) == ""
     assert comparable.signature_fault(model, 1) == "has 3 channels, and this model has 1"
@@ -54,7 +54,7 @@ def test_other_models_cannot_be_compared_and_the_reason_says_why(copy, change, f
 
 
 def test_a_model_is_loaded_to_see_whether_it_can_score_an_image(
-    copy, write_examples, photographs, tmp_path, unoptimized_graphs
+    copy, write_examples, photographs, tmp_path
 ):
     pattern, _ = write_examples([photographs[0][:64, :64]])
     files = [pattern.replace("*", "0")]

@@ -17,8 +17,6 @@ from keras_ae.saved_model.metadata import Metadata, read_metadata
 from tests.corpus.formats import WHITE, rgba
 from tests.tiny import TILE, TINY
 
-pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
-
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory, photographs):

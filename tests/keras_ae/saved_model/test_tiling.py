@@ -107,7 +107,7 @@ def traced_measure_quality(count: int):
 
 
 @pytest.mark.parametrize("size", [(64, 65), (203, 131), (350, 390), (30, 300), (9, 200), (75, 74)])
-def test_metrics_in_tiles_equal_those_of_the_whole_image(unoptimized_graphs, photographs, size):
+def test_metrics_in_tiles_equal_those_of_the_whole_image(photographs, size):
     images = np.stack([p[: size[0], : size[1]] for p in (photographs[1], photographs[2])])
     noise = np.random.default_rng(0).normal(0, 9, images.shape)
     noisy = np.clip(images + noise, 0, 255).astype(np.uint8)
@@ -133,7 +133,7 @@ def test_the_error_of_the_floor_in_tiles_equals_that_of_the_whole_image(photogra
     np.testing.assert_allclose(tiled_mse, metrics.mse(images, reconstruct(images)), rtol=1e-5)
 
 
-def test_scores_do_not_depend_on_the_tile_size(unoptimized_graphs, pca, photographs, encode):
+def test_scores_do_not_depend_on_the_tile_size(pca, photographs, encode):
     model = make_model(TINY, 3, pca)
     example = tf.train.Example()
     data = encode(photographs[0][:201, :170], "PNG")

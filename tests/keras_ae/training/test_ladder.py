@@ -46,7 +46,9 @@ def run(backend: str, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_training_resumed_in_another_process_gives_the_same_bits(backend, tmp_path):
+def test_training_resumed_in_another_process_gives_the_same_bits(
+    backend, tmp_path, optimized_graphs
+):
     # TensorFlow trains with and without XLA.
     kinds = ["compiled", "plain"] if backend == "tensorflow" else ["compiled"]
     run(backend, "tests.keras_ae.training.two_processes", "interrupt", str(tmp_path), *kinds)

@@ -25,7 +25,6 @@ from tests.pipeline.components.report.test_executor import STAGE
 
 LAYOUT = Layout((1, 2), {"model": 1, "baseline": 1})
 CODES = ("model", "model_8bit", "jpeg", "webp", "patch_pca")
-pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def pca(photographs) -> linear.PatchPCA:
 @pytest.fixture(scope="module")
 def folders(tiny_model) -> dict[str, list[list[str]]]:
     """Two budgets of "model", which differ, and "baseline" with one of them twice."""
-    first, second = (str(tiny_model(residual=flag) / "Format-Serving") for flag in (True, False))
+    first, second = (str(tiny_model(name) / "Format-Serving") for name in ("residual", "plain"))
     return {"model": [[first, second]], "baseline": [[second, second]]}
 
 
@@ -265,8 +264,8 @@ def test_the_budgets_of_a_ladder_share_a_graph_and_keep_their_weights(
 ):
     images = photographs[0][None, :40, :56]
     folders, alone = [], []
-    for name, residual, code in (("a", True, "1"), ("b", False, "1"), ("c", True, "2")):
-        shutil.copytree(tiny_model(residual=residual), tmp_path / name)
+    for name, kind, code in (("a", "residual", "1"), ("b", "plain", "1"), ("c", "residual", "2")):
+        shutil.copytree(tiny_model(kind), tmp_path / name)
         folders.append(str(tmp_path / name / "Format-Serving"))
         alone.append(reconstructed(folders[-1], images))
         summary = tmp_path / name / SUMMARY

@@ -35,9 +35,6 @@ with np.load(json.loads(sys.stdin.readline())) as arrays:
 REFUSE = "import sys; sys.exit('starting\\nerror: REST: 7 grey levels')"
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
-
-
 @pytest.fixture(scope="module")
 def model_folder(tiny_model) -> Path:
     """A Model artifact's folder: SavedModel and `model.keras`."""

@@ -354,17 +354,12 @@ def test_asyncio_raises_what_the_blocking_client_raises(target, crops):
         asyncio.run(call_all())
 
 
-def test_a_grey_model(tmp_path, photographs, encode):
-    from keras_ae.models import linear
-    from keras_ae.models.autoencoder import ConvAutoencoder
-    from keras_ae.saved_model.export import export
-
-    grey = photographs[0].mean(axis=-1, keepdims=True).astype(np.uint8)
-    pca = linear.fit(linear.patch_moments([grey], 8), 8)
-    model = ConvAutoencoder("small", channels=1)
-    linear.set_linear_path(model, pca)
-    export(model, tmp_path / "grey" / "1", floor=pca)
-    shutil.rmtree(tmp_path / "grey" / "1" / "assets.extra")
+def test_a_grey_model(tmp_path, tiny_model, photographs, encode):
+    grey = photographs[0][..., :1]
+    ignore = shutil.ignore_patterns("assets.extra")
+    shutil.copytree(
+        tiny_model("uncalibrated", 1) / "Format-Serving", tmp_path / "grey" / "1", ignore=ignore
+    )
     flags = ["--model_name=grey", f"--model_base_path={tmp_path / 'grey'}"]
     with servers.started(flags) as server:
         server.wait_for({1: "AVAILABLE"}, "grey")

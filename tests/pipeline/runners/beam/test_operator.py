@@ -1,7 +1,5 @@
 import os
-from pathlib import Path
 
-import apache_beam as beam
 import pytest
 from tfx.dsl.compiler import compiler
 from tfx.orchestration.local import runner_utils
@@ -62,23 +60,3 @@ def test_what_was_set_for_the_engine_is_put_back(specs, monkeypatch):
     with operator.engine(["--x"]):
         assert os.environ["PYTHONPATH"] == str(ROOT)
     assert "PYTHONPATH" not in os.environ
-
-
-def test_worker_processes_find_the_project_and_import_tfx_first(tmp_path, monkeypatch):
-    # A working folder without the project, as a user may have.
-    monkeypatch.chdir(tmp_path)
-    arguments = engines.beam_arguments(engines.DIRECT, 2, [])
-    with operator.engine(arguments), beam.Pipeline(argv=arguments) as pipeline:
-        _ = pipeline | beam.Create([1]) | beam.Map(_seen_by_a_worker) | beam.io.WriteToText("seen")
-    (line,) = [text for path in tmp_path.glob("seen*") for text in path.read_text().splitlines()]
-    process, place = line.split()
-    assert int(process) != os.getpid()
-    assert Path(place) == ROOT / "pipeline"
-
-
-def _seen_by_a_worker(_: int) -> str:
-    import tensorflow_data_validation  # noqa: F401
-
-    import pipeline
-
-    return f"{os.getpid()} {pipeline.__path__[0]}"

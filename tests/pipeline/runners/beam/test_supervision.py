@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import apache_beam as beam
 import psutil
@@ -12,9 +13,13 @@ import pytest
 
 from keras_ae.errors import DataError, KerasAEError, StorageError
 from pipeline.runners.beam import engines, operator, supervision
+from pipeline.runtime.fingerprint import ROOT
+from tests.pipeline.runners.beam import work
 from tests.processes import await_end
 
 TWO = engines.beam_arguments(engines.DIRECT, 2, [])
+# Workers that do not import TFX.
+LIGHT = [argument for argument in TWO if argument != engines.PLUGIN]
 TEXT = """Traceback (most recent call last):
   File "apache_beam/runners/common.py", line 1498, in process
 {error} [while running 'Check']
@@ -27,21 +32,9 @@ Traceback (most recent call last):
 """
 
 
-def _refuse(number: int) -> int:
-    if number == 1:
-        raise DataError("the image cannot be decoded")
-    return number
-
-
-def _die(number: int) -> int:
-    if number == 1:
-        os._exit(9)
-    return number
-
-
-def _run(work) -> None:
-    with operator.engine(TWO), beam.Pipeline(argv=TWO) as pipeline:
-        _ = pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work)
+def _run(function, arguments: list[str]) -> None:
+    with operator.engine(arguments), beam.Pipeline(argv=arguments) as pipeline:
+        _ = pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(function)
 
 
 @contextmanager
@@ -57,18 +50,30 @@ def full_disk_at_stderr() -> Iterator[None]:
         os.close(full)
 
 
-def test_an_error_in_a_worker_is_the_project_s_own():
-    with full_disk_at_stderr(), pytest.raises(RuntimeError) as caught:
-        _run(_refuse)
-    known = supervision.cause(caught.value)
-    assert type(known) is DataError
-    assert str(known) == "the image cannot be decoded"
+@pytest.fixture(scope="module")
+def error_in_a_worker(tmp_path_factory) -> KerasAEError | None:
+    """What `work.refuse` raises in a working folder without the project, as a user may have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        with full_disk_at_stderr(), pytest.raises(RuntimeError) as caught:
+            _run(work.refuse, TWO)
+    return supervision.cause(caught.value)
+
+
+def test_an_error_in_a_worker_is_the_project_s_own(error_in_a_worker):
+    assert type(error_in_a_worker) is DataError
+
+
+def test_worker_processes_find_the_project_and_import_tfx_first(error_in_a_worker):
+    process, place = str(error_in_a_worker).split()
+    assert int(process) != os.getpid()
+    assert Path(place) == ROOT / "pipeline"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_dies_ends_the_run():
     with pytest.raises(KerasAEError, match="usually out of memory; reduce --workers"):
-        _run(_die)
+        _run(work.die, LIGHT)
 
 
 @pytest.mark.parametrize(
@@ -102,16 +107,16 @@ PROGRAM = """
 import ctypes, os, sys
 from pathlib import Path
 import apache_beam as beam
-from pipeline.runners.beam import operator, engines
+from pipeline.runners.beam import operator
 
 def work(number, place):
     Path(place, str(os.getpid())).touch()
     # In C and with the lock of the interpreter, so that no thread notices anything.
     ctypes.PyDLL(None).sleep(600)
 
-two = engines.beam_arguments(engines.DIRECT, 2, [])
-with operator.engine(two), beam.Pipeline(argv=two) as pipeline:
-    pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work, sys.argv[1])
+place, *arguments = sys.argv[1:]
+with operator.engine(arguments), beam.Pipeline(argv=arguments) as pipeline:
+    pipeline | beam.Create(range(4)) | beam.Reshuffle() | beam.Map(work, place)
 """
 
 
@@ -120,7 +125,7 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path):
     (tmp_path / "places").mkdir()
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, tmp_path / "places"], stdout=log, stderr=log
+            [sys.executable, "-c", PROGRAM, tmp_path / "places", *LIGHT], stdout=log, stderr=log
         )
     parent, workers = psutil.Process(run.pid), []
     while len(workers) < 2 or not any((tmp_path / "places").iterdir()):
