@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ae import presets
 from keras_ae.datasets.images.levels import FULL_RANGE, White
-from keras_ae.datasets.images.normalize import decode, decode_deep
+from keras_ae.datasets.images.normalize import PAGES, PROFILE, decode, decode_deep, examine
 from keras_ae.datasets.images.png import encode_png
 from keras_ae.datasets.sources.base import Findings, ReadRecord, Record, Shard, Source
 from keras_ae.errors import DataError
@@ -23,6 +23,10 @@ MIN_DIFFERENT: Final = 3
 """Minimum number of different blocks: one for each split."""
 EQUAL: Final = "blocks equal to others"
 _MAX_FILES: Final = 16
+_NOTES: Final = {
+    PAGES: "only the first page of {} is read",
+    PROFILE: "the colour profile of {} is ignored",
+}
 """Maximum number of files among which pictures are looked for: others may be no pictures."""
 
 
@@ -114,7 +118,11 @@ class BlockSource(Source):
         not_read = dict(found.not_read) | (
             {EQUAL: blocks - different} if blocks > different else {}
         )
-        return found._replace(not_read=not_read, notes=(_note(pictures, side, different),))
+        notes = [_note(pictures, side, different)]
+        for picture in pictures:
+            seen = examine(picture.record.data, 3, check_body=False, encode=False).notes
+            notes += [_NOTES[note].format(picture.record.key) for note in seen]
+        return found._replace(not_read=not_read, notes=tuple(notes))
 
 
 def block_side(sizes: Iterable[tuple[int, ...]], stride: int = presets.STRIDE) -> int:

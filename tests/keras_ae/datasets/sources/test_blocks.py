@@ -203,3 +203,12 @@ def test_the_fingerprint_is_that_of_the_picture(tmp_path):
     folder = open_source(str(tmp_path / "photos"), blocks=True)
     folder.shards()
     assert folder.fingerprint_of([]) == open_source(str(tmp_path / "photos")).fingerprint()
+
+
+def test_pages_that_are_not_read_are_noted(tmp_path):
+    pages = [Image.fromarray(noise(256, 256, seed)) for seed in range(3)]
+    path = tmp_path / "stack.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    source = open_source(str(path))
+    assert len(source.shards()[0]) == 16
+    assert source.findings().notes[1:] == ("only the first page of stack.tif is read",)
