@@ -155,6 +155,8 @@ def _check(path: str, array: Array) -> None:
     shape = array.shape
     if array.dtype.hasobject:
         raise DataError(f"{what}; {OBJECTS}")
+    if array.dtype.kind == "b":
+        raise DataError(f"{what}: convert it with x * np.uint8(255)")
     if array.dtype.kind not in "uif":
         raise DataError(f"{what}: convert it with x.astype(np.uint8) or to floats from 0 to 1")
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in _CHANNELS):
