@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ GRACE_SECONDS = 25.0
 
 
 def run(flags: Flags) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit status."""
+    """Serves until SIGTERM or SIGINT, which end the process; returns 1 if it cannot serve."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logger.setLevel(logging.INFO)
     logger.info("TensorFlow computes on: %s", _start_tensorflow(flags))
@@ -77,13 +76,22 @@ async def _serve_until_signalled(flags: Flags) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop_requested.set)
     server = Server(flags)
-    await server.start()
-    await stop_requested.wait()
+    starting = asyncio.ensure_future(server.start())
+    stopping = asyncio.ensure_future(stop_requested.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+    await stopping
+    starting.cancel()
     logger.info("stopping: requests in flight have %.0f s", GRACE_SECONDS)
-    await server.stop()
-    # asyncio.run waits for the threads of the default executor, which may still compute.
-    loop.set_default_executor(ThreadPoolExecutor(1))
+    await server.drain()
+    if flags.socket_path:
+        Path(flags.socket_path.removeprefix("unix:")).unlink(missing_ok=True)
     logger.info("stopped")
+    logging.shutdown()
+    # Not `Server.stop`: gRPC would end requests that arrive now as CANCELLED, and Python would wait
+    # for threads that still compute. When the process ends, clients see UNAVAILABLE, and retry.
+    os._exit(0)
 
 
 class _HttpServer(uvicorn.Server):
@@ -107,43 +115,54 @@ class Server:
         self._health = rpc.Health()
         self.manager = Manager(flags.manager, flags.batching, self._update_health)
         self._metrics = Metrics(self.manager.models)
-        self._grpc = rpc.build(self.manager, self._metrics, self._health, flags)
+        self._calls = rpc.Calls()
+        self._grpc = rpc.build(self.manager, self._metrics, self._health, self._calls, flags)
         self._rest: _HttpServer | None = None
         self._rest_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.grpc_port = self.rest_port = 0
 
     async def start(self) -> None:
-        """Listens, and starts to load the models; raises ConfigurationError if it cannot listen."""
+        """Loads the models, and listens when each has an available version.
+
+        Raises:
+            ConfigurationError: if a model cannot be loaded, or the server cannot listen.
+        """
+        # What exists now lives as long as the process; the collections after a model is unloaded
+        # need not traverse it.
+        gc.freeze()
         try:
+            await self.manager.start(self._flags.models)
+            await self.manager.wait_until_available()
             await self._start_grpc()
             if self._flags.rest_port is not None:
                 self._start_rest(self._flags.rest_port)
         except ConfigurationError:
             await self.stop()
             raise
-        await self.manager.start(self._flags.models)
         if self._flags.config_file and self._flags.config_poll_seconds:
             self._start_task(self._watch_config(self._flags.config_file))
-        # What exists now lives as long as the process; the collections after a model is unloaded
-        # need not traverse it.
-        gc.freeze()
 
-    async def stop(self) -> None:
+    async def drain(self) -> None:
         """Reports NOT_SERVING, refuses new requests and finishes those in flight."""
         await self._health.drain()
         if self._rest:
             self._rest.should_exit = True
-        await self._grpc.stop(GRACE_SECONDS)
+        await self._calls.drain(GRACE_SECONDS)
         if self._rest_task:
             await asyncio.wait([self._rest_task])
+
+    async def stop(self) -> None:
+        """Drains, and frees what a process that goes on would keep."""
+        await self.drain()
+        await self._grpc.stop(None)
         for task in self._tasks:
             task.cancel()
         await self.manager.close()
 
     async def _start_grpc(self) -> None:
         flags = self._flags
-        await self._health.set(False)
+        await self._health.set(self.manager.ready())
         if flags.port is not None:
             address = f"{flags.host}:{flags.port}"
             self.grpc_port = rpc.listen(self._grpc, address, flags.ssl)

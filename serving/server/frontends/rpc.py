@@ -1,5 +1,6 @@
 """The gRPC server: TensorFlow Serving's services, health and reflection."""
 
+import asyncio
 import itertools
 import logging
 import string
@@ -32,11 +33,44 @@ MAX_ERROR_BYTES = 4000
 _UNQUOTED = " " + string.punctuation.replace("%", "")
 
 
+class Calls:
+    """The calls in flight, which a server that stops finishes while it refuses new ones.
+
+    gRPC's own shutdown ends calls that arrive meanwhile as CANCELLED, which clients do not retry.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._draining = False
+
+    def begin(self, context: ServicerContext) -> None:
+        """Counts a call until its response is sent; raises RequestError UNAVAILABLE if draining."""
+        if self._draining:
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is stopping: try again")
+        self._count += 1
+        context.add_done_callback(self._end)
+
+    async def drain(self, seconds: float) -> None:
+        """Refuses new calls from now on, and waits until there are none or the time is over."""
+        self._draining, deadline = True, time.monotonic() + seconds
+        while self._count and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    def _end(self, _: object) -> None:
+        self._count -= 1
+
+
 async def _answer(
-    method: Callable[[Any], Any], api: str, metrics: Metrics, request: Any, context: ServicerContext
+    method: Callable[[Any], Any],
+    api: str,
+    metrics: Metrics,
+    calls: Calls,
+    request: Any,
+    context: ServicerContext,
 ) -> Any:
     started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
     try:
+        calls.begin(context)
         response = method(request)
         if isinstance(response, Awaitable):
             response = await response
@@ -92,7 +126,7 @@ class Health:
 
 
 def build(
-    manager: Manager, metrics: Metrics, health_state: Health, flags: Flags
+    manager: Manager, metrics: Metrics, health_state: Health, calls: Calls, flags: Flags
 ) -> grpc.aio.Server:
     """Creates a gRPC server with all services, neither started nor bound to an address."""
     options = {
@@ -109,7 +143,9 @@ def build(
         "GetModelStatus": manager.status,
         "HandleReloadConfigRequest": manager.reload,
     }
-    answers = {api: partial(_answer, method, api, metrics) for api, method in methods.items()}
+    answers = {
+        api: partial(_answer, method, api, metrics, calls) for api, method in methods.items()
+    }
     refusals = {api: partial(_refuse, api) for api in ("Classify", "Regress", "MultiInference")}
     for service in (services.PREDICTION, services.MODEL):
         services.add_servicer(service, SimpleNamespace(**answers, **refusals), server)

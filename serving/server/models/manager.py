@@ -54,6 +54,15 @@ class Manager:
         if self._options.poll_seconds:
             self._poller = asyncio.ensure_future(self._poll_forever())
 
+    async def wait_until_available(self) -> None:
+        """Waits until each configured model has an available version.
+
+        Raises:
+            ConfigurationError: if none of the versions of a model can be loaded.
+        """
+        for name in self.models():
+            await self._models[name].wait_until_available()
+
     async def close(self) -> None:
         """Stops watching and loading; waits for versions that are being loaded."""
         if self._poller:

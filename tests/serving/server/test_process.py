@@ -4,6 +4,9 @@ import datetime
 import ipaddress
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import httpx
@@ -11,8 +14,9 @@ import numpy as np
 import pytest
 
 from keras_ae.errors import ConfigurationError
+from serving.client.blocking import ReconstructionClient
 from tests.listening import is_loopback, listening_addresses
-from tests.serving.servers import PIXELS, Client
+from tests.serving.servers import PIXELS, Client, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +94,10 @@ def test_a_process_serves_all_addresses_logs_and_drains(serve, publish, tmp_path
     lines = [line.split(" ", 1)[1] for line in server.log.splitlines()]
     expected = (
         "TensorFlow computes on: CPU",
+        "keras_ae: version 1 loaded in ",
         f"gRPC at {server.grpc}, no TLS",
         f"gRPC at unix:{tmp_path}/s",
         f"REST at {server.rest}",
-        "keras_ae: version 1 loaded in ",
         "keras_ae: version 2 failed to load: cannot read ",
         "keras_ae: version 3 loaded in ",
         "keras_ae: version 1 unloaded",
@@ -102,6 +106,47 @@ def test_a_process_serves_all_addresses_logs_and_drains(serve, publish, tmp_path
     )
     assert len(lines) == len(expected), lines
     assert all(line.startswith(text) for line, text in zip(lines, expected)), lines
+
+
+def test_a_process_without_a_version_keeps_its_ports_closed(serve, publish):
+    server = serve(publish.base, ready=False)
+    server.wait_for(f"keras_ae: no version in {publish.base} yet; the ports open when")
+    assert listening_addresses(server.process.pid) == set()
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+def test_a_process_whose_model_cannot_be_loaded_exits(serve, publish):
+    (publish.base / "7").mkdir()
+    server = serve(publish.base, "--max_num_load_retries=0", ready=False)
+    assert server.process.wait(60) == 1
+    last_line = server.log.splitlines()[-1]
+    assert "keras_ae has no version that can be loaded: cannot read" in last_line
+
+
+def test_a_restart_under_load_fails_no_request_of_the_client(serve, publish):
+    publish(1)
+    server = serve(publish.base)
+    answered, stop = [], threading.Event()
+
+    def load(target: str) -> None:
+        with ReconstructionClient(target, timeout=60) as client:
+            while not stop.is_set():
+                client.predict("reconstruct", {"images": PIXELS})
+                answered.append(time.monotonic())
+
+    with ThreadPoolExecutor() as pool:
+        loads = [pool.submit(load, target) for target in 2 * (server.grpc, server.rest)]
+        try:
+            wait_until(lambda: len(answered) > 100)
+            assert server.stop() == 0
+            server.start()
+            server.wait_for("REST at")
+            started = time.monotonic()
+            wait_until(lambda: sum(at > started for at in answered) > 100)
+        finally:
+            stop.set()
+        assert [done.exception() for done in loads] == [None] * 4
 
 
 SHORT_GRACE = """

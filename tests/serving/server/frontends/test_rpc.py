@@ -412,18 +412,20 @@ def test_an_image_of_4096_by_4096_is_answered(client):
 # Health and reflection
 
 
-def test_health_is_serving_once_all_models_are_available(client, start_server, publish):
+def test_health_is_serving_while_all_models_are_available(client, start_server, publish):
     def health(of, service=""):
         stub = health_pb2_grpc.HealthStub(of.channel)
         return stub.Check(health_pb2.HealthCheckRequest(service=service)).status
 
     serving = health_pb2.HealthCheckResponse.SERVING
     assert health(client) == health(client, "tensorflow.serving.PredictionService") == serving
+    folder = publish(1)
     new_client = start_server(f"--model_base_path={publish.base}", "--model_name=m")
-    assert health(new_client) == health_pb2.HealthCheckResponse.NOT_SERVING
     watch = health_pb2_grpc.HealthStub(new_client.channel).Watch(
         health_pb2.HealthCheckRequest(), timeout=SECONDS
     )
+    assert next(watch).status == serving
+    folder.rename(folder.with_name("away"))
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     publish(1)
     assert next(watch).status == serving
