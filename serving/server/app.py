@@ -35,6 +35,8 @@ def run(flags: Flags) -> int:
     """Serves until SIGTERM or SIGINT, which end the process; returns 1 if it cannot serve."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logger.setLevel(logging.INFO)
+    for line in flags.without_effect:
+        logger.warning("%s", line)
     logger.info("TensorFlow computes on: %s", _start_tensorflow(flags))
     try:
         asyncio.run(_serve_until_signalled(flags))
