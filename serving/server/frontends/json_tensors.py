@@ -18,17 +18,13 @@ import orjson
 from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
+from serving.server.frontends import http_limits
+from serving.server.models.inputs import MAX_STRINGS
 from serving.wire.protos import TensorInfo, TensorProto
 from serving.wire.tensors import DTYPES, STRING, dtype_name, to_array, to_proto
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
-MAX_VALUES: Final = 16_000_000
-"""Limit of the values in a body, including arrays and objects.
-
-A body is parsed while holding the GIL, so a larger one would stop all other requests.
-"""
-
 HOW_TO_SEND: Final = 'send {"instances": [{"image_bytes": {"b64": "BASE64 OF THE FILE"}}]}'
 """The request with an image, for messages."""
 
@@ -59,17 +55,13 @@ def _shorten(text: str) -> str:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Parses the body of a request, which must be a JSON object with at most MAX_VALUES values.
+    """Parses the body of a request: a JSON object that `http_limits.check_counts` accepts.
 
     NaN, Infinity and -Infinity are numbers, as in TensorFlow Serving.
     """
     if not body:
         raise invalid("JSON parse error: the body is empty; expected an object with 'instances'")
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise invalid(
-            f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors "
-            "over gRPC, or fewer images per request"
-        )
+    http_limits.check_counts(body)
     gc_was_enabled = gc.isenabled()
     # Garbage collection took 2/3 of the time of large bodies.
     gc.disable()
@@ -171,6 +163,10 @@ def _is_named(value: Any) -> bool:
 def _to_proto(name: str, value: Any, dtype: int) -> TensorProto:
     shape, values = _flatten(name, value)
     if dtype == STRING:
+        if len(values) > MAX_STRINGS:
+            raise invalid(
+                f"{name}: got {len(values):,} strings; at most {MAX_STRINGS:,} are allowed"
+            )
         array = np.array([_to_bytes(name, item) for item in values], object)
     elif dtype in DTYPES:
         array = _to_numbers(name, values, dtype)
