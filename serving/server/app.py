@@ -1,24 +1,23 @@
 """Assembles the server and runs it until SIGTERM or SIGINT."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from keras_ae import imports
 from keras_ae.errors import ConfigurationError
+from serving.server import ports
 from serving.server.errors import RequestError
 from serving.server.flags import Flags
 from serving.server.frontends import rpc
+from serving.server.frontends.http_server import HttpServer
 from serving.server.frontends.metrics import Metrics
 from serving.server.frontends.rest import create_app
 from serving.server.models import config
@@ -31,9 +30,19 @@ GRACE_SECONDS = 25.0
 """Time for requests in flight after SIGTERM; Kubernetes sends SIGKILL after 30 s."""
 
 
+def escape(record: logging.LogRecord) -> bool:
+    """Escapes line breaks and control characters, so that a quoted name cannot forge a line."""
+    text = record.getMessage()
+    record.msg = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    record.args = ()
+    return True
+
+
 def run(flags: Flags) -> int:
     """Serves until SIGTERM or SIGINT, which end the process; returns 1 if it cannot serve."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(escape)
+    logging.basicConfig(handlers=[handler], format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logger.setLevel(logging.INFO)
     for line in flags.without_effect:
         logger.warning("%s", line)
@@ -96,13 +105,6 @@ async def _serve_until_signalled(flags: Flags) -> None:
     os._exit(0)
 
 
-class _HttpServer(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Installs no signal handlers, since `_serve_until_signalled` has its own."""
-        yield
-
-
 class Server:
     """The gRPC and REST servers and the models, on one event loop.
 
@@ -119,7 +121,7 @@ class Server:
         self._metrics = Metrics(self.manager.models)
         self._calls = rpc.Calls()
         self._grpc = rpc.build(self.manager, self._metrics, self._health, self._calls, flags)
-        self._rest: _HttpServer | None = None
+        self._rest: HttpServer | None = None
         self._rest_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.grpc_port = self.rest_port = 0
@@ -133,12 +135,21 @@ class Server:
         # What exists now lives as long as the process; the collections after a model is unloaded
         # need not traverse it.
         gc.freeze()
+        flags = self._flags
+        grpc_socket = rest_socket = None
         try:
+            if flags.port is not None:
+                grpc_socket = ports.bind(flags.host, flags.port)
+            if flags.rest_port is not None:
+                rest_socket = ports.bind(flags.host, flags.rest_port)
             await self.manager.start(self._flags.models)
             await self.manager.wait_until_available()
+            if grpc_socket:
+                # gRPC cannot take a socket over, only its port.
+                grpc_socket.close()
             await self._start_grpc()
-            if self._flags.rest_port is not None:
-                self._start_rest(self._flags.rest_port)
+            if rest_socket:
+                self._start_rest(rest_socket)
         except ConfigurationError:
             await self.stop()
             raise
@@ -176,23 +187,12 @@ class Server:
             logger.info("gRPC at %s", address)
         await self._grpc.start()
 
-    def _start_rest(self, port: int) -> None:
-        flags = self._flags
-        try:
-            listener = socket.create_server((flags.host, port))
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {flags.host}:{port}: {error}") from error
-        self.rest_port = listener.getsockname()[1]
-        options = uvicorn.Config(
-            create_app(self.manager, self._metrics, flags),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=int(GRACE_SECONDS),
-        )
-        self._rest = _HttpServer(options)
-        self._rest_task = asyncio.ensure_future(self._rest.serve([listener]))
-        logger.info("REST at http://%s:%d", flags.host, self.rest_port)
+    def _start_rest(self, bound: socket.socket) -> None:
+        self.rest_port = ports.listen(bound)
+        app = create_app(self.manager, self._metrics, self._flags)
+        self._rest = HttpServer(app, GRACE_SECONDS)
+        self._rest_task = asyncio.ensure_future(self._rest.serve([bound]))
+        logger.info("REST at http://%s:%d", self._flags.host, self.rest_port)
 
     async def _watch_config(self, file: Path) -> None:
         """Applies the file of --model_config_file whenever it has changed."""

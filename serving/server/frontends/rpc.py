@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError
 from serving.server.flags import Flags
+from serving.server.frontends.http_server import HEADER_SECONDS, MAX_CONNECTIONS
 from serving.server.frontends.metrics import Metrics
 from serving.server.models.manager import Manager
 from serving.wire import services
@@ -132,6 +133,9 @@ def build(
     options = {
         "grpc.max_receive_message_length": flags.max_message_bytes,
         "grpc.max_send_message_length": -1,
+        "grpc.max_allowed_incoming_connections": MAX_CONNECTIONS,
+        # Closes connections that do not begin to speak HTTP/2.
+        "grpc.server_handshake_timeout_ms": int(HEADER_SECONDS * 1000),
         # Fails if another server uses the port, instead of sharing its requests.
         "grpc.so_reuseport": 0,
         **dict(flags.channel_arguments),
@@ -162,7 +166,7 @@ def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:
     """Binds a server to "host:port" or "unix:path", over TLS with an SSLConfig; returns the port.
 
     Raises:
-        ConfigurationError: if the address cannot be bound, or the certificate is not valid.
+        ConfigurationError: if the certificate is not valid, or the address cannot be bound.
     """
     try:
         if ssl is None:
@@ -172,9 +176,10 @@ def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:
         credentials = grpc.ssl_server_credentials([pair], authority, ssl.client_verify)
         return int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
-        raise ConfigurationError(
-            f"cannot listen on {address}: in use, not allowed, or the certificate is not valid"
-        ) from error
+        reason = str(error)
+        if ssl is not None:
+            reason = "the key or a certificate of --ssl_config_file is not valid PEM"
+        raise ConfigurationError(f"cannot listen on {address}: {reason}") from error
 
 
 def socket_address(path: str) -> str:
