@@ -14,6 +14,7 @@ from grpc import StatusCode
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError, invalid
+from serving.server.models.cancellation import Cancellation
 from serving.server.models.inputs import Inputs
 
 Outputs = dict[str, np.ndarray]
@@ -78,6 +79,7 @@ class _Batch:
     run: Run
     created_at: float
     tasks: list[tuple[Inputs, "asyncio.Future[Outputs]"]] = field(default_factory=list)
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
     @property
     def rows(self) -> int:
@@ -126,6 +128,8 @@ class Batcher:
                 batch.tasks.remove(task)
                 if not batch.tasks:
                     self._waiting.remove(batch)
+            elif all(future.cancelled() for _, future in batch.tasks):
+                batch.cancellation.cancel()
 
     def close(self) -> None:
         """Ends the threads once they are idle; does not wait for them."""
@@ -175,7 +179,7 @@ class Batcher:
         # Padded to the next allowed size.
         rows = next((n for n in self.options.allowed_batch_sizes if n >= batch.rows), batch.rows)
         future = asyncio.get_running_loop().run_in_executor(
-            self._executor, run_together, batch.run, members, rows
+            self._executor, batch.cancellation.call, run_together, batch.run, members, rows
         )
         future.add_done_callback(lambda results: self._finish(batch, results))
 

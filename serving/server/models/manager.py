@@ -12,6 +12,7 @@ from grpc import StatusCode
 from serving.server.errors import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
+from serving.server.models.cancellation import Cancellation
 from serving.server.models.model import AVAILABLE, Model, Version
 from serving.server.models.servable import find_signature, signature_name, to_response
 from serving.server.models.versions import Loaders, ManagerOptions
@@ -173,15 +174,16 @@ class Manager:
     async def _predict_alone(
         self, model: Model, version: Version, request: protos.PredictRequest
     ) -> protos.PredictResponse:
-        loop, servable = asyncio.get_running_loop(), version.servable
-        future = self._executor.submit(servable.predict, request, version.number)
+        loop, servable, cancellation = asyncio.get_running_loop(), version.servable, Cancellation()
+        future = self._executor.submit(cancellation.call, servable.predict, request, version.number)
         try:
             return await asyncio.wrap_future(future)
         finally:
             if future.done():
                 model.release(version)
             else:
-                # The request was cancelled, but the thread still uses the model.
+                # The thread uses the model until TensorFlow has noticed.
+                cancellation.cancel()
                 future.add_done_callback(
                     lambda _: loop.call_soon_threadsafe(model.release, version)
                 )

@@ -1,6 +1,11 @@
 """The behaviour of TensorFlow Serving that clients rely on, over a real channel."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
+import httpx
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -451,6 +456,30 @@ def test_reflection_lists_and_describes_the_services(client):
 
 
 # Deadlines
+
+
+@pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
+@pytest.mark.parametrize("protocol", ["gRPC", "REST"])
+def test_an_expired_deadline_stops_the_work(start_server, tiny, batching, protocol):
+    """As many endless requests as threads leave the model to the next one."""
+    named = ("--model_name=m", f"--model_base_path={tiny}", "--rest_api_timeout_in_ms=500")
+    client = start_server(*named, *batching)
+    steps = np.array([2**31 - 1], np.int32)
+    count = 2 * (os.cpu_count() or 1)
+    if protocol == "gRPC":
+        request = client.request({"steps": steps}, signature="count")
+        calls = [client.prediction.Predict.future(request, timeout=0.5) for _ in range(count)]
+        assert {call.exception(60).code() for call in calls} == {CODE.DEADLINE_EXCEEDED}
+    else:
+        body = {"signature_name": "count", "inputs": steps.tolist()}
+        url = f"{client.running.rest}/v1/models/m:predict"
+        with ThreadPoolExecutor(count) as pool:
+            answers = list(pool.map(lambda _: httpx.post(url, json=body, timeout=60), range(count)))
+        assert {answer.status_code for answer in answers} == {504}
+    started = time.monotonic()
+    assert client.predict({"images": PIXELS}).version == 3
+    assert time.monotonic() - started < 1
+    assert client.predict({"steps": np.array([9], np.int32)}, "count").total.tolist() == [12]
 
 
 def test_cancelled_requests_do_not_block_later_ones(client):
