@@ -1,11 +1,12 @@
 """All served models, which the frontends call."""
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from grpc import StatusCode
 
@@ -13,10 +14,13 @@ from serving.server.errors import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.cancellation import Cancellation
-from serving.server.models.model import AVAILABLE, Model, Version
+from serving.server.models.model import AVAILABLE, Model
 from serving.server.models.servable import find_signature, signature_name, to_response
 from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire import protos
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = logging.getLogger("serving.server")
 
@@ -42,7 +46,12 @@ class Manager:
         self._models: dict[str, Model] = {}
         self._configured: set[str] = set()
         self._loaders = Loaders()
-        self._executor = ThreadPoolExecutor(os.cpu_count() or 1, "predict")
+        cpu_count = os.cpu_count() or 1
+        # Large requests leave a processor to the others.
+        self._executors = {
+            False: ThreadPoolExecutor(cpu_count, "predict"),
+            True: ThreadPoolExecutor(max(1, cpu_count - 1), "predict large"),
+        }
         self._batcher = Batcher(batching) if batching else None
         self._poller: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
@@ -71,7 +80,8 @@ class Manager:
         await asyncio.gather(*(model.close() for model in self._models.values()))
         if self._batcher:
             self._batcher.close()
-        self._executor.shutdown(wait=False)
+        for executor in self._executors.values():
+            executor.shutdown(wait=False)
         self._loaders.close()
 
     def models(self) -> list[str]:
@@ -84,16 +94,29 @@ class Manager:
         return bool(available) and all(available)
 
     async def predict(self, request: protos.PredictRequest) -> protos.PredictResponse:
-        """Calls a signature of a model."""
+        """Calls a signature of a model.
+
+        A large request waits for other large ones only, and is not part of a batch.
+        """
         model = self._model(_spec_of(request))
         version = model.resolve(request.model_spec)
         version.requests += 1
-        if self._batcher:
-            try:
-                return await self._predict_in_batch(self._batcher, version, request)
-            finally:
-                model.release(version)
-        return await self._predict_alone(model, version, request)
+        try:
+            servable = version.servable
+            inputs = await _compute(request.ByteSize(), servable.check, request)
+            if self._batcher and inputs.rows and not inputs.is_large:
+                outputs = await self._batcher.submit(version, inputs, servable.run)
+                size = sum(array.nbytes for array in outputs.values())
+                signature = inputs.signature
+                return await _compute(
+                    size, to_response, request, version.number, signature, outputs
+                )
+            if self._batcher:
+                self._batcher.check(inputs)
+            executor = self._executors[inputs.is_large]
+            return await _call_in(executor, servable.answer, request, version.number, inputs)
+        finally:
+            model.release(version)
 
     def signature(self, spec: protos.ModelSpec) -> protos.SignatureDef:
         """Returns the signature that a ModelSpec names; the default one if the name is empty."""
@@ -171,41 +194,6 @@ class Manager:
     def _new_model(self, name: str) -> Model:
         return Model(name, self._loaders, self._options, self._on_change)
 
-    async def _predict_alone(
-        self, model: Model, version: Version, request: protos.PredictRequest
-    ) -> protos.PredictResponse:
-        loop, servable, cancellation = asyncio.get_running_loop(), version.servable, Cancellation()
-        future = self._executor.submit(cancellation.call, servable.predict, request, version.number)
-        try:
-            return await asyncio.wrap_future(future)
-        finally:
-            if future.done():
-                model.release(version)
-            else:
-                # The thread uses the model until TensorFlow has noticed.
-                cancellation.cancel()
-                future.add_done_callback(
-                    lambda _: loop.call_soon_threadsafe(model.release, version)
-                )
-
-    async def _predict_in_batch(
-        self, batcher: Batcher, version: Version, request: protos.PredictRequest
-    ) -> protos.PredictResponse:
-        servable = version.servable
-        if request.ByteSize() <= SMALL_BYTES:
-            inputs = servable.check(request)
-        else:
-            inputs = await asyncio.to_thread(servable.check, request)
-        if inputs.rows:
-            outputs = await batcher.submit(version, inputs, servable.run)
-        else:
-            loop = asyncio.get_running_loop()
-            outputs = await loop.run_in_executor(self._executor, servable.run, inputs)
-        arguments = (request, version.number, inputs.signature, outputs)
-        if sum(array.nbytes for array in outputs.values()) <= SMALL_BYTES:
-            return to_response(*arguments)
-        return await asyncio.to_thread(to_response, *arguments)
-
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(self._options.poll_seconds)
@@ -238,6 +226,27 @@ class Manager:
                     )
         for model_config in configs:
             self._models[model_config.name].labels = dict(model_config.version_labels)
+
+
+async def _compute(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function, in a thread if its data has so many bytes that it would block the loop."""
+    if size > SMALL_BYTES:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
+
+
+async def _call_in(
+    executor: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Calls a function in a thread; TensorFlow stops computing in it if the task is cancelled."""
+    cancellation = Cancellation()
+    call: Callable[[], T] = functools.partial(function, *args, **kwargs)
+    future = executor.submit(cancellation.call, call)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
 
 
 def _spec_of(request: Any) -> protos.ModelSpec:

@@ -98,7 +98,10 @@ class Servable:
 
     def predict(self, request: PredictRequest, version: int) -> PredictResponse:
         """Checks a request and calls its signature, see `check` and `run`."""
-        inputs = self.check(request)
+        return self.answer(request, version, self.check(request))
+
+    def answer(self, request: PredictRequest, version: int, inputs: Inputs) -> PredictResponse:
+        """Calls the signature of a request with its checked inputs, see `run`."""
         return to_response(request, version, inputs.signature, self.run(inputs))
 
     def _measure_pixels_per_position(self) -> int:

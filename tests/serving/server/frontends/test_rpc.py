@@ -22,7 +22,7 @@ from serving.wire.protos import (
     TensorProto,
 )
 from serving.wire.tensors import to_array
-from tests.serving.servers import PIXELS, SECONDS
+from tests.serving.servers import PIXELS, SECONDS, wait_until
 
 CODE = grpc.StatusCode
 
@@ -480,6 +480,24 @@ def test_an_expired_deadline_stops_the_work(start_server, tiny, batching, protoc
     assert client.predict({"images": PIXELS}).version == 3
     assert time.monotonic() - started < 1
     assert client.predict({"steps": np.array([9], np.int32)}, "count").total.tolist() == [12]
+
+
+@pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
+def test_small_images_overtake_large_ones(start_server, base_path, png, batching):
+    client = start_server("--model_name=m", f"--model_base_path={base_path}", *batching)
+    large, small = (
+        client.request({"image_bytes": [png(np.zeros((side, side, 3), np.uint8))]})
+        for side in (2100, 16)
+    )
+    client.prediction.Predict(small, timeout=60)
+    count = 2 * (os.cpu_count() or 1)
+    calls = [client.prediction.Predict.future(large, timeout=60) for _ in range(count)]
+    wait_until(lambda: client.running.server.manager._models["m"].available[0].requests == count)
+    for _ in range(3):
+        client.prediction.Predict(small, timeout=60)
+    assert not all(call.done() for call in calls)
+    for call in calls:
+        call.cancel()
 
 
 def test_cancelled_requests_do_not_block_later_ones(client):
