@@ -78,6 +78,7 @@ class AsyncReconstructionClient(BaseClient):
                 response = failure
             pause_seconds = readiness.pause_after(response)
             if pause_seconds is None:
+                self._has_answered = True
                 return
             await asyncio.sleep(pause_seconds)
 
@@ -130,6 +131,7 @@ class AsyncReconstructionClient(BaseClient):
         while True:
             try:
                 response = await self._transport.send(call, attempts.remaining_seconds())
+                self._has_answered = True
                 return await asyncio.to_thread(exchange.parse, response)
             except TransportError as failure:
                 pause_seconds = attempts.pause_after(failure)

@@ -15,6 +15,8 @@ TARGET = "127.0.0.1:8500"
 TIMEOUT = 60.0
 MAX_REQUEST_BYTES = 16_000_000
 MAX_REQUEST_IMAGES = 32
+FIRST_RETRIES = 4
+"""Retries of a server that has not answered yet: it may not be running at all."""
 
 
 class BaseClient:
@@ -36,7 +38,7 @@ class BaseClient:
         max_request_bytes: int = MAX_REQUEST_BYTES,
         max_request_images: int = MAX_REQUEST_IMAGES,
         in_flight: int = 4,
-        retries: int = 4,
+        retries: int | None = None,
         channel_options: Sequence[ChannelOption] = (),
         white: float | None = None,
     ):
@@ -62,12 +64,13 @@ class BaseClient:
         for name, limit in limits.items():
             if not 0 < limit < math.inf:
                 raise ConfigurationError(f"expected {name} to be finite and above 0; got {limit}")
-        if retries < 0:
+        if retries is not None and retries < 0:
             raise ConfigurationError(f"expected retries to be 0 or more; got {retries}")
         if white is not None and not 0 < white < math.inf:
             raise ConfigurationError(f"expected white to be finite and above 0; got {white}")
         self._model = Model(model, version, label)
         self._timeout, self._retries, self._in_flight = timeout, retries, in_flight
+        self._has_answered = False
         self._plans = Plans(self._connection.rest, max_request_bytes, max_request_images, white)
         self._open()
 
@@ -80,4 +83,6 @@ class BaseClient:
         return self._connection.target
 
     def _attempts(self) -> Attempts:
-        return Attempts(self.target, self._timeout, self._retries)
+        default = math.inf if self._has_answered else FIRST_RETRIES
+        retries = default if self._retries is None else self._retries
+        return Attempts(self.target, self._timeout, retries)

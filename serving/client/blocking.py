@@ -41,7 +41,9 @@ class ReconstructionClient(BaseClient):
             that is larger by itself is sent in a request of its own.
         max_request_images: number of images of the largest request.
         in_flight: number of concurrent requests of a batch that is split.
-        retries: number of retries of a request while the server is unavailable.
+        retries: number of retries of a request while the server is unavailable. By default, as many
+            as fit into the timeout, so that a restart of the server fails no request; but only 4
+            before the server has answered once.
         channel_options: further gRPC channel arguments, as (name, value) pairs.
         white: level that becomes white in image files of floats or 32-bit integers, as `--white` of
             the training run; without it, floats must be of 0..1 and such integers are refused.
@@ -158,6 +160,7 @@ class ReconstructionClient(BaseClient):
                 response = failure
             pause_seconds = readiness.pause_after(response)
             if pause_seconds is None:
+                self._has_answered = True
                 return
             while_waiting()
             time.sleep(pause_seconds)
@@ -198,6 +201,7 @@ class ReconstructionClient(BaseClient):
         while True:
             try:
                 response = self._transport.send(call, attempts.remaining_seconds())
+                self._has_answered = True
                 return exchange.parse(response)
             except TransportError as failure:
                 pause_seconds = attempts.pause_after(failure)

@@ -78,16 +78,20 @@ def to_error(failure: TransportError, target: str, timeout: float) -> e.ServingE
     )
 
 
+MAX_PAUSE_SECONDS = 1.0
+"""The longest pause between attempts, so that a request soon notices a restarted server."""
+
+
 class Attempts:
     """The attempts of one request: its deadline, and the pauses between attempts.
 
-    Only UNAVAILABLE is retried. The pauses double and have a random factor of 0.5 to 1.5, so that
-    many clients do not retry at the same time.
+    Only UNAVAILABLE is retried. The pauses double up to `MAX_PAUSE_SECONDS` and have a random
+    factor of 0.5 to 1.5, so that many clients do not retry at the same time.
 
     Args:
         target: address of the server, for messages.
         timeout: seconds for all attempts together.
-        retries: largest number of retries.
+        retries: largest number of retries; infinity for as many as fit into the timeout.
         clock: returns seconds, from any origin.
         first_pause: seconds of the first pause, before its random factor.
     """
@@ -96,7 +100,7 @@ class Attempts:
         self,
         target: str,
         timeout: float,
-        retries: int,
+        retries: float,
         clock: Callable[[], float] = time.monotonic,
         first_pause: float = 0.1,
     ):
@@ -119,5 +123,5 @@ class Attempts:
         if failure.code is not StatusCode.UNAVAILABLE or not self._retries or is_too_late:
             raise to_error(failure, self._target, self._timeout) from failure
         self._retries -= 1
-        self._pause_seconds *= 2
+        self._pause_seconds = min(2 * self._pause_seconds, MAX_PAUSE_SECONDS)
         return pause_seconds

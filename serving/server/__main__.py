@@ -16,7 +16,7 @@ def main() -> NoReturn:
 
     status = app.run(parsed)
     logging.shutdown()
-    # Python would wait for threads that still compute requests whose grace period is over.
+    # Python would wait for threads that still load other models.
     os._exit(status)
 
 

@@ -1,25 +1,23 @@
 """Assembles the server and runs it until SIGTERM or SIGINT."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from keras_ae import imports
 from keras_ae.errors import ConfigurationError
+from serving.server import ports
 from serving.server.errors import RequestError
 from serving.server.flags import Flags
 from serving.server.frontends import rpc
+from serving.server.frontends.http_server import HttpServer
 from serving.server.frontends.metrics import Metrics
 from serving.server.frontends.rest import create_app
 from serving.server.models import config
@@ -32,10 +30,22 @@ GRACE_SECONDS = 25.0
 """Time for requests in flight after SIGTERM; Kubernetes sends SIGKILL after 30 s."""
 
 
+def escape(record: logging.LogRecord) -> bool:
+    """Escapes line breaks and control characters, so that a quoted name cannot forge a line."""
+    text = record.getMessage()
+    record.msg = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    record.args = ()
+    return True
+
+
 def run(flags: Flags) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit status."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    """Serves until SIGTERM or SIGINT, which end the process; returns 1 if it cannot serve."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(escape)
+    logging.basicConfig(handlers=[handler], format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logger.setLevel(logging.INFO)
+    for line in flags.without_effect:
+        logger.warning("%s", line)
     logger.info("TensorFlow computes on: %s", _start_tensorflow(flags))
     try:
         asyncio.run(_serve_until_signalled(flags))
@@ -77,20 +87,22 @@ async def _serve_until_signalled(flags: Flags) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop_requested.set)
     server = Server(flags)
-    await server.start()
-    await stop_requested.wait()
+    starting = asyncio.ensure_future(server.start())
+    stopping = asyncio.ensure_future(stop_requested.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+    await stopping
+    starting.cancel()
     logger.info("stopping: requests in flight have %.0f s", GRACE_SECONDS)
-    await server.stop()
-    # asyncio.run waits for the threads of the default executor, which may still compute.
-    loop.set_default_executor(ThreadPoolExecutor(1))
+    await server.drain()
+    if flags.socket_path:
+        Path(flags.socket_path.removeprefix("unix:")).unlink(missing_ok=True)
     logger.info("stopped")
-
-
-class _HttpServer(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Installs no signal handlers, since `_serve_until_signalled` has its own."""
-        yield
+    logging.shutdown()
+    # Not `Server.stop`: gRPC would end requests that arrive now as CANCELLED, and Python would wait
+    # for threads that still compute. When the process ends, clients see UNAVAILABLE, and retry.
+    os._exit(0)
 
 
 class Server:
@@ -107,47 +119,64 @@ class Server:
         self._health = rpc.Health()
         self.manager = Manager(flags.manager, flags.batching, self._update_health)
         self._metrics = Metrics(self.manager.models)
-        self._grpc = rpc.build(self.manager, self._metrics, self._health, flags)
-        self._rest: _HttpServer | None = None
+        self._calls = rpc.Calls()
+        self._grpc = rpc.build(self.manager, self._metrics, self._health, self._calls, flags)
+        self._rest: HttpServer | None = None
         self._rest_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.grpc_port = self.rest_port = 0
 
     async def start(self) -> None:
-        """Listens, and starts to load the models.
+        """Loads the models, and listens when each has an available version.
 
-        Raises ConfigurationError if it cannot listen, or a label is assigned to a version, none of
-        which is loaded yet.
+        Raises:
+            ConfigurationError: if a model cannot be loaded, a label is assigned to a version, none
+                of which is loaded yet, or the server cannot listen.
         """
+        # What exists now lives as long as the process; the collections after a model is unloaded
+        # need not traverse it.
+        gc.freeze()
+        flags = self._flags
+        grpc_socket = rest_socket = None
         try:
-            await self._start_grpc()
-            if self._flags.rest_port is not None:
-                self._start_rest(self._flags.rest_port)
+            if flags.port is not None:
+                grpc_socket = ports.bind(flags.host, flags.port)
+            if flags.rest_port is not None:
+                rest_socket = ports.bind(flags.host, flags.rest_port)
             await self.manager.start(self._flags.models)
+            await self.manager.wait_until_available()
+            if grpc_socket:
+                # gRPC cannot take a socket over, only its port.
+                grpc_socket.close()
+            await self._start_grpc()
+            if rest_socket:
+                self._start_rest(rest_socket)
         except (ConfigurationError, RequestError) as error:
             await self.stop()
             raise ConfigurationError(str(error)) from error
         if self._flags.config_file and self._flags.config_poll_seconds:
             self._start_task(self._watch_config(self._flags.config_file))
-        # What exists now lives as long as the process; the collections after a model is unloaded
-        # need not traverse it.
-        gc.freeze()
 
-    async def stop(self) -> None:
+    async def drain(self) -> None:
         """Reports NOT_SERVING, refuses new requests and finishes those in flight."""
         await self._health.drain()
         if self._rest:
             self._rest.should_exit = True
-        await self._grpc.stop(GRACE_SECONDS)
+        await self._calls.drain(GRACE_SECONDS)
         if self._rest_task:
             await asyncio.wait([self._rest_task])
+
+    async def stop(self) -> None:
+        """Drains, and frees what a process that goes on would keep."""
+        await self.drain()
+        await self._grpc.stop(None)
         for task in self._tasks:
             task.cancel()
         await self.manager.close()
 
     async def _start_grpc(self) -> None:
         flags = self._flags
-        await self._health.set(False)
+        await self._health.set(self.manager.ready())
         if flags.port is not None:
             address = f"{flags.host}:{flags.port}"
             self.grpc_port = rpc.listen(self._grpc, address, flags.ssl)
@@ -159,23 +188,12 @@ class Server:
             logger.info("gRPC at %s", address)
         await self._grpc.start()
 
-    def _start_rest(self, port: int) -> None:
-        flags = self._flags
-        try:
-            listener = socket.create_server((flags.host, port))
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {flags.host}:{port}: {error}") from error
-        self.rest_port = listener.getsockname()[1]
-        options = uvicorn.Config(
-            create_app(self.manager, self._metrics, flags),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=int(GRACE_SECONDS),
-        )
-        self._rest = _HttpServer(options)
-        self._rest_task = asyncio.ensure_future(self._rest.serve([listener]))
-        logger.info("REST at http://%s:%d", flags.host, self.rest_port)
+    def _start_rest(self, bound: socket.socket) -> None:
+        self.rest_port = ports.listen(bound)
+        app = create_app(self.manager, self._metrics, self._flags)
+        self._rest = HttpServer(app, GRACE_SECONDS)
+        self._rest_task = asyncio.ensure_future(self._rest.serve([bound]))
+        logger.info("REST at http://%s:%d", self._flags.host, self.rest_port)
 
     async def _watch_config(self, file: Path) -> None:
         """Applies the file of --model_config_file whenever it has changed."""

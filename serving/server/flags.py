@@ -1,6 +1,7 @@
 """The command line of the server: the names and defaults of `tensorflow_model_server`."""
 
 import argparse
+import importlib.metadata
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 from google.protobuf.message import Message
 
 from keras_ae.errors import ConfigurationError
+from serving.server import other_flags
 from serving.server.errors import RequestError
 from serving.server.models import config
 from serving.server.models.batching import BatchingOptions
@@ -49,6 +51,8 @@ class Flags:
     """Whether outputs over gRPC fill tensor_content, not the field of their type."""
     intra_op_threads: int
     inter_op_threads: int
+    without_effect: tuple[str, ...]
+    """Lines for the log about flags that were given and have no effect."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,6 +67,9 @@ def parse(argv: Sequence[str] | None = None) -> Flags:
     """
     parser = _build_parser()
     arguments = parser.parse_args(argv)
+    if arguments.version:
+        library = importlib.metadata.version("tensorflow")
+        parser.exit(message=f"{parser.prog}\nTensorFlow Library: {library}\n")
     try:
         return _to_flags(arguments)
     except (ConfigurationError, RequestError) as error:
@@ -96,6 +103,7 @@ _FLAGS: dict[str, tuple[str | int, str]] = {
         0,
         "number of concurrent operations; 0 for one per processor",
     ),
+    "tensorflow_session_parallelism": (0, "value of these two flags if both are 0"),
     "port": (8500, "port of gRPC; 0 for none"),
     "rest_api_port": (0, "port of REST and the playground; 0 for none"),
     "rest_api_timeout_in_ms": (30_000, "timeout of REST requests in milliseconds"),
@@ -109,6 +117,7 @@ _FLAGS: dict[str, tuple[str | int, str]] = {
         "fill tensor_content of outputs over gRPC: pixels take less time and memory",
     ),
     "max_message_bytes": (256 * 2**20, "size of the largest request over gRPC or REST"),
+    "version": (False, "print the versions of this server and of TensorFlow"),
 }
 
 
@@ -121,11 +130,17 @@ def _build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for name, (default, help_text) in _FLAGS.items():
-        kind = _parse_port if name in ("port", "rest_api_port") else _PARSERS[type(default)]
+        kind = _PARSERS[type(default)]
+        if name in ("port", "rest_api_port"):
+            kind = _parse_port
+        elif name.endswith(("_path", "_file")):
+            # A shell expands ~ after a space, but not after an equals sign.
+            kind = os.path.expanduser
         optional_value: dict[str, Any] = {"nargs": "?", "const": True} if default is False else {}
         parser.add_argument(
             f"--{name}", type=kind, default=default, help=help_text, **optional_value
         )
+    other_flags.add_to(parser)
     return parser
 
 
@@ -162,8 +177,8 @@ def _to_flags(arguments: argparse.Namespace) -> Flags:
         )
     if not arguments.max_message_bytes:
         raise ConfigurationError("--max_message_bytes must be above 0")
-    cpu_count = os.cpu_count() or 1
     return Flags(
+        without_effect=other_flags.check(arguments),
         models=_read_models(arguments),
         manager=ManagerOptions(
             poll_seconds=arguments.file_system_poll_wait_seconds,
@@ -184,9 +199,19 @@ def _to_flags(arguments: argparse.Namespace) -> Flags:
         rest_timeout=arguments.rest_api_timeout_in_ms / 1000,
         max_message_bytes=arguments.max_message_bytes,
         tensor_content=arguments.enable_serialization_as_tensor_content,
-        intra_op_threads=arguments.tensorflow_intra_op_parallelism or max(1, cpu_count // 4),
-        inter_op_threads=arguments.tensorflow_inter_op_parallelism,
+        **_read_threads(arguments),
     )
+
+
+def _read_threads(arguments: argparse.Namespace) -> dict[str, int]:
+    intra, inter = (
+        arguments.tensorflow_intra_op_parallelism,
+        arguments.tensorflow_inter_op_parallelism,
+    )
+    if not intra and not inter:
+        intra = inter = arguments.tensorflow_session_parallelism
+    cpu_count = os.cpu_count() or 1
+    return {"intra_op_threads": intra or max(1, cpu_count // 4), "inter_op_threads": inter}
 
 
 def _read_models(arguments: argparse.Namespace) -> ModelServerConfig:

@@ -91,7 +91,7 @@ def port_source() -> Callable[[], int]:
 def serve(tmp_path, free_port):
     """Starts the server for a folder of versions: serve(base_path, *flags), ready when it returns.
 
-    The model is called keras_ae. `ready=False` does not wait until it is loaded.
+    The model is called keras_ae. `ready=False` does not wait until it listens.
     """
     running = []
 
@@ -100,7 +100,7 @@ def serve(tmp_path, free_port):
         process = servers.Process(tmp_path, free_port(), free_port(), named)
         running.append(process)
         if ready:
-            process.wait_for(" loaded in ")
+            process.wait_for("REST at")
         return process
 
     yield start

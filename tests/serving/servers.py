@@ -17,7 +17,6 @@ import grpc
 import numpy as np
 import pytest
 
-from keras_ae.errors import ConfigurationError
 from serving.server import flags
 from serving.server.app import Server
 from serving.wire import services
@@ -114,18 +113,18 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 
 class Running:
-    """A server on an event loop of its own, in a thread."""
+    """A server that starts on an event loop of its own, in a thread."""
 
     def __init__(self, server_flags: flags.Flags):
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.server = self.call(self._create(server_flags))
-        try:
-            self.call(self.server.start())
-        except ConfigurationError:
-            self._end()
-            raise
+        self._starting = asyncio.run_coroutine_threadsafe(self.server.start(), self.loop)
+
+    def wait(self) -> None:
+        """Waits until it listens."""
+        self._starting.result(SECONDS)
         self.grpc = f"127.0.0.1:{self.server.grpc_port}"
         self.rest = f"http://127.0.0.1:{self.server.rest_port}"
 
@@ -137,10 +136,8 @@ class Running:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(SECONDS)
 
     def close(self) -> None:
+        self._starting.cancel()
         self.call(self.server.stop())
-        self._end()
-
-    def _end(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(SECONDS)
         self.loop.close()
@@ -159,9 +156,14 @@ class Process:
         self.grpc, self.rest = f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"
         self._log = folder / f"server-{grpc_port}.log"
         command = [sys.executable, "-m", "serving.server", f"--port={grpc_port}"]
+        self._command = [*command, f"--rest_api_port={rest_port}", *flags]
+        self.start()
+
+    def start(self) -> None:
+        """Starts the process, with an empty log."""
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, f"--rest_api_port={rest_port}", *flags],
+                self._command,
                 cwd=Path(__file__).parents[2],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -187,21 +189,29 @@ class Process:
 
 
 @contextlib.contextmanager
-def started(
+def started(argv: Sequence[str], **changes: Any) -> Iterator[Client]:
+    """`starting`, once it listens, and a client of it with `running`."""
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with starting(argv, **changes) as running:
+        running.wait()
+        with grpc.insecure_channel(running.grpc, options) as channel:
+            client = Client(channel)
+            client.running = running
+            yield client
+
+
+@contextlib.contextmanager
+def starting(
     argv: Sequence[str], poll: float = 0.05, retry: float = 0.05, **changes: Any
-) -> Iterator[Client]:
-    """A server with these flags on free ports in a thread, and a client of it with `running`."""
+) -> Iterator[Running]:
+    """A server with these flags on free ports in a thread."""
     server_flags = flags.parse(["--port=1", "--rest_api_port=2", *argv])
     manager = dataclasses.replace(server_flags.manager, poll_seconds=poll, retry_seconds=retry)
     changes = {"port": 0, "rest_port": 0, "manager": manager, **changes}
     running = Running(dataclasses.replace(server_flags, **changes))
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    client = Client(grpc.insecure_channel(running.grpc, options))
-    client.running = running
     try:
-        yield client
+        yield running
     finally:
-        client.channel.close()
         running.close()
 
 

@@ -5,12 +5,23 @@ Functions raise RequestError, INVALID_ARGUMENT unless noted.
 
 import zlib
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from grpc import StatusCode
 from starlette.requests import Request
 
 from serving.server.errors import RequestError, invalid
+from serving.server.models.inputs import MAX_STRINGS
+
+MAX_VALUES: Final = 4_000_000
+"""Limit of the values in a body, and of its arrays and objects.
+
+A body is parsed while holding the GIL, so a larger one would stop all other requests for seconds.
+"""
+
+_B64: Final = b'"b64"'
+_COUNTED_BYTES = 2**20
 
 
 def _too_large(max_bytes: int) -> RequestError:
@@ -36,16 +47,27 @@ async def read(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Decodes the Content-Encoding of a body: gzip or none, of at most `max_bytes` decompressed."""
+def size_of(body: bytes, encoding: str) -> int:
+    """Returns the size of a body without its Content-Encoding, gzip or none.
+
+    It is what gzip states at the end. `decode` refuses a body that is larger.
+    """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
-        return body
+        return len(body)
     if encoding not in ("gzip", "x-gzip"):
         raise invalid(f"Content-Encoding: expected gzip or none, got {encoding[:40]}")
+    return int.from_bytes(body[-4:], "little")
+
+
+def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """Decodes the Content-Encoding of a body of at most `max_bytes` decompressed."""
+    size = size_of(body, encoding)
+    if encoding.strip().lower() in ("", "identity"):
+        return body
     stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        plain = stream.decompress(body, max_bytes + 1)
+        plain = stream.decompress(body, min(size, max_bytes) + 1)
     except zlib.error as error:
         raise invalid(f"the body is not gzip: {error}") from error
     if len(plain) > max_bytes:
@@ -53,6 +75,27 @@ def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if not stream.eof or stream.unused_data:
         raise invalid("the body is not gzip: truncated, or with data after its end")
     return plain
+
+
+def check_counts(body: bytes) -> None:
+    """Refuses a body of JSON that would take seconds and gigabytes, before it is parsed."""
+    values = containers = strings = 0
+    for start in range(0, len(body), _COUNTED_BYTES):
+        end = start + _COUNTED_BYTES
+        values += body.count(b",", start, end)
+        containers += body.count(b"[", start, end) + body.count(b"{", start, end)
+        # One that begins before the end.
+        strings += body.count(_B64, start, end + len(_B64) - 1)
+        if max(values, containers) > MAX_VALUES:
+            raise invalid(
+                f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors "
+                "over gRPC, or fewer images per request"
+            )
+        if strings > MAX_STRINGS:
+            raise invalid(
+                f"the body has more than {MAX_STRINGS:,} strings in b64; send fewer images per "
+                "request, or tensors over gRPC"
+            )
 
 
 def refuse_foreign_pages(request: Request) -> None:

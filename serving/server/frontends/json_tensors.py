@@ -12,35 +12,30 @@ from typing import Any, Final
 import orjson
 
 from serving.server.errors import RequestError, invalid
+from serving.server.frontends import http_limits
 from serving.server.frontends.json_values import is_base64, malformed, text_of, to_tensor
 from serving.wire.protos import TensorInfo, TensorProto
 from serving.wire.tensors import shape_of
 
 ROW: Final = "instances"
 COLUMNAR: Final = "inputs"
+MAX_SEARCHED_ROWS: Final = 1024
+"""Rows that are searched for the one that an error names; each takes much longer than its parsing.
+"""
 _KEYS: Final = (b"instances", b"inputs", b"signature_name")
 _DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: dict(reversed(pairs)))
 """As TensorFlow Serving's: the first of equal keys counts. Slower than orjson."""
-MAX_VALUES: Final = 16_000_000
-"""Limit of the values in a body, including arrays and objects.
-
-A body is parsed while holding the GIL, so a larger one would stop all other requests.
-"""
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Parses the body of a request, which must be a JSON object with at most MAX_VALUES values.
+    """Parses the body of a request: a JSON object that `http_limits.check_counts` accepts.
 
     As in TensorFlow Serving, NaN, Infinity and -Infinity are numbers, of two equal keys the first
     counts, and text after the object is ignored.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise invalid(
-            f"the body has more than {MAX_VALUES:,} values; send images as PNG in b64, tensors "
-            "over gRPC, or fewer images per request"
-        )
+    http_limits.check_counts(body)
     gc_was_enabled = gc.isenabled()
     # Garbage collection took 2/3 of the time of large bodies.
     gc.disable()
@@ -87,7 +82,7 @@ def to_tensors(
         return {name: to_tensor(name, value, inputs[name].dtype) for name, value in columns.items()}
     except RequestError:
         if is_row:
-            _check_rows(document[ROW], inputs)
+            _check_rows(document[ROW][:MAX_SEARCHED_ROWS], inputs)
         raise
 
 

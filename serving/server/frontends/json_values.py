@@ -15,6 +15,7 @@ import numpy as np
 from grpc import StatusCode
 
 from serving.server.errors import RequestError, invalid
+from serving.server.models.inputs import MAX_STRINGS
 from serving.wire.protos import DataType, TensorProto
 from serving.wire.tensors import STRING, dtype_name, dtype_of, to_proto
 
@@ -71,6 +72,10 @@ def to_tensor(name: str, value: Any, dtype: int) -> TensorProto:
     """
     shape, values = _flatten(value)
     if dtype == STRING:
+        if len(values) > MAX_STRINGS:
+            raise invalid(
+                f"{name}: got {len(values):,} strings; at most {MAX_STRINGS:,} are allowed"
+            )
         array = np.array([_to_bytes(name, item) for item in values], object)
     elif dtype in NUMBERS:
         array = _to_numbers(values, dtype)

@@ -51,8 +51,8 @@ _HTTP: Final = {
 }
 _THREAD_BYTES = 32_768
 """JSON of more bytes is read and written in a thread, so that it does not block the event loop."""
-_LARGE_BYTES, _MAX_LARGE_PARSES = 1_000_000, 2
-"""Bodies of more bytes are large, and only so many of them are parsed at a time."""
+_LARGE_BYTES = 1_000_000
+"""Bodies of more bytes, decompressed, are large, and one of them is parsed at a time."""
 
 
 def create_app(manager: Manager, metrics: Metrics, flags: Flags) -> ASGIApp:
@@ -77,7 +77,7 @@ class _RestApp:
     def __init__(self, manager: Manager, metrics: Metrics, flags: Flags):
         self._manager, self._metrics, self._flags = manager, metrics, flags
         self._page = playground.read_page()
-        self._large_parses = asyncio.Semaphore(_MAX_LARGE_PARSES)
+        self._large_parse = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -162,8 +162,7 @@ class _RestApp:
                 body = await http_limits.read(request, max_bytes)
                 _refuse_upload(request.headers.get("content-type", ""))
                 encoding = request.headers.get("content-encoding", "")
-                body = await _compute(len(body), http_limits.decode, body, encoding, max_bytes)
-                return await self._predict_body(spec, method, body)
+                return await self._predict_body(spec, method, body, encoding)
         except TimeoutError:
             raise RequestError(
                 StatusCode.DEADLINE_EXCEEDED,
@@ -171,15 +170,18 @@ class _RestApp:
                 "--rest_api_timeout_in_ms",
             ) from None
 
-    async def _predict_body(self, spec: protos.ModelSpec, method: str, body: bytes) -> bytes:
-        is_large = len(body) > _LARGE_BYTES
-        async with self._large_parses if is_large else contextlib.nullcontext():
-            document = await _compute(len(body), json_tensors.parse, body)
+    async def _predict_body(
+        self, spec: protos.ModelSpec, method: str, body: bytes, encoding: str
+    ) -> bytes:
+        size, max_bytes = http_limits.size_of(body, encoding), self._flags.max_message_bytes
+        async with self._large_parse if size > _LARGE_BYTES else contextlib.nullcontext():
+            body = await _compute(size, http_limits.decode, body, encoding, max_bytes)
+            document = await _compute(size, json_tensors.parse, body)
             spec.signature_name = json_tensors.signature_name_of(document)
             if method != "predict":
                 json_tensors.check_examples(document)
                 inference.refuse(self._manager, method, spec)
-            request, format = await self._to_request(spec, document, len(body))
+            request, format = await self._to_request(spec, document, size)
         return await self._manager.predict(request, lambda _, outputs: to_json(outputs, format))
 
     async def _to_request(

@@ -1,5 +1,6 @@
 """The gRPC server: TensorFlow Serving's services, health and reflection."""
 
+import asyncio
 import itertools
 import logging
 import string
@@ -22,6 +23,7 @@ from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError
 from serving.server.flags import Flags
 from serving.server.frontends import inference
+from serving.server.frontends.http_server import HEADER_SECONDS, MAX_CONNECTIONS
 from serving.server.frontends.metrics import Metrics
 from serving.server.memory import Trimmer
 from serving.server.models.manager import Manager
@@ -38,16 +40,45 @@ MAX_ERROR_BYTES = 4000
 _UNQUOTED = " " + string.punctuation.replace("%", "")
 
 
+class Calls:
+    """The calls in flight, which a server that stops finishes while it refuses new ones.
+
+    gRPC's own shutdown ends calls that arrive meanwhile as CANCELLED, which clients do not retry.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._draining = False
+
+    def begin(self, context: ServicerContext) -> None:
+        """Counts a call until its response is sent; raises RequestError UNAVAILABLE if draining."""
+        if self._draining:
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is stopping: try again")
+        self._count += 1
+        context.add_done_callback(self._end)
+
+    async def drain(self, seconds: float) -> None:
+        """Refuses new calls from now on, and waits until there are none or the time is over."""
+        self._draining, deadline = True, time.monotonic() + seconds
+        while self._count and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    def _end(self, _: object) -> None:
+        self._count -= 1
+
+
 async def _answer(
     method: Callable[[Any], Any],
     api: str,
     metrics: Metrics,
+    calls: Calls,
     trimmer: Trimmer,
     request: Any,
     context: ServicerContext,
 ) -> Any:
     started, code = time.perf_counter(), grpc.StatusCode.CANCELLED
     try:
+        calls.begin(context)
         response = method(request)
         if isinstance(response, Awaitable):
             response = await response
@@ -135,12 +166,15 @@ class _ReflectedPool:
 
 
 def build(
-    manager: Manager, metrics: Metrics, health_state: Health, flags: Flags
+    manager: Manager, metrics: Metrics, health_state: Health, calls: Calls, flags: Flags
 ) -> grpc.aio.Server:
     """Creates a gRPC server with all services, neither started nor bound to an address."""
     options = {
         "grpc.max_receive_message_length": flags.max_message_bytes,
         "grpc.max_send_message_length": -1,
+        "grpc.max_allowed_incoming_connections": MAX_CONNECTIONS,
+        # Closes connections that do not begin to speak HTTP/2.
+        "grpc.server_handshake_timeout_ms": int(HEADER_SECONDS * 1000),
         # Fails if another server uses the port, instead of sharing its requests.
         "grpc.so_reuseport": 0,
         **dict(flags.channel_arguments),
@@ -158,7 +192,8 @@ def build(
     }
     trimmer = Trimmer()
     answers = {
-        api: partial(_answer, method, api, metrics, trimmer) for api, method in methods.items()
+        api: partial(_answer, method, api, metrics, calls, trimmer)
+        for api, method in methods.items()
     }
     for service in (services.PREDICTION, services.MODEL):
         services.add_servicer(service, SimpleNamespace(**answers), server)
@@ -181,7 +216,7 @@ def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:
     """Binds a server to "host:port" or "unix:path", over TLS with an SSLConfig; returns the port.
 
     Raises:
-        ConfigurationError: if the address cannot be bound, or the certificate is not valid.
+        ConfigurationError: if the certificate is not valid, or the address cannot be bound.
     """
     try:
         if ssl is None:
@@ -191,9 +226,10 @@ def listen(server: grpc.aio.Server, address: str, ssl: Message | None) -> int:
         credentials = grpc.ssl_server_credentials([pair], authority, ssl.client_verify)
         return int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
-        raise ConfigurationError(
-            f"cannot listen on {address}: in use, not allowed, or the certificate is not valid"
-        ) from error
+        reason = str(error)
+        if ssl is not None:
+            reason = "the key or a certificate of --ssl_config_file is not valid PEM"
+        raise ConfigurationError(f"cannot listen on {address}: {reason}") from error
 
 
 def socket_address(path: str) -> str:

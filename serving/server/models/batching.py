@@ -14,12 +14,13 @@ from grpc import StatusCode
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError, invalid
-from serving.server.models.inputs import Inputs
+from serving.server.models.cancellation import Cancellation
+from serving.server.models.inputs import LARGE_PIXELS, Inputs
 from serving.server.models.servable import Outputs
 
 Run = Callable[[Inputs], Outputs]
 
-MAX_BATCH_PIXELS = 4_000_000
+MAX_BATCH_PIXELS = LARGE_PIXELS
 """Limit of the pixels in a batch: larger ones take more memory and are not faster."""
 
 
@@ -78,6 +79,7 @@ class _Batch:
     run: Run
     created_at: float
     tasks: list[tuple[Inputs, "asyncio.Future[Outputs]"]] = field(default_factory=list)
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
     @property
     def rows(self) -> int:
@@ -98,6 +100,12 @@ class Batcher:
         self._waiting: list[_Batch] = []
         self._timer: asyncio.Handle | None = None
 
+    def check(self, inputs: Inputs) -> None:
+        """Raises RequestError INVALID_ARGUMENT if a request has more rows than a batch may have."""
+        rows, limit = inputs.rows, self.options.max_batch_size
+        if rows > limit:
+            raise invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
+
     async def submit(self, servable: Hashable, inputs: Inputs, run: Run) -> Outputs:
         """Runs a request of 1 or more rows as part of a batch.
 
@@ -110,9 +118,7 @@ class Batcher:
             RequestError: INVALID_ARGUMENT if the request has more rows than a batch may have,
                 UNAVAILABLE if the queue is full, or the error of `run` for this request alone.
         """
-        rows, limit = inputs.rows, self.options.max_batch_size
-        if rows > limit:
-            raise invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
+        self.check(inputs)
         batch = self._find_or_create_batch(servable, inputs, run)
         future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         task = (inputs, future)
@@ -126,6 +132,8 @@ class Batcher:
                 batch.tasks.remove(task)
                 if not batch.tasks:
                     self._waiting.remove(batch)
+            elif all(future.cancelled() for _, future in batch.tasks):
+                batch.cancellation.cancel()
 
     def close(self) -> None:
         """Ends the threads once they are idle; does not wait for them."""
@@ -175,7 +183,7 @@ class Batcher:
         # Padded to the next allowed size.
         rows = next((n for n in self.options.allowed_batch_sizes if n >= batch.rows), batch.rows)
         future = asyncio.get_running_loop().run_in_executor(
-            self._executor, run_together, batch.run, members, rows
+            self._executor, batch.cancellation.call, run_together, batch.run, members, rows
         )
         future.add_done_callback(lambda results: self._finish(batch, results))
 

@@ -4,19 +4,32 @@ TensorFlow's kernels abort the whole process on some shapes, and a tensor of a f
 a shape of terabytes.
 """
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from keras_ae import contract
+from keras_ae.datasets.images.headers import read_header
+from keras_ae.errors import DataError
 from serving.server.errors import invalid
-from serving.wire.protos import DataType, PredictRequest, SignatureDef, TensorInfo, TensorProto
+from serving.wire.protos import (
+    DataType,
+    Example,
+    PredictRequest,
+    SignatureDef,
+    TensorInfo,
+    TensorProto,
+)
 from serving.wire.tensors import dtype_name, shape_of, to_array
 
 MAX_TENSOR_BYTES = 2**30
 """Size of the largest input as an array."""
+LARGE_PIXELS = 4_000_000
+"""Requests with more pixels wait for each other, and smaller ones overtake them."""
 MAX_STRINGS = 1024
 """Limit of the strings in an input: a message of a few bytes can declare any number of them."""
 
@@ -33,6 +46,8 @@ class Inputs:
             cannot be part of a batch.
         pixels: number of pixels of all images in the request; 0 if it has no image tensors.
         has_status: whether the signature has the output `status`, requested or not.
+        is_large: whether its images, encoded ones by their headers, have more than `LARGE_PIXELS`
+            together.
     """
 
     signature: str
@@ -41,6 +56,7 @@ class Inputs:
     rows: int
     pixels: int
     has_status: bool = False
+    is_large: bool = False
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -68,7 +84,8 @@ def check(
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}: {error}") from error
     rows, has_status = _count_rows(signature, arrays), contract.STATUS in signature.outputs
-    return Inputs(name, arrays, outputs, rows, pixels, has_status)
+    is_large = pixels > LARGE_PIXELS or _count_encoded_pixels(arrays) > LARGE_PIXELS
+    return Inputs(name, arrays, outputs, rows, pixels, has_status, is_large)
 
 
 def _check_names(expected: Mapping[str, TensorInfo], sent: Mapping[str, TensorProto]) -> None:
@@ -158,6 +175,24 @@ def _count_pixels(alias: str, shape: tuple[int, ...], pixels_per_position: int) 
             f"at most {contract.MAX_PIXELS:,} are allowed: send fewer at once"
         )
     return count * image_pixels
+
+
+def _count_encoded_pixels(arrays: Mapping[str, np.ndarray]) -> int:
+    """Sums the sizes in the headers of encoded images, up to a little over `LARGE_PIXELS`."""
+    strings = {name: array.ravel() for name, array in arrays.items() if array.dtype == object}
+    encoded = list(strings.get(contract.IMAGE_BYTES, ()))
+    for example in strings.get(contract.EXAMPLES, ()):
+        with contextlib.suppress(DecodeError):
+            feature = Example.FromString(example).features.feature[contract.IMAGE_ENCODED]
+            encoded += feature.bytes_list.value
+    pixels = 0
+    for data in encoded:
+        with contextlib.suppress(DataError):
+            header = read_header(data)
+            pixels += header.height * header.width
+        if pixels > LARGE_PIXELS:
+            break
+    return pixels
 
 
 def _count_rows(signature: SignatureDef, arrays: Mapping[str, np.ndarray]) -> int:

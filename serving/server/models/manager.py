@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from grpc import StatusCode
@@ -13,14 +13,16 @@ from grpc import StatusCode
 from serving.server.errors import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
-from serving.server.models.model import AVAILABLE, Model, Version
+from serving.server.models.cancellation import Cancellation
+from serving.server.models.model import AVAILABLE, Model
 from serving.server.models.servable import Convert, response_spec
 from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire import protos
 
-logger = logging.getLogger("serving.server")
-
+P = ParamSpec("P")
 T = TypeVar("T")
+
+logger = logging.getLogger("serving.server")
 
 SIGNATURE_DEF = "signature_def"
 SMALL_BYTES = 2**20
@@ -44,7 +46,12 @@ class Manager:
         self._models: dict[str, Model] = {}
         self._configured: set[str] = set()
         self._loaders = Loaders()
-        self._executor = ThreadPoolExecutor(os.cpu_count() or 1, "predict")
+        cpu_count = os.cpu_count() or 1
+        # Large requests leave a processor to the others.
+        self._executors = {
+            False: ThreadPoolExecutor(cpu_count, "predict"),
+            True: ThreadPoolExecutor(max(1, cpu_count - 1), "predict large"),
+        }
         self._batcher = Batcher(batching) if batching else None
         self._poller: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
@@ -60,6 +67,15 @@ class Manager:
         if self._options.poll_seconds:
             self._poller = asyncio.ensure_future(self._poll_forever())
 
+    async def wait_until_available(self) -> None:
+        """Waits until each configured model has an available version.
+
+        Raises:
+            ConfigurationError: if none of the versions of a model can be loaded.
+        """
+        for name in self.models():
+            await self._models[name].wait_until_available()
+
     async def close(self) -> None:
         """Stops watching and loading; waits for versions that are being loaded."""
         if self._poller:
@@ -67,7 +83,8 @@ class Manager:
         await asyncio.gather(*(model.close() for model in self._models.values()))
         if self._batcher:
             self._batcher.close()
-        self._executor.shutdown(wait=False)
+        for executor in self._executors.values():
+            executor.shutdown(wait=False)
         self._loaders.close()
 
     def models(self) -> list[str]:
@@ -80,16 +97,26 @@ class Manager:
         return bool(available) and all(available)
 
     async def predict(self, request: protos.PredictRequest, convert: Convert[T]) -> T:
-        """Calls a signature of a model and converts its outputs."""
+        """Calls a signature of a model and converts its outputs.
+
+        A large request waits for other large ones only, and is not part of a batch.
+        """
         model = self._model(spec_of(request))
         version = model.resolve(request.model_spec)
         version.requests += 1
-        if self._batcher:
-            try:
-                return await self._predict_in_batch(self._batcher, version, request, convert)
-            finally:
-                model.release(version)
-        return await self._predict_alone(model, version, request, convert)
+        try:
+            servable = version.servable
+            inputs = await _compute(request.ByteSize(), servable.check, request)
+            spec = response_spec(request, version.number, inputs.signature)
+            if self._batcher and inputs.rows and not inputs.is_large:
+                outputs = await self._batcher.submit(version, inputs, servable.run)
+                return await _compute(sum(map(_size, outputs.values())), convert, spec, outputs)
+            if self._batcher:
+                self._batcher.check(inputs)
+            executor = self._executors[inputs.is_large]
+            return await _call_in(executor, lambda: convert(spec, servable.run(inputs)))
+        finally:
+            model.release(version)
 
     def signatures(self, spec: protos.ModelSpec) -> dict[str, protos.SignatureDef]:
         """Returns the signatures of the version that a ModelSpec requests, by name."""
@@ -166,44 +193,6 @@ class Manager:
     def _new_model(self, name: str) -> Model:
         return Model(name, self._loaders, self._options, self._on_change)
 
-    async def _predict_alone(
-        self, model: Model, version: Version, request: protos.PredictRequest, convert: Convert[T]
-    ) -> T:
-        loop, servable = asyncio.get_running_loop(), version.servable
-        future = self._executor.submit(servable.predict, request, version.number, convert)
-        try:
-            return await asyncio.wrap_future(future)
-        finally:
-            if future.done():
-                model.release(version)
-            else:
-                # The request was cancelled, but the thread still uses the model.
-                future.add_done_callback(
-                    lambda _: loop.call_soon_threadsafe(model.release, version)
-                )
-
-    async def _predict_in_batch(
-        self,
-        batcher: Batcher,
-        version: Version,
-        request: protos.PredictRequest,
-        convert: Convert[T],
-    ) -> T:
-        servable = version.servable
-        if request.ByteSize() <= SMALL_BYTES:
-            inputs = servable.check(request)
-        else:
-            inputs = await asyncio.to_thread(servable.check, request)
-        if inputs.rows:
-            outputs = await batcher.submit(version, inputs, servable.run)
-        else:
-            loop = asyncio.get_running_loop()
-            outputs = await loop.run_in_executor(self._executor, servable.run, inputs)
-        spec = response_spec(request, version.number, inputs.signature)
-        if sum(map(_size, outputs.values())) <= SMALL_BYTES:
-            return convert(spec, outputs)
-        return await asyncio.to_thread(convert, spec, outputs)
-
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(self._options.poll_seconds)
@@ -241,6 +230,24 @@ class Manager:
 
 def _size(array: np.ndarray) -> int:
     return array.nbytes if array.dtype != object else sum(map(len, array.ravel().tolist()))
+
+
+async def _compute(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function, in a thread if its data has so many bytes that it would block the loop."""
+    if size > SMALL_BYTES:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
+
+
+async def _call_in(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    """Calls a function in a thread; TensorFlow stops computing in it if the task is cancelled."""
+    cancellation = Cancellation()
+    future = executor.submit(cancellation.call, function)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
 
 
 def spec_of(request: Any) -> protos.ModelSpec:

@@ -12,6 +12,7 @@ from typing import Any
 
 from grpc import StatusCode
 
+from keras_ae.errors import ConfigurationError
 from serving.server.errors import RequestError, invalid
 from serving.server.models import versions
 from serving.server.models.servable import Servable, as_request_error, release_memory
@@ -24,6 +25,8 @@ START, LOADING = ModelVersionStatus.START, ModelVersionStatus.LOADING
 AVAILABLE, UNLOADING = ModelVersionStatus.AVAILABLE, ModelVersionStatus.UNLOADING
 END = ModelVersionStatus.END
 _PRESENT = (START, LOADING, AVAILABLE)
+WAITING_LOG_SECONDS = 60.0
+"""Seconds after which the log says again that a model has no version."""
 
 
 @dataclass(eq=False)
@@ -106,6 +109,26 @@ class Model:
                 self.versions.append(version)
                 self._start(self._load(version))
         self._retire()
+
+    async def wait_until_available(self) -> None:
+        """Waits until a version is available; the log says so while there is no version.
+
+        Raises:
+            ConfigurationError: if none of the versions can be loaded.
+        """
+        while not self.available:
+            if self._wanted and self._failed.issuperset(self._wanted.items()):
+                error = max(self.versions, key=lambda version: version.number).error
+                raise ConfigurationError(f"{self.name} has no version that can be loaded: {error}")
+            if not self._wanted:
+                base_path = self.config.base_path
+                logger.warning(
+                    "%s: no version in %s yet; the ports open when one has loaded",
+                    *(self.name, base_path),
+                )
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), WAITING_LOG_SECONDS)
 
     async def settle(self) -> None:
         """Waits until every wanted version is available or has failed to load once."""

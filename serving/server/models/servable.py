@@ -98,11 +98,6 @@ class Servable:
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise as_request_error(error) from error
 
-    def predict(self, request: PredictRequest, version: int, convert: Convert[T]) -> T:
-        """Checks a request, calls its signature and converts the outputs: `check` and `run`."""
-        inputs = self.check(request)
-        return convert(response_spec(request, version, inputs.signature), self.run(inputs))
-
     def _measure_pixels_per_position(self) -> int:
         """Returns how many pixels one position of the latents is decoded to; 1 without `decode`."""
         if contract.DECODE not in self._functions:

@@ -1,8 +1,26 @@
+import re
+
 import pytest
 
 from serving.server import flags
 
 BASE = ("--model_base_path=/models/m",)
+REAL_FLAGS = """
+port grpc_socket_path rest_api_port rest_api_num_threads rest_api_timeout_in_ms
+rest_api_enable_cors_support enable_batching allow_version_labels_for_unavailable_models
+batching_parameters_file enable_per_model_batching_parameters model_config_file
+model_config_file_poll_wait_seconds model_name model_base_path num_load_threads num_unload_threads
+max_num_load_retries load_retry_interval_micros file_system_poll_wait_seconds
+flush_filesystem_caches tensorflow_session_parallelism tensorflow_session_config_file
+tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism use_alts_credentials
+ssl_config_file platform_config_file per_process_gpu_memory_fraction saved_model_tags
+grpc_channel_arguments grpc_max_threads enable_model_warmup num_request_iterations_for_warmup
+version monitoring_config_file remove_unused_fields_from_bundle_metagraph prefer_tflite_model
+num_tflite_pools num_tflite_interpreters_per_pool enable_signature_method_name_check
+xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler
+thread_pool_factory_config_file mixed_precision skip_initialize_tpu
+enable_grpc_healthcheck_service enable_serialization_as_tensor_content
+"""
 
 
 def refused(capsys, *argv):
@@ -61,7 +79,6 @@ def test_booleans(arguments, expected):
     [
         (["--prot=1"], "unrecognized arguments: --prot=1"),
         (["--por=1"], "unrecognized arguments: --por=1"),
-        (["--tensorflow_session_parallelism=2"], "--tensorflow_session_parallelism"),
         (["loose"], "unrecognized arguments: loose"),
         (["--port=x"], "argument --port: expected a whole number"),
         (["--port=70000"], "expected a port from 0 to 65535, got 70000"),
@@ -129,10 +146,66 @@ def test_channel_arguments_are_numbers_or_text():
     assert flags.parse(argv).channel_arguments == expected
 
 
-def test_threads_of_tensorflow():
-    argv = ["--tensorflow_intra_op_parallelism=3", "--tensorflow_inter_op_parallelism=5"]
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--tensorflow_intra_op_parallelism=3", "--tensorflow_inter_op_parallelism=5"], (3, 5)),
+        (["--tensorflow_session_parallelism=2"], (2, 2)),
+        (["--tensorflow_session_parallelism=2", "--tensorflow_intra_op_parallelism=3"], (3, 0)),
+    ],
+)
+def test_threads_of_tensorflow(argv, expected):
     parsed = flags.parse([*BASE, *argv])
-    assert (parsed.intra_op_threads, parsed.inter_op_threads) == (3, 5)
+    assert (parsed.intra_op_threads, parsed.inter_op_threads) == expected
+
+
+def test_every_flag_of_the_real_server_is_known(capsys):
+    with pytest.raises(SystemExit):
+        flags.parse(["--help"])
+    known = set(re.findall(r"^ +--(\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert set(REAL_FLAGS.split()) <= known
+
+
+def test_flags_without_an_effect_are_said_in_a_line_each():
+    argv = ["--num_load_threads=4", "--enable_grpc_healthcheck_service", "--grpc_max_threads", "9"]
+    assert flags.parse([*BASE, *argv]).without_effect == (
+        "--grpc_max_threads has no effect: gRPC has one event loop",
+        "--num_load_threads has no effect: one version is loaded at a time, in a thread of its own",
+        "--enable_grpc_healthcheck_service has no effect: the health service is always on",
+    )
+    assert flags.parse(BASE).without_effect == ()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("prefer_tflite_model", "saved_model_tags=gpu", "mixed_precision=bfloat16"),
+        *("per_process_gpu_memory_fraction=0.5", "use_alts_credentials=true"),
+        *("tensorflow_session_config_file=/f", "thread_pool_factory_config_file=/f"),
+        *("platform_config_file=/f", "enable_per_model_batching_parameters"),
+        "rest_api_enable_cors_support=1",
+    ],
+)
+def test_flags_whose_effect_would_be_missed_are_refused(capsys, flag):
+    name = flag.partition("=")[0]
+    message = f"serving.server: --{name} is not supported by the local server: "
+    assert refused(capsys, *BASE, f"--{flag}").startswith(message)
+    neutral = "serve" if name == "saved_model_tags" else "0"
+    flags.parse([*BASE, f"--{name}={neutral}"])
+
+
+def test_the_home_folder_is_expanded_after_an_equals_sign(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    [model] = flags.parse(["--model_base_path=~/m"]).models.model_config_list.config
+    assert model.base_path == "/home/me/m"
+    assert flags.parse([*BASE, "--grpc_socket_path=~/s"]).socket_path == "/home/me/s"
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        flags.parse(["--version"])
+    assert caught.value.code == 0
+    assert "TensorFlow Library: 2." in capsys.readouterr().err
 
 
 def test_several_models_in_one_file(tmp_path):

@@ -1,9 +1,15 @@
 """The server as a process: flags, signals, sockets and certificates."""
 
+import contextlib
 import datetime
+import errno
 import ipaddress
+import logging
+import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 import httpx
@@ -11,8 +17,11 @@ import numpy as np
 import pytest
 
 from keras_ae.errors import ConfigurationError
+from serving.client.blocking import ReconstructionClient
+from serving.server import app, ports
+from serving.server.frontends import http_server, rpc
 from tests.listening import is_loopback, listening_addresses
-from tests.serving.servers import PIXELS, Client
+from tests.serving.servers import PIXELS, Client, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +99,10 @@ def test_a_process_serves_all_addresses_logs_and_drains(serve, publish, tmp_path
     lines = [line.split(" ", 1)[1] for line in server.log.splitlines()]
     expected = (
         "TensorFlow computes on: CPU",
+        "keras_ae: version 1 loaded in ",
         f"gRPC at {server.grpc}, no TLS",
         f"gRPC at unix:{tmp_path}/s",
         f"REST at {server.rest}",
-        "keras_ae: version 1 loaded in ",
         "keras_ae: version 2 failed to load: cannot read ",
         "keras_ae: version 3 loaded in ",
         "keras_ae: version 1 unloaded",
@@ -102,6 +111,102 @@ def test_a_process_serves_all_addresses_logs_and_drains(serve, publish, tmp_path
     )
     assert len(lines) == len(expected), lines
     assert all(line.startswith(text) for line, text in zip(lines, expected)), lines
+
+
+def test_a_process_without_a_version_keeps_its_ports_closed(serve, publish):
+    server = serve(publish.base, ready=False)
+    server.wait_for(f"keras_ae: no version in {publish.base} yet; the ports open when")
+    assert listening_addresses(server.process.pid) == set()
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+def test_a_process_whose_model_cannot_be_loaded_exits(serve, publish):
+    (publish.base / "7").mkdir()
+    server = serve(publish.base, "--max_num_load_retries=0", ready=False)
+    assert server.process.wait(60) == 1
+    last_line = server.log.splitlines()[-1]
+    assert "keras_ae has no version that can be loaded: cannot read" in last_line
+
+
+def test_a_restart_under_load_fails_no_request_of_the_client(serve, publish):
+    publish(1)
+    server = serve(publish.base)
+    targets, stop = 2 * [server.grpc, server.rest], threading.Event()
+    answered = [0] * len(targets)
+
+    def load(i: int) -> None:
+        with ReconstructionClient(targets[i], timeout=60) as client:
+            while not stop.is_set():
+                client.predict("reconstruct", {"images": PIXELS})
+                answered[i] += 1
+
+    with ThreadPoolExecutor() as pool:
+        loads = list(map(pool.submit, [load] * len(targets), range(len(targets))))
+        try:
+            wait_until(lambda: min(answered) > 20)
+            assert server.stop() == 0
+            server.start()
+            server.wait_for("REST at")
+            wanted = [count + 20 for count in answered]
+            wait_until(
+                lambda: all(map(int.__ge__, answered, wanted)) or any(map(Future.done, loads))
+            )
+        finally:
+            stop.set()
+        assert [done.exception() for done in loads] == [None] * len(targets)
+
+
+def test_a_message_of_the_log_is_one_line():
+    name = "m\n12:00:00 keras_ae: version 9 loaded\r\x1b[2J é"
+    record = logging.makeLogRecord({"msg": "%s: unloaded", "args": (name,)})
+    assert app.escape(record)
+    assert record.getMessage() == r"m\n12:00:00 keras_ae: version 9 loaded\r\x1b[2J é: unloaded"
+
+
+def test_a_connection_without_a_whole_header_is_closed(start_server, tiny, monkeypatch):
+    monkeypatch.setattr(http_server, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(rpc, "HEADER_SECONDS", 0.3)
+    client = start_server("--model_name=m", f"--model_base_path={tiny}")
+    server = client.running.server
+    request = b"GET /v1/models/m HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as opened:
+
+        def send(port, data):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+            opened.enter_context(connection).sendall(data)
+            return connection
+
+        silent = [send(server.rest_port, b""), send(server.grpc_port, b"")]
+        half = send(server.rest_port, b"GET /v1/mod")
+        again = send(server.rest_port, request)
+        with again.makefile("rb") as answer:
+            assert any(b"AVAILABLE" in line for line in answer)
+        again.sendall(request[:9])
+        for connection in (*silent, half, again):
+            while connection.recv(9999):
+                pass
+    assert client.predict({"images": PIXELS}).version == 3
+
+
+def test_the_number_of_connections_is_limited(start_server, tiny, monkeypatch):
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(rpc, "MAX_CONNECTIONS", 3)
+    client = start_server("--model_name=m", f"--model_base_path={tiny}")
+    url = f"{client.running.rest}/v1/models/m"
+    assert httpx.get(url).status_code == 200
+    ports_in_use = [client.running.server.rest_port] * 3 + [client.running.server.grpc_port] * 3
+    with contextlib.ExitStack() as opened:
+        for port in ports_in_use:
+            opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert httpx.get(url).status_code == 503
+        with (
+            grpc.insecure_channel(client.running.grpc) as channel,
+            pytest.raises(grpc.RpcError, match="UNAVAILABLE"),
+        ):
+            Client(channel).predict({"images": PIXELS})
+    wait_until(lambda: httpx.get(url).status_code == 200)
+    assert client.predict({"images": PIXELS}).version == 3
 
 
 SHORT_GRACE = """
@@ -186,14 +291,26 @@ def test_a_port_in_use_is_an_error(start_server, tiny):
     port = client.running.grpc.rsplit(":", 1)[1]
     done = run_server(f"--model_base_path={tiny}", f"--port={port}", "--rest_api_port=0")
     assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    # It says so before it loads the model.
+    last_line = done.stderr.splitlines()[-1]
+    assert f"cannot listen on 127.0.0.1:{port}: another process uses the port" in last_line
+    assert "loaded" not in done.stderr
     assert "Traceback" not in done.stderr
     port = int(client.running.rest.rsplit(":", 1)[1])
-    with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}"):
+    with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}: another process uses the"):
         start_server(f"--model_base_path={tiny}", rest_port=port)
+
+
+def test_a_port_that_is_not_allowed_is_an_error(start_server, tiny, monkeypatch):
+    def not_allowed(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(ports.socket.socket, "bind", not_allowed)
+    with pytest.raises(ConfigurationError, match=r"127\.0\.0\.1:0: the port is not allowed"):
+        start_server(f"--model_base_path={tiny}")
 
 
 def test_an_invalid_certificate_is_an_error(start_server, tiny, tmp_path):
     flag = ssl_config(tmp_path, b"no key", b"no certificate")
-    with pytest.raises(ConfigurationError, match="certificate is not valid"):
+    with pytest.raises(ConfigurationError, match="key or a certificate of --ssl_config_file"):
         start_server(f"--model_base_path={tiny}", flag)

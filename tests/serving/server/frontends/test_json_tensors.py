@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from serving.server.errors import RequestError
-from serving.server.frontends import json_tensors
+from serving.server.frontends import http_limits, json_tensors, json_values
 from serving.server.frontends.json_outputs import to_json
 from serving.server.frontends.json_tensors import COLUMNAR, ROW, parse, to_tensors
 from serving.wire.protos import DataType, TensorInfo
@@ -58,10 +58,10 @@ def test_large_arrays_keep_their_shape_and_values():
 
 
 @pytest.mark.parametrize(
-    "values", ["0," * 99 + "0", "[]," * 50 + "[]", "[" * 100 + "]" * 100, '{"a":0},' * 50 + "0"]
+    "values", ["0," * 99 + "0", "[]," * 99 + "[]", "[" * 100 + "]" * 100, '{"a":0},' * 99 + "0"]
 )
 def test_too_many_values_are_refused_before_they_are_parsed(monkeypatch, values):
-    monkeypatch.setattr(json_tensors, "MAX_VALUES", 98)
+    monkeypatch.setattr(http_limits, "MAX_VALUES", 98)
     body = f'{{"inputs": [{values}]}}'.encode()
     monkeypatch.setattr(json_tensors.orjson, "loads", lambda body: pytest.fail("was read"))
     with pytest.raises(RequestError, match="more than 98 values; send images as PNG in b64") as e:
@@ -69,8 +69,34 @@ def test_too_many_values_are_refused_before_they_are_parsed(monkeypatch, values)
     assert e.value.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("counted_bytes", [2**20, 7])
+def test_too_many_base64_strings_are_refused_before_they_are_parsed(monkeypatch, counted_bytes):
+    monkeypatch.setattr(http_limits, "_COUNTED_BYTES", counted_bytes)
+    strings = [{"b64": "AA=="}] * 1025
+    assert len(read(json.dumps({"inputs": strings[1:]}).encode(), BYTES)["image_bytes"]) == 1024
+    monkeypatch.setattr(json_tensors.orjson, "loads", lambda body: pytest.fail("was read"))
+    with pytest.raises(RequestError, match=r"more than 1,024 strings in b64; send fewer images"):
+        parse(json.dumps({"inputs": strings}).encode())
+
+
+def test_too_many_strings_are_refused_before_they_are_decoded(monkeypatch):
+    body = json.dumps({"inputs": [{"b64": "AA=="}] * 1025}).replace("b64", r"\u0062\u0036\u0034")
+    monkeypatch.setattr(json_values, "_to_bytes", lambda *_: pytest.fail("was decoded"))
+    with pytest.raises(RequestError, match=r"got 1,025 strings; at most 1,024 are allowed"):
+        read(body.encode(), BYTES)
+
+
+def test_an_error_names_a_row_only_among_the_first_1024():
+    body = {"instances": [*[1] * 1023, "a"]}
+    with pytest.raises(RequestError, match="Failed to process element: 1023 of"):
+        read(json.dumps(body).encode(), IMAGES)
+    body["instances"].insert(0, 1)
+    with pytest.raises(RequestError, match=r'^JSON Value: "a" Type: String'):
+        read(json.dumps(body).encode(), IMAGES)
+
+
 def test_base64_of_the_same_size_is_read(monkeypatch):
-    monkeypatch.setattr(json_tensors, "MAX_VALUES", 98)
+    monkeypatch.setattr(http_limits, "MAX_VALUES", 98)
     body = json.dumps({"inputs": [{"b64": "AAAA" * 500}, {"b64": "AAAA" * 500}]}).encode()
     assert read(body, BYTES)["image_bytes"].tolist() == [bytes(1500)] * 2
 

@@ -1,6 +1,9 @@
 """The behaviour of TensorFlow Serving that clients rely on, over a real channel."""
 
 import gc
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import httpx
@@ -552,18 +555,20 @@ def test_an_image_of_4096_by_4096_is_answered(client):
 # Health and reflection
 
 
-def test_health_is_serving_once_all_models_are_available(client, start_server, publish):
+def test_health_is_serving_while_all_models_are_available(client, start_server, publish):
     def health(of, service=""):
         stub = health_pb2_grpc.HealthStub(of.channel)
         return stub.Check(health_pb2.HealthCheckRequest(service=service)).status
 
     serving = health_pb2.HealthCheckResponse.SERVING
     assert health(client) == health(client, "tensorflow.serving.PredictionService") == serving
+    folder = publish(1)
     new_client = start_server(f"--model_base_path={publish.base}", "--model_name=m")
-    assert health(new_client) == health_pb2.HealthCheckResponse.NOT_SERVING
     watch = health_pb2_grpc.HealthStub(new_client.channel).Watch(
         health_pb2.HealthCheckRequest(), timeout=SECONDS
     )
+    assert next(watch).status == serving
+    folder.rename(folder.with_name("away"))
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     publish(1)
     assert next(watch).status == serving
@@ -625,6 +630,48 @@ def test_reflection_finds_methods_and_fields(client, symbol, is_known):
 
 
 # Deadlines
+
+
+@pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
+@pytest.mark.parametrize("protocol", ["gRPC", "REST"])
+def test_an_expired_deadline_stops_the_work(start_server, tiny, batching, protocol):
+    """As many endless requests as threads leave the model to the next one."""
+    named = ("--model_name=m", f"--model_base_path={tiny}", "--rest_api_timeout_in_ms=500")
+    client = start_server(*named, *batching)
+    steps = np.array([2**31 - 1], np.int32)
+    count = 2 * (os.cpu_count() or 1)
+    if protocol == "gRPC":
+        request = client.request({"steps": steps}, signature="count")
+        calls = [client.prediction.Predict.future(request, timeout=0.5) for _ in range(count)]
+        assert {call.exception(60).code() for call in calls} == {CODE.DEADLINE_EXCEEDED}
+    else:
+        body = {"signature_name": "count", "inputs": steps.tolist()}
+        url = f"{client.running.rest}/v1/models/m:predict"
+        with ThreadPoolExecutor(count) as pool:
+            answers = list(pool.map(lambda _: httpx.post(url, json=body, timeout=60), range(count)))
+        assert {answer.status_code for answer in answers} == {504}
+    started = time.monotonic()
+    assert client.predict({"images": PIXELS}).version == 3
+    assert time.monotonic() - started < 1
+    assert client.predict({"steps": np.array([9], np.int32)}, "count").total.tolist() == [12]
+
+
+@pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
+def test_small_images_overtake_large_ones(start_server, base_path, png, batching):
+    client = start_server("--model_name=m", f"--model_base_path={base_path}", *batching)
+    large, small = (
+        client.request({"image_bytes": [png(np.zeros((side, side, 3), np.uint8))]})
+        for side in (2100, 16)
+    )
+    client.prediction.Predict(small, timeout=60)
+    count = 2 * (os.cpu_count() or 1)
+    calls = [client.prediction.Predict.future(large, timeout=60) for _ in range(count)]
+    wait_until(lambda: client.running.server.manager._models["m"].available[0].requests == count)
+    for _ in range(3):
+        client.prediction.Predict(small, timeout=60)
+    assert not all(call.done() for call in calls)
+    for call in calls:
+        call.cancel()
 
 
 def test_cancelled_requests_do_not_block_later_ones(client):

@@ -1,10 +1,12 @@
 import asyncio
 import dataclasses
+import io
 import threading
 
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_ae import contract
 from keras_ae.errors import ConfigurationError
@@ -13,7 +15,7 @@ from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.inputs import Inputs
 from serving.server.models.servable import Servable
-from serving.wire.protos import PredictRequest
+from serving.wire.protos import Example, PredictRequest
 from serving.wire.tensors import to_proto
 from tests.serving.servers import PIXELS, wait_until
 
@@ -152,6 +154,35 @@ def test_has_status_is_true_for_signatures_with_a_status(servable, signature, se
     for name, values in sent.items():
         request.inputs[name].CopyFrom(to_proto(values))
     assert servable.check(request).has_status == expected
+
+
+def png(side):
+    file = io.BytesIO()
+    Image.new("RGB", (side, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("signature", "alias", "sides", "is_large"),
+    [
+        ("serving_default", "image_bytes", [2100], True),
+        ("serving_default", "image_bytes", [1500, 1500], True),
+        ("serving_default", "image_bytes", [1500, 0], False),
+        ("score", "examples", [2100], True),
+        ("score", "examples", [16], False),
+    ],
+)
+def test_encoded_images_are_large_by_their_headers(servable, signature, alias, sides, is_large):
+    values = [png(side) if side else b"no image" for side in sides]
+    if alias == "examples":
+        for i, value in enumerate(values):
+            example = Example()
+            example.features.feature["image/encoded"].bytes_list.value.append(value)
+            values[i] = example.SerializeToString()
+    request = PredictRequest()
+    request.model_spec.signature_name = signature
+    request.inputs[alias].CopyFrom(to_proto(values))
+    assert servable.check(request).is_large == is_large
 
 
 def test_large_images_do_not_share_a_batch():

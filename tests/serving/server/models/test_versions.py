@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from google.protobuf import text_format
@@ -15,6 +16,7 @@ from keras_ae.errors import ConfigurationError
 from serving.server.models import model, versions
 from serving.wire.protos import ModelServerConfig, PredictionLog, PredictRequest
 from serving.wire.tensors import to_proto
+from tests.serving import servers
 from tests.serving.servers import LABELS_AHEAD, PIXELS, wait_until
 
 AVAILABLE, END = "AVAILABLE", "END"
@@ -22,7 +24,7 @@ AVAILABLE, END = "AVAILABLE", "END"
 
 @pytest.fixture
 def serving(start_server, publish):
-    """Starts a server of `publish.base`: serving(*flags) -> client; it may have no version yet."""
+    """Starts a server of `publish.base`: serving(*flags) -> client."""
 
     def start(*flags, **options):
         named = ("--model_name=m", f"--model_base_path={publish.base}")
@@ -82,15 +84,50 @@ def test_policies(serving, publish, policy, expected):
 # Replacing versions
 
 
-def test_a_server_without_a_version_waits_for_one(serving, publish):
-    publish.base.rmdir()
-    client = serving()
-    assert_refused(
-        lambda: client.predict({"images": PIXELS}), grpc.StatusCode.NOT_FOUND, "Latest(m)"
+def test_the_ports_open_when_each_model_has_a_version(publish, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(model, "WAITING_LOG_SECONDS", 0.01)
+    other = tmp_path / "other"
+    listed = models(entry(publish.base), entry(other, name="n"))
+    (tmp_path / "models").write_text(str(listed))
+    publish(1)
+    with servers.starting([f"--model_config_file={tmp_path}/models"]) as running:
+        server, text = running.server, f"n: no version in {other} yet; the ports open when"
+        wait_until(lambda: caplog.text.count(text) > 2)
+        assert server.manager._models["m"].available
+        assert (server.grpc_port, server.rest_port) == (0, 0)
+        publish(2, under=other)
+        running.wait()
+        with grpc.insecure_channel(running.grpc) as channel:
+            assert servers.Client(channel).predict({"images": PIXELS}, name="n").version == 2
+        assert httpx.get(f"{running.rest}/v1/models/m").status_code == 200
+
+
+def test_a_server_whose_only_version_cannot_be_loaded_does_not_start(serving, publish):
+    (publish.base / "7").mkdir()
+    with pytest.raises(ConfigurationError, match=r"m has no version .*saved_model"):
+        serving()
+
+
+def test_one_good_version_is_enough_to_start(start_server, publish, tmp_path):
+    publish(1)
+    (publish.base / "7").mkdir()
+    (tmp_path / "models").write_text(
+        str(models(entry(publish.base, "model_version_policy{all{}}")))
     )
-    publish(2)
-    client.wait_for({2: AVAILABLE})
-    assert client.predict({"images": PIXELS}).version == 2
+    flags = (f"--model_config_file={tmp_path}/models", "--max_num_load_retries=0")
+    client = start_server(*flags)
+    assert client.status() == {1: AVAILABLE, 7: END}
+
+
+def test_a_broken_version_that_is_removed_at_start_is_waited_for_no_longer(publish, caplog):
+    (publish.base / "7").mkdir()
+    flags = ("--model_name=m", f"--model_base_path={publish.base}")
+    with servers.starting(flags, retry=60) as running:
+        wait_until(lambda: "version 7 failed to load" in caplog.text)
+        (publish.base / "7").rmdir()
+        wait_until(lambda: "no version in" in caplog.text)
+        publish(1)
+        running.wait()
 
 
 def test_swap_and_rollback_under_load_fail_no_request(serving, publish):
@@ -321,14 +358,14 @@ def test_a_version_that_cannot_be_loaded_ends_and_the_old_one_serves(
 def test_missing_variables_of_the_real_model_are_caught(start_server, base_path):
     shutil.rmtree(base_path / "1" / "variables")
     flags = ("--model_name=m", f"--model_base_path={base_path}", "--max_num_load_retries=0")
-    client = start_server(*flags)
-    client.wait_for({1: END})
-    assert "variables" in client.status_of(1).error_message
+    with pytest.raises(ConfigurationError, match=r"variables\.index is missing"):
+        start_server(*flags)
 
 
 def test_warm_up_runs_before_the_swap(serving, publish, tiny, tmp_path):
     shutil.copytree(tiny / "2", tmp_path / "2")
     warm_up_with(tmp_path / "2", warm_up_request())
+    publish(1)
     client = serving()
     (tmp_path / "2").rename(publish.base / "2")
     client.wait_for({2: AVAILABLE})
@@ -336,9 +373,10 @@ def test_warm_up_runs_before_the_swap(serving, publish, tiny, tmp_path):
 
 
 def test_a_half_copied_version_is_loaded_once_it_is_complete(serving, publish, tiny):
+    publish(1)
+    client = serving("--max_num_load_retries=1000")
     folder = publish.base / "3"
     folder.mkdir()
-    client = serving("--max_num_load_retries=1000")
     client.wait_for({3: "LOADING"})
     wait_until(lambda: client.status_of(3).error_code != 0)
     shutil.copytree(tiny / "3", folder, dirs_exist_ok=True)
@@ -347,8 +385,9 @@ def test_a_half_copied_version_is_loaded_once_it_is_complete(serving, publish, t
 
 
 def test_a_failed_version_is_loaded_again_after_its_folder_was_removed(serving, publish):
-    (publish.base / "2").mkdir()
+    publish(1)
     client = serving()
+    (publish.base / "2").mkdir()
     client.wait_for({2: END})
     polled = count_polls(client)
     (publish.base / "2").rmdir()

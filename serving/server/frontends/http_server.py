@@ -1,0 +1,65 @@
+"""The HTTP server: uvicorn, without its signal handlers and with limits of connections."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_CONNECTIONS: Final = 500
+"""Requests on further connections get status 503; a process may often open 1,024 files."""
+HEADER_SECONDS = 10.0
+"""Time for the whole header of a request, after which its connection is closed."""
+
+
+class _Protocol(H11Protocol):
+    """A connection that is closed if no whole header arrives in time; uvicorn has no such limit."""
+
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._time_header()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._time_header()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._stop_timer()
+
+    def _time_header(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_timer()
+        elif not self._header_timer:
+            self._header_timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._header_timer:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+class HttpServer(uvicorn.Server):
+    """Serves an ASGI app on sockets: `serve(sockets)`; ends after `should_exit` is set."""
+
+    def __init__(self, app: ASGIApp, grace_seconds: float):
+        options = uvicorn.Config(
+            app,
+            http=_Protocol,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=int(grace_seconds),
+        )
+        super().__init__(options)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Installs no signal handlers, since the process has its own."""
+        yield
