@@ -15,13 +15,13 @@ from pathlib import Path
 import atheris
 
 MEMORY_MB, TIMEOUT_SECONDS, MAX_BYTES = 1024, 20, 16_384
-INSTRUMENTED = ["keras_ae", "tarfile", "zipfile"]
+INSTRUMENTED = ["keras_ae", "serving.client", "tarfile", "zipfile"]
 
 
 def main() -> None:
     """Parses the command line and fuzzes for the given time or number of runs."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    names = ("headers", "pixels", "zips", "tars", "arrays", "tables")
+    names = ("headers", "pixels", "sent", "zips", "tars", "arrays", "tables")
     parser.add_argument("target", choices=names)
     parser.add_argument("--seconds", type=int, default=0, help="maximum time; 0 for no limit")
     parser.add_argument("--runs", type=int, default=-1, help="number of inputs; -1 for no limit")

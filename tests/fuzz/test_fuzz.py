@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 RUNS = {
     "headers": 3_000,
     "pixels": 1_000,
+    "sent": 1_000,
     "zips": 300,
     "tars": 300,
     "arrays": 300,
