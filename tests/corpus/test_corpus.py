@@ -9,7 +9,7 @@ import pytest
 
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
-from tests.corpus import IMAGES, OUTSIDE, archives, files, write
+from tests.corpus import IMAGES, OUTSIDE, files, sources, write
 from tests.corpus.entries import ACCEPTED, SKIPPED
 from tests.corpus.pictures import encoded, picture
 
@@ -65,7 +65,7 @@ def test_each_file_is_accepted_skipped_or_quarantined_with_its_reason(results):
     assert not differences(expected, faults)
 
 
-@pytest.mark.parametrize("archive", archives(), ids=lambda archive: archive.name)
+@pytest.mark.parametrize("archive", sources(), ids=lambda archive: archive.name)
 def test_each_member_of_an_archive_has_its_outcome_or_the_archive_is_refused(results, archive):
     expected = {"": archive.refused} if archive.refused else dict(archive.members)
     assert not differences(expected, results[archive.name]["faults"])

@@ -3,9 +3,10 @@
     python -m tests.endurance.hostile_files
     python -m tests.endurance.hostile_files --worst 40
 
-Each file of the folder and each archive is read, checked and, if it is good, converted to an
-example, one after the other in a process that has decoded others before. Memory is the peak of the
-process beyond its memory before. The last lines count the quarantined, skipped and refused files.
+Each file of the folder and each archive, array and table is read, checked and, if it is good,
+converted to an example, one after the other in a process that has decoded others before. Memory is
+the peak of the process beyond its memory before. The last lines count the quarantined, skipped and
+refused files.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.machine import machine
-from tests.corpus import archives, files, write
+from tests.corpus import files, sources, write
 from tests.corpus.entries import ACCEPTED, SKIPPED
 
 MB = 1e6
@@ -43,8 +44,8 @@ def main() -> None:
     )
     counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
     print(f"\n{len(files())} files: {counts}")
-    refused = sum(bool(archive.refused) for archive in archives())
-    print(f"{len(archives())} archives: {refused} refused as a whole")
+    refused = sum(bool(source.refused) for source in sources())
+    print(f"{len(sources())} archives, arrays and tables: {refused} refused as a whole")
 
 
 if __name__ == "__main__":

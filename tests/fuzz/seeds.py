@@ -19,7 +19,7 @@ def seeds(target: str, scratch: Path) -> dict[str, bytes]:
         scratch: an empty folder.
     """
     inputs = {path.name: path.read_bytes() for path in (REGRESSIONS / target).glob("*")}
-    if target in ("headers", "pixels"):
+    if target in ("headers", "pixels", "sent"):
         inputs |= {name: content for name, (content, _) in images().items() if content}
         inputs |= {sample.name: sample.data for sample in samples()}
     elif target == "arrays":

@@ -16,6 +16,8 @@ from keras_ae.datasets.images.normalize import examine
 from keras_ae.datasets.images.structure import check_structure
 from keras_ae.datasets.sources.open import open_source
 from keras_ae.errors import DataError
+from serving.client.images import PNG_SIGNATURE, measure
+from serving.client.prepare import prepare
 
 MAX_RECORDS = 100
 """Maximum number of images that are read of an input: some bytes may be very many."""
@@ -59,6 +61,19 @@ def pixels(data: bytes) -> None:
         return
     assert read_header(stored.data) == stored.header
     assert stored.header.format in ("png", "jpeg")
+
+
+def sent(data: bytes) -> None:
+    """An image is measured, and prepared for a server or refused, in one line."""
+    try:
+        measure(data)
+        with warnings.catch_warnings(action="ignore"):
+            prepared = prepare(data)
+    except DataError as error:
+        _one_line(str(error))
+        return
+    assert prepared.data is data or prepared.data.startswith(PNG_SIGNATURE)
+    _one_line(prepared.note)
 
 
 def zips(data: bytes) -> None:
@@ -107,5 +122,5 @@ def _one_line(text: str) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (headers, pixels, zips, tars, arrays, tables)
+    target.__name__: target for target in (headers, pixels, sent, zips, tars, arrays, tables)
 }

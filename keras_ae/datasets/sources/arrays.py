@@ -21,7 +21,7 @@ from keras_ae.datasets.sources.array_choice import (
     candidates_in,
     choose,
 )
-from keras_ae.datasets.sources.base import Findings, Record, Shard, Source, balanced_ranges
+from keras_ae.datasets.sources.base import Findings, Record, Shard, Source, equal_ranges
 from keras_ae.datasets.sources.names import escape_name
 from keras_ae.datasets.sources.npy import Array
 from keras_ae.datasets.sources.parts import fingerprint_of_file
@@ -67,9 +67,11 @@ class ArraySource(Source):
 
     def shards(self) -> list[Shard]:
         chosen = self._chosen()
-        for each in chosen.values():
-            # Damaged labels are found here, and not in a worker.
-            _read_labels(self.path, storage.get_status(self.path), each.labels)
+        for array, _, labels in chosen.values():
+            # Damage is found here, and not in a worker.
+            _read_labels(self.path, storage.get_status(self.path), labels)
+            if array.is_compressed:
+                npy.check_whole(self.path, array)
         return [
             (name, str(start), str(stop))
             for name, (array, *_) in chosen.items()
@@ -144,9 +146,7 @@ def _read_labels(path: str, status: storage.Status, array: Array | None) -> Sequ
 def _ranges(array: Array) -> Iterator[tuple[int, int]]:
     count = array.shape[0]
     # A compressed array can only be read from its beginning.
-    return (
-        iter([(0, count)]) if array.is_compressed else balanced_ranges([array.image_bytes] * count)
-    )
+    return iter([(0, count)]) if array.is_compressed else equal_ranges(array.image_bytes, count)
 
 
 def _check(path: str, array: Array) -> None:

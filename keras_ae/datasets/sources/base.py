@@ -1,5 +1,6 @@
 """The common parts of all sources of images: records, and the division into shards."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -149,6 +150,17 @@ def status_digest(files: Mapping[str, storage.Status]) -> str:
     return storage.sha256_of_parts(
         f"{name}\0{size}\0{mtime_ns}\0".encode() for name, (size, mtime_ns) in files.items()
     )
+
+
+def equal_ranges(size: int, count: int) -> Iterator[tuple[int, int]]:
+    """What `balanced_ranges` yields for `count` images of one size, without a list of them.
+
+    >>> list(equal_ranges(SHARD_BYTES // 2, 5))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    shards = min(max(1, round(count * (size + IMAGE_OVERHEAD_BYTES) / SHARD_BYTES)), MAX_SHARDS)
+    starts = [-(-count * i // shards) for i in range(shards + 1)]
+    return ((start, stop) for start, stop in itertools.pairwise(starts) if start < stop)
 
 
 def balanced_ranges(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:

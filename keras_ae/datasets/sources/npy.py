@@ -1,6 +1,7 @@
 """NumPy arrays in .npy and .npz files, read image by image; pickled objects are never loaded."""
 
 import functools
+import io
 import os
 import struct
 import tokenize
@@ -17,7 +18,8 @@ from keras_ae.errors import DataError, one_line
 NPY, NPZ = ".npy", ".npz"
 MAX_ARRAYS: Final = 10_000
 """Maximum number of arrays in a .npz."""
-_MAX_LABEL_BYTES: Final = 2**28
+_MAX_LABEL_BYTES: Final = 2**27
+_MAX_HEADER_BYTES: Final = 2**16
 _MAX_RATIO: Final = 1040
 """Maximum compression of DEFLATE, rounded up."""
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
@@ -74,22 +76,33 @@ def read_images(path: str, array: Array, start: int, stop: int) -> Iterator[np.n
         Arrays of the shape `array.shape[1:]`, one at a time.
 
     Raises:
-        DataError: if the file is damaged or truncated, after the images before the damage; if the
-            array is compressed, before the first, since any may be damaged.
+        DataError: if the file is damaged or truncated, after the images before the damage.
     """
     try:
         if array.is_fortran:
             yield from _mapped(path, array)[start:stop]
         elif array.is_compressed:
-            with _open_zip(path) as archive:
-                _check_whole(path, archive, array)
-                with archive.open(f"{array.name}{NPY}") as member:
-                    _skip(member, array.offset + start * array.image_bytes)
-                    yield from _read(member, array, stop - start)
+            with _open_zip(path) as archive, archive.open(f"{array.name}{NPY}") as member:
+                _skip(member, array.offset + start * array.image_bytes)
+                yield from _read(member, array, stop - start)
         else:
             with storage.open_file(path) as file:
                 file.seek(array.offset + start * array.image_bytes)
                 yield from _read(file, array, stop - start)
+    except _ERRORS as error:
+        raise _damaged(path, error) from error
+
+
+def check_whole(path: str, array: Array) -> None:
+    """Checks that a compressed array has its checksum, which is known at its end only.
+
+    Raises:
+        DataError: if it has not: any of its images may be wrong.
+    """
+    try:
+        with _open_zip(path) as archive, archive.open(f"{array.name}{NPY}") as member:
+            while member.read(2**20):
+                pass
     except _ERRORS as error:
         raise _damaged(path, error) from error
 
@@ -145,15 +158,18 @@ def _read_member(
 
 def _read_header(name: str, file: IO[bytes], end: int) -> Array:
     """Reads the header of an array at the position of a file, whose data end at `end`."""
-    version = np.lib.format.read_magic(file)
+    start = file.tell()
+    # NumPy reads a header of gigabytes before it refuses it.
+    head = io.BytesIO(file.read(_MAX_HEADER_BYTES))
+    version = np.lib.format.read_magic(head)
     if version == (1, 0):
-        header = np.lib.format.read_array_header_1_0(file)
+        header = np.lib.format.read_array_header_1_0(head)
     else:
-        header = np.lib.format.read_array_header_2_0(file)
+        header = np.lib.format.read_array_header_2_0(head)
     shape, is_fortran, dtype = header
     if any(side < 0 for side in shape):
         raise ValueError(f"the shape {shape} is invalid")
-    array = Array(name, shape, dtype, is_fortran and len(shape) > 1, file.tell())
+    array = Array(name, shape, dtype, is_fortran and len(shape) > 1, start + head.tell())
     expected = array.offset + (array.image_bytes * shape[0] if shape else dtype.itemsize)
     if expected > end and not dtype.hasobject:
         raise EOFError(f"truncated: {end:,} of {expected:,} bytes")
@@ -176,17 +192,6 @@ def _mapped(path: str, array: Array) -> np.ndarray:
             "np.ascontiguousarray(x) saves it"
         )
     return np.memmap(path, array.dtype, "r", array.offset, array.shape, "F")
-
-
-def _check_whole(path: str, archive: zipfile.ZipFile, array: Array) -> None:
-    """Raises a DataError unless a compressed array has its checksum, which is known at its end."""
-    try:
-        with archive.open(f"{array.name}{NPY}") as member:
-            while member.read(2**20):
-                pass
-    except _ERRORS as error:
-        text = f"{_damaged(path, error)}; so nothing of {array.name} can be trusted"
-        raise DataError(text) from error
 
 
 def _skip(file: IO[bytes], count: int) -> None:

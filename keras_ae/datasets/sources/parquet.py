@@ -1,9 +1,11 @@
 """Images in a column of Parquet files, as Hugging Face's datasets write them."""
 
 import functools
+import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -30,10 +32,11 @@ SUFFIX: Final = ".parquet"
 PATH_ONLY: Final = "rows without the bytes of an image"
 """The kind by which rows are counted that name a file elsewhere, or nothing."""
 _BUFFER_BYTES: Final = 2**20
-_BATCH_BYTES: Final = 2**22
-_MAX_BATCH_ROWS: Final = 256
 _MAX_ROWS: Final = 100
 """Maximum number of rows for each byte of a file."""
+_MAX_RATIO: Final = 100
+"""Maximum of bytes that are read for each byte of a file, beyond `MAX_BYTES`. Images compress
+little."""
 _PARTS = re.compile(r"(?P<name>.+?)(?:-\d+(?:-of-\d+)?)?(?:-[0-9a-f]{16})?")
 """The name of a split, as in train-00000-of-00002 and train-00000-of-00002-0123456789abcdef."""
 
@@ -45,7 +48,7 @@ class RowGroup(NamedTuple):
         number: its number in the file.
         start: number of the first row in the file.
         rows: number of rows.
-        size: bytes of the images before compression.
+        size: bytes of the images and labels before compression.
     """
 
     number: int
@@ -128,9 +131,9 @@ class ParquetSource(Source):
 
     def read(self, shard: Shard) -> Iterator[Record]:
         files = self._kept()
-        for place in shard:
-            name, _, index = place.rpartition("#")
-            yield from _read_group(name[: -len(SUFFIX)], files[name], int(index))
+        for name, places in itertools.groupby(shard, lambda place: place.rpartition("#")[0]):
+            numbers = [int(place.rpartition("#")[2]) for place in places]
+            yield from _read_groups(name[: -len(SUFFIX)], files[name], numbers)
 
     def _kept(self) -> Mapping[str, File]:
         """The files that are read: those with a split, if files are the splits."""
@@ -204,6 +207,8 @@ def _read_file(path: str, name: str, column: str) -> File:
             rows = sum(group.rows for group in groups)
             if min((group.rows for group in groups), default=0) < 0 or rows > _MAX_ROWS * size:
                 raise ValueError(f"it claims {rows:,} rows in {size:,} bytes")
+            if sum(group.size for group in groups) > _MAX_RATIO * size + MAX_BYTES:
+                raise ValueError(f"it unpacks to more than {_MAX_RATIO} times its {size:,} bytes")
             return File(path, columns, groups, split_of_file(name))
     except _errors() as error:
         raise _damaged(path, error) from error
@@ -211,22 +216,35 @@ def _read_file(path: str, name: str, column: str) -> File:
 
 def _groups(metadata: Any, columns: Columns) -> list[RowGroup]:
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    image = names.index(columns.paths[0])
+    read = [names.index(path) for path in columns.paths]
     groups: list[RowGroup] = []
     start = 0
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        size = max(0, group.column(image).total_uncompressed_size)
+        size = sum(max(0, group.column(i).total_uncompressed_size) for i in read)
         groups.append(RowGroup(index, start, group.num_rows, size))
         start += group.num_rows
     return groups
 
 
-def _read_group(name: str, file: File, index: int) -> Iterator[Record]:
+def _read_groups(name: str, file: File, numbers: Iterable[int]) -> Iterator[Record]:
+    with ExitStack() as stack:
+
+        @functools.cache
+        def opened() -> Any:
+            return stack.enter_context(_open(stack.enter_context(storage.open_file(file.path))))
+
+        for number in numbers:
+            yield from _read_group(name, file, file.groups[number], opened)
+
+
+def _read_group(
+    name: str, file: File, group: RowGroup, opened: Callable[[], Any]
+) -> Iterator[Record]:
     """Reads the images of a row group; after damage, all other rows have a fault."""
-    group, fault, done = file.groups[index], "", 0
+    fault, done = "", 0
     try:
-        for data, label in _read_rows(file, group):
+        for data, label in _read_rows(opened(), file.columns, group):
             done += 1
             yield _record(f"{name}/{group.start + done - 1:06d}", data, label, file.split)
     except _errors() as error:
@@ -238,19 +256,19 @@ def _read_group(name: str, file: File, index: int) -> Iterator[Record]:
         yield Record(key, b"", fault or "no longer in the file", file.split)
 
 
-def _read_rows(file: File, group: RowGroup) -> Iterator[tuple[bytes | None, str | None]]:
-    """The bytes and the label of each row, of which a batch is in memory at a time."""
-    columns = file.columns
-    rows = max(1, min(_MAX_BATCH_ROWS, _BATCH_BYTES * group.rows // max(1, group.size)))
-    with storage.open_file(file.path) as stream, _open(stream) as opened:
-        for batch in opened.iter_batches(rows, [group.number], columns.paths, use_threads=False):
-            images = batch.column(columns.image)
-            if columns.is_struct:
-                images = images.field("bytes")
-            labels = batch.column(columns.label) if columns.label else None
-            for row in range(batch.num_rows):
-                label = columns.label_of(labels[row].as_py()) if labels is not None else None
-                yield images[row].as_py(), label
+def _read_rows(
+    opened: Any, columns: Columns, group: RowGroup
+) -> Iterator[tuple[bytes | None, str | None]]:
+    """The bytes and the label of each row.
+
+    A row is read at a time, since all rows may be one large value of a dictionary.
+    """
+    for row in opened.iter_batches(1, [group.number], columns.paths, use_threads=False):
+        images = row.column(columns.image)
+        if columns.is_struct:
+            images = images.field("bytes")
+        label = columns.label_of(row.column(columns.label)[0].as_py()) if columns.label else None
+        yield images[0].as_py(), label
 
 
 def _record(key: str, data: bytes | None, label: str | None, split: str | None) -> Record:

@@ -230,7 +230,7 @@ def test_damaged_files_are_refused_with_one_line(tmp_path, name):
 
 
 @pytest.mark.parametrize("damage", ["of the stream", "of a pixel"])
-def test_no_image_of_a_damaged_compressed_array_is_taken(tmp_path, damage):
+def test_a_damaged_compressed_array_is_refused(tmp_path, damage):
     images = levels(40, 64, 64) // 16
     path = save(tmp_path, "compressed.npz", x_train=images, x_test=images[:3])
     if damage == "of the stream":
@@ -239,13 +239,10 @@ def test_no_image_of_a_damaged_compressed_array_is_taken(tmp_path, damage):
             file.write(b"\xff" * 500)
     else:
         replace_data(path, "x_train", lambda data: data.replace(images[7].tobytes(), bytes(4096)))
-    for key, record in read_all(path).items():
-        if key.startswith("x_train"):
-            assert record.fault.startswith(f"cannot read {path} as a .npz: ")
-            assert record.fault.endswith("; so nothing of x_train can be trusted")
-            assert not record.data
-        else:
-            assert np.array_equal(decode(record.data, 1)[..., 0], images[int(key[-6:])])
+    with pytest.raises(DataError, match=rf"cannot read {path} as a .npz: .*(CRC|decompress)") as e:
+        open_source(path).shards()
+    assert "\n" not in str(e.value)
+    assert len(read_all(f"{path}:x_test")) == 3
 
 
 def test_damaged_labels_are_refused_with_one_line(tmp_path):
@@ -253,7 +250,7 @@ def test_damaged_labels_are_refused_with_one_line(tmp_path):
     arrays = {"x_train": levels(9, 4, 5), "y_train": long, "x_test": levels(2, 4, 5)}
     path = save(tmp_path, "compressed.npz", **arrays)
     replace_data(path, "y_train", lambda data: data[:-1] + b"\1")
-    with pytest.raises(DataError, match=r"as a .npz: Bad CRC-32 .*; so nothing of y_train can be"):
+    with pytest.raises(DataError, match=r"as a .npz: Bad CRC-32 for file 'y_train.npy'$"):
         open_source(path).shards()
 
 
@@ -296,6 +293,24 @@ def test_a_npz_of_very_many_arrays_says_to_stack_them(tmp_path):
             archive.writestr(f"{i}.npy", b"")
     with pytest.raises(DataError, match=r"10,001 arrays, .*np.stack\(images\)"):
         open_source(str(tmp_path / "x.npz")).shards()
+
+
+def test_very_many_tiny_images_take_little_memory(tmp_path):
+    header = io.BytesIO()
+    shape = (25_000_000, 2, 2)
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    with (tmp_path / "x.npy").open("wb") as file:
+        file.write(header.getvalue())
+        file.truncate(len(header.getvalue()) + 100_000_000)
+    tracemalloc.start()
+    source = open_source(str(tmp_path / "x.npy"))
+    shards = source.shards()
+    assert next(source.read(shards[-1])).key == f"x/{shards[-1][1]}"
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    assert shards[-1][2] == "25000000"
 
 
 @pytest.mark.parametrize("options", [{"splits": "folders"}, {"exclude": ["*.png"]}])

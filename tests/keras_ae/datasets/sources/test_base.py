@@ -6,6 +6,7 @@ from keras_ae.datasets.sources.base import (
     MAX_SHARDS,
     SHARD_BYTES,
     balanced_ranges,
+    equal_ranges,
 )
 
 MB = 2**20
@@ -48,3 +49,9 @@ def test_few_images_are_one_shard():
 
 def test_the_number_of_shards_is_limited():
     assert len(shard_bytes([SHARD_BYTES] * (3 * MAX_SHARDS))) == MAX_SHARDS
+
+
+@pytest.mark.parametrize("size", [0, 3072, 10**6, 10**8])
+def test_ranges_of_equal_images_are_the_balanced_ones(size):
+    for count in (1, 2, 17, 1000, 9973):
+        assert list(equal_ranges(size, count)) == list(balanced_ranges([size] * count))
