@@ -40,8 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Switches TensorFlow's graph optimization (Grappler) off, once it is imported.
 
-    It takes seconds for each signature and does not change results. Programs that tests start
-    optimize their graphs as usual, and so does this process for tests with `optimized_graphs`.
+    It takes seconds for each signature and changes results by rounding only. Programs that tests
+    start optimize their graphs as usual, and so does this process in tests with `optimized_graphs`,
+    which those need that compare bits with such a program.
     """
     if "tensorflow" in sys.modules and not item.session.stash.get(_UNOPTIMIZED, False):
         _optimize_graphs(False)
