@@ -48,6 +48,7 @@ class Check(NamedTuple):
         look: its `keras_ae.datasets.images.looks.Look`; empty if it is not compared with others.
         stored: its `keras_ae.datasets.images.headers.Header` if the data is stored unchanged; empty
             if it is converted.
+        extremes: lowest and highest level of a 16-bit image, 0 to 255, scaled by `white`.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Check(NamedTuple):
     side: int = 0
     look: Sequence[int] = ()
     stored: tuple[str, int, int] | tuple[()] = ()
+    extremes: Sequence[int] = ()
 
 
 def check_shard(
@@ -129,7 +131,7 @@ def check_record(
     fault = record.fault
     measures: Sequence[float] = ()
     own_white, side, notes = 0, 0, tuple[str, ...]()
-    look, thumbnail, header = None, b"", None
+    look, thumbnail, header, extremes = None, b"", None, tuple[int, ...]()
     if not fault:
         try:
             stored, header, own_white, notes, converted = examine(
@@ -141,6 +143,8 @@ def check_record(
             views = views_of(pixels) if compare and max(pixels.shape) <= SAMPLED_SIDE else None
             measures = measure(pixels, views and views.levels)
             side = min(pixels.shape[:2])
+            if own_white:
+                extremes = int(pixels.min()), int(pixels.max())
             # Without this condition, it would take as long as measuring.
             if measures[2] == 0 and (pixels == pixels[:1, :1]).all():
                 notes = (*notes, CONSTANT)
@@ -163,6 +167,7 @@ def check_record(
         side=side,
         look=look or (),
         stored=header or (),
+        extremes=extremes,
     )
     return check, thumbnail
 

@@ -27,6 +27,8 @@ class LevelsAccumulator:
         # By white, and by the split that the source fixes.
         self._digests: dict[tuple[int, str], bytearray] = {}
         self._notes: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+        # Of 16-bit images, by white, extremes, and whether the source fixes the split.
+        self._extremes: Counter[tuple[int, int, int, bool]] = Counter()
 
     def add(self, checks: Iterable[Check]) -> None:
         """Adds good images."""
@@ -34,6 +36,9 @@ class LevelsAccumulator:
             if check.white:
                 digests = self._digests.setdefault((check.white, check.split or ""), bytearray())
                 digests += bytes.fromhex(check.digest)
+            if check.extremes and check.extremes[0] < check.extremes[1]:
+                low, high = check.extremes
+                self._extremes[check.white, low, high, bool(check.split)] += 1
             if check.notes:
                 self._notes[bool(check.split)].update(check.notes)
 
@@ -43,6 +48,7 @@ class LevelsAccumulator:
             self._digests.setdefault(key, bytearray()).extend(digests)
         for has_split, notes in other._notes.items():
             self._notes[has_split].update(notes)
+        self._extremes.update(other._extremes)
 
     def white(self, split_of: Callable[[Check], str | None]) -> int:
         """White of the smallest range that contains the levels of all 16-bit training images.
@@ -65,13 +71,21 @@ class LevelsAccumulator:
                 elsewhere = max(elsewhere, white if split else 0)
         return elsewhere
 
-    def notes(self, has_fixed: bool) -> dict[str, int]:
+    def notes(self, has_fixed: bool, white: int = 0) -> dict[str, int]:
         """Number of images by note.
 
         Args:
             has_fixed: whether the source fixes splits, so that images without one are not used.
+            white: white of all 16-bit images, by which darker ones may become constant.
         """
-        return dict(self._notes[True] + (Counter() if has_fixed else self._notes[False]))
+        notes = self._notes[True] + (Counter() if has_fixed else self._notes[False])
+        for (own, low, high, has_split), count in self._extremes.items():
+            became_constant = round(low * own / (white or own)) == round(
+                high * own / (white or own)
+            )
+            if became_constant and (has_split or not has_fixed):
+                notes[CONSTANT] += count
+        return dict(notes)
 
 
 def scale_measures(rows: np.ndarray, white: int) -> np.ndarray:

@@ -160,7 +160,7 @@ class SplitAccumulator:
             bounds=quartiles.compute_bounds(measures.tolist()),
             white=White(white or range_white or FULL_RANGE, white),
             has_deep=range_white > 0,
-            notes=self._levels.notes(has_fixed),
+            notes=self._levels.notes(has_fixed, range_white),
         )
 
 

@@ -130,6 +130,18 @@ def test_images_without_16_bits_have_no_range_and_constant_ones_are_noted(folder
     assert note.startswith("1 image is of one colour, which any model")
 
 
+def test_images_that_the_common_range_makes_constant_are_noted(folder, tmp_path):
+    for seed in range(8):
+        write(folder, f"{seed}.png", grey(seed).astype(np.uint16) * 16)
+    for seed in range(3):
+        write(folder, f"dark-{seed}.png", grey(seed).astype(np.uint16) // 32)
+    artifact = ingest(folder, tmp_path / "out", channels=1)
+    constant = [name for name, pixels in stored_pixels(artifact).items() if np.ptp(pixels) == 0]
+    assert sorted(constant) == [f"dark-{seed}.png" for seed in range(3)]
+    (note,) = ingested.read(artifact.uri).notes
+    assert note.startswith("3 images are of one colour")
+
+
 def test_examples_of_an_older_version_have_the_defaults(tmp_path):
     assert ingested.read(str(tmp_path)) == ingested.Ingested(FULL_RANGE, "", ())
 
