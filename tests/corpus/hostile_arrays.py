@@ -37,7 +37,7 @@ def hostile_arrays() -> list[Archive]:
         _entry(
             "lzma.npz",
             _zipped({"x.npy": _npy(IMAGES)}, zipfile.ZIP_LZMA),
-            refused="compressed in another way",
+            refused="another compression than",
         ),
         _entry("wrong-checksum.npz", _wrong_checksum(), refused="Bad CRC-32 for file 'x.npy'"),
         Archive("header-of-2-gb.npy", _write_sparse, refused="reading array header"),
@@ -49,7 +49,7 @@ def hostile_arrays() -> list[Archive]:
                 "y_train.npy": (_header((4,), "<U16777216"), 256),
                 "x_test.npy": (_header((4, 512, 512)), 1),
             },
-            "is no array of labels",
+            "is not an array of labels",
         ),
         _large("20-mb-of-zeros.npz", {"x.npy": (_header((20, 1024, 1024)), 20)}, "", 20),
         _entry(

@@ -75,6 +75,8 @@ def hint_for_folder(path: str, not_read: Mapping[str, int]) -> str:
         path: its path or URI.
         not_read: number of its files by kind.
 
+    >>> from pathlib import Path
+    >>> Path("data").mkdir()
     >>> hint_for_folder("data", {".txt": 5, ".npy": 1})
     '; a .npy is read on its own: --data data/NAME.npy'
     """

@@ -299,7 +299,7 @@ def test_codecs_are_compared_on_test_images(patterns, folders, pca):
     assert found["patch_pca"]["psnr"][large] == pytest.approx(expected[c.FLOOR_PSNR], rel=2e-5)
     quantized = found["model_8bit"]["psnr"][large]
     assert quantized != found["model"]["psnr"][large]
-    assert quantized == pytest.approx(found["model"]["psnr"][large], abs=2)
+    assert quantized == pytest.approx(found["model"]["psnr"][large], abs=3)
     # With eight bits for each value they have more bits than they need.
     assert found["webp"]["psnr"][large] > found["model"]["psnr"][large] > 15
     assert found["jpeg"]["psnr"][large] > found["model"]["psnr"][large]
