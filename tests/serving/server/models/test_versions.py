@@ -128,6 +128,8 @@ def test_a_broken_version_that_is_removed_at_start_is_waited_for_no_longer(publi
         wait_until(lambda: "no version in" in caplog.text)
         publish(1)
         running.wait()
+        with grpc.insecure_channel(running.grpc) as channel:
+            assert servers.Client(channel).status() == {1: AVAILABLE, 7: END}
 
 
 def test_swap_and_rollback_under_load_fail_no_request(serving, publish):
