@@ -44,7 +44,15 @@ SSIM: Final = "ssim"
 MS_SSIM: Final = "ms_ssim"
 FLOOR_PSNR: Final = "floor_psnr"
 PERCENTILE: Final = "percentile"
+VAL_IMAGES: Final = "val_images"
 STATUS: Final = "status"
+
+UNUSUAL_PERCENTILE: Final = 0.99
+"""Images from this percentile on are unlike those that the model was trained on."""
+
+MIN_VAL_IMAGES: Final = 99
+"""Number of val images from which on it can be told whether an image is unusual. The percentile of
+an image that is worse than all n is n / (n + 1), which reaches 0.99 with n = 99."""
 
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 """Path in a SavedModel of the requests that a server runs before it serves it."""

@@ -25,12 +25,13 @@ class Calibration:
     def __init__(self, val_mse: Sequence[float] = ()):
         self._values = tf.Variable(tf.zeros(QUANTILES), trainable=False)
         self._shares = tf.Variable(tf.zeros(QUANTILES + 1), trainable=False)
+        self._count = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.assign(val_mse)
 
     @property
     def variables(self) -> list[Any]:
-        """The TensorFlow variables to save with a graph that calls `percentile`."""
-        return [self._values, self._shares]
+        """The TensorFlow variables to save with a graph that calls the methods."""
+        return [self._values, self._shares, self._count]
 
     def assign(self, val_mse: Sequence[float]) -> None:
         """Replaces the errors by those of other val images or of another model."""
@@ -47,9 +48,14 @@ class Calibration:
         values = np.pad(errors[ranks], (0, QUANTILES - quantiles), constant_values=np.inf)
         self._values.assign(values)
         self._shares.assign(np.pad(shares, (0, QUANTILES + 1 - len(shares)), mode="edge"))
+        self._count.assign(len(errors))
 
     def percentile(self, mse: Any) -> Any:
         """MSE, float32 [N] -> percentile 0..1, float32 [N]; NaN for NaN or without val images."""
         below = tf.searchsorted(self._values, mse, side="left")
         share = tf.gather(self._shares, below)
         return tf.where(tf.math.is_nan(mse), mse, share)
+
+    def val_images(self, rows: Any) -> Any:
+        """Returns the number of val images behind the percentile in each row, int64 [rows]."""
+        return tf.fill([rows], self._count.read_value())

@@ -135,6 +135,7 @@ class Signatures:
             c.PSNR: metrics.psnr_from_mse(mse),
             c.PERCENTILE: self._calibration.percentile(mse),
             c.SSIM: ssim,
+            c.VAL_IMAGES: self._calibration.val_images(tf.shape(mse)[0]),
         }
         if for_score:
             stride = self._model.stride
@@ -185,7 +186,7 @@ class Signatures:
 
         arrays = tf.while_loop(lambda i, _: i < steps, body, (0, arrays), parallel_iterations=1)[1]
         values = {name: array.concat() for name, array in zip(names, arrays)}
-        values[c.STATUS] = status
+        values |= {c.STATUS: status, c.VAL_IMAGES: self._calibration.val_images(count)}
         return {name: tf.ensure_shape(value, (None,)) for name, value in values.items()}
 
 

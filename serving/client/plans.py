@@ -111,7 +111,9 @@ class Plans:
                 return Call(PREDICT, c.SCORE, {c.EXAMPLES: examples})
 
             def parse(outputs: Outputs) -> Part:
-                return rows, outgoing.annotate(_select(outputs, (*_SCORES, c.STATUS), len(rows)))
+                return rows, outgoing.annotate(
+                    _select_scores(outputs, (*_SCORES, c.STATUS), len(rows))
+                )
 
             return Exchange(build, parse)
 
@@ -217,7 +219,7 @@ def _group_by(keys: Iterable[T]) -> dict[T, list[int]]:
 
 def _tensor_exchange(rows: list[int], images: list[np.ndarray]) -> Exchange:
     def parse(outputs: Outputs) -> Part:
-        outputs = _select(outputs, (c.RECONSTRUCTIONS, *_PIXEL_SCORES), len(rows))
+        outputs = _select_scores(outputs, (c.RECONSTRUCTIONS, *_PIXEL_SCORES), len(rows))
         # Copies: arrays that are read from a response are read-only.
         reconstructions = [np.array(image) for image in outputs[c.RECONSTRUCTIONS]]
         _check_shapes(images, reconstructions)
@@ -230,7 +232,7 @@ def _tensor_exchange(rows: list[int], images: list[np.ndarray]) -> Exchange:
 def _png_exchange(rows: list[int], outgoing: Outgoing, as_png: bool) -> Exchange:
     def parse(outputs: Outputs) -> Part:
         names = (c.RECONSTRUCTION_PNG_BYTES, *_PIXEL_SCORES, c.STATUS)
-        outputs = outgoing.annotate(_select(outputs, names, len(rows)))
+        outputs = outgoing.annotate(_select_scores(outputs, names, len(rows)))
         files = outputs[c.RECONSTRUCTION_PNG_BYTES]
         if as_png:
             return rows, {**outputs, c.RECONSTRUCTIONS: files}
@@ -283,6 +285,12 @@ def _select(outputs: Outputs, names: Sequence[str], count: int) -> Outputs:
     return {name: outputs[name] for name in names}
 
 
+def _select_scores(outputs: Outputs, names: Sequence[str], count: int) -> Outputs:
+    """Like `_select`, with the number of val images: 0 for a model that does not tell it."""
+    outputs = {c.VAL_IMAGES: [0] * count, **outputs}
+    return _select(outputs, (*names, c.VAL_IMAGES), count)
+
+
 def _join_rows(count: int, parts: list[Part], name: str) -> list[Any]:
     """Returns an output's rows of all requests, in the order of the images."""
     rows: list[Any] = [None] * count
@@ -292,8 +300,9 @@ def _join_rows(count: int, parts: list[Part], name: str) -> list[Any]:
     return rows
 
 
-def _join_scalars(count: int, parts: list[Part], name: str) -> np.ndarray:
-    return np.asarray(_join_rows(count, parts, name), np.float32)
+def _join_scalars(count: int, parts: list[Part], names: Sequence[str]) -> dict[str, np.ndarray]:
+    scores = {name: np.asarray(_join_rows(count, parts, name), np.float32) for name in names}
+    return {**scores, c.VAL_IMAGES: np.asarray(_join_rows(count, parts, c.VAL_IMAGES), np.int64)}
 
 
 def _join_texts(count: int, parts: list[Part], name: str) -> tuple[str, ...]:
@@ -308,7 +317,7 @@ def _join_reconstructions(count: int, parts: list[Part], as_array: bool) -> Reco
         reconstructions=np.stack(images) if as_array and have_one_shape else images,
         status=_join_texts(count, parts, c.STATUS),
         notes=_join_texts(count, parts, NOTE),
-        **{name: _join_scalars(count, parts, name) for name in _PIXEL_SCORES},
+        **_join_scalars(count, parts, _PIXEL_SCORES),
     )
 
 
@@ -316,5 +325,5 @@ def _join_scores(count: int, parts: list[Part]) -> Scores:
     return Scores(
         status=_join_texts(count, parts, c.STATUS),
         notes=_join_texts(count, parts, NOTE),
-        **{name: _join_scalars(count, parts, name) for name in _SCORES},
+        **_join_scalars(count, parts, _SCORES),
     )

@@ -6,8 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-UNUSUAL_PERCENTILE = 0.99
-"""Images from this percentile on count as unlike those that the model was trained on."""
+from keras_ae import contract as c
+
+
+def _is_judged(percentile: Any, val_images: Any) -> Any:
+    # With fewer val images, even an image that is worse than all of them stays below the limit.
+    is_enough = np.asarray(val_images) >= c.MIN_VAL_IMAGES
+    return (np.asarray(percentile) >= c.UNUSUAL_PERCENTILE) | (is_enough & ~np.isnan(percentile))
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,8 @@ class Reconstruction:
         status: empty for a good image; otherwise why it cannot be used.
         note: what was done to the file before it was sent, such as "only the first page was sent";
             empty for most images.
+        val_images: number of val images behind the percentile; 0 if the model does not tell it, as
+            those that were exported earlier.
     """
 
     image: Any
@@ -35,11 +42,20 @@ class Reconstruction:
     percentile: float
     status: str = ""
     note: str = ""
+    val_images: int = 0
 
     @property
     def unusual(self) -> bool:
-        """Whether the image is reconstructed worse than 99 % of the val images."""
-        return self.percentile >= UNUSUAL_PERCENTILE
+        """Whether the image is reconstructed worse than 99 % of the val images.
+
+        It is also False if that cannot be told; see `judged`.
+        """
+        return self.percentile >= c.UNUSUAL_PERCENTILE
+
+    @property
+    def judged(self) -> bool:
+        """Whether the val images are enough to tell whether the image is unusual."""
+        return bool(_is_judged(self.percentile, self.val_images))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +64,7 @@ class _ImageResults:
 
     Attributes:
         mse, psnr, ssim, percentile: float32 [N]; see `Reconstruction`.
+        val_images: int64 [N]; see `Reconstruction`.
         status: N strings, empty for a good image.
         notes: N strings; see `Reconstruction.note`.
     """
@@ -56,13 +73,19 @@ class _ImageResults:
     psnr: np.ndarray
     ssim: np.ndarray
     percentile: np.ndarray
+    val_images: np.ndarray
     status: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def unusual(self) -> np.ndarray:
         """Boolean [N]: which images are reconstructed worse than 99 % of the val images."""
-        return self.percentile >= UNUSUAL_PERCENTILE
+        return self.percentile >= c.UNUSUAL_PERCENTILE
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Boolean [N]: for which images it can be told whether they are unusual."""
+        return _is_judged(self.percentile, self.val_images)
 
     def __len__(self) -> int:
         return len(self.status)
@@ -88,6 +111,7 @@ class Reconstructions(_ImageResults):
             float(self.percentile[index]),
             self.status[index],
             self.notes[index],
+            int(self.val_images[index]),
         )
 
     def __iter__(self) -> Iterator[Reconstruction]:

@@ -81,6 +81,24 @@ def real_server(exported, tiny, tmp_path_factory) -> Iterator[servers.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def mixed_server(tiny, tiny_model, tmp_path_factory) -> Iterator[servers.Client]:
+    """A server with the models `adder`, which is no autoencoder, and `few`, with 4 val images."""
+    folder = tmp_path_factory.mktemp("mixed")
+    ignore = shutil.ignore_patterns("assets.extra")
+    shutil.copytree(tiny / "1", folder / "adder" / "1")
+    shutil.copytree(tiny_model() / "Format-Serving", folder / "few" / "1", ignore=ignore)
+    configs = [
+        f'config {{ name: "{name}" base_path: "{folder}/{name}" model_platform: "tensorflow" }}'
+        for name in ("adder", "few")
+    ]
+    (folder / "models").write_text(f"model_config_list {{ {' '.join(configs)} }}")
+    with servers.started([f"--model_config_file={folder}/models"]) as client:
+        client.wait_for({1: "AVAILABLE"}, "adder")
+        client.wait_for({1: "AVAILABLE"}, "few")
+        yield client
+
+
 @pytest.fixture(name="free_port")
 def port_source() -> Callable[[], int]:
     """free_port() -> a port that no process listens on."""

@@ -170,18 +170,18 @@ def _reconstruct_one(client: ReconstructionClient, path: Path, *, as_png: bool) 
 def _score_rows(client: ReconstructionClient, paths: list[Path]) -> Iterator[dict[str, Any]]:
     def request(data: list[bytes]) -> list[dict[str, Any]]:
         scores = client.score(data)
-        names = (*SCORES, "unusual", c.STATUS, "notes")
+        names = (*SCORES, "unusual", "judged", c.STATUS, "notes")
         columns = {name: getattr(scores, name) for name in names}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(scores))]
 
-    blank: dict[str, Any] = {**dict.fromkeys(SCORES, math.nan), "unusual": False, "notes": ""}
+    blank: dict[str, Any] = {**dict.fromkeys(SCORES, math.nan), "judged": False, "notes": ""}
     for path, result in files.request_in_batches(paths, request):
         row = {**blank, c.STATUS: result} if isinstance(result, str) else result
         scores = {name: float(row[name]) for name in SCORES}
         yield {
             "path": printable(path),
             **scores,
-            "unusual": bool(row["unusual"]),
+            "unusual": bool(row["unusual"]) if row["judged"] else math.nan,
             c.STATUS: row[c.STATUS],
             "notes": row["notes"],
         }
@@ -193,7 +193,17 @@ def _format_scores(result: Reconstruction) -> str:
         text += f", SSIM {result.ssim:.4f}"
     if not math.isnan(result.percentile):
         text += f", error percentile {result.percentile:.2f} of the val images"
-    return text + (": unusual" if result.unusual else "")
+    if result.judged:
+        return text + (": unusual" if result.unusual else "")
+    return text + f": cannot tell whether it is unusual ({_why_not_judged(result)})"
+
+
+def _why_not_judged(result: Reconstruction) -> str:
+    if math.isnan(result.percentile):
+        return "the model was exported without the errors of val images"
+    if not result.val_images:
+        return "the model does not say how many val images there were"
+    return f"val images: {result.val_images} of the {c.MIN_VAL_IMAGES} needed"
 
 
 def _format_tensor(info: TensorInfo) -> str:

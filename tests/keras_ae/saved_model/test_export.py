@@ -48,7 +48,7 @@ def make_example(data: bytes) -> bytes:
 
 def test_signatures_have_the_names_and_types_of_the_contract(exported):
     loaded, _, channels = exported
-    quality = {c.MSE, c.PSNR, c.SSIM, c.PERCENTILE}
+    quality = {c.MSE, c.PSNR, c.SSIM, c.PERCENTILE, c.VAL_IMAGES}
     expected = {
         c.SERVING_DEFAULT: ({c.IMAGE_BYTES}, {c.RECONSTRUCTION_PNG_BYTES, c.STATUS} | quality),
         c.RECONSTRUCT: ({c.IMAGES}, {c.RECONSTRUCTIONS} | quality),
@@ -64,6 +64,7 @@ def test_signatures_have_the_names_and_types_of_the_contract(exported):
         c.RECONSTRUCTION_PNG_BYTES: tf.string,
         c.IMAGES: tf.uint8,
         c.RECONSTRUCTIONS: tf.uint8,
+        c.VAL_IMAGES: tf.int64,
     }
     for name, (inputs, outputs) in expected.items():
         signature = loaded.signatures[name]
@@ -97,6 +98,7 @@ def test_images_of_odd_sizes_are_reconstructed_at_their_size_with_correct_scores
         assert float(outputs[c.SSIM][i]) == pytest.approx(ssim, abs=5e-3)
         below = np.sum(np.array(VAL_MSE) < float(outputs[c.MSE][i]))
         assert float(outputs[c.PERCENTILE][i]) == pytest.approx(below / (len(VAL_MSE) + 1))
+    assert outputs[c.VAL_IMAGES].numpy().tolist() == [len(VAL_MSE)] * 2
 
 
 def test_a_bad_image_gets_a_status_and_does_not_affect_the_others(exported, photographs, encode):

@@ -228,13 +228,26 @@ def test_noise_is_unusual(client, photographs):
     assert result.unusual.tolist() == [False, True]
     assert (result[0].unusual, result[1].unusual) == (False, True)
     assert client.score([photographs[0], noise]).unusual.tolist() == [False, True]
+    assert result.judged.tolist() == [True, True]
+    assert result.val_images.tolist() == [200, 200]
     below = np.sum(result.mse[0] > VAL_MSE)
     assert result.percentile[0] == np.float32(below / 201)
 
 
 def test_without_a_percentile_no_image_is_unusual():
     image = np.zeros((1, 1, 3), np.uint8)
-    assert not Reconstruction(image, 1.0, 0.0, math.nan, math.nan).unusual
+    result = Reconstruction(image, 1.0, 0.0, math.nan, math.nan, val_images=200)
+    assert (result.unusual, result.judged) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("percentile", "val_images", "judged"),
+    [(0.75, 3, False), (98 / 99, 98, False), (0.0, 99, True), (0.5, 0, False), (0.99, 0, True)],
+)
+def test_few_val_images_tell_nothing(percentile, val_images, judged):
+    image = np.zeros((1, 1, 3), np.uint8)
+    result = Reconstruction(image, 1.0, 0.0, 1.0, percentile, val_images=val_images)
+    assert result.judged == judged
 
 
 def test_metadata_and_status_are_plain(client):

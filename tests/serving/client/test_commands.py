@@ -77,8 +77,25 @@ def test_reconstruct_an_image(run, running, folder, tmp_path):
     np.testing.assert_allclose(
         pixels(tmp_path / "new" / "out.png").astype(int), expected.image, atol=1
     )
+    assert "cannot tell" not in out
     psnr = float(re.search(r"PSNR (\S+) dB", out)[1])
     assert psnr == pytest.approx(expected.psnr, abs=0.05)
+
+
+def test_noise_is_not_called_usual_by_a_model_with_few_val_images(
+    run, mixed_server, encode, tmp_path
+):
+    noise = np.random.default_rng(0).integers(0, 2, (64, 64, 3), np.uint8) * 255
+    (tmp_path / "noise.png").write_bytes(encode(noise, "PNG"))
+    noise, target = tmp_path / "noise.png", mixed_server.running.grpc
+    _, out, _ = run("reconstruct", noise, tmp_path / "out.png", "--model", "few", target=target)
+    assert out.endswith(
+        "error percentile 0.80 of the val images: cannot tell whether it is unusual "
+        "(val images: 4 of the 99 needed)\n"
+    )
+    _, out, _ = run("score", noise, "--model", "few", target=target)
+    [row] = csv.DictReader(io.StringIO(out))
+    assert (row["percentile"], row["unusual"]) == ("0.8", "")
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
@@ -171,7 +188,7 @@ def test_score_as_csv(run, running, folder):
     for name in ("mse", "psnr", "ssim", "ms_ssim", "percentile", "floor_psnr"):
         assert float(rows[2][name]) == pytest.approx(float(getattr(expected, name)[0]), rel=1e-3)
     assert (rows[2]["unusual"], rows[2]["status"]) == ("false", "")
-    assert (rows[3]["mse"], rows[3]["unusual"]) == ("", "false")
+    assert (rows[3]["mse"], rows[3]["unusual"]) == ("", "")
     assert rows[1]["ssim"] == "", "too small for SSIM"
 
 

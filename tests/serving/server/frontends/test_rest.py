@@ -54,8 +54,9 @@ def test_an_encoded_image_is_reconstructed_and_scored(rest_server, in_process, p
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     [row] = answer.json()["predictions"]
-    assert row.keys() == {"reconstruction_png_bytes", "mse", "psnr", "ssim", "percentile", "status"}
-    assert row["status"] == ""
+    scores = {"mse", "psnr", "ssim", "percentile", "val_images"}
+    assert row.keys() == {"reconstruction_png_bytes", "status"} | scores
+    assert (row["status"], row["val_images"]) == ("", 200)
     expected = in_process.signatures["reconstruct"](images=photograph[None])
     for name in ("mse", "psnr", "ssim", "percentile"):
         assert row[name] == pytest.approx(float(expected[name][0]), rel=1e-4)
@@ -209,7 +210,7 @@ def test_an_invalid_post_request_gets_an_error(rest_server, path, status, messag
 @pytest.mark.parametrize(
     ("method", "body", "message"),
     [
-        ("classify", {"examples": [{}]}, "Expected one or two output Tensors, found 6"),
+        ("classify", {"examples": [{}]}, "Expected one or two output Tensors, found 7"),
         ("regress", {"examples": [{}]}, "Expected one output Tensor."),
         (
             "regress",

@@ -251,7 +251,7 @@ DEFAULT = {"model_spec": {"name": "keras_ae"}}
             "Classify",
             DEFAULT,
             CODE.INVALID_ARGUMENT,
-            "Expected one or two output Tensors, found 6",
+            "Expected one or two output Tensors, found 7",
         ),
         (
             "Classify",
