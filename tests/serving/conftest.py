@@ -83,19 +83,20 @@ def real_server(exported, tiny, tmp_path_factory) -> Iterator[servers.Client]:
 
 @pytest.fixture(scope="session")
 def mixed_server(tiny, tiny_model, tmp_path_factory) -> Iterator[servers.Client]:
-    """A server with the models `adder`, which is no autoencoder, and `few`, with 4 val images."""
+    """A server with the models `adder`, no autoencoder, `few`, with 4 val images, and `grey`."""
     folder = tmp_path_factory.mktemp("mixed")
     ignore = shutil.ignore_patterns("assets.extra")
     shutil.copytree(tiny / "1", folder / "adder" / "1")
-    shutil.copytree(tiny_model() / "Format-Serving", folder / "few" / "1", ignore=ignore)
+    for name, model in (("few", tiny_model()), ("grey", tiny_model("uncalibrated", 1))):
+        shutil.copytree(model / "Format-Serving", folder / name / "1", ignore=ignore)
     configs = [
         f'config {{ name: "{name}" base_path: "{folder}/{name}" model_platform: "tensorflow" }}'
-        for name in ("adder", "few")
+        for name in ("adder", "few", "grey")
     ]
     (folder / "models").write_text(f"model_config_list {{ {' '.join(configs)} }}")
     with servers.started([f"--model_config_file={folder}/models"]) as client:
-        client.wait_for({1: "AVAILABLE"}, "adder")
-        client.wait_for({1: "AVAILABLE"}, "few")
+        for name in ("adder", "few", "grey"):
+            client.wait_for({1: "AVAILABLE"}, name)
         yield client
 
 
