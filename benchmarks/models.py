@@ -10,9 +10,13 @@ from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
 
 
-def fit_pca(images: Iterable[np.ndarray]) -> linear.PatchPCA:
-    """The patch PCA of uint8 images [H, W, C] at the default stride and latent size."""
-    return linear.fit(linear.patch_moments(images, presets.STRIDE), presets.LATENT_CHANNELS)
+def fit_pca(
+    images: Iterable[np.ndarray],
+    stride: int = presets.STRIDE,
+    latent_channels: int = presets.LATENT_CHANNELS,
+) -> linear.PatchPCA:
+    """The patch PCA of uint8 images [H, W, C] at a latent size."""
+    return linear.fit(linear.patch_moments(images, stride), latent_channels)
 
 
 def initialize(preset: str, pca: linear.PatchPCA) -> ConvAutoencoder:

@@ -128,11 +128,13 @@ def held_out_psnr(
         return {split: mean_psnr(model, images[split]) for split in ("val", "test")}
 
 
-def floor_psnr(floor: linear.PatchPCA, images: dict[str, list[np.ndarray]]) -> dict[str, float]:
+def floor_psnr(
+    floor: linear.PatchPCA, images: dict[str, list[np.ndarray]], stride: int = presets.STRIDE
+) -> dict[str, float]:
     """Mean PSNR of the patch PCA on val and test in dB."""
 
     def reconstruct(batch):
-        return linear.reconstruct(batch, floor, presets.STRIDE)
+        return linear.reconstruct(batch, floor, stride)
 
     return {split: mean_psnr(reconstruct, images[split]) for split in ("val", "test")}
 

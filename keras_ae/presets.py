@@ -13,6 +13,8 @@ DEFAULT = "medium"
 BASELINE = "baseline"
 """The plain network with which the other presets are compared."""
 STRIDE = 8
+STRIDES = (2, 4, 8, 16)
+"""Strides that a run may have."""
 LATENT_CHANNELS = 8
 TRAIN_TILE = 64
 """Default side of a training tile, in pixels."""
@@ -96,6 +98,36 @@ def get(preset: str | Preset | Mapping[str, Any]) -> Preset:
     if preset not in PRESETS:
         raise ConfigurationError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     return PRESETS[preset]
+
+
+def check_latent_channels(latent_channels: int, stride: int, channels: int) -> int:
+    """Returns the number of latent channels.
+
+    Raises ConfigurationError if it is not from 1 to the number of values of a patch, which has
+    `stride` x `stride` pixels with `channels` values each.
+    """
+    most = stride * stride * channels
+    if not 1 <= latent_channels <= most:
+        raise ConfigurationError(
+            f"latent channels must be 1 to {most}, the values of a patch of {stride}x{stride} "
+            f"pixels with {channels} channel{'' if channels == 1 else 's'}; got {latent_channels}"
+        )
+    return latent_channels
+
+
+def describe_latent(latent_channels: int, stride: int, channels: int) -> str:
+    """Describes the size of a latent, also relative to images with `channels` values per pixel.
+
+    >>> describe_latent(8, 8, 3)
+    "8 channels at stride 8: 0.125 values per pixel, 4.2 % of the image's values"
+    """
+    per_pixel = latent_channels / stride**2
+    percent = 100 * per_pixel / channels
+    return (
+        f"{latent_channels} channel{'' if latent_channels == 1 else 's'} at stride {stride}: "
+        f"{per_pixel:.3g} values per pixel, {percent:{'.1f' if percent >= 1 else '.2g'}} % of the "
+        "image's values"
+    )
 
 
 def tile_alignment(stride: int) -> int:

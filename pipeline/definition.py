@@ -73,6 +73,7 @@ def create_pipeline(
         data=config.data,
         channels=config.channels,
         fingerprint=data_fingerprint,
+        stride=config.stride,
         max_bad_share=config.max_bad_share,
         copies=config.copies,
         white=config.white or 0.0,
@@ -95,12 +96,10 @@ def create_pipeline(
         disable_statistics=True,
         custom_config={
             "channels": config.channels,
-            "stride": presets.STRIDE,
+            "stride": config.stride,
             "fingerprint": source_fingerprint("pipeline.preprocessing"),
         },
     )
-    shape = {"stride": presets.STRIDE, "latent_channels": presets.LATENT_CHANNELS}
-    training = {**shape, "checkpoints": checkpoints}
     graph = transform.outputs["transform_graph"]
     tuner = search = tuned = None
     if config.tune:
@@ -114,12 +113,14 @@ def create_pipeline(
             train_args=trainer_pb2.TrainArgs(splits=[c.TRAIN]),
             eval_args=trainer_pb2.EvalArgs(splits=[c.VAL]),
             custom_config=dataclasses.asdict(
-                TunerConfig.of(config, search, **training, fingerprint=code)
+                TunerConfig.of(config, search, checkpoints=checkpoints, fingerprint=code)
             ),
         )
         tuned = tuner.outputs["best_hyperparameters"]
     code = source_fingerprint("pipeline.components.stage_trainer.executor")
-    settings = functools.partial(StageSettings.of, config, **training, fingerprint=code)
+    settings = functools.partial(
+        StageSettings.of, config, checkpoints=checkpoints, fingerprint=code
+    )
     trainers_of = functools.partial(
         _trainers, config.budgets, examples=examples, transform_graph=graph, settings=settings
     )

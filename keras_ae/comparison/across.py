@@ -123,6 +123,7 @@ def _row(run: LoadedRun) -> RunRow:
         name=run.name,
         preset=facts.preset,
         parameters=facts.parameters,
+        latent=facts.latent,
         data=facts.data,
         seeds=tuple(seed.seed for seed in entry.seeds),
         epochs=entry.epochs,

@@ -14,7 +14,7 @@ from keras_ae.comparison.records import (
 from keras_ae.comparison.slices import HARDEST
 from keras_ae.comparison.split import Split
 from keras_ae.comparison.statistics import MIN_IMAGES
-from keras_ae.contract import SPLITS, TEST, VAL
+from keras_ae.contract import MAX_PSNR, SPLITS, TEST, VAL
 
 Notes = Iterator[tuple[NoteKind, str]]
 
@@ -44,6 +44,7 @@ def compose_answer(comparison: Comparison) -> Answer:
         _few_images,
         _copies,
         _in_train,
+        _lossless_floor,
         _decrease_on_val,
         _overfitting,
         _disagreement_of_test,
@@ -151,6 +152,16 @@ def _in_train(comparison: Comparison) -> Notes:
     ):
         result = "so that the results may be too good for new images"
         yield "in_train", f"{listed} are in train too, {result}."
+
+
+def _lossless_floor(comparison: Comparison) -> Notes:
+    floor = comparison.floors.patch_pca.splits
+    if floor and floor.test.mean == MAX_PSNR:
+        yield (
+            "lossless",
+            "PCA with the same latent size is lossless on test, so that no model can be better: "
+            "choose fewer latent channels or a larger stride.",
+        )
 
 
 def _copies_of(comparison: Comparison, split: str) -> str:

@@ -40,6 +40,7 @@ NoteKind = Literal[
     "few_images",
     "copies",
     "in_train",
+    "lossless",
     "no_difference",
     "overfitting",
     "falls",
@@ -524,6 +525,10 @@ class Run(Record):
     channels: Count | None = Field(default=None, description="1 for grey, 3 for RGB.")
     stride: Count | None = Field(default=None, description="Side of a latent position, in pixels.")
     latent_channels: Count | None = Field(default=None, description="Values per latent position.")
+    latent: str | None = Field(
+        default=None,
+        description="Size of the latent in words: values per pixel, and share of the image's.",
+    )
     tile: Count | None = Field(default=None, description="Side of a training tile in pixels.")
     tiles_per_epoch: Count | None = Field(default=None, description="Number of tiles in an epoch.")
     tiles_per_second: float | None = Field(
@@ -662,6 +667,7 @@ class RunRow(Record):
     name: str = Field(description="Name of the run, unique among the runs.")
     preset: str | None = Field(description="Name of the preset; null if unknown.")
     parameters: Count | None = Field(description="Number of its parameters; null if unknown.")
+    latent: str | None = Field(description="Size of its latent in words; null if unknown.")
     data: str | None = Field(description="Where its images came from; null if unknown.")
     seeds: tuple[Count, ...] = Field(description="Seeds of its ladders.")
     epochs: Epochs = Field(description="Epochs of the chosen budget.")

@@ -70,6 +70,9 @@ def format_runs(runs: Runs) -> str:
             f"{row.test.gain_over_floor.value:>+11.2f} "
             f"{'' if ssim is None else format(ssim, '.4f'):>7}"
         )
+    if len({row.latent for row in runs.runs}) > 1:
+        lines += ["", "latents of different sizes:"]
+        lines += [f"{row.name:<{width}}  {row.latent or 'unknown'}" for row in runs.runs]
     for pair in runs.pairs:
         lines.append("")
         if pair.psnr.mean is None:

@@ -73,11 +73,7 @@ class ConvAutoencoder(keras.Model):
             raise ConfigurationError(f"channels must be 1 or 3; got {channels}")
         if stride < 2 or stride & (stride - 1):
             raise ConfigurationError(f"stride must be a power of two from 2; got {stride}")
-        if not 1 <= latent_channels <= stride * stride * channels:
-            raise ConfigurationError(
-                f"latent channels must be 1 to {stride * stride * channels}, the values of a "
-                f"{stride}x{stride} patch; got {latent_channels}"
-            )
+        presets.check_latent_channels(latent_channels, stride, channels)
         if precision not in PRECISIONS:
             raise ConfigurationError(
                 f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}"

@@ -52,18 +52,11 @@ def _data(run: Run) -> Rows:
 
 
 def _model(run: Run) -> Rows:
-    latent = None
-    if run.stride and run.channels and run.latent_channels:
-        share = run.stride**2 * run.channels / run.latent_channels
-        latent = (
-            f"{run.latent_channels} channels at stride {run.stride}: "
-            f"1/{share:g} of the values of the image"
-        )
     return _known(
         ("preset", run.preset),
         ("parameters", _count(run.parameters)),
         ("FLOPs per pixel", _count(run.flops_per_pixel)),
-        ("latent", latent),
+        ("latent", run.latent),
     )
 
 

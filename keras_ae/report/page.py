@@ -23,6 +23,7 @@ NOTES: Mapping[NoteKind, str] = {
     "few_images": "few images",
     "copies": "copies",
     "in_train": "in train too",
+    "lossless": "latent size",
     "no_difference": "val and test",
     "overfitting": "overfitting",
     "falls": "val PSNR falls",

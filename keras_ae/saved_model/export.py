@@ -36,7 +36,8 @@ class Exporter:
         tile: maximum side of what goes through the model at once, in pixels; a multiple of the
             model's stride and of 16. Images with a longer side are computed in overlapping tiles,
             one after the other. This bounds the memory of a request. There are no seams, because
-            each tile is computed with everything in its receptive field.
+            each tile is computed with everything in its receptive field. At strides 2 and 4, which
+            have more positions per pixel, they are a quarter and half as long.
         white: level of 16-bit PNGs that becomes 255, 1 to 65535: that of the training images.
 
     Raises:
@@ -87,7 +88,8 @@ class Exporter:
         calibration.assign(val_mse)
         tf.saved_model.save(module, str(path), signatures=functions)
         write_warmup(self.model, path)
-        write_metadata(Metadata(self.white), str(path))
+        facts = Metadata(self.white, self.model.stride, self.model.latent_channels)
+        write_metadata(facts, str(path))
 
     @cached_property
     def _traced(self) -> tuple[Any, ConvAutoencoder, Any, dict[str, Any]]:

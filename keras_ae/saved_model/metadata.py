@@ -7,6 +7,7 @@ from keras_ae import contract as c
 from keras_ae import storage
 from keras_ae.datasets.images.levels import FULL_RANGE
 from keras_ae.errors import ReadError
+from keras_ae.presets import LATENT_CHANNELS, STRIDE
 
 
 class Metadata(NamedTuple):
@@ -15,13 +16,18 @@ class Metadata(NamedTuple):
     Attributes:
         white: level of 16-bit PNGs that becomes 255 in `serving_default` and `score`, as in the
             images that the model was trained on.
+        stride, latent_channels: size of the latent.
     """
 
     white: int = FULL_RANGE
+    stride: int = STRIDE
+    latent_channels: int = LATENT_CHANNELS
 
 
 def write_metadata(metadata: Metadata, path: str) -> None:
-    """Writes the facts into the folder of a SavedModel.
+    """Writes the facts into the folder of a SavedModel; those of the latent if not the defaults.
+
+    Models that were exported before the size could be chosen have the default, and no such facts.
 
     Args:
         metadata: the facts.
@@ -29,7 +35,12 @@ def write_metadata(metadata: Metadata, path: str) -> None:
     """
     file = storage.join(path, c.METADATA_FILE)
     storage.make_folder(storage.parent(file))
-    storage.write_file(file, json.dumps(metadata._asdict()).encode())
+    facts = {
+        name: value
+        for name, value in metadata._asdict().items()
+        if name == "white" or value != Metadata._field_defaults[name]
+    }
+    storage.write_file(file, json.dumps(facts).encode())
 
 
 def read_metadata(path: str) -> Metadata:
@@ -45,7 +56,8 @@ def read_metadata(path: str) -> Metadata:
     """
     try:
         facts = json.loads(storage.read_file(storage.join(path, c.METADATA_FILE)))
-        return Metadata(int(facts.get("white", FULL_RANGE)))
+        defaults = Metadata._field_defaults
+        return Metadata(**{name: int(facts.get(name, defaults[name])) for name in defaults})
     except (OSError, ReadError, ValueError, TypeError, AttributeError):
         # Also the file of another program.
         return Metadata()

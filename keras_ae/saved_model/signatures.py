@@ -14,6 +14,7 @@ from keras_ae.datasets.images.levels import FULL_RANGE
 from keras_ae.models.autoencoder import ConvAutoencoder
 from keras_ae.models.layers import to_float, to_uint8
 from keras_ae.models.linear import PatchPCA, reconstruct_rounded
+from keras_ae.presets import STRIDE
 from keras_ae.saved_model.calibration import Calibration
 from keras_ae.saved_model.tiled_metrics import measure_quality, patch_mse
 from keras_ae.saved_model.tiling import Grid, map_tiles, sizes_of
@@ -48,6 +49,8 @@ class Signatures:
     ):
         self._model, self._floor, self._calibration, self._tile = model, floor, calibration, tile
         self._white = white
+        # A tile has no more positions at a smaller stride, so that it needs no more memory.
+        self._positions = tile // max(model.stride, STRIDE)
         pixels = tf.TensorSpec((None, None, None, model.channels), tf.uint8, name=c.IMAGES)
         latents = tf.TensorSpec(
             (None, None, None, model.latent_channels), tf.float32, name=c.LATENTS
@@ -74,7 +77,7 @@ class Signatures:
         return map_tiles(
             self._encode_tile,
             images,
-            Grid((count, -(-height // stride), -(-width // stride)), self._tile // stride),
+            Grid((count, -(-height // stride), -(-width // stride)), self._positions),
             radius=self._model.receptive_radius[0],
             input_scale=stride,
             output_scale=1,
@@ -86,7 +89,7 @@ class Signatures:
         return map_tiles(
             self._decode_tile,
             latents,
-            Grid(sizes_of(latents), self._tile // self._model.stride),
+            Grid(sizes_of(latents), self._positions),
             radius=self._model.receptive_radius[1],
             input_scale=1,
             output_scale=self._model.stride,

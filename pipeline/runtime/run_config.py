@@ -51,6 +51,12 @@ def _channels(text: str) -> int:
     return int(text)
 
 
+def _stride(text: str) -> int:
+    if text not in map(str, presets.STRIDES):
+        raise ConfigurationError(f"expected 2, 4, 8 or 16; got {text!r}")
+    return int(text)
+
+
 def _copies(text: str) -> str:
     if text not in ("perceptual", "content"):
         raise ConfigurationError(f"expected perceptual or content; got {text!r}")
@@ -122,6 +128,18 @@ class RunConfig:
     )
     preset: str = _setting(presets.DEFAULT, f"the model: {', '.join(presets.PRESETS)}", _preset)
     channels: int = _setting(3, "1 for grey, 3 for RGB", _channels, "{1,3}")
+    latent_channels: int = _setting(
+        presets.LATENT_CHANNELS,
+        "values per latent position, at most those of a patch: --stride x --stride x --channels",
+        number(int, 1, max(presets.STRIDES) ** 2 * 3),
+        "N",
+    )
+    stride: int = _setting(
+        presets.STRIDE,
+        "pixels per latent position along each side",
+        _stride,
+        "{2,4,8,16}",
+    )
     seed: int = _setting(0, "seed of weights, crops and order", number(int, 0, 2**31))
     seeds: int = _setting(
         1,
@@ -135,7 +153,8 @@ class RunConfig:
     batch_size: int = _setting(32, "batch size (maximum)", number(int, 1, 2**16))
     tile: int = _setting(
         presets.SERVING_TILE,
-        "larger images are served in overlapping tiles of this side, in bounded memory",
+        "larger images are served in overlapping tiles of this side (half of it at stride 4, "
+        "a quarter at stride 2), in bounded memory",
         _tile,
         "PIXELS",
     )
@@ -226,6 +245,7 @@ class RunConfig:
             if not getattr(self, other) and getattr(self, name) != getattr(RunConfig, name):
                 flags = [f"--{each.replace('_', '-')}" for each in (name, other)]
                 raise ConfigurationError(" needs ".join(flags))
+        presets.check_latent_channels(self.latent_channels, self.stride, self.channels)
         if self.tune:
             # It checks the settings that it is made of.
             _ = self.search_space
@@ -243,7 +263,8 @@ class RunConfig:
     def search_space(self) -> SearchSpace:
         """The search space of `tune`."""
         preset = presets.get(self.preset)
-        return SearchSpace(preset, self.batch_size, self.tune_parameters, self.channels)
+        shape = self.channels, self.stride, self.latent_channels
+        return SearchSpace(preset, self.batch_size, self.tune_parameters, *shape)
 
     @property
     def memory_limit_bytes(self) -> int | None:

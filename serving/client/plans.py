@@ -38,8 +38,8 @@ Part = tuple[list[int], Outputs]
 
 _JSON_GROWTH = 4
 """Estimated size of a tensor as JSON, relative to its bytes: a uint8 is 2 to 4 characters."""
-_DECODE_GROWTH = 8
-"""Estimated bytes of a decoded image, relative to those of its latents; 6 for the default model."""
+_DECODED_BYTES = 256
+"""Estimated bytes that a latent position is decoded to; 192 at stride 8 in RGB, 768 at 16."""
 _PIXEL_SCORES = (c.MSE, c.PSNR, c.SSIM, c.PERCENTILE)
 _SCORES = (*_PIXEL_SCORES, c.MS_SSIM, c.FLOOR_PSNR)
 
@@ -142,7 +142,9 @@ class Plans:
                     f"{array.dtype} {list(array.shape)}"
                 )
         items = list(latents) if is_one_array else arrays
-        return self._map(items, is_one_array, c.DECODE, c.LATENTS, c.IMAGES, _DECODE_GROWTH)
+        position_bytes = max((array.itemsize * array.shape[-1] for array in arrays), default=1)
+        growth = max(1, _DECODED_BYTES // position_bytes)
+        return self._map(items, is_one_array, c.DECODE, c.LATENTS, c.IMAGES, growth)
 
     def metadata(self) -> RequestPlan[Metadata]:
         """Plans the request for the model's signatures."""

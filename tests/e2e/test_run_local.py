@@ -50,6 +50,7 @@ def test_a_run_prints_its_own_lines_only(first, finished):
     for text in (
         "floor",
         "<- chosen",
+        "latent: 8 channels at stride 8: 0.125 values per pixel, 4.2 % of the image's values",
         "chosen: ",
         "report: ",
         "blessed: its mean test PSNR is +",

@@ -212,6 +212,20 @@ def test_the_tile_affects_only_the_trainers_and_the_serving_check():
     assert custom_config(other["Trainer_10"])["tile"] == 256
 
 
+def test_the_size_of_the_latent_affects_only_what_computes_with_it():
+    plain, other = nodes(tune=1), nodes(tune=1, latent_channels=4)
+    differing = {name for name in plain if plain[name].parameters != other[name].parameters}
+    assert differing == {"Tuner", "Trainer_10", "Trainer_100", "BudgetComparison"}
+    other = nodes(tune=1, stride=4)
+    differing = {name for name in plain if plain[name].parameters != other[name].parameters}
+    assert differing == {
+        "ImageExampleGen", "Transform", "Tuner", "Trainer_10", "Trainer_100", "BudgetComparison"
+    }  # fmt: skip
+    for name in ("Tuner", "Trainer_10", "Trainer_100"):
+        assert custom_config(other[name])["stride"] == 4
+        assert custom_config(other[name])["latent_channels"] == 8
+
+
 def test_the_pusher_waits_for_the_serving_check():
     checked = nodes(check_command=["serve-and-compare", "--fast"])
     (channel,) = checked["Pusher"].inputs.inputs["infra_blessing"].channels

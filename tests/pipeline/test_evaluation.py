@@ -61,9 +61,16 @@ def models(tmp_path_factory) -> dict[str, Path]:
     for name, pca in pcas.items():
         linear.set_linear_path(model, pca)
         tf.saved_model.save(module, str(folder / name / "Format-Serving"), signatures=functions)
+    model = ConvAutoencoder(TINY, stride=4, latent_channels=2)
+    pca = linear.fit(linear.patch_moments(many, 4), 2)
+    linear.set_linear_path(model, pca)
+    signatures = Signatures(model, pca, calibration, SERVING_TILE)
+    module.variables_of_the_model = [v.value for v in model.variables] + calibration.variables
+    path, functions = folder / "other size" / "Format-Serving", evaluated(signatures)
+    tf.saved_model.save(module, str(path), signatures=functions)
     damaged = shutil.copytree(folder / "for many", folder / "damaged") / "Format-Serving"
     (damaged / "variables" / "variables.data-00000-of-00001").write_bytes(b"")
-    return {name: folder / name for name in (*pcas, "damaged")}
+    return {name: folder / name for name in (*pcas, "other size", "damaged")}
 
 
 def evaluated(signatures: Signatures) -> dict:
@@ -237,6 +244,15 @@ def test_a_slice_of_seven_images_does_not_affect_the_blessing(evaluate):
     assert fewer.change < -0.5
     assert fewer.images == 7
     assert not any("fewer" in reason for reason in reasons(result))
+
+
+def test_a_model_is_compared_with_one_of_another_latent_size(evaluate):
+    result = evaluate("for many", in_service="other size")
+    assert result.blessed
+    service = by_name(result)[SERVICE, None]
+    assert service.ok
+    assert service.value > 1
+    assert by_name(result)[FLOOR, None] == by_name(evaluate("for many"))[FLOOR, None]
 
 
 def test_a_model_that_cannot_be_compared_with_the_one_in_service_is_not_blessed(evaluate, models):

@@ -47,6 +47,24 @@ def test_defaults_are_those_of_the_documentation():
         (["--budgets", "ten"], "got 'ten'"),
         (["--preset", "vgg"], "preset must be one of baseline, small, medium, large; got 'vgg'"),
         (["--channels", "2"], r"expected 1 \(grey\) or 3 \(RGB\) channels; got '2'"),
+        (["--stride", "3"], r"argument --stride: expected 2, 4, 8 or 16; got '3'"),
+        (["--stride", "32"], r"expected 2, 4, 8 or 16; got '32'"),
+        (["--latent-channels", "0"], "expected a whole number from 1 to 768; got '0'"),
+        (["--latent-channels", "-4"], "expected a whole number from 1 to 768; got '-4'"),
+        (["--latent-channels", "many"], "expected a whole number from 1 to 768; got 'many'"),
+        (
+            ["--latent-channels", "13", "--stride", "2"],
+            "error: latent channels must be 1 to 12, the values of a patch of 2x2 pixels with 3 "
+            "channels; got 13",
+        ),
+        (
+            ["--latent-channels", "5", "--stride", "2", "--channels", "1"],
+            "must be 1 to 4, the values of a patch of 2x2 pixels with 1 channel; got 5",
+        ),
+        (
+            ["--tune", "1", "--tune-parameters", "20000", "--stride", "16"],
+            "tuning needs a budget of at least .* got 20,000",
+        ),
         (["--seed", "-1"], "expected a whole number from 0"),
         (["--seeds", "0"], "expected a whole number from 1 to 1000; got '0'"),
         (["--with-baseline", "--preset", "baseline"], "needs a --preset other than baseline"),

@@ -54,6 +54,7 @@ def test_a_checkpoint_is_used_for_the_same_settings_and_placement_only(tmp_path)
     other = {"width_2": 32, "learning_rate": 1e-3, "batch_size": 8}
     variants = [None, VALUES, *({**VALUES, name: value} for name, value in other.items())]
     keys = [*map(key, variants), key(None, True), key(None, seed=1)]
+    keys += [key(None, stride=4), key(None, latent_channels=4)]
     assert len(set(keys)) == len(keys)
     assert key(None, checkpoints="elsewhere", memory_limit_bytes=7, tile=512) == keys[0]
     (tmp_path / "data").write_text("other images")

@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from keras_ae import presets
 from keras_ae.datasets.images.levels import FULL_RANGE, White
 from keras_ae.datasets.images.normalize import PAGES, PROFILE, decode, decode_deep, examine
 from keras_ae.datasets.images.png import encode_png
@@ -22,12 +21,13 @@ MIN_BLOCKS: Final = 60
 MIN_DIFFERENT: Final = 3
 """Minimum number of different blocks: one for each split."""
 EQUAL: Final = "blocks equal to others"
+_STEP: Final = 8
 _MAX_FILES: Final = 16
+"""Maximum number of files among which pictures are looked for: others may be no pictures."""
 _NOTES: Final = {
     PAGES: "only the first page of {} is read",
     PROFILE: "the colour profile of {} is ignored",
 }
-"""Maximum number of files among which pictures are looked for: others may be no pictures."""
 
 
 class _Picture(NamedTuple):
@@ -125,25 +125,23 @@ class BlockSource(Source):
         return found._replace(not_read=not_read, notes=tuple(notes))
 
 
-def block_side(sizes: Iterable[tuple[int, ...]], stride: int = presets.STRIDE) -> int:
+def block_side(sizes: Iterable[tuple[int, ...]]) -> int:
     """The side of the blocks of pictures in pixels.
 
-    It is the largest multiple of the stride that gives at least `MIN_BLOCKS` blocks, and at least
-    `MIN_SIDE`.
+    It is the largest multiple of 8 that gives at least `MIN_BLOCKS` blocks, and at least
+    `MIN_SIDE`; it does not depend on the stride of the model.
 
     Args:
         sizes: heights and widths of the pictures.
-        stride: of the model.
 
     >>> block_side([(3000, 4000)]), block_side([(200, 300)])
     (424, 64)
     """
     sizes = list(sizes)
-    least = -(-MIN_SIDE // stride) * stride
-    for side in range(max(map(min, sizes)) // stride * stride, least, -stride):
+    for side in range(max(map(min, sizes)) // _STEP * _STEP, MIN_SIDE, -_STEP):
         if sum((height // side) * (width // side) for height, width in sizes) >= MIN_BLOCKS:
             return side
-    return least
+    return MIN_SIDE
 
 
 def _cut(pictures: list[_Picture], side: int) -> Iterator[Record]:

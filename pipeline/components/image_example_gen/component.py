@@ -9,6 +9,7 @@ from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types import channel_utils, component_spec, standard_artifacts
 
 from keras_ae import contract as c
+from keras_ae import presets
 from keras_ae.datasets.sources.splits import AUTO
 from pipeline.components.image_example_gen import executor, pictures
 
@@ -18,6 +19,7 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
         "data": component_spec.ExecutionParameter(type=str),
         "fingerprint": component_spec.ExecutionParameter(type=str),
         "channels": component_spec.ExecutionParameter(type=int),
+        "stride": component_spec.ExecutionParameter(type=int),
         "max_bad_share": component_spec.ExecutionParameter(type=float),
         "copies": component_spec.ExecutionParameter(type=str),
         "white": component_spec.ExecutionParameter(type=float),
@@ -40,6 +42,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         data: an argument of `keras_ae.datasets.sources.open.open_source`, or a runtime parameter.
         fingerprint: fingerprint of the data, or a runtime parameter; a new one invalidates caches.
         channels: 1 or 3.
+        stride: minimum side of at least one training image in pixels; the component fails else.
         max_bad_share: maximum share of bad images, 0 to 1; the component fails above it.
         copies: "perceptual" to find files that look the same, "content" only those of equal bytes.
         white: level of images with more than 8 bits that becomes 255; 0 for the smallest range that
@@ -56,6 +59,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         data: Any,
         fingerprint: Any,
         channels: int = 3,
+        stride: int = presets.STRIDE,
         max_bad_share: float = 0.1,
         copies: str = pictures.PERCEPTUAL,
         white: float = 0.0,
@@ -71,6 +75,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             data=data,
             fingerprint=fingerprint,
             channels=channels,
+            stride=stride,
             max_bad_share=max_bad_share,
             copies=copies,
             white=white,

@@ -17,7 +17,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from keras_ae import contract as c
-from keras_ae import storage
+from keras_ae import presets, storage
 from keras_ae.datasets.images.levels import White
 from keras_ae.datasets.sources.base import ReadRecord, Source
 from keras_ae.datasets.sources.open import open_source
@@ -96,6 +96,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         folders = {split: artifact_utils.get_split_uri([artifact], split) for split in c.SPLITS}
         channels, level = properties["channels"], properties.get("white") or None
         white = White(level, level)
+        stride = properties.get("stride", presets.STRIDE)
         compare = source.has_whole_pictures and properties.get("copies", PERCEPTUAL) == PERCEPTUAL
         with self._make_beam_pipeline() as pipeline:
             shards = pipeline | "Shards" >> beam.Create(indexed_shards)
@@ -105,7 +106,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "Check" >> beam.Map(_check_shard, source, channels, work_folder, white, compare)
                 | "Plan"
                 >> beam.CombineGlobally(
-                    _CombineChecks(properties["max_bad_share"], level, work_folder)
+                    _CombineChecks(stride, properties["max_bad_share"], level, work_folder)
                 )
             )
             _ = plan | "Keep" >> beam.Map(_write_plan, work_folder)
@@ -180,11 +181,11 @@ def _check_unchanged(
 class _CombineChecks(beam.CombineFn):
     """Combines checks to the plan for all images."""
 
-    def __init__(self, max_bad_share: float, white: float | None, work_folder: str):
-        self._arguments = max_bad_share, white, work_folder
+    def __init__(self, stride: int, max_bad_share: float, white: float | None, work_folder: str):
+        self._stride, self._arguments = stride, (max_bad_share, white, work_folder)
 
     def create_accumulator(self) -> SplitAccumulator:
-        return SplitAccumulator()
+        return SplitAccumulator(self._stride)
 
     def add_input(
         self, accumulator: SplitAccumulator, element: tuple[int, list[Check]]

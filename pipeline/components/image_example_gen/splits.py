@@ -74,9 +74,14 @@ class SplitPlan(NamedTuple):
 
 
 class SplitAccumulator:
-    """Collects the parts of checks that a plan needs; the order of adding and merging is free."""
+    """Collects the parts of checks that a plan needs; the order of adding and merging is free.
 
-    def __init__(self) -> None:
+    Args:
+        stride: minimum side of at least one training image, in pixels.
+    """
+
+    def __init__(self, stride: int = presets.STRIDE) -> None:
+        self._stride = stride
         self._images = 0
         self._bad: list[tuple[str, str]] = []
         self._not_read: Counter[str] = Counter()
@@ -95,7 +100,7 @@ class SplitAccumulator:
         good = [check for check in checks if not check.fault]
         self._images += len(checks)
         self._bad += [(check.source, check.fault) for check in checks if check.fault]
-        self._small |= {each.digest: each.side for each in good if 0 < each.side < presets.STRIDE}
+        self._small |= {each.digest: each.side for each in good if 0 < each.side < self._stride}
         for is_fixed, measures in self._measures.items():
             chosen = [check for check in good if bool(check.split) == is_fixed]
             rows = [(*check.measures, check.white) for check in chosen]
@@ -152,7 +157,7 @@ class SplitAccumulator:
         plan = SplitPlan([], overrides, counts, bad, "", by_hash, has_fixed, dict(not_read))
         plan = plan._replace(pictures=pictures.copies, different=different, in_train=in_train)
         train = [picture for picture, split in splits.items() if split == c.TRAIN]
-        if refusal := _size_refusal(train, self._small):
+        if refusal := _size_refusal(train, self._small, self._stride):
             return plan._replace(refusal=refusal)
         range_white = self._levels.white(plan.split)
         measures = scale_measures(np.concatenate(self._measures[has_fixed]), range_white)
@@ -235,17 +240,18 @@ def _refusal(
     return ""
 
 
-def _size_refusal(train: Collection[str], small: Mapping[str, int]) -> str:
+def _size_refusal(train: Collection[str], small: Mapping[str, int], stride: int) -> str:
     """Why a run must stop whose training images are all smaller than a patch.
 
     Args:
         train: digests of the training images.
         small: the shorter side of each small image, by digest.
+        stride: side of a patch in pixels.
     """
     if not all(digest in small for digest in train):
         return ""
     largest = max((small[digest] for digest in train), default=0)
     return (
         f"all {len(train):,} different training images are too small: expected at least one with "
-        f"{presets.STRIDE} pixels or more on each side; the largest has a side of {largest}"
+        f"{stride} pixels or more on each side; the largest has a side of {largest}"
     )

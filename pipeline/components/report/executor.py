@@ -11,7 +11,9 @@ from tfx.types import artifact_utils
 
 from keras_ae.comparison import records
 from keras_ae.comparison.records import Run, ServingResult, Verdict
+from keras_ae.presets import describe_latent
 from keras_ae.report.page import write_report
+from keras_ae.saved_model.metadata import read_metadata
 from keras_ae.scores import COMPARISON, IMAGES, MODEL, PICTURES
 from pipeline.components.budget_comparison import keys
 from pipeline.components.report import mlflow_log, tensorboard
@@ -42,10 +44,9 @@ class Executor(base_executor.BaseExecutor):
         """Writes the report's files, and logs to MLflow if there is an address."""
         report = artifact_utils.get_single_instance(output_dict["report"])
         compared = artifact_utils.get_single_uri(input_dict["comparison"])
-        parts = {
-            "run": _run(input_dict, exec_properties, report.uri.rsplit("/", 3)[0]),
-            "verdict": _verdict(input_dict, Limits.from_json(exec_properties["limits"])),
-        }
+        facts = _run(input_dict, exec_properties, report.uri.rsplit("/", 3)[0])
+        limits = Limits.from_json(exec_properties["limits"])
+        parts = {"run": facts, "verdict": _verdict(input_dict, limits, facts)}
         mlflow = MlflowSettings.from_json(exec_properties["mlflow"])
         with fetched(compared) as source, written(report.uri) as folder:
             comparison = records.read(source / COMPARISON).model_copy(update=parts)
@@ -80,7 +81,7 @@ def _run(
     )
 
 
-def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> Verdict:
+def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits, run: Run) -> Verdict:
     """The Evaluator's verdict, with the result of ServingCheck for a blessed model."""
     blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
     evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
@@ -90,7 +91,8 @@ def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> 
         evaluation, limits, uncompared=REPLACED if replaced else NO_OTHER, refusal=refusal
     )
     if blessing.get_string_custom_property(versions.COMPARED) and not refusal:
-        evaluated = evaluated.model_copy(update={"notes": _notes(input_dict)})
+        notes = (*_size_notes(input_dict, run), *_data_notes(input_dict))
+        evaluated = evaluated.model_copy(update={"notes": notes})
     if not model_utils.is_model_blessed(blessing):
         return evaluated
     served = artifact_utils.get_single_instance(input_dict["infra_blessing"])
@@ -99,7 +101,20 @@ def _verdict(input_dict: Mapping[str, list[types.Artifact]], limits: Limits) -> 
     return evaluated.model_copy(update={"served": ServingResult(ok=ok, text=reason or SERVED)})
 
 
-def _notes(input_dict: Mapping[str, list[types.Artifact]]) -> tuple[str, ...]:
+def _size_notes(input_dict: Mapping[str, list[types.Artifact]], run: Run) -> tuple[str, ...]:
+    """The sizes of the latents, unless the model in service has the same as this run."""
+    in_service = versions.saved_model(artifact_utils.get_single_uri(input_dict["in_service"]))
+    facts = read_metadata(str(in_service))
+    latent = describe_latent(facts.latent_channels, facts.stride, run.channels or 3)
+    if latent == run.latent:
+        return ()
+    return (
+        "the models are compared by their PSNR, although their latents differ in size: the model "
+        f"in service has {latent}; this model has {run.latent}",
+    )
+
+
+def _data_notes(input_dict: Mapping[str, list[types.Artifact]]) -> tuple[str, ...]:
     """A caution, unless the model in service comes from the same splits as this run."""
     examples = artifact_utils.get_single_instance(input_dict["examples"])
     in_service = artifact_utils.get_single_uri(input_dict["in_service"])

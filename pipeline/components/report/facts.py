@@ -19,6 +19,7 @@ from keras_ae.comparison.records import (
     RunImages,
     TrainingEnvironment,
 )
+from keras_ae.presets import describe_latent
 from keras_ae.stages import Environment, StageSummary
 from pipeline.components.image_example_gen import findings
 from pipeline.components.image_example_gen.executor import QUARANTINE
@@ -54,6 +55,7 @@ def describe_run(
     common = (Run.model_fields.keys() & StageSummary.model_fields.keys()) - {"trained_on"}
     return Run(
         **{name: getattr(stage, name) for name in common},
+        latent=describe_latent(stage.latent_channels, stage.stride, stage.channels),
         data=examples.get_string_custom_property("data"),
         images=RunImages(**counts),
         levels=examples.get_string_custom_property(findings.LEVELS) or None,

@@ -64,6 +64,8 @@ def print_summary(
         durable.copy(Path(report.uri, name), arguments.root / name)
     comparison = records.read(Path(report.uri, scores.COMPARISON))
     console.say(f"\n{format_table(comparison)}\n")
+    if comparison.run and comparison.run.latent:
+        console.say(f"latent: {comparison.run.latent}")
     if tuning := comparison.tuning:
         console.say(f"tuned: {format_summary(tuning, comparison.trials)}")
     console.say(comparison.answer.sentence)

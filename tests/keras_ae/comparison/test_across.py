@@ -64,6 +64,19 @@ def test_runs_on_the_same_images_are_paired(make_world, save):
     assert f"two minus one: {pair.psnr.mean:+.2f} ({low:+.2f} to {high:+.2f}) dB" in text
 
 
+def test_latents_of_different_sizes_are_listed_side_by_side(make_world, save):
+    world, sizes = make_world(RISING, COUNTS), ("8 channels at stride 8", "2 channels at stride 4")
+    one, two, three = (
+        save(world, name, latent=latent) for name, latent in zip("abc", (*sizes, sizes[0]))
+    )
+    different = across.compare_runs(across.load([one, two]))
+    assert different.pairs[0].psnr.images == 40
+    assert f"\nlatents of different sizes:\na  {sizes[0]}\nb  {sizes[1]}\n" in format_runs(
+        different
+    )
+    assert "latents" not in format_runs(across.compare_runs(across.load([one, three])))
+
+
 def test_runs_may_differ_in_their_budgets(make_world, save):
     folders = [save(make_world(RISING, COUNTS), "a"), save(make_world({7: 0.5}, COUNTS), "b")]
     compared = across.compare_runs(across.load(folders))

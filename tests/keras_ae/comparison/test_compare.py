@@ -290,6 +290,19 @@ def test_the_global_floor_is_over_the_images_of_its_size(make_world):
     assert line.split()[:2] == ["global", "PCA"]
 
 
+def test_a_lossless_floor_is_noted(make_world, note):
+    assert not note(make_world(RISING, FEW).compare(), "lossless")
+    world = make_world(dict.fromkeys(RISING, 0.0), FEW, spread=0.0)
+    for _, rows in world.scores.values():
+        rows.values[rows.values > 10] = 100.0
+    world.recompute_sums()
+    comparison = world.compare()
+    (text,) = note(comparison, "lossless")
+    assert text.startswith("PCA with the same latent size is lossless on test")
+    assert comparison["chosen"]["test"]["gain_over_floor"]["mean"] == 0.0
+    format_table(Comparison.model_validate(comparison))
+
+
 def test_without_a_global_floor_the_comparison_says_why(make_world):
     comparison = make_world(RISING, FEW).compare(no_global_floor_reason="the images differ in size")
     assert comparison["floors"]["global_pca"] == {

@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 from keras_ae.errors import ConfigurationError, DataError, StorageError
 from keras_ae.models import linear
 from keras_ae.models.autoencoder import ConvAutoencoder
-from keras_ae.models.layers import to_float
+from keras_ae.models.layers import to_float, to_uint8
 
 
 def test_moments_are_exact_and_the_same_in_any_order(photographs):
@@ -29,14 +29,30 @@ def test_components_are_those_of_scikit_learn(photographs):
     )
 
 
-def test_before_the_first_epoch_the_model_equals_pca(photographs):
-    pca = linear.fit(linear.patch_moments(photographs, 8), 8)
-    model = ConvAutoencoder("medium")
+@pytest.mark.parametrize(
+    ("preset", "stride", "latent_channels"),
+    [("medium", 8, 8), ("small", 2, 3), ("small", 4, 2), ("small", 16, 32)],
+)
+def test_before_the_first_epoch_the_model_equals_pca(photographs, preset, stride, latent_channels):
+    pca = linear.fit(linear.patch_moments(photographs, stride), latent_channels)
+    model = ConvAutoencoder(preset, stride=stride, latent_channels=latent_channels)
     linear.set_linear_path(model, pca)
     image = to_float(photographs[1][None, :101, :77])
     np.testing.assert_allclose(
-        np.asarray(model(image)), np.asarray(linear.reconstruct(image, pca, 8)), atol=1e-5
+        np.asarray(model(image)), np.asarray(linear.reconstruct(image, pca, stride)), atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(2, 3), (4, 1), (8, 3), (16, 3)])
+def test_a_latent_with_as_many_values_as_the_image_is_lossless(photographs, stride, channels):
+    image = photographs[1][None, :96, :64, :channels]
+    latent_channels = stride * stride * channels
+    # Most of its components have no variance.
+    pca = linear.fit(linear.patch_moments(image[:, :32], stride), latent_channels)
+    assert np.array_equal(linear.reconstruct_rounded(image, pca, stride), image)
+    model = ConvAutoencoder("small", channels, stride, latent_channels)
+    linear.set_linear_path(model, pca)
+    assert np.array_equal(to_uint8(model(to_float(image))), image)
 
 
 def test_components_are_restored_from_a_file(photographs, tmp_path):

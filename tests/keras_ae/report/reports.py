@@ -189,6 +189,7 @@ RUN = {
     "channels": 3,
     "stride": 8,
     "latent_channels": 8,
+    "latent": "8 channels at stride 8: 0.125 values per pixel, 4.2 % of the image's values",
     "tile": 64,
     "tiles_per_epoch": 3200,
     "tiles_per_second": 906.4,

@@ -18,6 +18,7 @@ from keras_ae.errors import DataError
 from serving.client import formats
 from serving.client.cli.originals import read_original, read_pixels
 from serving.client.images import measure
+from serving.client.plans import Plans
 from serving.client.prepare import FIRST_PAGE, prepare
 from tests.corpus.formats import SAME, WHITE, Sample, rgba, samples
 from tests.corpus.images import images
@@ -230,3 +231,12 @@ def test_heic_without_its_package_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(DataError, match="HEIC needs pillow-heif"):
         prepare(heic)
+
+
+@pytest.mark.parametrize(("channels", "requests"), [(1, 8), (8, 8), (128, 4)])
+def test_latents_are_split_by_what_they_decode_to(channels, requests):
+    # A position of a latent of one channel may be decoded to as many pixels as one of many.
+    plans = Plans(rest=False, max_bytes=2**20, max_images=100)
+    side = 64 if channels < 128 else 32
+    latents = np.zeros((8, side, side, channels), np.float32)
+    assert len(plans.decode(latents).exchanges) == requests

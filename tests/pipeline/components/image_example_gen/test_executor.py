@@ -47,6 +47,7 @@ def ingest(
     uri: Path | str,
     *beam_arguments: str,
     channels=3,
+    stride=8,
     max_bad_share=0.1,
     copies="perceptual",
     fingerprint: str | None = None,
@@ -63,6 +64,7 @@ def ingest(
     properties = {
         "data": str(data),
         "channels": channels,
+        "stride": stride,
         "max_bad_share": max_bad_share,
         "copies": copies,
         "white": white,
@@ -362,10 +364,13 @@ def test_training_images_that_are_all_smaller_than_a_patch_stop_the_run(
     text = r"all \d+ different training images are too small: expected at least one with 8 pixels"
     with pytest.raises(DataError, match=rf"{text} or more on each side; .* has a side of 7$"):
         ingest(path, tmp_path / "out")
+    ingest(path, tmp_path / "out", stride=4)
     for i in range(20, 24):
         pixels = photographs[0][i : i + 8, 10 * i :][:, :30]
         (path / (c.TRAIN if fixed else "") / f"{i}.png").write_bytes(encode(pixels, "PNG"))
     ingest(path, tmp_path / "out")
+    with pytest.raises(DataError, match=r"one with 16 pixels or more .* has a side of 8$"):
+        ingest(path, tmp_path / "out", stride=16)
 
 
 def test_fewer_than_three_good_images_stop_the_run(tmp_path, photographs, encode):

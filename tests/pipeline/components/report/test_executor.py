@@ -203,6 +203,16 @@ def test_a_comparison_on_images_that_the_model_in_service_may_know_is_noted(judg
     assert "notes" not in judged({}, compared="")
 
 
+def test_a_comparison_with_a_model_of_another_latent_size_is_noted(judged):
+    data = {"fingerprint": "0123", "train": 0, "val": 0, "test": 4}
+    assert judged({"data": data, "stride": 4, "latent_channels": 2})["notes"] == [
+        "the models are compared by their PSNR, although their latents differ in size: the model "
+        "in service has 2 channels at stride 4: 0.125 values per pixel, 4.2 % of the image's "
+        "values; this model has 8 channels at stride 8: 0.125 values per pixel, 4.2 % of the "
+        "image's values"
+    ]
+
+
 def test_why_there_was_no_comparison_is_in_the_verdict(judged):
     def text(**outcome) -> str:
         verdict = judged({}, **outcome)
