@@ -35,6 +35,9 @@ from serving.wire.tensors import serialize
 
 logger = logging.getLogger("serving.server")
 
+MAX_CALLS = 500
+"""Calls in flight, further ones of which are refused: they would wait for seconds, and hold memory.
+"""
 MAX_ERROR_BYTES = 4000
 """Size of the longest error message, which is sent in a trailer; clients allow trailers of 8 KB."""
 _UNQUOTED = " " + string.punctuation.replace("%", "")
@@ -51,9 +54,15 @@ class Calls:
         self._draining = False
 
     def begin(self, context: ServicerContext) -> None:
-        """Counts a call until its response is sent; raises RequestError UNAVAILABLE if draining."""
+        """Counts a call until its response is sent.
+
+        Raises RequestError UNAVAILABLE, which clients retry, if draining or at `MAX_CALLS`.
+        """
         if self._draining:
             raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is stopping: try again")
+        if self._count >= MAX_CALLS:
+            message = f"{MAX_CALLS} requests are in flight: try again later"
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, message)
         self._count += 1
         context.add_done_callback(self._end)
 

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from serving.server.frontends import rpc
 from serving.wire import services
 from serving.wire.protos import (
     POOL,
@@ -666,12 +667,28 @@ def test_small_images_overtake_large_ones(start_server, base_path, png, batching
     client.prediction.Predict(small, timeout=60)
     count = 2 * (os.cpu_count() or 1)
     calls = [client.prediction.Predict.future(large, timeout=60) for _ in range(count)]
-    wait_until(lambda: client.running.server.manager._models["m"].available[0].requests == count)
+    # Each as a request and as an operation.
+    wait_until(lambda: client.running.server.manager._models["m"].available[0].uses == 2 * count)
     for _ in range(3):
         client.prediction.Predict(small, timeout=60)
     assert not all(call.done() for call in calls)
     for call in calls:
         call.cancel()
+
+
+def test_calls_beyond_the_limit_are_refused_and_can_be_retried(start_server, tiny, monkeypatch):
+    monkeypatch.setattr(rpc, "MAX_CALLS", 2)
+    client = start_server("--model_name=m", f"--model_base_path={tiny}")
+    slow = client.request({"steps": np.array([2**30], np.int32)}, signature="count")
+    calls = [client.prediction.Predict.future(slow, timeout=60) for _ in range(3)]
+    wait_until(lambda: any(call.done() for call in calls))
+    (refused,) = (call for call in calls if call.done())
+    assert refused.code() == CODE.UNAVAILABLE
+    assert refused.details() == "2 requests are in flight: try again later"
+    for call in calls:
+        call.cancel()
+    wait_until(lambda: not client.running.server._calls._count)
+    assert client.predict({"images": PIXELS}).version == 3
 
 
 def test_cancelled_requests_do_not_block_later_ones(client):
