@@ -101,7 +101,8 @@ _FLAGS: dict[str, tuple[str | int, str]] = {
     ),
     "tensorflow_inter_op_parallelism": (
         0,
-        "number of concurrent operations; 0 for one per processor",
+        "number of concurrent operations; 0 for four per processor, so that those of one large "
+        "image leave some to small ones",
     ),
     "tensorflow_session_parallelism": (0, "value of these two flags if both are 0"),
     "port": (8500, "port of gRPC; 0 for none"),
@@ -211,7 +212,10 @@ def _read_threads(arguments: argparse.Namespace) -> dict[str, int]:
     if not intra and not inter:
         intra = inter = arguments.tensorflow_session_parallelism
     cpu_count = os.cpu_count() or 1
-    return {"intra_op_threads": intra or max(1, cpu_count // 4), "inter_op_threads": inter}
+    return {
+        "intra_op_threads": intra or max(1, cpu_count // 4),
+        "inter_op_threads": inter or 4 * cpu_count,
+    }
 
 
 def _read_models(arguments: argparse.Namespace) -> ModelServerConfig:

@@ -97,15 +97,15 @@ class Manager:
         available = [bool(self._models[name].available) for name in self._configured]
         return bool(available) and all(available)
 
-    async def predict(self, request: protos.PredictRequest, convert: Convert[T]) -> T:
-        """Calls a signature of a model and converts its outputs.
+    async def predict(self, request: protos.PredictRequest, size: int, convert: Convert[T]) -> T:
+        """Calls a signature of a model with a request of so many bytes, and converts its outputs.
 
         A large request waits for other large ones only, and is not part of a batch.
         """
         version = self._model(spec_of(request)).resolve(request.model_spec)
         with version.in_use():
             servable = version.servable
-            inputs = await _compute(request.ByteSize(), servable.check, request)
+            inputs = await _compute(size, servable.check, request)
             spec = response_spec(request, version.number, inputs.signature)
             if self._batcher and inputs.rows and not inputs.is_large:
                 outputs = await self._batcher.submit(version, inputs, servable.run)

@@ -533,8 +533,9 @@ def test_a_refused_request_is_freed_at_once(start_server, tiny, flags):
 
 def test_bytes_that_are_no_request_are_refused(client):
     call = client.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    with pytest.raises(grpc.RpcError):
+    with pytest.raises(grpc.RpcError, match="not a PredictRequest") as caught:
         call(b"\xff" * 100, timeout=SECONDS)
+    assert caught.value.code() == CODE.INTERNAL
     assert client.predict({"images": PIXELS}).version == 2
 
 
@@ -655,6 +656,17 @@ def test_an_expired_deadline_stops_the_work(start_server, tiny, batching, protoc
     assert client.predict({"images": PIXELS}).version == 3
     assert time.monotonic() - started < 1
     assert client.predict({"steps": np.array([9], np.int32)}, "count").total.tolist() == [12]
+
+
+def test_the_request_of_a_rest_client_that_hangs_up_stops(start_server, tiny):
+    client = start_server("--model_name=m", f"--model_base_path={tiny}")
+    body = {"signature_name": "count", "inputs": [2**30]}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{client.running.rest}/v1/models/m:predict", json=body, timeout=0.3)
+    (version,) = client.running.server.manager._models["m"].available
+    started = time.monotonic()
+    wait_until(lambda: not version.uses)
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
