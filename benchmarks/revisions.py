@@ -2,8 +2,8 @@
 
     python -m benchmarks.revisions --before CHECKOUT
 
-Each revision runs with and without --enable_serialization_as_tensor_content. The client is that of
-this checkout.
+This one runs with and without --enable_serialization_as_tensor_content, the earlier one without
+flags. The client is that of this checkout.
 """
 
 import argparse
@@ -53,12 +53,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         model = arguments.model or export_untrained(presets.DEFAULT, Path(folder) / "model")
+        before = servers.enter_context(local_server(model, code=arguments.before))
         pairs = []
         for label, flags in FLAGS.items():
-            before, now = (
-                servers.enter_context(local_server(model, flags, code))
-                for code in (arguments.before, None)
-            )
+            now = servers.enter_context(local_server(model, flags))
             rows = (measurements(label, server.target, server.pid) for server in (before, now))
             pairs += zip(*rows)
         measure(pairs, arguments.seconds, arguments.repeats)
