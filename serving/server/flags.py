@@ -101,8 +101,7 @@ _FLAGS: dict[str, tuple[str | int, str]] = {
     ),
     "tensorflow_inter_op_parallelism": (
         0,
-        "number of concurrent operations; 0 for four per processor, so that those of one large "
-        "image leave some to small ones",
+        "number of concurrent operations; 0 for one per processor",
     ),
     "tensorflow_session_parallelism": (0, "value of these two flags if both are 0"),
     "port": (8500, "port of gRPC; 0 for none"),
@@ -214,7 +213,7 @@ def _read_threads(arguments: argparse.Namespace) -> dict[str, int]:
     cpu_count = os.cpu_count() or 1
     return {
         "intra_op_threads": intra or max(1, cpu_count // 4),
-        "inter_op_threads": inter or 4 * cpu_count,
+        "inter_op_threads": inter,
     }
 
 
