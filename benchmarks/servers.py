@@ -25,8 +25,13 @@ class Server:
 
 
 @contextmanager
-def local_server(model: Path, flags: Sequence[str] = ()) -> Iterator[Server]:
-    """Serves a SavedModel as version 1 of `keras_ae` on free ports until the block ends."""
+def local_server(
+    model: Path, flags: Sequence[str] = (), code: Path | None = None
+) -> Iterator[Server]:
+    """Serves a SavedModel as version 1 of `keras_ae` on free ports until the block ends.
+
+    The server's code is this checkout's, or that of the checkout in the folder `code`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "keras_ae"
         shutil.copytree(model, base / "1")
@@ -35,7 +40,7 @@ def local_server(model: Path, flags: Sequence[str] = ()) -> Iterator[Server]:
             *(sys.executable, "-m", "serving.server", "--model_name=keras_ae"),
             *(f"--port={port}", f"--rest_api_port={rest_port}", f"--model_base_path={base}"),
         ]
-        with subprocess.Popen([*command, *flags], stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen([*command, *flags], stderr=subprocess.DEVNULL, cwd=code) as process:
             try:
                 target = f"127.0.0.1:{port}"
                 with ReconstructionClient(target) as client:

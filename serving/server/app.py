@@ -17,7 +17,7 @@ from serving.server import ports
 from serving.server.errors import RequestError
 from serving.server.flags import Flags
 from serving.server.frontends import rpc
-from serving.server.frontends.http_server import HttpServer
+from serving.server.frontends.http_server import HttpServer, RateLimit
 from serving.server.frontends.metrics import Metrics
 from serving.server.frontends.rest import create_app
 from serving.server.models import config
@@ -43,6 +43,7 @@ def run(flags: Flags) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(escape)
     logging.basicConfig(handlers=[handler], format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("uvicorn.error").addFilter(RateLimit())
     logger.setLevel(logging.INFO)
     for line in flags.without_effect:
         logger.warning("%s", line)

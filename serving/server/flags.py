@@ -211,7 +211,10 @@ def _read_threads(arguments: argparse.Namespace) -> dict[str, int]:
     if not intra and not inter:
         intra = inter = arguments.tensorflow_session_parallelism
     cpu_count = os.cpu_count() or 1
-    return {"intra_op_threads": intra or max(1, cpu_count // 4), "inter_op_threads": inter}
+    return {
+        "intra_op_threads": intra or max(1, cpu_count // 4),
+        "inter_op_threads": inter,
+    }
 
 
 def _read_models(arguments: argparse.Namespace) -> ModelServerConfig:

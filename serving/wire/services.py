@@ -38,17 +38,25 @@ def _serialize(response: Message | bytes) -> bytes:
     return response if isinstance(response, bytes) else bytes(response.SerializeToString())
 
 
-def add_servicer(service: str, servicer: object, server: grpc.Server | grpc.aio.Server) -> None:
+def request_classes(service: str) -> dict[str, type[Message]]:
+    """Returns the request class of each method of a service."""
+    return {name: request for name, request, _ in _methods(service)}
+
+
+def add_servicer(
+    service: str, servicer: object, server: grpc.Server | grpc.aio.Server, parse: bool = True
+) -> None:
     """Registers a servicer for a service on a server that is not started yet.
 
     The servicer has a method `(request, context) -> response` for each method of the service that
-    it implements, a coroutine function if the server is a grpc.aio one. A response may be the bytes
-    of its message. The server answers the other methods with UNIMPLEMENTED.
+    it implements, a coroutine function if the server is a grpc.aio one. It gets the bytes of a
+    request unless they are to be parsed. A response may be the bytes of its message. The server
+    answers the other methods with UNIMPLEMENTED.
     """
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
             getattr(servicer, name),
-            request_deserializer=request.FromString,
+            request_deserializer=request.FromString if parse else None,
             response_serializer=_serialize,
         )
         for name, request, _ in _methods(service)

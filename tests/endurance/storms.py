@@ -10,11 +10,9 @@ import argparse
 import http.client
 import io
 import math
-import shutil
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -36,63 +33,14 @@ from keras_ae import contract as c
 from keras_ae import presets
 from serving.wire import services
 from serving.wire.protos import PredictRequest
-from serving.wire.tensors import to_array, to_proto
+from serving.wire.tensors import to_proto
 from tests.corpus.pictures import encoded
-from tests.endurance import hostile
+from tests.endurance import hostile, swaps
+from tests.endurance.storm import OPTIONS, TIMEOUT_SECONDS, Storm, StressError
 
-TIMEOUT_SECONDS = 60
 BATCH_SIZE = 16
 IDLE_SECONDS = 5
 """Time for the server to free memory before it is read."""
-OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-
-
-class StressError(Exception):
-    """A response or a state of the server that is wrong."""
-
-
-class Storm:
-    """Requests to one server, with a check that a good request still has the same response.
-
-    Args:
-        target: "HOST:PORT" of gRPC.
-        url: URL of REST up to the port.
-        pid: the server's process.
-        photograph: RGB image of the good request.
-    """
-
-    def __init__(self, target: str, url: str, pid: int, photograph: Image.Image):
-        self.url, self._pid = url, pid
-        self.photograph = photograph.resize((96, 64))
-        self._good = encoded(self.photograph, "PNG")
-        channel = grpc.insecure_channel(target, OPTIONS)
-        self._predict = services.stub(services.PREDICTION, channel).Predict
-        self.expected = self.predict([self._good])
-
-    def predict(self, images: list[bytes]) -> dict[str, np.ndarray]:
-        """The outputs of `serving_default` for encoded images."""
-        return self.send(hostile.request(c.SERVING_DEFAULT, **{c.IMAGE_BYTES: to_proto(images)}))
-
-    def send(self, request: PredictRequest) -> dict[str, np.ndarray]:
-        """The outputs of a request; raises grpc.RpcError."""
-        response = self._predict(request, timeout=TIMEOUT_SECONDS)
-        return {name: to_array(tensor) for name, tensor in response.outputs.items()}
-
-    def version(self, request: PredictRequest) -> int:
-        """The version that responds to a request."""
-        return int(self._predict(request, timeout=TIMEOUT_SECONDS).model_spec.version.value)
-
-    def check_good(self, after: str) -> None:
-        """Raises StressError unless the good request has the response that it had at first."""
-        outputs = self.predict([self._good])
-        for name, expected in self.expected.items():
-            if not np.array_equal(outputs[name], expected, equal_nan=expected.dtype != object):
-                raise StressError(f"after {after} the good request has another {name}")
-
-    def memory(self) -> int:
-        """Resident bytes of the server."""
-        lines = Path(f"/proc/{self._pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def unusual_images(storm: Storm) -> Counter[str]:
@@ -276,111 +224,6 @@ def slow_streams(storm: Storm, target: str, count: int) -> Counter[str]:
     return Counter({"open": count * len(incomplete)})
 
 
-class Load:
-    """Threads that send requests until the end of the block.
-
-    Args:
-        target: "HOST:PORT" of gRPC.
-        threads: number of threads.
-
-    Attributes:
-        versions: number of responses by version.
-        failures: messages of failed requests.
-    """
-
-    def __init__(self, target: str, threads: int):
-        self.versions: Counter[int] = Counter()
-        self.failures: list[str] = []
-        self._target, self._stop = target, threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        pixels = np.zeros((4, 64, 64, 3), np.uint8)
-        request = hostile.request(c.RECONSTRUCT, **{c.IMAGES: to_proto(pixels)})
-        with grpc.insecure_channel(self._target, OPTIONS) as channel:
-            stub = services.stub(services.PREDICTION, channel)
-            while not self._stop.is_set():
-                try:
-                    response = stub.Predict(request, timeout=TIMEOUT_SECONDS)
-                except grpc.RpcError as error:
-                    self.failures.append(f"{error.code()}: {error.details()}")
-                else:
-                    self.versions[response.model_spec.version.value] += 1
-
-
-def hot_swap(
-    storm: Storm, target: str, base: Path, seconds: float, threads: int = 4
-) -> Counter[str]:
-    """Adds a good version and a corrupt one and removes both, repeatedly under load.
-
-    Args:
-        storm: requests to the server.
-        target: "HOST:PORT" of gRPC.
-        base: folder of the server's versions, with version 1 in it.
-        seconds: time after which no further round begins; there is at least one.
-        threads: number of threads that send requests.
-    """
-    counts: Counter[str] = Counter()
-    start = time.monotonic()
-    with Load(target, threads) as load:
-        while not counts["rounds"] or time.monotonic() - start < seconds:
-            _publish(base / "1", base / "2")
-            _wait_until(lambda: _version(storm) == 2, "version 2 to serve")
-            _publish(base / "1", base / "3", corrupt=True)
-            _wait_until(lambda: _state(storm, 3) == "END", "version 3 to fail")
-            if _version(storm) != 2:
-                raise StressError("a corrupt version replaced a good one")
-            shutil.rmtree(base / "3")
-            shutil.rmtree(base / "2")
-            _wait_until(lambda: _version(storm) == 1, "version 1 to serve again")
-            counts["rounds"] += 1
-    if load.failures:
-        raise StressError(f"{len(load.failures)} requests failed, such as {load.failures[0]}")
-    if set(load.versions) != {1, 2}:
-        raise StressError(f"expected responses of versions 1 and 2; got {dict(load.versions)}")
-    storm.check_good("the swaps")
-    return counts + Counter({"requests": load.versions.total()})
-
-
-def _publish(model: Path, version: Path, *, corrupt: bool = False) -> None:
-    incoming = version.with_name(f".incoming-{version.name}")
-    shutil.copytree(model, incoming)
-    if corrupt:
-        shutil.rmtree(incoming / "variables")
-    incoming.rename(version)
-
-
-def _version(storm: Storm) -> int:
-    pixels = np.zeros((1, 8, 8, 3), np.uint8)
-    return storm.version(hostile.request(c.RECONSTRUCT, **{c.IMAGES: to_proto(pixels)}))
-
-
-def _state(storm: Storm, version: int) -> str:
-    url = f"{storm.url}/v1/models/keras_ae/versions/{version}"
-    response = httpx.get(url, timeout=TIMEOUT_SECONDS)
-    if response.status_code != 200:
-        return ""
-    return str(response.json()["model_version_status"][0]["state"])
-
-
-def _wait_until(condition: Callable[[], bool], description: str) -> None:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise StressError(f"waited {TIMEOUT_SECONDS} s for {description}")
-        time.sleep(0.05)
-
-
 def _progress(items: Iterable[Any], name: str, total: int | None = None) -> Iterable[Any]:
     return tqdm(items, name, total, disable=not sys.stderr.isatty())
 
@@ -400,7 +243,7 @@ def main() -> None:
         # By default the server retries for minutes before it gives up the corrupt version.
         with local_server(model, ["--max_num_load_retries=0"]) as server:
             storm = Storm(server.target, server.url, server.pid, photograph)
-            storms: dict[str, Callable[[int], Counter[str]]] = {
+            kinds: dict[str, Callable[[int], Counter[str]]] = {
                 "unusual images": lambda divisor: unusual_images(storm),
                 "broken images": lambda divisor: broken_images(storm),
                 "bad tensors": lambda divisor: bad_tensors(storm),
@@ -418,15 +261,15 @@ def main() -> None:
             }
             # TensorFlow caches data for each shape; these caches are filled first, so that they do
             # not count as growth.
-            for run in storms.values():
+            for run in kinds.values():
                 run(2)
-            hot_swap(storm, server.target, server.base, 0)
+            swaps.hot_swap(storm, server.target, server.base, 0)
             time.sleep(IDLE_SECONDS)
             before = storm.memory()
-            for name, run in storms.items():
+            for name, run in kinds.items():
                 print(f"{name:<16} {dict(run(1))}", flush=True)
-            swaps = hot_swap(storm, server.target, server.base, arguments.seconds)
-            print(f"{'hot swap':<16} {dict(swaps)}")
+            counts = swaps.hot_swap(storm, server.target, server.base, arguments.seconds)
+            print(f"{'hot swap':<16} {dict(counts)}")
             time.sleep(IDLE_SECONDS)
             after = storm.memory()
     growth = after / before - 1

@@ -2,7 +2,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.servers import local_server
-from tests.endurance import storms
+from tests.endurance import storms, swaps
+from tests.endurance.storm import Storm, StressError
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +14,7 @@ def server(cold):
 
 @pytest.fixture
 def storm(server, photographs):
-    return storms.Storm(server.target, server.url, server.pid, Image.fromarray(photographs[1]))
+    return Storm(server.target, server.url, server.pid, Image.fromarray(photographs[1]))
 
 
 def test_unusual_images_are_reconstructed(storm):
@@ -67,12 +68,12 @@ def test_memory_does_not_grow_with_invalid_requests(storm):
 
 
 def test_versions_come_and_go_under_load_without_a_failed_request(storm, server):
-    counts = storms.hot_swap(storm, server.target, server.base, seconds=0, threads=1)
+    counts = swaps.hot_swap(storm, server.target, server.base, seconds=0, threads=1)
     assert counts["rounds"] == 1
     assert counts["requests"] > 10
 
 
 def test_a_different_response_is_an_error(storm):
     storm.expected = {name: values[:0] for name, values in storm.expected.items()}
-    with pytest.raises(storms.StressError, match="the good request has another"):
+    with pytest.raises(StressError, match="the good request has another"):
         storm.check_good("nothing")

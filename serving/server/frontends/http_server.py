@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import uvicorn
@@ -11,6 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS: Final = 500
 """Requests on further connections get status 503; a process may often open 1,024 files."""
+LOG_SECONDS: Final = 60.0
+"""Time after which the log repeats a message of uvicorn."""
 HEADER_SECONDS = 10.0
 """Time for the whole header of a request, after which its connection is closed."""
 
@@ -42,6 +48,31 @@ class _Protocol(H11Protocol):
         if self._header_timer:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+class RateLimit(logging.Filter):
+    """Passes each message once in `LOG_SECONDS`, with the number of those that it has not passed.
+
+    uvicorn logs a line for each request over its limit and each invalid one, of which a client can
+    send thousands per second.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._clock = clock
+        self._passed_at: dict[str, float] = {}
+        self._held_back: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log a record."""
+        text, now = record.getMessage(), self._clock()
+        if now - self._passed_at.get(text, -math.inf) < LOG_SECONDS:
+            self._held_back[text] += 1
+            return False
+        self._passed_at[text] = now
+        if count := self._held_back.pop(text, 0):
+            record.msg, record.args = f"{text} ({count:,} more since the last line)", ()
+        return True
 
 
 class HttpServer(uvicorn.Server):

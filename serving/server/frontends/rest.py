@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -162,7 +162,8 @@ class _RestApp:
                 body = await http_limits.read(request, max_bytes)
                 _refuse_upload(request.headers.get("content-type", ""))
                 encoding = request.headers.get("content-encoding", "")
-                return await self._predict_body(spec, method, body, encoding)
+                work = self._predict_body(spec, method, body, encoding)
+                return await _until_disconnect(request, work)
         except TimeoutError:
             raise RequestError(
                 StatusCode.DEADLINE_EXCEEDED,
@@ -182,7 +183,9 @@ class _RestApp:
                 json_tensors.check_examples(document)
                 inference.refuse(self._manager, method, spec)
             request, format = await self._to_request(spec, document, size)
-        return await self._manager.predict(request, lambda _, outputs: to_json(outputs, format))
+        return await self._manager.predict(
+            request, size, lambda _, outputs: to_json(outputs, format)
+        )
 
     async def _to_request(
         self, spec: protos.ModelSpec, document: dict[str, Any], size: int
@@ -195,6 +198,24 @@ class _RestApp:
         format = json_tensors.format_of(document)
         tensors = await _compute(size, json_tensors.to_tensors, document, inputs)
         return protos.PredictRequest(model_spec=spec, inputs=tensors), format
+
+
+async def _until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine; cancels it and raises ClientDisconnect if the client closes the connection.
+
+    An ASGI server does not cancel an app for that: the app would compute for nobody.
+    """
+    # After the body there is no message but that of the end.
+    disconnected = asyncio.ensure_future(request.receive())
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task, disconnected), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        disconnected.cancel()
 
 
 def _refuse_upload(content_type: str) -> None:

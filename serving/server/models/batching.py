@@ -1,11 +1,13 @@
 """Batching: concurrent requests share one call of the model."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from google.protobuf.message import Message
@@ -72,14 +74,23 @@ class BatchingOptions:
             )
 
 
+class Servable(Hashable, Protocol):
+    """A model version: the key of its batches, which is kept loaded while one runs."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Keeps the version loaded until the block ends."""
+
+
 @dataclass(eq=False)
 class _Batch:
+    servable: Servable
     queue: Hashable
     shapes: Hashable
     run: Run
     created_at: float
     tasks: list[tuple[Inputs, "asyncio.Future[Outputs]"]] = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
+    operation: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
     def rows(self) -> int:
@@ -106,11 +117,11 @@ class Batcher:
         if rows > limit:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
 
-    async def submit(self, servable: Hashable, inputs: Inputs, run: Run) -> Outputs:
+    async def submit(self, servable: Servable, inputs: Inputs, run: Run) -> Outputs:
         """Runs a request of 1 or more rows as part of a batch.
 
         Args:
-            servable: key of the model version; requests of different ones never share a batch.
+            servable: the model version; requests of different ones never share a batch.
             inputs: the request.
             run: calls the model with the inputs of a batch.
 
@@ -139,7 +150,7 @@ class Batcher:
         """Ends the threads once they are idle; does not wait for them."""
         self._executor.shutdown(wait=False)
 
-    def _find_or_create_batch(self, servable: Hashable, inputs: Inputs, run: Run) -> _Batch:
+    def _find_or_create_batch(self, servable: Servable, inputs: Inputs, run: Run) -> _Batch:
         queue = (servable, inputs.signature, inputs.outputs)
         waiting = [batch for batch in self._waiting if batch.queue == queue]
         for batch in waiting:
@@ -153,7 +164,7 @@ class Batcher:
                 "The batch scheduling queue to which this task was submitted is full; "
                 f"max_enqueued_batches is {self.options.max_enqueued_batches}: try again later",
             )
-        batch = _Batch(queue, inputs.shapes, run, asyncio.get_running_loop().time())
+        batch = _Batch(servable, queue, inputs.shapes, run, asyncio.get_running_loop().time())
         self._waiting.append(batch)
         return batch
 
@@ -179,6 +190,7 @@ class Batcher:
 
     def _start(self, batch: _Batch) -> None:
         self._idle_threads -= 1
+        batch.operation.enter_context(batch.servable.in_use())
         members = [inputs for inputs, _ in batch.tasks]
         # Padded to the next allowed size.
         rows = next((n for n in self.options.allowed_batch_sizes if n >= batch.rows), batch.rows)
@@ -189,6 +201,7 @@ class Batcher:
 
     def _finish(self, batch: _Batch, results: "asyncio.Future[list[Outputs | Exception]]") -> None:
         self._idle_threads += 1
+        batch.operation.close()
         for (_, future), result in zip(batch.tasks, results.result()):
             if future.done():
                 continue

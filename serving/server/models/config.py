@@ -79,8 +79,8 @@ def read(path: Path, message_type: type[M]) -> M:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
     except text_format.ParseError as error:
-        name = message_type.DESCRIPTOR.name
-        raise ConfigurationError(f"{path} is not a {name} text proto: {error}") from error
+        name = message_type.DESCRIPTOR.full_name
+        raise ConfigurationError(f"{path}: Error parsing text-format {name}: {error}") from error
     return message
 
 

@@ -1,6 +1,7 @@
 """All served models, which the frontends call."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from serving.server.errors import RequestError, invalid
 from serving.server.models import config
 from serving.server.models.batching import Batcher, BatchingOptions
 from serving.server.models.cancellation import Cancellation
-from serving.server.models.model import AVAILABLE, Model
+from serving.server.models.model import AVAILABLE, Model, Version
 from serving.server.models.servable import Convert, response_spec
 from serving.server.models.versions import Loaders, ManagerOptions
 from serving.wire import protos
@@ -96,17 +97,15 @@ class Manager:
         available = [bool(self._models[name].available) for name in self._configured]
         return bool(available) and all(available)
 
-    async def predict(self, request: protos.PredictRequest, convert: Convert[T]) -> T:
-        """Calls a signature of a model and converts its outputs.
+    async def predict(self, request: protos.PredictRequest, size: int, convert: Convert[T]) -> T:
+        """Calls a signature of a model with a request of so many bytes, and converts its outputs.
 
         A large request waits for other large ones only, and is not part of a batch.
         """
-        model = self._model(spec_of(request))
-        version = model.resolve(request.model_spec)
-        version.requests += 1
-        try:
+        version = self._model(spec_of(request)).resolve(request.model_spec)
+        with version.in_use():
             servable = version.servable
-            inputs = await _compute(request.ByteSize(), servable.check, request)
+            inputs = await _compute(size, servable.check, request)
             spec = response_spec(request, version.number, inputs.signature)
             if self._batcher and inputs.rows and not inputs.is_large:
                 outputs = await self._batcher.submit(version, inputs, servable.run)
@@ -114,9 +113,7 @@ class Manager:
             if self._batcher:
                 self._batcher.check(inputs)
             executor = self._executors[inputs.is_large]
-            return await _call_in(executor, lambda: convert(spec, servable.run(inputs)))
-        finally:
-            model.release(version)
+            return await _call_in(executor, version, lambda: convert(spec, servable.run(inputs)))
 
     def signatures(self, spec: protos.ModelSpec) -> dict[str, protos.SignatureDef]:
         """Returns the signatures of the version that a ModelSpec requests, by name."""
@@ -239,14 +236,22 @@ async def _compute(size: int, function: Callable[P, T], *args: P.args, **kwargs:
     return function(*args, **kwargs)
 
 
-async def _call_in(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    """Calls a function in a thread; TensorFlow stops computing in it if the task is cancelled."""
-    cancellation = Cancellation()
-    future = executor.submit(cancellation.call, function)
+async def _call_in(executor: ThreadPoolExecutor, version: Version, function: Callable[[], T]) -> T:
+    """Calls a function of a version in a thread.
+
+    If the task is cancelled, TensorFlow stops computing after the operation that runs, and the
+    version stays loaded until then.
+    """
+    cancellation, operation = Cancellation(), contextlib.ExitStack()
+    work = executor.submit(cancellation.call, function)
+    future = asyncio.wrap_future(work)
+    operation.enter_context(version.in_use())
+    future.add_done_callback(lambda _: operation.close())
     try:
-        return await asyncio.wrap_future(future)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
         cancellation.cancel()
+        work.cancel()
         raise
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ class Version:
 
     number: int
     path: Path
+    on_idle: Callable[["Version"], None]
+    """Called when the last use of the version has ended."""
     state: int = START
     servable: Servable = field(init=False, repr=False)
     """The SavedModel; it exists while the version is available or unloading."""
@@ -42,10 +44,22 @@ class Version:
     """The thread that has loaded `servable` and will free its memory."""
     error: RequestError | None = None
     """Why the last attempt to load it failed."""
-    requests: int = 0
-    """The number of requests in flight."""
+    uses: int = 0
+    """The number of requests in flight, and of operations that run for them or for cancelled ones.
+    """
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the version is not wanted any more."""
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps the version loaded until the block ends."""
+        self.uses += 1
+        try:
+            yield
+        finally:
+            self.uses -= 1
+            if not self.uses:
+                self.on_idle(self)
 
 
 class Model:
@@ -104,7 +118,7 @@ class Model:
                 version.dropped.set()
         for number, path in sorted(wanted.items(), reverse=True):
             if (number, path) not in present:
-                version = Version(number, path)
+                version = Version(number, path, self._on_idle)
                 self.versions = [v for v in self.versions if v.state != END or v.number != number]
                 self.versions.append(version)
                 self._start(self._load(version))
@@ -147,12 +161,6 @@ class Model:
             raise RequestError(StatusCode.NOT_FOUND, message)
         # After a change of the base path two versions may have the same number: take the later one.
         return max(reversed(matching), key=lambda version: version.number)
-
-    def release(self, version: Version) -> None:
-        """Ends a request; the last one of a version that is unloading frees its memory."""
-        version.requests -= 1
-        if version.state == UNLOADING and not version.requests:
-            self._start(self._free(version))
 
     async def close(self) -> None:
         """Stops loading, and waits for versions that are being loaded or freed."""
@@ -218,8 +226,12 @@ class Model:
             if not self._is_wanted(version):
                 version.state = UNLOADING
                 self._notify()
-                if not version.requests:
-                    self._start(self._free(version))
+                if not version.uses:
+                    self._on_idle(version)
+
+    def _on_idle(self, version: Version) -> None:
+        if version.state == UNLOADING:
+            self._start(self._free(version))
 
     async def _free(self, version: Version) -> None:
         del version.servable

@@ -108,7 +108,7 @@ def test_a_model_is_needed(capsys):
 @pytest.mark.parametrize(
     ("flag", "text", "message"),
     [
-        ("model_config_file", "model_config_list { nonsense }", "ModelServerConfig text proto"),
+        ("model_config_file", "nonsense", "text-format tensorflow.serving.ModelServerConfig: 1:1"),
         ("model_config_file", "", "Only ModelConfigList is currently supported"),
         ("ssl_config_file", 'server_key: "k"', "needs server_key and server_cert"),
         (
@@ -116,7 +116,11 @@ def test_a_model_is_needed(capsys):
             'server_key: "k" server_cert: "c" client_verify: true',
             "client_verify needs custom_ca",
         ),
-        ("monitoring_config_file", "on: true", "is not a MonitoringConfig text proto"),
+        (
+            "monitoring_config_file",
+            "on: true",
+            "text-format tensorflow.serving.MonitoringConfig",
+        ),
     ],
 )
 def test_files_that_cannot_be_used_are_refused(capsys, tmp_path, flag, text, message):

@@ -209,6 +209,17 @@ def test_the_number_of_connections_is_limited(start_server, tiny, monkeypatch):
     assert client.predict({"images": PIXELS}).version == 3
 
 
+def test_a_message_of_uvicorn_is_logged_once_a_minute_with_a_count():
+    seconds = iter((100, 101, 102, 103, 161))
+    rate_limit, logged = http_server.RateLimit(lambda: next(seconds)), []
+    for text in ("over the limit", "over the limit", "invalid", "over the limit", "over the limit"):
+        record = logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, text, (), None)
+        if rate_limit.filter(record):
+            logged.append(record.getMessage())
+    more = "over the limit (2 more since the last line)"
+    assert logged == ["over the limit", "invalid", more]
+
+
 SHORT_GRACE = """
 import runpy
 from serving.server import app

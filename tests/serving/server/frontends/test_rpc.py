@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from serving.server.frontends import rpc
 from serving.wire import services
 from serving.wire.protos import (
     POOL,
@@ -532,8 +533,9 @@ def test_a_refused_request_is_freed_at_once(start_server, tiny, flags):
 
 def test_bytes_that_are_no_request_are_refused(client):
     call = client.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    with pytest.raises(grpc.RpcError):
+    with pytest.raises(grpc.RpcError, match="not a PredictRequest") as caught:
         call(b"\xff" * 100, timeout=SECONDS)
+    assert caught.value.code() == CODE.INTERNAL
     assert client.predict({"images": PIXELS}).version == 2
 
 
@@ -656,6 +658,17 @@ def test_an_expired_deadline_stops_the_work(start_server, tiny, batching, protoc
     assert client.predict({"steps": np.array([9], np.int32)}, "count").total.tolist() == [12]
 
 
+def test_the_request_of_a_rest_client_that_hangs_up_stops(start_server, tiny):
+    client = start_server("--model_name=m", f"--model_base_path={tiny}")
+    body = {"signature_name": "count", "inputs": [2**30]}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{client.running.rest}/v1/models/m:predict", json=body, timeout=0.3)
+    (version,) = client.running.server.manager._models["m"].available
+    started = time.monotonic()
+    wait_until(lambda: not version.uses)
+    assert time.monotonic() - started < 10
+
+
 @pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
 def test_small_images_overtake_large_ones(start_server, base_path, png, batching):
     client = start_server("--model_name=m", f"--model_base_path={base_path}", *batching)
@@ -666,12 +679,28 @@ def test_small_images_overtake_large_ones(start_server, base_path, png, batching
     client.prediction.Predict(small, timeout=60)
     count = 2 * (os.cpu_count() or 1)
     calls = [client.prediction.Predict.future(large, timeout=60) for _ in range(count)]
-    wait_until(lambda: client.running.server.manager._models["m"].available[0].requests == count)
+    # Each as a request and as an operation.
+    wait_until(lambda: client.running.server.manager._models["m"].available[0].uses == 2 * count)
     for _ in range(3):
         client.prediction.Predict(small, timeout=60)
     assert not all(call.done() for call in calls)
     for call in calls:
         call.cancel()
+
+
+def test_calls_beyond_the_limit_are_refused_and_can_be_retried(start_server, tiny, monkeypatch):
+    monkeypatch.setattr(rpc, "MAX_CALLS", 2)
+    client = start_server("--model_name=m", f"--model_base_path={tiny}")
+    slow = client.request({"steps": np.array([2**30], np.int32)}, signature="count")
+    calls = [client.prediction.Predict.future(slow, timeout=60) for _ in range(3)]
+    wait_until(lambda: any(call.done() for call in calls))
+    (refused,) = (call for call in calls if call.done())
+    assert refused.code() == CODE.UNAVAILABLE
+    assert refused.details() == "2 requests are in flight: try again later"
+    for call in calls:
+        call.cancel()
+    wait_until(lambda: not client.running.server._calls._count)
+    assert client.predict({"images": PIXELS}).version == 3
 
 
 def test_cancelled_requests_do_not_block_later_ones(client):

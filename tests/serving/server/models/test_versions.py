@@ -178,7 +178,7 @@ def test_a_request_in_flight_finishes_on_the_version_that_it_started_on(serving,
         client.request({"steps": steps}, signature="count"), timeout=60
     )
     model = client.running.server.manager._models["m"]
-    wait_until(lambda: model.versions[0].requests == 1)
+    wait_until(lambda: model.versions[0].uses)
     publish(2)
     client.wait_for({2: AVAILABLE})
     assert client.predict({"images": PIXELS}).version == 2
@@ -186,6 +186,26 @@ def test_a_request_in_flight_finishes_on_the_version_that_it_started_on(serving,
     answer = slow.result()
     assert answer.model_spec.version.value == 1
     assert list(answer.outputs["total"].int_val) == [300_001]
+    client.wait_for({1: END})
+
+
+@pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
+def test_a_version_is_loaded_until_the_operation_of_a_cancelled_request_ends(
+    serving, publish, batching
+):
+    publish(1)
+    client = serving(*batching)
+    client.wait_for({1: AVAILABLE})
+    servable = client.running.server.manager._models["m"].versions[0].servable
+    run, go = servable.run, threading.Event()
+    servable.run = lambda inputs: go.wait(60) and run(inputs)
+    request = client.request({"images": PIXELS}, signature="reconstruct")
+    with pytest.raises(grpc.RpcError, match="Deadline"):
+        client.prediction.Predict(request, timeout=0.2)
+    publish(2)
+    client.wait_for({2: AVAILABLE})
+    assert client.status()[1] == "UNLOADING"
+    go.set()
     client.wait_for({1: END})
 
 
