@@ -9,7 +9,7 @@ counted: JPEG with optimised Huffman tables, WebP with the slowest method, AVIF 
 
 - bits per pixel and PSNR of .kae files at several qualities,
 - bytes of .kae files relative to the other formats, as the mean of the logarithms over the PSNR
-  that both reach up to --below (as Bjontegaard's delta rate, by straight lines),
+  that both reach below --below (as Bjontegaard's delta rate, by straight lines),
 - real bytes over ideal code lengths, both without header and steps,
 - seconds to code and to decode a latent on one core, without the model.
 
@@ -34,11 +34,11 @@ from keras_ae.codec.header import Header
 from keras_ae.codec.steps import nearest_step, scale_of_quality, step_values
 from keras_ae.datasets.sources.sample_photos import SPLITS, path_of
 
-QUALITIES = (95, 85, 75, 65, 55, 45, 35, 25, 15, 5)
+QUALITIES = (95, 85, 75, 65, 55, 50, 45, 40, 35, 25)
 CODECS: dict[str, tuple[dict[str, Any], Iterable[int]]] = {
     "JPEG": ({"optimize": True}, range(1, 96, 2)),
     "WEBP": ({"method": 6}, range(0, 96, 3)),
-    "AVIF": ({"speed": 4}, range(5, 96, 5)),
+    "AVIF": ({"speed": 4}, range(0, 96, 5)),
 }
 Curve = np.ndarray
 """Bits per pixel and PSNR in dB, float64 [N, 2]."""
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--images", nargs="*", type=Path)
-    parser.add_argument("--below", type=float, default=28.0, metavar="DB")
+    parser.add_argument("--below", type=float, nargs="+", default=[28.0, 100.0], metavar="DB")
     arguments = parser.parse_args()
     model = Model(arguments.model)
     paths = arguments.images or [path_of(name) for name in SPLITS["test"]]
@@ -59,10 +59,12 @@ def main() -> None:
     print(f"{'bits per pixel, dB':24} {names}")
     images = {path.name: read(path) for path in paths}
     curves = {name: print_curve(name, model, image) for name, image in images.items()}
-    print(f"\n{'bytes relative to':24} {'JPEG':>17} {'WebP':>17} {'AVIF':>17}   at dB")
-    ratios = np.array([print_ratios(n, images[n], curves[n], arguments.below) for n in images])
-    mean = np.exp(np.nanmean(np.log(ratios), 0)) - 1
-    print(f"{'mean':24} " + " ".join(f"{value:>+17.1%}" for value in mean))
+    others = {name: {kind: codec_curve(images[name], kind) for kind in CODECS} for name in images}
+    for below in arguments.below:
+        print(f"\n{'bytes relative to':24}" + "".join(f"{kind:>9}" for kind in CODECS) + "   at dB")
+        ratios = [print_ratios(name, curves[name], others[name], below) for name in images]
+        means = np.exp(np.nanmean(np.log(ratios), 0)) - 1
+        print(f"{'mean':24}" + "".join(f"{mean:>+9.1%}" for mean in means))
     print("\nreal over ideal code length, and the code's bytes")
     for name, image in images.items():
         print_lengths(name, model, image)
@@ -109,7 +111,7 @@ class Model:
             size = 0.15 * latents[..., channel].std() + 1e-6
             change[..., channel] = random.choice([-size, size], latents.shape[:2])
             effect = np.square(self.decode(latents + change) - decoded).sum(-1).mean()
-            energies.append(float(effect / 3 / size**2 * self._stride**2))
+            energies.append(float(effect / 3 / size**2))
         return energies
 
 
@@ -149,18 +151,17 @@ def codec_curve(image: np.ndarray, kind: str) -> Curve:
     return np.array(points)
 
 
-def print_ratios(name: str, image: np.ndarray, ours: Curve, below: float) -> list[float]:
+def print_ratios(name: str, ours: Curve, others: dict[str, Curve], below: float) -> list[float]:
     """Prints and returns the bytes of .kae files over those of each format."""
-    ratios, line = [], f"{name:24}"
-    for kind in CODECS:
-        theirs = codec_curve(image, kind)
+    ratios, ranges = [], []
+    for theirs in others.values():
         low = max(ours[:, 1].min(), theirs[:, 1].min())
         high = min(ours[:, 1].max(), theirs[:, 1].max(), below)
         at = np.linspace(low, high, 50)
         both = [np.interp(at, *increasing(curve)) for curve in (ours, theirs)]
-        ratios.append(float(np.exp(np.mean(both[0] - both[1]))) if low < high else float("nan"))
-        line += f" {ratios[-1] - 1:>+17.1%}"
-    print(f"{line}   {low:.1f} to {high:.1f}", flush=True)
+        ratios.append(float(np.exp(np.mean(both[0] - both[1]))) if low < high else np.nan)
+        ranges.append(f"{low:.1f} to {high:.1f}" if low < high else "none")
+    print(f"{name:24}" + "".join(f"{r - 1:>+9.1%}" for r in ratios) + f"   {', '.join(ranges)}")
     return ratios
 
 

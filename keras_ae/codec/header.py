@@ -29,8 +29,8 @@ class Header(NamedTuple):
         image_channels: 1 or 3.
         stride: pixels to a position of the latent, in each direction.
         steps: for each channel of the latent, the index of its quantisation step on the grid of
-            `keras_ae.codec.steps`. Where a file is to be written, the index of the step that
-            changes the decoded image by one grey level (root mean square).
+            `keras_ae.codec.steps`. Where a file is to be written: of the step by which to change
+            the whole channel to alter the decoded image by one grey level (root mean square).
     """
 
     model_id: bytes

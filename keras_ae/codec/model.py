@@ -34,7 +34,9 @@ SOURCES = 4
 OWN_FEATURES = 5
 ERROR_WEIGHTS = np.array([4, 4, 2, 2, 1, 1])
 ERROR_OFFSET = 205
-VALUE_RIDGE, SCALE_RIDGE = 64, 131072
+VALUE_RIDGE, SCALE_RIDGE = 160, 65536
+VALUE_PRIOR = 3000
+"""The initial weight of the sum of left and above, the only one that is not zero."""
 SCALE_PRIOR = np.array(
     [2500, 2400, 650, 1000, 1100, 1100, 2350, -400, 2040, -850, 2330, 1100, 1100, -900]
 )
@@ -84,7 +86,7 @@ class Regression:
         """Moves the weights towards the solution."""
         for _ in range(self._sweeps):
             for target, row, diagonal, weights, weight in self._equations:
-                weight += (target - np.einsum("ck,pck->pc", row, weights)) // diagonal
+                weight += (target - np.vecdot(row, weights)) // diagonal
             np.minimum(np.maximum(self.weights, -MAX_WEIGHT), MAX_WEIGHT, out=self.weights)
 
 
@@ -96,18 +98,23 @@ class TileModel:
         steps = np.array([row * slots, slots])
         size = (height + 3) * row * slots
         self._values = np.zeros(size, np.int64)
-        self._logs = np.zeros(size, np.int64)
-        self._log_sums = np.zeros(size, np.int64)
+        # Of residuals' magnitudes; the second half is summed over channels.
+        self._logs = np.zeros(2 * size, np.int64)
+        self._size = size
         self._errors = np.zeros((2, size), np.int64)
         self._geometry = height, width, row, slots
         self._rows, self._channels = np.arange(height), np.arange(channels)[:, None]
         self._own = (np.array(OWN) @ steps)[:, None]
         self._cross = (np.array(CROSS) @ steps)[:, None]
+        offsets = (self._own, size - 1 + self._cross, [[-1], [-2]])
+        self._log_offsets = np.concatenate(offsets)
         self._sources = min(SOURCES, channels - 1)
-        self._near = self._cross[:, None] + np.arange(self._sources)[:, None]
-        features = OWN_FEATURES + 5 * self._sources
-        zeros = np.zeros(features, np.int64)
-        self._value = Regression(channels, zeros, VALUE_RIDGE, OWN_FEATURES, SWEEPS)
+        # By source and channel; a source that is no earlier channel is read where all is zero.
+        sources = np.arange(self._sources)[:, None]
+        self._near = np.where(sources < self._channels[:, 0], sources, -1) - self._channels[:, 0]
+        prior = np.zeros(OWN_FEATURES + 5 * self._sources, np.int64)
+        prior[0] = VALUE_PRIOR
+        self._value = Regression(channels, prior, VALUE_RIDGE, OWN_FEATURES, SWEEPS)
         self._scale = Regression(channels, SCALE_PRIOR, SCALE_RIDGE, 0, 1)
         self._pending: list[tuple[np.ndarray, ...]] = []
         self._seen = self._solved = 0
@@ -132,12 +139,12 @@ class TileModel:
         features = self._features(index, channel, own)
         weights = self._value.weights.take(channel, 1)
         both = np.empty((2, len(index)), np.int64)
-        both[0] = np.einsum("nk,kn->n", weights[0], features)
-        both[1] = np.einsum("nk,kn->n", weights[1, :, :OWN_FEATURES], features[:OWN_FEATURES])
+        both[0] = np.vecdot(weights[0].T, features, axis=0)
+        both[1] = np.vecdot(weights[1, :, :OWN_FEATURES].T, features[:OWN_FEATURES], axis=0)
         both = (both + (1 << PREDICTION_SHIFT >> 1)) >> PREDICTION_SHIFT
         errors = np.einsum("k,pkn->pn", ERROR_WEIGHTS, self._errors.take(own, 1)) + ERROR_OFFSET
         predictions = (both[0] * errors[1] + both[1] * errors[0]) // (errors[0] + errors[1])
-        scales = self._scale_features(index, channel, own)
+        scales = self._scale_features(index, channel)
         log = np.einsum("nk,kn->n", self._scale.weights[0].take(channel, 0), scales) >> WEIGHT_BITS
         self._state = features, scales, both, predictions
         return predictions, np.minimum(
@@ -152,10 +159,8 @@ class TileModel:
         features[2] = above_right - above
         features[3] = 2 * above_left - features[0]
         features[4] = 4
-        # Where a channel is no earlier one, its features are zero.
-        near = self._values.take(index - channel + self._near)
-        near *= channel > np.arange(self._sources)[:, None]
-        here, left, right, above, below = near
+        near = index + self._near.take(channel, 1) + self._cross[:, None]
+        here, left, right, above, below = self._values.take(near)
         cross = features[OWN_FEATURES:].reshape(5, self._sources, len(index))
         cross[0] = here
         np.subtract(right, left, out=cross[1])
@@ -165,15 +170,11 @@ class TileModel:
         np.subtract(below + above, here, out=cross[4])
         return features
 
-    def _scale_features(
-        self, index: np.ndarray, channel: np.ndarray, own: np.ndarray
-    ) -> np.ndarray:
+    def _scale_features(self, index: np.ndarray, channel: np.ndarray) -> np.ndarray:
         features = np.empty((len(SCALE_PRIOR), len(index)), np.int64)
-        features[:6] = self._logs.take(own)
-        sums = self._log_sums.take(index - 1 + self._cross)
-        features[6:11] = sums * _RECIPROCALS[channel] >> 16
-        features[11] = self._logs.take(index - 1)
-        features[12] = self._logs.take(index - 2)
+        self._logs.take(index + self._log_offsets, out=features[:13], mode="clip")
+        features[6:11] *= _RECIPROCALS.take(channel)
+        features[6:11] >>= 16
         features[13] = 32
         return features
 
@@ -184,9 +185,10 @@ class TileModel:
         clipped = np.minimum(np.maximum(values, -MAX_VALUE), MAX_VALUE)
         self._values[index] = clipped
         scaled = values << FRACTION_BITS
-        logs = LOGARITHMS[np.minimum(np.abs(scaled - predictions), len(LOGARITHMS) - 1)]
+        logs = LOGARITHMS.take(np.minimum(np.abs(scaled - predictions), len(LOGARITHMS) - 1))
         self._logs[index] = logs
-        self._log_sums[index] = self._log_sums[index - 1] + logs
+        index_of_sum = index + self._size
+        self._logs[index_of_sum] = self._logs.take(index_of_sum - 1) + logs
         self._errors[:, index] = np.minimum(np.abs(scaled - both), MAX_ERROR) ** 2
         self._pending.append((channel, features, scales, clipped, logs))
         self._seen += len(index)

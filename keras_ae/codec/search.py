@@ -9,8 +9,8 @@ from keras_ae.codec.file import compress, quantize
 from keras_ae.codec.header import Header
 from keras_ae.errors import ConfigurationError
 
-FINEST, COARSEST = 0, 768
-"""The scales that are looked at: steps of one grey level to 4096 of them."""
+FINEST, COARSEST = -192, 576
+"""The scales that are looked at: steps of 1/8 to 512 grey levels."""
 
 
 def compress_to_size(latents: np.ndarray, header: Header, max_bytes: int) -> bytes:

@@ -8,7 +8,7 @@ STEPS_PER_OCTAVE = 64
 MAX_INDEX = 4095
 UNIT_INDEX = 2048
 """The index of the step 1; the grid reaches from 2**-32 to almost 2**32."""
-BEST_QUALITY_SCALE, SCALE_PER_QUALITY = 192, 4
+SCALE_PER_QUALITY = 4
 
 
 def step_values(indices: np.ndarray) -> np.ndarray:
@@ -30,10 +30,10 @@ def nearest_step(value: float) -> int:
 def scale_of_quality(quality: int) -> int:
     """The scale that a quality from 1 to 100 means: how far all steps move on the grid.
 
-    With steps of one grey level (see `keras_ae.codec.file.Header`), 100 makes them 8 times as
-    large, and each 16 below that doubles them.
+    100 leaves steps as they are: one grey level, see `keras_ae.codec.header.Header`. Each 16 below
+    that doubles them.
     """
-    return BEST_QUALITY_SCALE + SCALE_PER_QUALITY * (100 - quality)
+    return SCALE_PER_QUALITY * (100 - quality)
 
 
 def _mantissa(part: int) -> int:

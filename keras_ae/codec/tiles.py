@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_ae.codec.model import FRACTION_BITS, TileModel
-from keras_ae.codec.tables import LIMIT, PHASES, SHIFTS, frequencies
+from keras_ae.codec.tables import LIMIT, PHASES, SHIFTS, SYMBOLS, frequencies
 from keras_ae.errors import DataError
 from keras_ae.imports import from_extra
 
@@ -193,11 +193,12 @@ def _round(
         return chosen
     base, rest = _split(predictions)
     other = chosen + np.where(levels > nearest, 1, -1)
-    residuals = np.stack([chosen, other]) - base
-    known = (np.abs(residuals) <= LIMIT).all(0) & (SHIFTS[classes] == 0)
-    symbols = np.where(known, residuals, 0) + (LIMIT + 1)
-    cost = trade * _costs()[PHASES * classes + rest + _HALF, symbols]
-    cost += np.square(np.stack([chosen, other]) - levels)
+    both = np.stack([chosen, other])
+    residuals = both - base
+    known = (np.abs(residuals).max(0) <= LIMIT) & (SHIFTS.take(classes) == 0)
+    tables = (PHASES * classes + rest + _HALF) * SYMBOLS + LIMIT + 1
+    cost = trade * _costs().take(tables + residuals * known)
+    cost += np.square(both - levels)
     better = known & (cost[1] < cost[0])
     chosen[better] = other[better]
     return chosen

@@ -11,18 +11,19 @@ from keras_ae.codec.file import compress, decode, decompress, encode, quantize, 
 from keras_ae.codec.steps import nearest_step, step_values
 from keras_ae.errors import ConfigurationError
 from tests.keras_ae.codec.conftest import header_of, smooth
+from tests.keras_ae.codec.second_reader import read_tile
 
 GOLDEN = (
-    "iUtBRQEACAADpskZAGEgbW9kZWxIAAAANwAAAAgAAwAACAUICggPCBQIGQgeCCMIusIuALqY3Nr2w3bfdgBktn6IKC"
-    "348nQQ+YyZ4qusGMjqWXHVCiWLx3UldUKXSID4Y7hQq14Qj8Bqpicc7HdLtZ7aJGoazTBWSyeQmjAsDIK6o1leNPxI"
-    "U0ALY4ZcBtYgf37kvUcH8wPqEy6Tg+roGSX21il3mTe7VtqWh+VHUwC4gfvLOlcsMJkbW1tJZoiHN+JgA2w8qVow2B"
-    "468RssqEGAJooy0+EyuBCg1hcxF2XBjw2UdLf/gNwi4V/UDEItlXcmwQhspGfNODRkr0UPhXwKs1XNuHy52E3vtg=="
+    "iUtBRQEACADPoFyeAGEgbW9kZWxIAAAANwAAAAgAAwAACAUICggPCBQIGQgeCCMI9tYvAAs5MyOxxQ9/FjsmBriaPG"
+    "XBuibjK9aTe5SEKXVmzkf39tq08twc9O/gdeZ/qUba3iFEclXkDfqazkBdU9Ow+/DwLObrWdYTcBROfBBvBda88n8Y"
+    "GObCZWUowvZ1k4ToQJdZ6GBLzou3i0IrIQGKNjg3ycSbGIWLi3dDzgAV0Q001C0Evoee6vn5+t20tA9VvPV84TRUFJ"
+    "Q887lH6saDlsIEHW7pVFeqJEhGZqejf1rmAam0rKcAAxIhsS947mjSbApe6uwp24eRuVGPY+ppsgkli1Qb"
 )
 SHA256 = {
-    "large": "a4e74da5218f90a2",
-    "tiles": "e713422c1bc9906e",
-    "wide": "441459939b762b76",
-    "channels": "39bca6b1d744e39b",
+    "large": "a5d7c55a78e64887",
+    "tiles": "bc702915b30308d0",
+    "wide": "f8a9d068a7cda693",
+    "channels": "e6f9c4f5bce32826",
 }
 
 
@@ -171,3 +172,13 @@ def test_a_missing_coder_is_named():
     program = "import sys; sys.modules['constriction'] = None; import keras_ae.codec.file"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "keras_ae.codec needs constriction, which is not installed" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["golden", "shifted", "escaped"])
+def test_a_reader_from_the_documentation_reads_the_same(kind):
+    values = {
+        "golden": smooth((7, 9, 8)),
+        "shifted": smooth((9, 8, 2), step=90),
+        "escaped": smooth((6, 5, 3), step=9) ** 5 // 7,
+    }[kind]
+    np.testing.assert_array_equal(read_tile(encode(values, header_of(values.shape))), values)
