@@ -16,8 +16,8 @@ FRACTION_BITS = 4
 """Predictions are in units of 1/16."""
 WEIGHT_BITS = 14
 MAX_VALUE = 4096
-"""Larger magnitudes are clipped where they are used for predictions: sums then fit in 63 bits."""
-
+"""Larger magnitudes are clipped where predictions are made from them, so that sums of products fit
+in 64 bits; if they ever do not, they wrap around, on every machine alike."""
 MAX_WEIGHT = 4 << WEIGHT_BITS
 MAX_ERROR = 4095
 PREDICTION_SHIFT = WEIGHT_BITS - FRACTION_BITS
@@ -30,7 +30,7 @@ CLASS_OFFSET, CLASS_SHIFT = 36, 1
 OWN = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
 CROSS = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
 SOURCES = 4
-"""The first channels, from which later ones are predicted."""
+"""How many of the first channels later ones are predicted from."""
 OWN_FEATURES = 5
 ERROR_WEIGHTS = np.array([4, 4, 2, 2, 1, 1])
 ERROR_OFFSET = 205
@@ -49,10 +49,8 @@ def _logarithms(size: int) -> np.ndarray:
     return 16 * (exponents - 5) + (16 * values >> exponents)
 
 
-_RECIPROCALS = 65536 // np.maximum(np.arange(1024), 1)
-
 LOGARITHMS = _logarithms(65536)
-
+_RECIPROCALS = 65536 // np.maximum(np.arange(1024), 1)
 
 Front = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Rows, columns and channels of the values of a front."""
@@ -139,17 +137,16 @@ class TileModel:
         features = self._features(index, channel, own)
         weights = self._value.weights.take(channel, 1)
         both = np.empty((2, len(index)), np.int64)
-        both[0] = np.vecdot(weights[0].T, features, axis=0)
-        both[1] = np.vecdot(weights[1, :, :OWN_FEATURES].T, features[:OWN_FEATURES], axis=0)
+        both[0] = np.vecdot(weights[0], features.T)
+        both[1] = np.vecdot(weights[1, :, :OWN_FEATURES], features[:OWN_FEATURES].T)
         both = (both + (1 << PREDICTION_SHIFT >> 1)) >> PREDICTION_SHIFT
         errors = np.einsum("k,pkn->pn", ERROR_WEIGHTS, self._errors.take(own, 1)) + ERROR_OFFSET
         predictions = (both[0] * errors[1] + both[1] * errors[0]) // (errors[0] + errors[1])
         scales = self._scale_features(index, channel)
-        log = np.einsum("nk,kn->n", self._scale.weights[0].take(channel, 0), scales) >> WEIGHT_BITS
+        log = np.vecdot(self._scale.weights[0].take(channel, 0), scales.T) >> WEIGHT_BITS
+        classes = np.maximum(log + CLASS_OFFSET >> CLASS_SHIFT, 0)
         self._state = features, scales, both, predictions
-        return predictions, np.minimum(
-            np.maximum(log + CLASS_OFFSET >> CLASS_SHIFT, 0), len(SCALES) - 1
-        )
+        return predictions, np.minimum(classes, len(SCALES) - 1)
 
     def _features(self, index: np.ndarray, channel: np.ndarray, own: np.ndarray) -> np.ndarray:
         features = np.empty((OWN_FEATURES + 5 * self._sources, len(index)), np.int64)
@@ -200,7 +197,9 @@ class TileModel:
             np.concatenate(parts, axis=-1) for parts in zip(*self._pending)
         )
         order = np.argsort(channel, kind="stable")
-        features, scales, values, logs = (x[..., order] for x in (features, scales, values, logs))
+        features, scales, values, logs = (
+            part.take(order, -1) for part in (features, scales, values, logs)
+        )
         start = 0
         for c, count in enumerate(np.bincount(channel).tolist()):
             if count:
