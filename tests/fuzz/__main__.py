@@ -26,7 +26,7 @@ INSTRUMENTED = ["keras_ae", "serving.client", "tarfile", "zipfile"]
 def main() -> None:
     """Parses the command line and fuzzes for the given time or number of runs."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    names = ("headers", "pixels", "sent", "zips", "tars", "arrays", "tables")
+    names = ("headers", "pixels", "sent", "zips", "tars", "arrays", "tables", "latents")
     parser.add_argument("targets", nargs="+", choices=names, metavar="TARGET", help=str(names))
     parser.add_argument(
         "--seconds", type=int, default=0, help="maximum time for each target; 0 for no limit"

@@ -6,6 +6,7 @@ from tests.corpus import archives
 from tests.corpus.arrays import arrays, tables
 from tests.corpus.formats import samples
 from tests.corpus.images import images
+from tests.corpus.latents import latents
 
 REGRESSIONS = Path(__file__).parent / "regressions"
 MAX_BYTES = 8192
@@ -26,6 +27,8 @@ def seeds(target: str, scratch: Path) -> dict[str, bytes]:
         inputs |= arrays()
     elif target == "tables":
         inputs |= tables()
+    elif target == "latents":
+        inputs |= latents()
     else:
         suffix = target.removesuffix("s")
         for archive in archives():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from keras_ae.codec import file, header
 from keras_ae.contract import MAX_PIXELS
 from keras_ae.datasets.images.headers import read_header
 from keras_ae.datasets.images.levels import OWN_RANGE
@@ -96,6 +97,18 @@ def tables(data: bytes) -> None:
     _read(data, "parquet", MAX_RECORDS)
 
 
+def latents(data: bytes) -> None:
+    """A .kae file with the right checksum is refused, or its values give the same file again."""
+    data = header.seal(data)
+    try:
+        values, found = file.decode(data)
+    except DataError as error:
+        _one_line(str(error))
+        return
+    assert file.read_header(data) == found
+    assert file.encode(values, found) == data
+
+
 def _read(data: bytes, suffix: str, max_records: int | None = None) -> None:
     # A unique name, because the index of an archive is cached by name, size and time.
     path = Path(_FOLDER.name, f"{next(_NUMBERS)}.{suffix}")
@@ -122,5 +135,6 @@ def _one_line(text: str) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (headers, pixels, sent, zips, tars, arrays, tables)
+    target.__name__: target
+    for target in (headers, pixels, sent, zips, tars, arrays, tables, latents)
 }

@@ -8,7 +8,11 @@ from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-RUNS = {("headers", "pixels", "sent"): 1_000, ("zips", "tars", "arrays", "tables"): 300}
+RUNS = {
+    ("headers", "pixels", "sent"): 1_000,
+    ("zips", "tars", "arrays", "tables"): 300,
+    ("latents",): 300,
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)
