@@ -3,10 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-from typing import Final
-
-LARGE_BYTES: Final = 16 * 2**20
-"""Requests of more bytes leave memory behind that is worth returning."""
 
 
 def trim() -> None:
@@ -16,16 +12,19 @@ def trim() -> None:
 
 
 class Trimmer:
-    """Trims after large requests: once for all that are answered within `delay_seconds`."""
+    """Trims after requests: once for all that are answered within `delay_seconds`.
 
-    def __init__(self, delay_seconds: float = 1.0) -> None:
+    A small request may have taken gigabytes, such as a PNG of one colour, and what it computed may
+    end after it was cancelled: so its size does not matter, and the delay is longer than that.
+    """
+
+    def __init__(self, delay_seconds: float = 5.0) -> None:
         self._delay_seconds, self._is_due = delay_seconds, False
 
-    def answered(self, request_bytes: int) -> None:
-        """Trims later if the request was large; called on the event loop."""
-        if request_bytes > LARGE_BYTES and not self._is_due:
+    def answered(self) -> None:
+        """Trims later; called on the event loop."""
+        if not self._is_due:
             self._is_due = True
-            # gRPC holds the request until its status has been sent.
             asyncio.get_running_loop().call_later(self._delay_seconds, self._trim)
 
     def _trim(self) -> None:

@@ -23,6 +23,7 @@ from serving.server.frontends import http_limits, inference, json_tensors, playg
 from serving.server.frontends.json_outputs import to_json
 from serving.server.frontends.json_values import HOW_TO_SEND
 from serving.server.frontends.metrics import CONTENT_TYPE, Metrics
+from serving.server.memory import Trimmer
 from serving.server.models.manager import SIGNATURE_DEF, Manager
 from serving.server.models.servable import signature_name
 from serving.wire import protos
@@ -77,7 +78,7 @@ class _RestApp:
     def __init__(self, manager: Manager, metrics: Metrics, flags: Flags):
         self._manager, self._metrics, self._flags = manager, metrics, flags
         self._page = playground.read_page()
-        self._large_parse = asyncio.Lock()
+        self._large_parse, self._trimmer = asyncio.Lock(), Trimmer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -154,6 +155,7 @@ class _RestApp:
         finally:
             seconds = time.perf_counter() - started
             self._metrics.observe(spec.name, status, "predict", "REST", seconds)
+            self._trimmer.answered()
 
     async def _predict(self, spec: protos.ModelSpec, method: str, request: Request) -> bytes:
         timeout, max_bytes = self._flags.rest_timeout, self._flags.max_message_bytes

@@ -107,7 +107,7 @@ async def _answer(
         _set_status(context, error, code, f"{api} failed; see the server's log")
     finally:
         metrics.observe(name, code.name, api, "GRPC", time.perf_counter() - started)
-        trimmer.answered(len(data))
+        trimmer.answered()
 
 
 def _parse(request_class: type[Message], data: bytes) -> Any:
