@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from keras_ae.codec.header import Header, check, pack, unpack
-from keras_ae.codec.steps import MAX_INDEX, step_values
+from keras_ae.codec.steps import MAX_INDEX, quality_of_scale, step_values
 from keras_ae.codec.tiles import MAX_VALUE, MIN_VALUE, Encoder, decode_tile, encode_tile
 from keras_ae.errors import ConfigurationError, DataError
 
@@ -35,7 +35,7 @@ def compress(latents: np.ndarray, header: Header, scale: int = 0) -> bytes:
 def quantize(latents: np.ndarray, header: Header, scale: int) -> tuple[bytes, np.ndarray]:
     """As `compress`; returns also the latents that `decompress` will give."""
     steps = tuple(min(max(step + scale, 0), MAX_INDEX) for step in header.steps)
-    header = header._replace(steps=steps)
+    header = header._replace(steps=steps, quality=quality_of_scale(scale))
     _check(latents, header)
     if not np.isfinite(latents).all():
         raise ConfigurationError("latents must be finite numbers")

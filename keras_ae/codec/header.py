@@ -39,6 +39,7 @@ class Header(NamedTuple):
     image_channels: int
     stride: int
     steps: tuple[int, ...]
+    quality: int = 0
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -56,7 +57,7 @@ def pack(header: Header, code: bytes) -> bytes:
     """The file of a checked header and its code, with the checksum."""
     fixed = _FORMAT.pack(
         MAGIC, VERSION, 0, len(header.steps), 0, header.model_id, header.width, header.height,
-        header.stride, header.image_channels, 0,
+        header.stride, header.image_channels, header.quality,
     )  # fmt: skip
     data = fixed + np.array(header.steps, "<u2").tobytes() + code
     return seal(data)
@@ -82,16 +83,16 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         raise DataError(f"a truncated .kae file: {len(data)} bytes are less than its header")
     if data[_CHECKSUM] != _checksum(data):
         raise DataError("a damaged .kae file: it was changed or truncated (wrong checksum)")
-    _, _, flags, channels, _, model_id, width, height, stride, colors, zero = _FORMAT.unpack_from(
-        data
+    _, _, flags, channels, _, model_id, width, height, stride, colors, quality = (
+        _FORMAT.unpack_from(data)
     )
     end = _FORMAT.size + 2 * channels
-    if flags or zero:
+    if flags:
         raise DataError("a .kae file that uses what this release does not know (flags)")
     if len(data) < end:
         raise DataError(f"a .kae file of {channels} channels that ends before their steps")
     steps = np.frombuffer(data, "<u2", channels, _FORMAT.size)
-    header = Header(model_id, width, height, colors, stride, tuple(steps.tolist()))
+    header = Header(model_id, width, height, colors, stride, tuple(steps.tolist()), quality)
     code = data[end:]
     if fault := _fault(header):
         raise DataError(f"a damaged .kae file: {fault}")
@@ -99,6 +100,21 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     if values > MAX_VALUES_PER_BYTE * (len(code) + 8):
         raise DataError(f"a damaged .kae file: {len(code)} bytes cannot hold {values} values")
     return header, code
+
+
+def describe(header: Header, size: int) -> str:
+    """Describes a file of `size` bytes in one line.
+
+    >>> describe(Header(bytes(8), 768, 512, 3, 8, (2048,) * 8, quality=75), 12288)
+    '768x512 RGB, 12,288 bytes, 0.25 bits per pixel, quality 75, model 0000000000000000'
+    """
+    colours = "grey" if header.image_channels == 1 else "RGB"
+    bits = 8 * size / (header.width * header.height)
+    quality = f", quality {header.quality}" if header.quality else ""
+    return (
+        f"{header.width}x{header.height} {colours}, {size:,} bytes, {bits:.3g} bits per pixel"
+        f"{quality}, model {header.model_id.hex()}"
+    )
 
 
 def _checksum(data: bytes) -> bytes:
@@ -113,6 +129,8 @@ def _fault(header: Header) -> str:
         return f"an image has 1 to {MAX_PIXELS} pixels, not {width}x{height}"
     if header.image_channels not in (1, 3):
         return f"an image has 1 or 3 channels, not {header.image_channels}"
+    if not 0 <= header.quality <= 100:
+        return f"a quality is 0 to 100, not {header.quality}"
     if not 0 < header.stride <= MAX_STRIDE:
         return f"a stride is 1 to {MAX_STRIDE}, not {header.stride}"
     if not 0 < len(header.steps) <= MAX_CHANNELS:

@@ -36,6 +36,11 @@ def scale_of_quality(quality: int) -> int:
     return SCALE_PER_QUALITY * (100 - quality)
 
 
+def quality_of_scale(scale: int) -> int:
+    """The nearest quality from 1 to 100 of a scale; 0 for one that is above that of 1."""
+    return min(max(100 - round(scale / SCALE_PER_QUALITY), 0), 100)
+
+
 def _mantissa(part: int) -> int:
     """2 ** (part / 64) in units of 2**-30, rounded down."""
     power = 1 << part + 64 * 30

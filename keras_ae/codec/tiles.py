@@ -10,16 +10,22 @@ from keras_ae.codec.tables import LIMIT, PHASES, SHIFTS, SYMBOLS, frequencies
 from keras_ae.errors import DataError
 from keras_ae.imports import from_extra
 
-with from_extra("client", "keras_ae.codec"):
-    from constriction import stream
-
 MIN_VALUE, MAX_VALUE = -(2**31), 2**31 - 1
 _HALF = 1 << FRACTION_BITS >> 1
 _POWERS = 1 << np.arange(1, 48)
 # Bits that the model says nothing about are coded four at a time; fewer are the last of a value.
 _UNIFORM = np.array([[1.0] * 2**bits + [0.0] * (16 - 2**bits) for bits in range(5)])
+_MISFIT = "the code is not that of its values: the sizes do not fit it"
 _ESCAPE_BITS = 34
 _ESCAPES = np.array([[2.0 ** (_ESCAPE_BITS - bits) for bits in range(_ESCAPE_BITS + 1)]])
+
+
+def _stream() -> Any:
+    """The coder's module; what only looks at headers does not need it."""
+    with from_extra("client", "coding latents"):
+        from constriction import stream
+
+    return stream
 
 
 class Coder(Protocol):
@@ -33,8 +39,9 @@ class Encoder:
     """Writes symbols; `words` are the code so far."""
 
     def __init__(self) -> None:
+        stream = _stream()
         self._encoder = stream.queue.RangeEncoder()
-        self._family: Any = stream.model.Categorical(perfect=False)
+        self._family = stream.model.Categorical(perfect=False)
 
     def code(self, symbols: np.ndarray, tables: np.ndarray) -> np.ndarray:
         self._encoder.encode(symbols, self._family, tables)
@@ -50,16 +57,16 @@ class Decoder:
     """Reads symbols, and writes them again to see that the code is what an encoder writes."""
 
     def __init__(self, words: np.ndarray) -> None:
-        self._words = words
+        self._words, stream = words, _stream()
         self._decoder = stream.queue.RangeDecoder(words)
         self._encoder = stream.queue.RangeEncoder()
-        self._family: Any = stream.model.Categorical(perfect=False)
+        self._family = stream.model.Categorical(perfect=False)
 
     def code(self, symbols: np.ndarray, tables: np.ndarray) -> np.ndarray:
         try:
             decoded: np.ndarray = self._decoder.decode(self._family, tables)
         except AssertionError as error:
-            raise DataError("the code is not one that an encoder writes") from error
+            raise DataError(_MISFIT) from error
         self._encoder.encode(decoded, self._family, tables)
         if self._encoder.num_words() > len(self._words):
             raise DataError("the code ends before the last value: the sizes do not fit it")
@@ -68,7 +75,7 @@ class Decoder:
     def close(self) -> None:
         """Raises DataError if words are left, or are not those of the decoded values."""
         if not np.array_equal(self._encoder.get_compressed(), self._words):
-            raise DataError("the code is not that of its values: the sizes do not fit it")
+            raise DataError(_MISFIT)
 
 
 def encode_tile(levels: np.ndarray, trade: float, encoder: Encoder) -> np.ndarray:

@@ -82,17 +82,18 @@ class Exporter:
         from keras_ae.saved_model.metadata import Metadata, write_metadata
         from keras_ae.saved_model.warmup import write_warmup
 
-        module, served, calibration, functions = self._traced
+        module, served, calibration, latent_files, functions = self._traced
         if served is not self.model:
             served.set_weights(self.model.get_weights())
         calibration.assign(val_mse)
+        latent_files.update()
         tf.saved_model.save(module, str(path), signatures=functions)
         write_warmup(self.model, path)
         facts = Metadata(self.white, self.model.stride, self.model.latent_channels)
         write_metadata(facts, str(path))
 
     @cached_property
-    def _traced(self) -> tuple[Any, ConvAutoencoder, Any, dict[str, Any]]:
+    def _traced(self) -> tuple[Any, ConvAutoencoder, Any, Any, dict[str, Any]]:
         import tensorflow as tf
 
         from keras_ae.saved_model.calibration import Calibration
@@ -102,12 +103,17 @@ class Exporter:
         if served.precision != "float32":
             served = ConvAutoencoder.from_config({**served.get_config(), "precision": "float32"})
         calibration = Calibration()
-        functions = Signatures(served, self.floor, calibration, self.tile, self.white).functions
-        traced = {name: function.get_concrete_function() for name, function in functions.items()}
+        signatures = Signatures(served, self.floor, calibration, self.tile, self.white)
+        traced = {
+            name: function.get_concrete_function()
+            for name, function in signatures.functions.items()
+        }
         module = tf.Module()
-        module.variables_of_the_model = [variable.value for variable in served.variables]
+        weights = [variable.value for variable in served.variables]
+        # What belongs to the weights changes with them, where models share a graph.
+        module.variables_of_the_model = [*weights, *signatures.latent_files.variables]
         module.variables_of_the_calibration = calibration.variables
-        return module, served, calibration, traced
+        return module, served, calibration, signatures.latent_files, traced
 
 
 def export(

@@ -16,6 +16,7 @@ from keras_ae.models.layers import to_float, to_uint8
 from keras_ae.models.linear import PatchPCA, reconstruct_rounded
 from keras_ae.presets import STRIDE
 from keras_ae.saved_model.calibration import Calibration
+from keras_ae.saved_model.latent_files import LatentFiles
 from keras_ae.saved_model.tiled_metrics import measure_quality, patch_mse
 from keras_ae.saved_model.tiling import Grid, map_tiles, sizes_of
 
@@ -37,6 +38,7 @@ class Signatures:
 
     Attributes:
         functions: `tf.function`s by the name of the signature.
+        latent_files: outputs for files of latents, to update after the weights were set.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class Signatures:
         white: int = FULL_RANGE,
     ):
         self._model, self._floor, self._calibration, self._tile = model, floor, calibration, tile
-        self._white = white
+        self._white, self.latent_files = white, LatentFiles(model, floor)
         # A tile has no more positions at a smaller stride, so that it needs no more memory.
         self._positions = tile // max(model.stride, STRIDE)
         pixels = tf.TensorSpec((None, None, None, model.channels), tf.uint8, name=c.IMAGES)
@@ -67,8 +69,8 @@ class Signatures:
         self.functions = {
             c.SERVING_DEFAULT: _traced(self._reconstruct_bytes, encoded),
             c.RECONSTRUCT: self._traced_reconstruct,
-            c.ENCODE: _traced(lambda images: {c.LATENTS: self._encode(images)}, pixels),
-            c.DECODE: _traced(lambda latents: {c.IMAGES: self._decode(latents)}, latents),
+            c.ENCODE: _traced(self._encode_to_file, pixels),
+            c.DECODE: _traced(self._decode_from_file, latents),
             c.SCORE: _traced(self._score, examples),
         }
 
@@ -96,6 +98,13 @@ class Signatures:
             depth=self._model.channels,
             dtype=tf.uint8,
         )
+
+    def _encode_to_file(self, images: Any) -> dict[str, Any]:
+        ids, steps = self.latent_files.ids(images), self.latent_files.steps(images)
+        return {c.LATENTS: self._encode(images), c.STEPS: steps, c.MODEL_ID: ids}
+
+    def _decode_from_file(self, latents: Any) -> dict[str, Any]:
+        return {c.IMAGES: self._decode(latents), c.MODEL_ID: self.latent_files.ids(latents)}
 
     def _reconstruction(self, images: Any) -> Any:
         _, height, width = sizes_of(images)

@@ -1,17 +1,20 @@
 """The client for asyncio."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from keras_ae.codec.images import Target
 from keras_ae.imports import from_extra
 
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
-from .images import Arrays, Images
+from .images import Arrays, Image, Images
+from .latent_files import LatentFiles
 from .plans import Exchange, RequestPlan
 from .readiness import Readiness
 from .results import Metadata, Reconstructions, Scores, VersionStatus
@@ -49,6 +52,22 @@ class AsyncReconstructionClient(BaseClient):
     async def decode(self, latents: Arrays) -> Arrays:
         """See `ReconstructionClient.decode`."""
         return await self._run(self._plans.decode(latents))
+
+    async def compress(
+        self,
+        image: Image,
+        *,
+        quality: int | None = None,
+        psnr: float | None = None,
+        max_bytes: int | None = None,
+    ) -> bytes:
+        """See `ReconstructionClient.compress`."""
+        target = Target(quality, psnr, max_bytes)
+        return await asyncio.to_thread(self._files().compress, image, target)
+
+    async def decompress(self, data: bytes | str | os.PathLike[str]) -> np.ndarray:
+        """See `ReconstructionClient.decompress`."""
+        return await asyncio.to_thread(self._files().decompress, data)
 
     async def score(self, images: Images) -> Scores:
         """See `ReconstructionClient.score`."""
@@ -110,6 +129,15 @@ class AsyncReconstructionClient(BaseClient):
             else:
                 self._opened_transport = AsyncGrpcTransport(self._connection, self._model)
         return self._opened_transport
+
+    def _files(self) -> LatentFiles:
+        """Compression in another thread, whose requests are sent by this event loop."""
+        loop = asyncio.get_running_loop()
+
+        def ask(plan: RequestPlan[Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(self._run(plan), loop).result()
+
+        return LatentFiles(self._plans, ask, self._white)
 
     async def _run(self, plan: RequestPlan[T]) -> T:
         semaphore = asyncio.Semaphore(self._in_flight)

@@ -70,7 +70,7 @@ class BaseClient:
             raise ConfigurationError(f"expected white to be finite and above 0; got {white}")
         self._model = Model(model, version, label)
         self._timeout, self._retries, self._in_flight = timeout, retries, in_flight
-        self._has_answered = False
+        self._has_answered, self._white = False, white
         self._plans = Plans(self._connection.rest, max_request_bytes, max_request_images, white)
         self._open()
 

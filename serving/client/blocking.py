@@ -1,5 +1,6 @@
 """The blocking client of a reconstruction server, over gRPC or REST."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -9,11 +10,13 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from keras_ae.codec.images import Target
 from keras_ae.imports import from_extra
 
 from .base import TIMEOUT, BaseClient
 from .failures import TransportError
-from .images import Arrays, Images
+from .images import Arrays, Image, Images
+from .latent_files import LatentFiles
 from .plans import Exchange, RequestPlan
 from .readiness import Readiness
 from .results import Metadata, Reconstructions, Scores, VersionStatus
@@ -71,6 +74,7 @@ class ReconstructionClient(BaseClient):
             self._transport: Transport = RestTransport(self._connection, self._model)
         else:
             self._transport = GrpcTransport(self._connection, self._model)
+        self._files = LatentFiles(self._plans, self._run, self._white)
 
     def reconstruct(self, images: Images, as_png: bool = False) -> Reconstructions:
         """Reconstructs images. An image that cannot be used gets a status and fails no other image.
@@ -112,6 +116,44 @@ class ReconstructionClient(BaseClient):
             uint8 [N, H, W, C], or a list of [H, W, C]; H and W are multiples of the stride.
         """
         return self._run(self._plans.decode(latents))
+
+    def compress(
+        self,
+        image: Image,
+        *,
+        quality: int | None = None,
+        psnr: float | None = None,
+        max_bytes: int | None = None,
+    ) -> bytes:
+        """Compresses an image to a .kae file: its latent, quantised and entropy-coded.
+
+        Args:
+            image: a uint8 array [H, W, C] with as many channels as the model has, or a path or the
+                bytes of an image file.
+            quality: 1 to 100; 75 if no target is given.
+            psnr: instead of a quality, the least PSNR in dB; the file is the smallest that has it.
+            max_bytes: instead of a quality, the most bytes of the file.
+
+        Raises:
+            ConfigurationError: if a target is invalid or cannot be reached; the message gives the
+                bounds.
+            DataError: if the file cannot be read, or the model cannot write .kae files.
+        """
+        return self._files.compress(image, Target(quality, psnr, max_bytes))
+
+    def decompress(self, data: bytes | str | os.PathLike[str]) -> np.ndarray:
+        """Decompresses a .kae file with the model that wrote it.
+
+        Args:
+            data: path or content of the file.
+
+        Returns:
+            uint8 [H, W, C], of the size of the original.
+
+        Raises:
+            DataError: if the file is damaged, or another model wrote it.
+        """
+        return self._files.decompress(data)
 
     def score(self, images: Images) -> Scores:
         """Returns the scores of the reconstructions; `images` are those of `reconstruct`."""

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from keras_ae import contract as c
+from keras_ae.codec import images
 from keras_ae.datasets.sources.names import path_argument
 from keras_ae.errors import ConfigurationError, DataError, KerasAEError
-from keras_ae.imports import from_extra
 
 from ..base import TARGET, TIMEOUT
 from ..blocking import ReconstructionClient
 from ..images import read
 from ..prepare import prepare
 from ..results import Reconstruction, TensorInfo
-from . import files, output
+from . import compression, files, output
 from .output import SCORES, printable
 
 TOKEN_VARIABLE: Final = "KERAS_AE_TOKEN"
@@ -95,7 +95,8 @@ def score(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
 
 def compare(client: ReconstructionClient, arguments: argparse.Namespace) -> int:
     """Writes an image, its reconstruction and their difference as one picture."""
-    from . import originals, picture
+    from .. import originals
+    from . import picture
 
     _check_png(arguments.output)
     files.check_not_overwritten([arguments.input], [arguments.output])
@@ -134,17 +135,9 @@ def metadata(client: ReconstructionClient, arguments: argparse.Namespace) -> int
 
 
 def _reconstruct_folder(client: ReconstructionClient, source: Path, target: Path) -> int:
-    with from_extra("client", "the progress bar"):
-        from tqdm import tqdm
-
-    if target.exists() and not target.is_dir():
-        raise DataError(f"{target} is a file: expected a folder for a folder's reconstructions")
-    if target.exists() and target.samefile(source):
-        raise DataError(f"{target} is the input folder: write to another folder")
-    paths, not_read = files.find(source, exclude=target)
-    outputs = files.output_paths(paths, source, target)
+    paths, not_read, outputs = files.plan_folder(source, target)
     remarks = output.Remarks(not_read)
-    with tqdm(total=len(paths), unit="image", file=sys.stderr, disable=None) as bar:
+    with output.progress(len(paths)) as bar:
         for path, result in files.request_in_batches(
             paths, lambda data: list(client.reconstruct(data, as_png=True))
         ):
@@ -292,6 +285,23 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     add("input", type=path_argument, help="an image")
     add("output", type=path_argument, help="a .png file")
+    add = add_command(
+        compression.compress,
+        "write an image, or a folder's images, as .kae files of the model's latents",
+        sends_files=True,
+    )
+    add("input", type=path_argument, help="an image, or a folder that is searched recursively")
+    add(
+        "output",
+        type=path_argument,
+        help="a .kae file, or a folder that gets the same names in .kae",
+    )
+    images.add_targets(add)
+    add = add_command(compression.decompress, "write .kae files as .png, with the same model")
+    add("input", type=path_argument, help="a .kae file, or a folder of them")
+    add("output", type=path_argument, help="a .png file, or a folder")
+    add = add_command(compression.info, "print what .kae files say of themselves, without a server")
+    add("paths", type=path_argument, nargs="+", metavar="PATH", help="a .kae file")
     add_command(status, "print the versions of the model and their states")
     add_command(metadata, "print the signatures of the model")
     return parser

@@ -29,7 +29,7 @@ class Found(NamedTuple):
     not_read: Counter[str]
 
 
-def find(folder: Path, exclude: Path | None = None) -> Found:
+def find(folder: Path, exclude: Path | None = None, suffix: str = "") -> Found:
     """Finds the images below a folder by suffix or first bytes, and counts all other files.
 
     Hidden files, and those that operating systems leave, are not counted.
@@ -37,9 +37,10 @@ def find(folder: Path, exclude: Path | None = None) -> Found:
     Args:
         folder: folder that is searched recursively; links to folders are not followed.
         exclude: folder below it that is not searched.
+        suffix: of the files to find instead of images.
 
     Raises:
-        DataError: if there is no image file.
+        DataError: if there is no such file.
     """
     paths: list[Path] = []
     not_read: Counter[str] = Counter()
@@ -51,14 +52,14 @@ def find(folder: Path, exclude: Path | None = None) -> Found:
         ]
         not_read[LINKS] += sum(Path(parent, name).is_symlink() for name in folders)
         for path in (Path(parent, name) for name in names if not kinds.is_hidden(name)):
-            if _is_image(path):
+            if path.suffix.lower() == suffix if suffix else _is_image(path):
                 paths.append(path)
             else:
                 not_read[kinds.kind_of(path.name)] += 1
     not_read = +not_read
     if not paths:
-        others = describe_not_read(not_read) or "no other files"
-        raise DataError(f"no image in {folder}: {others}")
+        others = describe_not_read(not_read) or "it is empty"
+        raise DataError(f"no {suffix or 'image'} in {folder}: {others}")
     return Found(sorted(paths), not_read)
 
 
@@ -67,8 +68,35 @@ def describe_not_read(counts: Counter[str]) -> str:
     return f"not read: {kinds.format_counts(counts)}" if counts else ""
 
 
-def output_paths(sources: Sequence[Path], folder: Path, target: Path) -> dict[Path, Path]:
-    """Returns source -> output file: the same relative path below `target`, with suffix .png.
+def plan_folder(
+    source: Path, target: Path, *, of: str = "", to: str = ".png"
+) -> tuple[list[Path], Counter[str], dict[Path, Path]]:
+    """Plans the output files of the files in a folder.
+
+    Args:
+        source: folder that is searched; see `find`.
+        target: folder of the output files.
+        of: suffix of the files to find instead of images.
+        to: suffix of the output files.
+
+    Returns:
+        The files, numbers of others by kind, and the output file of each.
+
+    Raises:
+        DataError: if the folders cannot be used, or there is no file to read.
+    """
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{target} is a file: expected a folder for a folder's files")
+    if target.exists() and target.samefile(source):
+        raise DataError(f"{target} is the input folder: write to another folder")
+    paths, not_read = find(source, target, of)
+    return paths, not_read, output_paths(paths, source, target, to)
+
+
+def output_paths(
+    sources: Sequence[Path], folder: Path, target: Path, suffix: str = ".png"
+) -> dict[Path, Path]:
+    """Returns source -> output file: the same relative path below `target`, with the suffix.
 
     Sources that would share an output file, such as a.jpg and a.png, get .png appended instead:
     a.jpg.png and a.png.png. A source that is itself called a.jpg.png then gets a.jpg.png.png.
@@ -76,9 +104,9 @@ def output_paths(sources: Sequence[Path], folder: Path, target: Path) -> dict[Pa
     Raises:
         DataError: if a source would be overwritten.
     """
-    outputs = {s: target / s.relative_to(folder).with_suffix(".png") for s in sources}
+    outputs = {s: target / s.relative_to(folder).with_suffix(suffix) for s in sources}
     while shared := {path for path, count in Counter(outputs.values()).items() if count > 1}:
-        outputs |= {s: p.with_name(f"{s.name}.png") for s, p in outputs.items() if p in shared}
+        outputs |= {s: p.with_name(f"{s.name}{suffix}") for s, p in outputs.items() if p in shared}
     check_not_overwritten(sources, list(outputs.values()))
     return outputs
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from keras_ae import contract as c
 from keras_ae.datasets.sources.names import escape_name
+from keras_ae.imports import from_extra
 
 from . import files
 
@@ -51,6 +52,14 @@ class Remarks:
         if line := files.describe_not_read(self._not_read):
             print(line, file=sys.stderr)
         return _report_failures(self.failures, image_count)
+
+
+def progress(total: int) -> Any:
+    """A progress bar of files on stderr, as a context; none if that is no terminal."""
+    with from_extra("client", "the progress bar"):
+        from tqdm import tqdm
+
+    return tqdm(total=total, unit="file", file=sys.stderr, disable=None)
 
 
 def csv_lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:

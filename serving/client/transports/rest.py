@@ -47,8 +47,8 @@ CODES: Final = {
 """The gRPC status of an HTTP status; UNKNOWN if it is not listed."""
 
 _SINGLE_OUTPUTS: Final = {c.ENCODE: c.LATENTS, c.DECODE: c.IMAGES}
-_UINT8_OUTPUTS: Final = (c.IMAGES, c.RECONSTRUCTIONS)
-_STRING_OUTPUTS: Final = (c.RECONSTRUCTION_PNG_BYTES, c.STATUS)
+_DTYPES: Final = {c.IMAGES: np.uint8, c.RECONSTRUCTIONS: np.uint8, c.STEPS: np.int32}
+_STRING_OUTPUTS: Final = (c.RECONSTRUCTION_PNG_BYTES, c.STATUS, c.MODEL_ID)
 
 
 def to_http(call: Call, model: Model) -> tuple[str, str, bytes | None]:
@@ -101,7 +101,7 @@ def _to_array(name: str, value: Any) -> np.ndarray:
         strings = np.empty(len(value), object)
         strings[:] = [_to_bytes(item) for item in value]
         return strings
-    return np.asarray(value, np.uint8 if name in _UINT8_OUTPUTS else np.float32)
+    return np.asarray(value, _DTYPES.get(name, np.float32))
 
 
 def _to_bytes(value: Any) -> bytes:

@@ -52,8 +52,8 @@ def test_signatures_have_the_names_and_types_of_the_contract(exported):
     expected = {
         c.SERVING_DEFAULT: ({c.IMAGE_BYTES}, {c.RECONSTRUCTION_PNG_BYTES, c.STATUS} | quality),
         c.RECONSTRUCT: ({c.IMAGES}, {c.RECONSTRUCTIONS} | quality),
-        c.ENCODE: ({c.IMAGES}, {c.LATENTS}),
-        c.DECODE: ({c.LATENTS}, {c.IMAGES}),
+        c.ENCODE: ({c.IMAGES}, {c.LATENTS, c.STEPS, c.MODEL_ID}),
+        c.DECODE: ({c.LATENTS}, {c.IMAGES, c.MODEL_ID}),
         c.SCORE: ({c.EXAMPLES}, {c.MS_SSIM, c.FLOOR_PSNR, c.STATUS} | quality),
     }
     assert set(loaded.signatures) == set(expected)
@@ -61,6 +61,8 @@ def test_signatures_have_the_names_and_types_of_the_contract(exported):
         c.IMAGE_BYTES: tf.string,
         c.EXAMPLES: tf.string,
         c.STATUS: tf.string,
+        c.MODEL_ID: tf.string,
+        c.STEPS: tf.int32,
         c.RECONSTRUCTION_PNG_BYTES: tf.string,
         c.IMAGES: tf.uint8,
         c.RECONSTRUCTIONS: tf.uint8,
@@ -73,7 +75,7 @@ def test_signatures_have_the_names_and_types_of_the_contract(exported):
         assert set(signature.structured_outputs) == outputs
         for tensor, spec in specs.items():
             assert spec.dtype == types.get(tensor, tf.float32), tensor
-            assert spec.shape.rank == (4 if spec.shape.rank != 1 else 1)
+            assert spec.shape.rank == (2 if tensor == c.STEPS else 4 if spec.shape.rank != 1 else 1)
     assert loaded.signatures[c.ENCODE].structured_input_signature[1][c.IMAGES].shape[3] == channels
 
 

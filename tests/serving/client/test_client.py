@@ -258,7 +258,11 @@ def test_metadata_and_status_are_plain(client):
     }
     assert metadata.signatures["encode"] == Signature(
         {"images": TensorInfo("uint8", (None, None, None, 3))},
-        {"latents": TensorInfo("float32", (None, None, None, 8))},
+        {
+            "latents": TensorInfo("float32", (None, None, None, 8)),
+            "model_id": TensorInfo("string", (None,)),
+            "steps": TensorInfo("int32", (None, 8)),
+        },
     )
     assert client.status() == [(1, "AVAILABLE", "")]
     client.wait_until_ready(20)

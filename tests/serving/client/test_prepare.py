@@ -16,8 +16,8 @@ from keras_ae.datasets.images.levels import White, scale_table
 from keras_ae.datasets.images.normalize import decode
 from keras_ae.errors import DataError
 from serving.client import formats
-from serving.client.cli.originals import read_original, read_pixels
 from serving.client.images import measure
+from serving.client.originals import read_original, read_pixels
 from serving.client.plans import Plans
 from serving.client.prepare import FIRST_PAGE, prepare
 from tests.corpus.formats import SAME, WHITE, Sample, rgba, samples

@@ -1,14 +1,14 @@
-"""The pixels of an image as a model sees them, for a picture beside its reconstruction."""
+"""The pixels of an image as a model sees them, as the client decodes them."""
 
 import numpy as np
 from PIL import Image
 
 from keras_ae.errors import DataError, one_line
 
-from .. import deep
-from ..formats import detect_format, open_checked
-from ..images import PNG_SIGNATURE
-from ..prepare import flatten
+from . import deep
+from .formats import detect_format, open_checked
+from .images import PNG_SIGNATURE
+from .prepare import flatten
 
 RANGES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 """Levels of white that the training pipeline finds in 16-bit images."""
@@ -38,7 +38,7 @@ def read_original(
         DataError: if the image cannot be decoded.
     """
     channels = reconstruction.shape[-1]
-    if not _is_deep(data):
+    if not is_deep(data):
         return read_pixels(data, channels), 0
     levels = (*RANGES, max(1, round(white))) if white else RANGES
     originals = {level: read_pixels(data, channels, level) for level in levels}
@@ -70,7 +70,7 @@ def read_pixels(data: bytes, channels: int, white: int = deep.FULL_RANGE) -> np.
     if image_format is None:
         raise DataError("cannot be decoded: not an image of a known format")
     try:
-        if _is_deep(data):
+        if is_deep(data):
             image = Image.fromarray(_scale(*deep.read_png16(data), white))
         else:
             image = flatten(open_checked(data, image_format), data)
@@ -83,7 +83,8 @@ def read_pixels(data: bytes, channels: int, white: int = deep.FULL_RANGE) -> np.
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _is_deep(data: bytes) -> bool:
+def is_deep(data: bytes) -> bool:
+    """Whether an image is a PNG with 16 bits, whose white only the model knows."""
     return data.startswith(PNG_SIGNATURE) and data[deep.PNG_DEPTH : deep.PNG_DEPTH + 1] == b"\x10"
 
 
