@@ -12,8 +12,6 @@ counted: JPEG with optimised Huffman tables, WebP with the slowest method, AVIF 
   that both reach below --below (as Bjontegaard's delta rate, by straight lines),
 - real bytes over ideal code lengths, both without header and steps,
 - seconds to code and to decode a latent on one core, without the model.
-
-The steps are 1/sqrt of the sensitivities of the model's decoder, measured on val photographs.
 """
 
 import argparse
@@ -31,7 +29,7 @@ from benchmarks.machine import machine
 from keras_ae.codec import tiles
 from keras_ae.codec.file import TRADE, compress, decompress
 from keras_ae.codec.header import Header
-from keras_ae.codec.steps import nearest_step, scale_of_quality, step_values
+from keras_ae.codec.steps import scale_of_quality, step_values
 from keras_ae.datasets.sources.sample_photos import SPLITS, path_of
 
 QUALITIES = (95, 85, 75, 65, 55, 50, 45, 40, 35, 25)
@@ -53,7 +51,6 @@ def main() -> None:
     arguments = parser.parse_args()
     model = Model(arguments.model)
     paths = arguments.images or [path_of(name) for name in SPLITS["test"]]
-    model.measure_steps([read(path_of(name)) for name in SPLITS["val"]])
     print(f"{machine()}\nsteps {model.steps}\n")
     names = "  ".join(f"{'q' + str(quality):>12}" for quality in QUALITIES)
     print(f"{'bits per pixel, dB':24} {names}")
@@ -80,39 +77,24 @@ class Model:
         versions = sorted(
             (int(path.name), path) for path in folder.iterdir() if path.name.isdigit()
         )
-        self._loaded = tf.saved_model.load(str(versions[-1][1] if versions else folder))
-        self.steps: tuple[int, ...] = ()
+        self._signatures = tf.saved_model.load(
+            str(versions[-1][1] if versions else folder)
+        ).signatures
+        outputs = self._signatures["encode"](images=np.zeros((1, 1, 1, 3), np.uint8))
+        self.steps = tuple(outputs["steps"].numpy()[0].tolist())
+        self._stride = self.decode(outputs["latents"].numpy()[0]).shape[0]
 
     def encode(self, image: np.ndarray) -> np.ndarray:
         """Maps an image, uint8 [H, W, 3], to latents, float32 [h, w, c]."""
-        return self._loaded.signatures["encode"](images=image[None])["latents"].numpy()[0]
+        return self._signatures["encode"](images=image[None])["latents"].numpy()[0]
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Maps latents to an image whose sides are multiples of the stride."""
-        return self._loaded.signatures["decode"](latents=latents[None])["images"].numpy()[0]
+        return self._signatures["decode"](latents=latents[None])["images"].numpy()[0]
 
     def header(self, image: np.ndarray) -> Header:
         """The header of an image."""
         return Header(bytes(8), image.shape[1], image.shape[0], 3, self._stride, self.steps)
-
-    def measure_steps(self, images: list[np.ndarray]) -> None:
-        """Finds the steps that change the image by one grey level, one channel at a time."""
-        energy = np.mean([self._sensitivities(image) for image in images], 0)
-        self.steps = tuple(nearest_step(float(step)) for step in 1 / np.sqrt(energy))
-
-    def _sensitivities(self, image: np.ndarray) -> list[float]:
-        latents = self.encode(image)
-        self._stride = -(-image.shape[0] // latents.shape[0])
-        decoded = self.decode(latents).astype(np.float32)
-        random = np.random.default_rng(0)
-        energies = []
-        for channel in range(latents.shape[2]):
-            change = np.zeros_like(latents)
-            size = 0.15 * latents[..., channel].std() + 1e-6
-            change[..., channel] = random.choice([-size, size], latents.shape[:2])
-            effect = np.square(self.decode(latents + change) - decoded).sum(-1).mean()
-            energies.append(float(effect / 3 / size**2))
-        return energies
 
 
 def read(path: Path) -> np.ndarray:

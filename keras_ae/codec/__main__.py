@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     arguments = _parser().parse_args(argv)
     try:
+        _check_paths(arguments)
         if arguments.command == "compress":
             output = compress(arguments)
             text = describe(read_header(output), len(output))
@@ -41,7 +42,7 @@ def compress(arguments: argparse.Namespace) -> bytes:
     target = images.Target(arguments.quality, arguments.psnr, arguments.bytes)
     images.check(target)
     data, model = _read(arguments.input), _load(arguments.model)
-    white = White(read_metadata(str(arguments.model)).white)
+    white = White(read_metadata(str(arguments.model)).white, arguments.white)
     return images.compress(decode(data, model.channels, white=white), model, target)
 
 
@@ -61,9 +62,12 @@ def _load(path: Path) -> images.Model:
 
     try:
         channels = read_channels(path)
-    except DataError as error:
-        raise DataError(f"{path} has no latents of images: {error}") from error
-    signatures = tf.saved_model.load(str(path)).signatures
+        signatures = tf.saved_model.load(str(path)).signatures
+    except (DataError, tf.errors.OpError, OSError, ValueError) as error:
+        reason = f"{path} cannot be used: {error}; expected the folder of a version, such as "
+        raise DataError(f"{reason}serving/keras_ae/1") from error
+    if not {c.ENCODE, c.DECODE} <= set(signatures) or channels not in (1, 3):
+        raise DataError(f"{path} has no latents of images: it is not a model of keras-ae")
 
     def call(signature: str, name: str) -> Callable[[np.ndarray], Mapping[str, np.ndarray]]:
         function = signatures[signature]
@@ -74,7 +78,15 @@ def _load(path: Path) -> images.Model:
 
         return run
 
-    return images.Model(call(c.ENCODE, c.IMAGES), call(c.DECODE, c.LATENTS), channels)
+    return images.probe(call(c.ENCODE, c.IMAGES), call(c.DECODE, c.LATENTS), channels)
+
+
+def _check_paths(arguments: argparse.Namespace) -> None:
+    suffix = ".kae" if arguments.command == "compress" else ".png"
+    if arguments.output.suffix.lower() != suffix:
+        raise DataError(f"expected an output file that ends in {suffix}; got {arguments.output}")
+    if arguments.output.exists() and arguments.output.samefile(arguments.input):
+        raise DataError(f"{arguments.output} is the input: write to another file")
 
 
 def _read(path: Path) -> bytes:
@@ -85,9 +97,12 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.incoming")
     try:
-        path.write_bytes(data)
+        partial.write_bytes(data)
+        partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
@@ -101,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     add("input", type=Path, help="an image file")
     add("output", type=Path, help="the .kae file")
     images.add_targets(add)
+    add(
+        "--white",
+        type=float,
+        metavar="LEVEL",
+        help="level that becomes white in files of floats or 32-bit integers",
+    )
     add = commands.add_parser("decompress", help="write a .kae file as PNG").add_argument
     add("input", type=Path, help="a .kae file")
     add("output", type=Path, help="the PNG file")

@@ -1,6 +1,7 @@
 """Images to .kae files and back, with the encoder and the decoder of a model."""
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -19,17 +20,45 @@ Signature = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 class Model(NamedTuple):
-    """The signatures `encode` and `decode` of a model, and the channels of its images.
+    """The signatures `encode` and `decode` of a model, and what they tell about it.
 
     Attributes:
         encode: uint8 [1, H, W, C] -> `latents`, `steps` and `model_id`.
         decode: float32 [1, h, w, c] -> `images` and `model_id`.
         channels: 1 or 3.
+        id: 8 bytes, see `keras_ae.codec.header.Header`.
+        steps: for each channel of the latent, the index of the step of one grey level.
+        stride: pixels to a position of the latent, in each direction.
     """
 
     encode: Signature
     decode: Signature
     channels: int
+    id: bytes
+    steps: tuple[int, ...]
+    stride: int
+
+
+def probe(encode: Signature, decode: Signature, channels: int) -> Model:
+    """Calls both signatures for one pixel, to learn about a model.
+
+    Raises:
+        DataError: if the model was exported without what files need, or is another kind of model.
+    """
+    try:
+        encoded = encode(np.zeros((1, 1, 1, channels), np.uint8))
+        model_id = _read_id(encoded)
+        decoded = decode(np.asarray(encoded[c.LATENTS], np.float32))
+        steps = tuple(int(step) for step in encoded[c.STEPS][0])
+        model = Model(encode, decode, channels, model_id, steps, decoded[c.IMAGES].shape[1])
+    except (LookupError, ValueError) as error:
+        raise DataError(
+            "the model has no latents that can be stored; if it is one of keras-ae, it was "
+            "exported before there were .kae files: export it again, by a run with the same "
+            "settings"
+        ) from error
+    _check_unchanged(decoded, model)
+    return model
 
 
 class Target(NamedTuple):
@@ -85,20 +114,14 @@ def compress(pixels: np.ndarray, model: Model, target: Target) -> bytes:
     Raises:
         ConfigurationError: if the target is invalid or cannot be reached; the message gives the
             bounds.
-        DataError: if the model was exported without what files need.
+        DataError: if the served version changes meanwhile.
     """
     check(target)
     outputs = model.encode(pixels[None])
-    model_id = _read_id(outputs)
+    _check_unchanged(outputs, model)
     latents = outputs[c.LATENTS][0]
-    header = Header(
-        model_id=model_id,
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        image_channels=pixels.shape[2],
-        stride=_measure_stride(model, latents.shape[2]),
-        steps=tuple(int(step) for step in outputs[c.STEPS][0]),
-    )
+    height, width, channels = pixels.shape
+    header = Header(model.id, width, height, channels, model.stride, model.steps)
     if target.max_bytes is not None:
         return compress_to_size(latents, header, target.max_bytes)
     if target.psnr is not None:
@@ -118,48 +141,41 @@ def decompress(data: bytes, model: Model) -> np.ndarray:
         The image, uint8 [H, W, C].
 
     Raises:
-        DataError: if it is no intact .kae file, or another model made it; the message names both
-            models.
+        DataError: if it is no intact .kae file, or another model wrote it; the message names both.
     """
     header = file.read_header(data)
-    probe = np.zeros((1, 1, 1, model.channels), np.uint8)
-    _check_id(model.encode(probe), header)
-    latents, header = file.decompress(data)
-    return _decode(latents, header, model)
+    if header.model_id != model.id:
+        raise DataError(
+            f"the file was written with model {header.model_id.hex()}, and this is model "
+            f"{model.id.hex()}: only the version that wrote a file can open it; keep that version, "
+            "or serve it under a label"
+        )
+    own = model.channels, model.stride, len(model.steps)
+    if (header.image_channels, header.stride, len(header.steps)) != own:
+        raise DataError("a damaged .kae file: its sizes are not those of the model that wrote it")
+    return _decode(file.decompress(data)[0], header, model)
 
 
 def psnr(image: np.ndarray, other: np.ndarray) -> float:
     """PSNR in dB of two images, uint8 [H, W, C]; at most `keras_ae.contract.MAX_PSNR`."""
-    error = np.mean(np.square(image.astype(np.float32) - other), dtype=np.float64)
-    return min(10 * float(np.log10(255**2 / error)), c.MAX_PSNR) if error else c.MAX_PSNR
+    # Row by row: float copies of a large image would take a gigabyte.
+    rows = (np.subtract(one, two, dtype=np.int32) for one, two in zip(image, other, strict=True))
+    error = sum(int(np.vdot(row, row)) for row in rows) / image.size
+    return min(10 * math.log10(255**2 / error), c.MAX_PSNR) if error else c.MAX_PSNR
 
 
 def _decode(latents: np.ndarray, header: Header, model: Model) -> np.ndarray:
     outputs = model.decode(latents[None])
-    _check_id(outputs, header)
+    _check_unchanged(outputs, model)
     return np.asarray(outputs[c.IMAGES][0])[: header.height, : header.width]
 
 
-def _measure_stride(model: Model, latent_channels: int) -> int:
-    """The side of what one position is decoded to; small images do not tell it."""
-    outputs = model.decode(np.zeros((1, 1, 1, latent_channels), np.float32))
-    return int(outputs[c.IMAGES].shape[1])
-
-
-def _check_id(outputs: Mapping[str, np.ndarray], header: Header) -> None:
-    served = _read_id(outputs)
-    if served != header.model_id:
+def _check_unchanged(outputs: Mapping[str, np.ndarray], model: Model) -> None:
+    if _read_id(outputs) != model.id:
         raise DataError(
-            f"the file was written with model {header.model_id.hex()}, and this is model "
-            f"{served.hex()}: only the version that wrote a file can open it; keep that version, "
-            "or serve it under a label"
+            "the server changed to another version meanwhile: try again, or name a version or label"
         )
 
 
 def _read_id(outputs: Mapping[str, np.ndarray]) -> bytes:
-    if c.MODEL_ID not in outputs:
-        raise DataError(
-            "the model was exported before there were .kae files: export it again with this "
-            "release, for example by a run with the same settings"
-        )
     return bytes.fromhex(bytes(outputs[c.MODEL_ID][0]).decode())

@@ -23,9 +23,9 @@ def compress_to_size(latents: np.ndarray, header: Header, max_bytes: int) -> byt
         ConfigurationError: if even the coarsest steps need more; the message says how much.
     """
     file = functools.cache(lambda scale: compress(latents, header, scale))
-    if len(file(COARSEST)) > max_bytes:
+    if (least := len(file(COARSEST))) > max_bytes:
         raise ConfigurationError(
-            f"this image needs at least {len(file(COARSEST))} bytes, not {max_bytes}"
+            f"this image needs at least {least} bytes, and {max_bytes} are allowed: allow more"
         )
     return file(_first(lambda scale: len(file(scale)) <= max_bytes))
 
@@ -43,16 +43,16 @@ def compress_to_psnr(
     Raises:
         ConfigurationError: if not even the finest steps reach it; the message says what they reach.
     """
-    file = functools.cache(lambda scale: quantize(latents, header, scale))
-    reached = functools.cache(lambda scale: measure(file(scale)[1]))
+    # Not the files themselves: the latents of a large image take hundreds of megabytes.
+    reached = functools.cache(lambda scale: measure(quantize(latents, header, scale)[1]))
     if reached(FINEST) < psnr:
         raise ConfigurationError(
             f"this model reaches {reached(COARSEST):.2f} to {reached(FINEST):.2f} dB on this "
             f"image, not {psnr:.2f} dB"
         )
     if reached(COARSEST) >= psnr:
-        return file(COARSEST)[0]
-    return file(_first(lambda scale: reached(scale) < psnr) - 1)[0]
+        return compress(latents, header, COARSEST)
+    return compress(latents, header, _first(lambda scale: reached(scale) < psnr) - 1)
 
 
 def _first(holds: Callable[[int], bool]) -> int:

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -63,11 +65,11 @@ class AsyncReconstructionClient(BaseClient):
     ) -> bytes:
         """See `ReconstructionClient.compress`."""
         target = Target(quality, psnr, max_bytes)
-        return await asyncio.to_thread(self._files().compress, image, target)
+        return await self._with_files(lambda files: files.compress(image, target))
 
     async def decompress(self, data: bytes | str | os.PathLike[str]) -> np.ndarray:
         """See `ReconstructionClient.decompress`."""
-        return await asyncio.to_thread(self._files().decompress, data)
+        return await self._with_files(lambda files: files.decompress(data))
 
     async def score(self, images: Images) -> Scores:
         """See `ReconstructionClient.score`."""
@@ -130,14 +132,23 @@ class AsyncReconstructionClient(BaseClient):
                 self._opened_transport = AsyncGrpcTransport(self._connection, self._model)
         return self._opened_transport
 
-    def _files(self) -> LatentFiles:
-        """Compression in another thread, whose requests are sent by this event loop."""
-        loop = asyncio.get_running_loop()
+    async def _with_files(self, function: Callable[[LatentFiles], T]) -> T:
+        """Calls a function in a thread, whose requests are sent by this event loop."""
+        loop, is_over = asyncio.get_running_loop(), threading.Event()
 
-        def ask(plan: RequestPlan[Any]) -> Any:
+        def run_plan(plan: RequestPlan[Any]) -> Any:
+            if is_over.is_set():
+                raise asyncio.CancelledError
             return asyncio.run_coroutine_threadsafe(self._run(plan), loop).result()
 
-        return LatentFiles(self._plans, ask, self._white)
+        # Not a thread of the default executor, which the requests themselves need.
+        executor = ThreadPoolExecutor(1)
+        try:
+            files = LatentFiles(self._plans, run_plan, self._white)
+            return await loop.run_in_executor(executor, function, files)
+        finally:
+            is_over.set()
+            executor.shutdown(wait=False)
 
     async def _run(self, plan: RequestPlan[T]) -> T:
         semaphore = asyncio.Semaphore(self._in_flight)

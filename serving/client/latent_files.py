@@ -16,7 +16,7 @@ from .images import Image, check_array, read, to_items
 from .plans import Plans, RequestPlan
 from .prepare import prepare
 
-Ask = Callable[[RequestPlan[Any]], Any]
+RunPlan = Callable[[RequestPlan[Any]], Any]
 """Carries out a plan, and waits for its result."""
 
 
@@ -25,16 +25,21 @@ class LatentFiles:
 
     Args:
         plans: makes the plans of requests.
-        ask: carries them out.
+        run_plan: carries them out.
         white: level that becomes white in some image files; see `ReconstructionClient`.
     """
 
-    def __init__(self, plans: Plans, ask: Ask, white: float | None):
-        self._plans, self._ask, self._white = plans, ask, white
+    def __init__(self, plans: Plans, run_plan: RunPlan, white: float | None):
+        self._plans, self._run_plan, self._white = plans, run_plan, white
 
     def compress(self, image: Image, target: Target) -> bytes:
         """See `ReconstructionClient.compress`."""
         images.check(target)
+        if not isinstance(image, np.ndarray | bytes | bytearray | memoryview | str | os.PathLike):
+            raise InvalidRequestError(
+                "expected one image, as an array, bytes or a path; got a "
+                f"{type(image).__name__}: call once for each image"
+            )
         model = self._model()
         return images.compress(self._read(image, model.channels), model, target)
 
@@ -44,15 +49,16 @@ class LatentFiles:
         return images.decompress(content, self._model())
 
     def _model(self) -> Model:
-        signatures = self._ask(self._plans.metadata()).signatures
+        signatures = self._run_plan(self._plans.metadata()).signatures
         shape = signatures[c.ENCODE].inputs[c.IMAGES].shape if c.ENCODE in signatures else None
         if c.DECODE not in signatures or not shape or len(shape) != 4 or shape[3] not in (1, 3):
             raise DataError("the served model has no latents of images: it is not one of keras-ae")
-        return Model(self._call(c.ENCODE, c.IMAGES), self._call(c.DECODE, c.LATENTS), shape[3])
+        encode, decode = self._call(c.ENCODE, c.IMAGES), self._call(c.DECODE, c.LATENTS)
+        return images.probe(encode, decode, shape[3])
 
     def _call(self, signature: str, name: str) -> Callable[[np.ndarray], Mapping[str, np.ndarray]]:
         def call(batch: np.ndarray) -> Mapping[str, np.ndarray]:
-            outputs: Mapping[str, np.ndarray] = self._ask(
+            outputs: Mapping[str, np.ndarray] = self._run_plan(
                 self._plans.predict(signature, {name: batch})
             )
             return outputs
@@ -68,13 +74,20 @@ class LatentFiles:
                     f"expected an image of {channels} channels; got {list(pixels.shape)}"
                 )
             return pixels
+        (item,), _ = to_items(image)
         from .originals import is_deep, read_original, read_pixels
 
-        data = prepare(read(to_items(image)[0][0]), self._white).data
+        data = prepare(read(item), self._white).data
         if not is_deep(data):
             return read_pixels(data, channels)
         # Only the model knows which level is white.
-        result = self._ask(self._plans.reconstruct(data))[0]
+        result = self._run_plan(self._plans.reconstruct(data))[0]
         if result.status:
             raise DataError(result.status)
-        return read_original(data, result.image, result.mse, self._white)[0]
+        pixels, white = read_original(data, result.image, result.mse, self._white)
+        if white is None:
+            raise DataError(
+                "the level of white of this image with 16 bits cannot be found out: give the one "
+                "of the training run, as white=LEVEL or --white LEVEL"
+            )
+        return pixels

@@ -12,21 +12,26 @@ def trim() -> None:
 
 
 class Trimmer:
-    """Trims after requests: once for all that are answered within `delay_seconds`.
+    """Trims `delay_seconds` after requests, and once more that much later.
 
     A small request may have taken gigabytes, such as a PNG of one colour, and what it computed may
-    end after it was cancelled: so its size does not matter, and the delay is longer than that.
+    end after it was cancelled: so its size does not matter, and it may end between two trims.
     """
 
     def __init__(self, delay_seconds: float = 5.0) -> None:
-        self._delay_seconds, self._is_due = delay_seconds, False
+        self._delay_seconds, self._remaining = delay_seconds, 0
 
     def answered(self) -> None:
         """Trims later; called on the event loop."""
-        if not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_later(self._delay_seconds, self._trim)
+        if not self._remaining:
+            self._schedule()
+        self._remaining = 2
+
+    def _schedule(self) -> None:
+        asyncio.get_running_loop().call_later(self._delay_seconds, self._trim)
 
     def _trim(self) -> None:
-        self._is_due = False
+        self._remaining -= 1
         asyncio.get_running_loop().run_in_executor(None, trim)
+        if self._remaining:
+            self._schedule()

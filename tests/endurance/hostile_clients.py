@@ -110,7 +110,8 @@ class HostileClients:
 
     def one_byte_at_a_time(self) -> str:
         with socket.create_connection(self._address(self._rest)) as connection:
-            connection.sendall(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 200\r\n\r\n{")
+            head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 200\r\n\r\n{"
+            connection.sendall(head % PREDICT.encode())
             with contextlib.suppress(OSError):
                 for _ in range(200):
                     connection.sendall(b" ")

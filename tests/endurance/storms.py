@@ -39,7 +39,7 @@ from tests.endurance import hostile, swaps
 from tests.endurance.storm import OPTIONS, TIMEOUT_SECONDS, Storm, StressError
 
 BATCH_SIZE = 16
-IDLE_SECONDS = 5
+IDLE_SECONDS = 12
 """Time for the server to free memory before it is read."""
 
 

@@ -4,14 +4,15 @@ from tests.supply_chain import loading
 from tests.test_project import ROOT, SOURCES
 
 PROGRAMS = {
+    "keras_ae/codec/__main__.py",
     "keras_ae/saved_model/comparable.py",
     "keras_ae/scoring/models.py",
     "pipeline/components/serving_check/executor.py",
     "pipeline/training_data.py",
     "serving/server/models/servable.py",
 }
-"""Where a SavedModel is loaded: one of the run itself, the one in service, or one that a server
-serves."""
+"""Where a SavedModel is loaded: one of the run itself, the one in service, one that a server
+serves, or one that a user names to write and open files of latents."""
 
 
 def test_nothing_that_is_read_is_unpickled():

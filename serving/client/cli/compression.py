@@ -7,14 +7,26 @@ from pathlib import Path
 from keras_ae.codec.file import read_header
 from keras_ae.codec.header import describe
 from keras_ae.codec.images import Target, check
-from keras_ae.errors import ConfigurationError, DataError, DeadlineError, LimitError
+from keras_ae.errors import (
+    ConfigurationError,
+    DataError,
+    DeadlineError,
+    InvalidRequestError,
+    LimitError,
+)
 
 from ..blocking import ReconstructionClient
 from ..images import encode_png, read
 from . import files, output
 from .output import printable
 
-_FAULTS_OF_A_FILE = (ConfigurationError, DataError, DeadlineError, LimitError)
+_FAULTS_OF_A_FILE = (
+    ConfigurationError,
+    DataError,
+    DeadlineError,
+    InvalidRequestError,
+    LimitError,
+)
 """Errors that concern one file of a folder; others end the command."""
 
 

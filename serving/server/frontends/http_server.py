@@ -64,7 +64,9 @@ class RateLimit(logging.Filter):
         self._held_back: Counter[str] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log a record."""
+        """Whether to log a record; one with an exception always is."""
+        if record.exc_info:
+            return True
         text, now = record.getMessage(), self._clock()
         if now - self._passed_at.get(text, -math.inf) < LOG_SECONDS:
             self._held_back[text] += 1

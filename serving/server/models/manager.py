@@ -246,7 +246,14 @@ async def _call_in(executor: ThreadPoolExecutor, version: Version, function: Cal
     work = executor.submit(cancellation.call, function)
     future = asyncio.wrap_future(work)
     operation.enter_context(version.in_use())
-    future.add_done_callback(lambda _: operation.close())
+
+    def end(future: asyncio.Future[T]) -> None:
+        operation.close()
+        # Nobody else looks at the error of a cancelled call, which asyncio would log.
+        if not future.cancelled():
+            future.exception()
+
+    future.add_done_callback(end)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -24,7 +24,7 @@ def test_the_best_file_of_a_size_is_found(latents):
 
 def test_a_size_out_of_reach_is_refused_with_the_smallest(latents):
     smallest = len(compress(latents, header_of(SHAPE), 576))
-    with pytest.raises(ConfigurationError, match=f"at least {smallest} bytes, not 50"):
+    with pytest.raises(ConfigurationError, match=f"at least {smallest} bytes, and 50 are allowed"):
         compress_to_size(latents, header_of(SHAPE), 50)
 
 

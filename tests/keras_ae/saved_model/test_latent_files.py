@@ -88,4 +88,8 @@ def test_commands_use_a_saved_model_without_a_server(tiny_model, photographs, tm
     assert main(["--model", other, "decompress", str(file), str(target)]) == 1
     assert read_header(file.read_bytes()).model_id.hex() in capsys.readouterr().err
     assert main(["--model", str(tmp_path), "compress", str(source), str(file)]) == 1
-    assert "saved_model.pb cannot be read" in capsys.readouterr().err
+    assert "expected the folder of a version, such as" in capsys.readouterr().err
+    assert main(["--model", folder, "compress", str(source), str(source)]) == 1
+    assert "expected an output file that ends in .kae" in capsys.readouterr().err
+    assert main(["--model", folder, "compress", str(file), str(file)]) == 1
+    assert "is the input: write to another file" in capsys.readouterr().err

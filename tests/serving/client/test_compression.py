@@ -9,8 +9,9 @@ from PIL import Image
 
 from keras_ae import errors as e
 from keras_ae.codec.file import read_header
+from keras_ae.codec.header import pack
 from keras_ae.codec.images import psnr
-from serving.client import latent_files
+from serving.client import latent_files, originals
 from serving.client.asynchronous import AsyncReconstructionClient
 from serving.client.blocking import ReconstructionClient
 from serving.client.cli.commands import main
@@ -77,7 +78,7 @@ def test_the_size_and_the_psnr_of_a_file_can_be_chosen(client, image):
     ("target", "message"),
     [
         ({"psnr": 80.0}, r"this model reaches .* dB on this image, not 80"),
-        ({"max_bytes": 20}, r"needs at least .* bytes, not 20"),
+        ({"max_bytes": 20}, r"needs at least .* bytes, and 20 are allowed"),
         ({"quality": 0}, "expected a quality of 1 to 100; got 0"),
         ({"quality": 50, "psnr": 30.0}, r"expected one target .*quality 50 and psnr 30"),
     ],
@@ -129,6 +130,41 @@ def test_a_file_of_another_model_is_not_opened(client, mixed_server, image):
         grey.decompress(data)
 
 
+def test_a_file_whose_header_lies_is_refused(client, image):
+    data = client.compress(image)
+    header = read_header(data)
+    for lie in ({"stride": 4}, {"stride": 16}, {"image_channels": 1}, {"steps": header.steps[:7]}):
+        forged = pack(header._replace(**lie), data[48:])
+        with pytest.raises(e.DataError, match="its sizes are not those of the model"):
+            client.decompress(forged)
+
+
+def test_one_image_is_compressed_at_a_time(client, image):
+    with pytest.raises(e.InvalidRequestError, match="got a list: call once for each image"):
+        client.compress([image, image])
+
+
+def test_a_version_that_changes_meanwhile_is_noticed(client, image, monkeypatch):
+    predict, ids = latent_files.Plans.predict, iter("abcdefgh")
+
+    def with_other_ids(self, signature, inputs):
+        plan = predict(self, signature, inputs)
+        other = np.array([f"{next(ids) * 16}".encode()], object)
+        join = lambda parts: {**plan.join(parts), "model_id": other}  # noqa: E731
+        return type(plan)(plan.exchanges, join)
+
+    monkeypatch.setattr(latent_files.Plans, "predict", with_other_ids)
+    with pytest.raises(e.DataError, match="changed to another version meanwhile: try again"):
+        client.compress(image)
+
+
+def test_a_level_of_white_that_cannot_be_found_is_asked_for(client, encode, monkeypatch):
+    monkeypatch.setattr(originals, "RANGES", (1000,))
+    deep = encode(Image.fromarray(np.full((20, 20), 30000, np.uint16)), "PNG")
+    with pytest.raises(e.DataError, match="give the one of the training run, as white=LEVEL"):
+        client.compress(deep)
+
+
 def test_a_model_of_another_kind_is_refused(mixed_server, image):
     with (
         ReconstructionClient(mixed_server.running.grpc, "adder") as adder,
@@ -154,8 +190,10 @@ def test_a_model_that_was_exported_earlier_is_refused_in_one_line(client, image,
 def test_the_asyncio_client_writes_the_same_files(client, running, image):
     async def convert():
         async with AsyncReconstructionClient(running.grpc) as other:
-            files = await asyncio.gather(*(other.compress(image, quality=q) for q in (40, 80)))
-            return files, await other.decompress(files[1])
+            # More than the default executor has threads, which requests need, too.
+            qualities = [40, 80] * 20
+            files = await asyncio.gather(*(other.compress(image, quality=q) for q in qualities))
+            return files[:2], await other.decompress(files[1])
 
     files, decompressed = asyncio.run(convert())
     assert files == [client.compress(image, quality=quality) for quality in (40, 80)]

@@ -664,9 +664,7 @@ def test_the_request_of_a_rest_client_that_hangs_up_stops(start_server, tiny):
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{client.running.rest}/v1/models/m:predict", json=body, timeout=0.3)
     (version,) = client.running.server.manager._models["m"].available
-    started = time.monotonic()
     wait_until(lambda: not version.uses)
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("batching", [(), ("--enable_batching",)])
