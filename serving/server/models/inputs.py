@@ -122,6 +122,11 @@ def _check_outputs(
     return outputs or tuple(sorted(available))
 
 
+_IMAGE_INPUTS = (contract.IMAGES, contract.LATENTS, contract.IMAGE_BYTES, contract.EXAMPLES)
+"""Inputs whose shapes are checked. Others are left to TensorFlow, as TensorFlow Serving does: it
+takes shapes that a signature does not declare."""
+
+
 def _check_tensor(alias: str, info: TensorInfo, proto: TensorProto) -> tuple[int, ...]:
     if proto.dtype == DataType.DT_INVALID:
         raise invalid(f"tensor parsing error: {alias}: it has no dtype")
@@ -130,7 +135,7 @@ def _check_tensor(alias: str, info: TensorInfo, proto: TensorProto) -> tuple[int
             f"input {alias} must be {dtype_name(info.dtype)}; got {dtype_name(proto.dtype)}"
         )
     shape = shape_of(proto)
-    if not info.tensor_shape.unknown_rank:
+    if alias in _IMAGE_INPUTS and not info.tensor_shape.unknown_rank:
         _check_shape(alias, [dim.size for dim in info.tensor_shape.dim], shape)
     if proto.dtype == DataType.DT_STRING:
         _check_strings(alias, shape, None if proto.tensor_content else len(proto.string_val))

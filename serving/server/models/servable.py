@@ -73,7 +73,6 @@ class Servable:
         _check_variables(path, meta_graph)
         self._model = tf.saved_model.load(str(path))
         self._functions = dict(self._model.signatures)
-        self._fed = {name: self._feeding(name) for name in self.signatures.keys() & self._functions}
         self._pixels_per_position = self._measure_pixels_per_position()
         for request in _warmup_requests(path):
             self.run(self.check(request))
@@ -81,8 +80,9 @@ class Servable:
     def check(self, request: PredictRequest) -> Inputs:
         """Checks a request against its signature; raises RequestError."""
         name = signature_name(request.model_spec)
-        find_signature(self.signatures, name)
-        return check(name, find_signature(self._fed, name), request, self._pixels_per_position)
+        signature = find_signature(self.signatures, name)
+        find_signature(self._functions, name)
+        return check(name, signature, request, self._pixels_per_position)
 
     def run(self, inputs: Inputs) -> Outputs:
         """Calls a signature; returns the requested outputs.
@@ -97,16 +97,6 @@ class Servable:
             return {name: _to_array(name, outputs[name]) for name in inputs.outputs}
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise as_request_error(error) from error
-
-    def _feeding(self, name: str) -> SignatureDef:
-        """A signature with the shapes that its graph takes; models may declare narrower ones."""
-        signature = SignatureDef()
-        signature.CopyFrom(self.signatures[name])
-        for alias, spec in self._functions[name].structured_input_signature[1].items():
-            if alias in signature.inputs:
-                shape = spec.shape.as_proto().SerializeToString()
-                signature.inputs[alias].tensor_shape.ParseFromString(shape)
-        return signature
 
     def _measure_pixels_per_position(self) -> int:
         """Returns how many pixels one position of the latents is decoded to; 1 without `decode`."""
