@@ -136,7 +136,7 @@ class Source(ABC):
 
 def raise_no_image(path: str, not_read: Mapping[str, int]) -> None:
     """Raises a DataError with the numbers of other files by kind."""
-    others = f"not read: {format_counts(not_read)}" if any(not_read.values()) else "no other files"
+    others = f"not read: {format_counts(not_read)}" if any(not_read.values()) else "it has no files"
     raise DataError(f"no image in {path}: {others}{hint_for_folder(path, not_read)}")
 
 

@@ -58,7 +58,7 @@ def find(folder: Path, exclude: Path | None = None, suffix: str = "") -> Found:
                 not_read[kinds.kind_of(path.name)] += 1
     not_read = +not_read
     if not paths:
-        others = describe_not_read(not_read) or "it is empty"
+        others = describe_not_read(not_read) or "it has no files"
         raise DataError(f"no {suffix or 'image'} in {folder}: {others}")
     return Found(sorted(paths), not_read)
 

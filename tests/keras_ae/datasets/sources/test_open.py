@@ -215,7 +215,7 @@ def _write(path, text):
     ("make", "text"),
     [
         (lambda folder: folder / "missing", "no such folder or archive: .*missing"),
-        (lambda folder: folder, r"no image in .*: no other files$"),
+        (lambda folder: folder, r"no image in .*: it has no files$"),
         (lambda folder: _write(folder / "a.txt", "x").parent, "not read: 1 .txt$"),
         (
             lambda folder: _write(folder / "a.ZIP", "x").parent,
