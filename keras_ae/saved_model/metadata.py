@@ -16,7 +16,7 @@ class Metadata(NamedTuple):
     Attributes:
         white: level of 16-bit PNGs that becomes 255 in `serving_default` and `score`, as in the
             images that the model was trained on.
-        stride, latent_channels: size of the latent.
+        stride, latent_channels: size of the latent; older models have the default, untold.
     """
 
     white: int = FULL_RANGE
@@ -25,9 +25,7 @@ class Metadata(NamedTuple):
 
 
 def write_metadata(metadata: Metadata, path: str) -> None:
-    """Writes the facts into the folder of a SavedModel; those of the latent if not the defaults.
-
-    Models that were exported before the size could be chosen have the default, and no such facts.
+    """Writes the facts into the folder of a SavedModel.
 
     Args:
         metadata: the facts.
@@ -35,12 +33,7 @@ def write_metadata(metadata: Metadata, path: str) -> None:
     """
     file = storage.join(path, c.METADATA_FILE)
     storage.make_folder(storage.parent(file))
-    facts = {
-        name: value
-        for name, value in metadata._asdict().items()
-        if name == "white" or value != Metadata._field_defaults[name]
-    }
-    storage.write_file(file, json.dumps(facts).encode())
+    storage.write_file(file, json.dumps(metadata._asdict()).encode())
 
 
 def read_metadata(path: str) -> Metadata:
